@@ -1,0 +1,99 @@
+"""Facts about files that are slow to find (digests, sizes), remembered by path, size and mtime. Safe to delete.
+
+One SQLite file below the user's cache folder (`DIFFGEN_CACHE`, else `XDG_CACHE_HOME`/diffgen, else ~/.cache/diffgen).
+A cache that cannot be opened or written is no error: the facts are found again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    if own := os.environ.get("DIFFGEN_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffgen"
+
+
+def stamp(paths: Sequence[Path | None]) -> str:
+    """Size and mtime of each file, as text; a missing file is part of the stamp. Changes when any of them changes."""
+    parts = []
+    for path in paths:
+        try:
+            stat = path.stat() if path is not None else None
+        except OSError:
+            stat = None
+        parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
+    return ";".join(parts)
+
+
+class FileCache:
+    """`get` and `put` text by (kind, path); an entry is valid while the stamp of its files is unchanged."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._db: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        folder = folder or cache_dir()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                folder / "files.sqlite", timeout=5, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS facts"
+                "(kind TEXT, path TEXT, stamp TEXT, value TEXT, PRIMARY KEY(kind, path)) WITHOUT ROWID"
+            )
+        except (sqlite3.Error, OSError):
+            self._db = None
+        self._new: list[tuple[str, str, str, str]] = []
+
+    def get(self, kind: str, path: Path, stamp: str) -> str | None:
+        if self._db is None:
+            return None
+        try:
+            row = self._db.execute(
+                "SELECT value FROM facts WHERE kind=? AND path=? AND stamp=?", (kind, str(path), stamp)
+            ).fetchone()
+        except sqlite3.Error:
+            return None
+        return row[0] if row else None
+
+    def put(self, kind: str, path: Path, stamp: str, value: str) -> None:
+        with self._lock:
+            self._new.append((kind, str(path), stamp, value))
+            full = len(self._new) >= 5000
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        rows, self._new = self._new, []
+        if self._db is None or not rows:
+            return
+        try:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?,?,?,?)", rows)
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            self._db = None
+
+    def close(self) -> None:
+        self.flush()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def __enter__(self) -> FileCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

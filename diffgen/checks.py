@@ -1,0 +1,192 @@
+"""Facts about an edited image, and the verdict over them. Pure: arrays and numbers in, numbers out.
+
+Measuring and judging are apart on purpose: a fact is written once, a threshold may change at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffgen.geometry import Pixels
+from diffgen.labels import Shape
+from diffgen.types import Record, Verdict
+
+Plane = NDArray[np.float32]
+Field = NDArray[np.complex64]
+
+REGISTRATION_SIDE = 640  # pixels; a longer picture is scaled down to this before its shift is measured
+LEAST_PEAK = 0.1  # below this correlation a picture has too little in common with its source to measure a shift
+LEAST_OBJECT = 8  # pixels; smaller objects have too few gradients for their agreement to be judged (it is recorded)
+
+
+class Thresholds(Protocol):
+    """What `judge` asks of a recipe's checks; None turns a check off."""
+
+    @property
+    def structure(self) -> float | None: ...
+    @property
+    def registration(self) -> float | None: ...
+    @property
+    def contrast(self) -> float | None: ...
+
+
+def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str, Any]:
+    """All facts of one edit. `source` and `edited` are (H, W, 3) of one size, upright.
+
+    Keys: `luminance` and `contrast` (mean and deviation, 0–1), `shift_px` and `shift_peak` (registration), `structure`
+    (one number per shape, in label order; None where its box holds no pixel), `structure_image` (the whole picture).
+    """
+    before, after = luminance(source), luminance(edited)
+    shift, peak = registration(before, after)
+    fields = double_angle(before), double_angle(after)
+    per_object = [agreement(*fields, _pixel_box(shape, before.shape)) for shape in shapes]
+    whole = agreement(*fields, (0, 0, before.shape[1], before.shape[0]))
+    return {
+        "luminance": round(float(after.mean()), 4),
+        "contrast": round(float(after.std()), 4),
+        "shift_px": round(shift, 2),
+        "shift_peak": round(peak, 3),
+        "structure": [None if value is None else round(value, 3) for value in per_object],
+        "sides_px": [_shorter_side(shape, before.shape) for shape in shapes],
+        "structure_image": None if whole is None else round(whole, 3),
+    }
+
+
+def judge(record: Record, checks: Thresholds) -> Verdict:
+    """Accept or reject by recorded facts alone. Loosening a threshold never turns an accepted image into a rejected one."""
+    if record.status != "made":
+        return Verdict(False, "failed")
+    facts = record.facts
+    if checks.contrast is not None and facts["contrast"] < checks.contrast:
+        return Verdict(False, "degenerate")
+    if (
+        checks.registration is not None
+        and facts["shift_peak"] >= LEAST_PEAK
+        and facts["shift_px"] > checks.registration
+    ):
+        return Verdict(False, "registration")
+    structure = judged_structure(facts)
+    if checks.structure is not None and structure is not None and structure < checks.structure:
+        return Verdict(False, "structure")
+    return Verdict(True)
+
+
+def judged_structure(facts: dict[str, Any]) -> float | None:
+    """The number that `checks.structure` is held against: the lower quartile of the objects large enough to measure.
+
+    The quartile and not the least, because one object that snow has covered does not make a picture wrong; not the mean,
+    because many good objects must not hide a lost quarter. Without such objects it is the whole picture's.
+    """
+    values = sorted(
+        value
+        for value, side in zip(facts["structure"], facts["sides_px"], strict=True)
+        if value is not None and side >= LEAST_OBJECT
+    )
+    if not values:
+        whole: float | None = facts.get("structure_image")
+        return whole
+    return float(values[(len(values) - 1) // 4])
+
+
+def luminance(pixels: Pixels) -> Plane:
+    """(H, W) in 0–1: Rec. 709 weights on the sRGB values."""
+    weights = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32) / 255
+    return np.asarray(pixels.astype(np.float32) @ weights, dtype=np.float32)
+
+
+def double_angle(plane: Plane) -> Field:
+    """The gradient in double-angle form: z² / |z| for the gradient z, smoothed by a 5-tap binomial.
+
+    Doubling the angle makes an edge and the same edge with light and dark swapped equal, which night does to windows and
+    lamps (Granlund and Knutsson, Signal Processing for Computer Vision, 1995). Shape (H, W).
+    """
+    smooth = _binomial(_binomial(plane))
+    gy, gx = np.gradient(smooth) if min(plane.shape) > 1 else (np.zeros_like(plane), np.zeros_like(plane))
+    z = (gx + 1j * gy).astype(np.complex64)
+    return np.asarray(z * z / np.maximum(np.abs(z), 1e-12), dtype=np.complex64)
+
+
+def agreement(before: Field, after: Field, box: tuple[int, int, int, int]) -> float | None:
+    """Do the edges inside `box` (x0, y0, x1, y1 in pixels) lie where and as they lay? −1 to 1; None for an empty box.
+
+    The normalised correlation of two double-angle fields, each divided by its magnitude plus the box's own mean magnitude,
+    so that contrast and brightness drop out: 1 is the same structure, about 0 unrelated, below 0 crossing edges. After
+    the normalised gradient fields of Haber and Modersitzki (Intensity gradient based registration, 2006).
+    """
+    x0, y0, x1, y1 = box
+    if x1 <= x0 or y1 <= y0:
+        return None
+    a, b = (_normalised(field[y0:y1, x0:x1]) for field in (before, after))
+    power = float(np.sqrt((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum()))
+    return float((a * b.conj()).real.sum()) / power if power > 0 else 0.0
+
+
+def _normalised(field: Field) -> Field:
+    size = np.abs(field)
+    return np.asarray(field / (size + size.mean() + 1e-9), dtype=np.complex64)
+
+
+def registration(before: Plane, after: Plane) -> tuple[float, float]:
+    """(shift, peak): how far `after` lies from `before`, in pixels of the picture, and the correlation there (0–1).
+
+    Orientation correlation (Fitch, Kadyrov, Christmas, Kittler, BMVC 2002): phase correlation's cousin on gradient
+    directions, which light and weather change least; sub-pixel by a parabola through the peak. Looks up to an eighth of
+    the shorter side.
+    """
+    scale = max(before.shape) / min(max(before.shape), REGISTRATION_SIDE)
+    if scale > 1:
+        before, after = (_shrink(plane, scale) for plane in (before, after))
+    window = np.outer(_window(before.shape[0]), _window(before.shape[1])).astype(np.float32)
+    a, b = (_normalised(double_angle(plane)) * window for plane in (before, after))
+    power = float(np.sqrt((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum()))
+    if power == 0:
+        return 0.0, 0.0
+    surface = np.fft.ifft2(np.fft.fft2(b) * np.fft.fft2(a).conj()).real / power
+    reach = max(1, min(before.shape) // 8)
+    near = np.roll(surface, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+    y, x = np.unravel_index(int(near.argmax()), near.shape)
+    dy, dx = _vertex(near[:, x], int(y)) - reach, _vertex(near[y, :], int(x)) - reach
+    return float(np.hypot(dx, dy)) * scale, float(near[y, x])
+
+
+def _vertex(line: NDArray[Any], i: int) -> float:
+    """Where the parabola through line[i−1 … i+1] is highest; i itself at the border."""
+    if not 0 < i < len(line) - 1:
+        return float(i)
+    left, middle, right = (float(v) for v in line[i - 1 : i + 2])
+    bend = left - 2 * middle + right
+    return i if bend >= 0 else i + 0.5 * (left - right) / bend
+
+
+def _binomial(plane: Plane) -> Plane:
+    for axis in (0, 1):
+        padded = np.pad(plane, [(1, 1) if i == axis else (0, 0) for i in (0, 1)], mode="edge")
+        lower, upper = (padded[:-2], padded[2:]) if axis == 0 else (padded[:, :-2], padded[:, 2:])
+        plane = 0.5 * plane + 0.25 * (lower + upper)
+    return plane
+
+
+def _window(n: int) -> NDArray[Any]:
+    return np.hanning(n + 2)[1:-1]
+
+
+def _shrink(plane: Plane, scale: float) -> Plane:
+    size = max(1, round(plane.shape[1] / scale)), max(1, round(plane.shape[0] / scale))
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX), dtype=np.float32)
+
+
+def _pixel_box(shape: Shape, size: tuple[int, ...]) -> tuple[int, int, int, int]:
+    height, width = size
+    x0, y0, x1, y1 = shape.box
+    left, top = max(0, int(np.floor(x0 * width))), max(0, int(np.floor(y0 * height)))
+    return left, top, min(width, int(np.ceil(x1 * width))), min(height, int(np.ceil(y1 * height)))
+
+
+def _shorter_side(shape: Shape, size: tuple[int, ...]) -> float:
+    x0, y0, x1, y1 = shape.box
+    return round(min((x1 - x0) * size[1], (y1 - y0) * size[0]), 1)

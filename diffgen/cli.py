@@ -1,0 +1,236 @@
+"""The command line: parse, call one function, print, exit code. stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffgen import __version__
+from diffgen.errors import DiffgenError, UsageError
+
+app = typer.Typer(
+    name="diffgen",
+    help="Edit the photographs of a labelled detection dataset so that the condition changes and every label stays true.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or the folder of a run.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. conditions.night.strength=0.5. Repeatable."
+    ),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="The run folder, in place of the recipe's.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Edit only the first N sources; other splits in full.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"diffgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    output: Output = None,
+    limit: Limit = None,
+    sets: Sets = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after this long (exit code 4); run again to go on.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only errors.")] = False,
+) -> None:
+    """Make what the recipe asks for and is not made yet, check it, and write the dataset.
+
+    Example: diffgen run configs/winter.yaml --limit 20
+    """
+    from diffgen import run as spine
+    from diffgen.progress import choose
+
+    overrides = [*(sets or []), *([f"device={device}"] if device else [])]
+    loaded = _load(recipe, overrides, output)
+    talk = (lambda _: None) if quiet else (lambda text: typer.echo(text, err=True))
+    summary = spine.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet), talk=talk)
+    _report(summary, as_json, quiet)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def plan(
+    recipe: RecipePath, output: Output = None, limit: Limit = None, sets: Sets = None, as_json: AsJson = False
+) -> None:
+    """Say what a run would do: counts, what cannot be edited and why, small boxes, disk and time. Makes nothing.
+
+    Example: diffgen plan configs/winter.yaml --json
+    """
+    from diffgen.overview import overview, overview_text
+
+    facts = overview(_load(recipe, sets, output), limit)
+    typer.echo(json.dumps(facts, indent=1) if as_json else overview_text(facts))
+
+
+@app.command()
+def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
+    """Say what a run folder holds: accepted, rejected by reason, failed, still to make. Also while a run is going on.
+
+    Example: diffgen status runs/winter --json
+    """
+    from diffgen import run as spine
+
+    _report(spine.status(_load(run_folder)), as_json)
+
+
+@app.command()
+def export(run_folder: RecipePath, sets: Sets = None, as_json: AsJson = False) -> None:
+    """Judge the records again and write the dataset again, with other thresholds if you like. Makes no image.
+
+    Example: diffgen export runs/winter --set checks.structure=0.4
+    """
+    from diffgen import run as spine
+
+    summary = spine.export(_load(run_folder, sets))
+    _report(summary, as_json)
+    raise typer.Exit(3 if summary.share < summary.require else 0)
+
+
+@app.command()
+def clean(
+    run_folder: RecipePath,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete images in a run folder that its recipe no longer plans (of conditions taken out, of changed sources).
+
+    Example: diffgen clean runs/winter --yes
+    """
+    from diffgen import run as spine
+
+    images, size = spine.stale(_load(run_folder), remove=yes)
+    if as_json:
+        typer.echo(json.dumps({"images": images, "bytes": size, "deleted": yes}))
+        return
+    typer.echo(
+        f"{images} images, {size / 1e6:.1f} MB {'deleted' if yes else 'are no longer planned; --yes deletes them'}"
+    )
+
+
+@app.command()
+def conditions(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show one preset in full, as YAML.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the preset conditions, or show one.
+
+    Example: diffgen conditions night
+    """
+    import yaml
+
+    from diffgen.recipe import Condition, presets
+
+    if name is not None:
+        fields = Condition.model_validate(name).model_dump(exclude_none=True) if name in presets() else None
+        if fields is None:
+            raise UsageError(f"there is no preset '{name}'", f"presets: {', '.join(presets())}")
+        typer.echo(json.dumps(fields) if as_json else yaml.safe_dump(fields, sort_keys=False, width=100).rstrip())
+        return
+    if as_json:
+        typer.echo(json.dumps(presets(), indent=1))
+        return
+    for preset, fields in presets().items():
+        typer.echo(f"{preset:<12} {fields['strength']:<5} {fields['prompt']}")
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models that have a short name: licence, size, whether they are on this machine.
+
+    Example: diffgen models --json
+    """
+    from diffgen.models import model_rows
+
+    rows = model_rows()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    typer.echo(f"{'name':<18}{'editor':<10}{'MB':>6}  {'here':<5} licence")
+    for row in rows:
+        here = "yes" if row["on_disk"] else "no"
+        typer.echo(
+            f"{row['name']:<18}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {row['licence']}; {row['about']}"
+        )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe, for editors and CI.
+
+    Example: diffgen schema > recipe.schema.json
+    """
+    from diffgen.recipe import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=1))
+
+
+def _load(recipe: Path, sets: list[str] | None = None, output: Path | None = None) -> Any:
+    from diffgen.recipe import load_recipe
+
+    return load_recipe(recipe, sets or [], output)
+
+
+def _report(summary: Any, as_json: bool, quiet: bool = False) -> None:
+    if as_json:
+        typer.echo(json.dumps(summary.to_dict(), indent=1))
+    elif not quiet:
+        from diffgen.overview import summary_text
+
+        typer.echo(summary_text(summary))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        app(arguments, prog_name="diffgen")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 1
+    except DiffgenError as error:
+        if "--json" in arguments:
+            typer.echo(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}))
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"hint: {error.hint}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our stdout went away (| head)
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

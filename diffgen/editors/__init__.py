@@ -1,0 +1,57 @@
+"""Editors: one file a family of diffusers pipelines, all behind the same call.
+
+An editor gets upright images that already have the model's working size (sides divisible by `multiple`) and returns
+images of exactly that size, in the same order. It knows nothing about files, labels or datasets.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from diffgen.errors import UsageError
+from diffgen.types import Job, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from diffgen.models import Model
+
+FAMILIES = ("img2img", "instruct")
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """One edited image, (H, W, 3) uint8 RGB, and the strength it really got (steps are whole; see DESIGN of strength)."""
+
+    image: NDArray[np.uint8]
+    strength: float
+
+
+class Editor(Protocol):
+    """A loaded model. Not thread-safe: the worker calls it from one thread."""
+
+    def edit(self, images: Sequence[NDArray[np.uint8]], jobs: Sequence[Job]) -> list[Edited]:
+        """Edit a batch: `images` all (H, W, 3) uint8 of one size, `jobs` sharing one Settings, prompts and seeds their own.
+
+        Raises OutOfMemory when the device has no room for this many.
+        """
+
+
+def load_editor(model: Model, device: str, dtype: str) -> Editor:
+    """Load the model's pipeline; `device` "cpu", "cuda", "cuda:1", "mps"; `dtype` "float32", "float16", "bfloat16"."""
+    if model.editor not in FAMILIES:
+        raise UsageError(f"editor '{model.editor}' is not known", f"use one of: {', '.join(FAMILIES)}")
+    family = importlib.import_module(f"diffgen.editors.{model.editor}")
+    editor: Editor = family.load(model, device, dtype)
+    return editor
+
+
+def effective_strength(settings: Settings) -> float:
+    """The strength that an image with these settings really gets. Imports no torch, so that plans can ask."""
+    if settings.editor not in FAMILIES:
+        raise UsageError(f"editor '{settings.editor}' is not known", f"use one of: {', '.join(FAMILIES)}")
+    return float(importlib.import_module(f"diffgen.editors.{settings.editor}").effective_strength(settings))

@@ -1,0 +1,32 @@
+"""What can go wrong, as the user sees it: one message saying where and what, one hint saying what to do."""
+
+from __future__ import annotations
+
+
+class DiffgenError(Exception):
+    """The job cannot go on. `exit_code` is what the shell sees (see the README's table)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(DiffgenError):
+    """The recipe or the command line is wrong; nothing was done."""
+
+    exit_code = 2
+
+
+class SourceError(DiffgenError):
+    """One source cannot be used (its image does not decode, its label is broken). Final: a repaired file is a new job."""
+
+
+class TransientError(DiffgenError):
+    """One batch failed for a reason that may pass (memory, a file that is away). Tried again by the next run."""
+
+
+class OutOfMemory(TransientError):
+    """The device has no room for this batch; the worker halves it."""

@@ -1,0 +1,232 @@
+"""Accepted records → the YOLO tree that Ultralytics trains on as it is. Derived: safe to delete, made again from records.
+
+Built beside and swapped in, so that a half-written or stale dataset is never seen. Holds no times, hosts or absolute
+paths, and is in plan order: the same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffgen.checks import judge
+from diffgen.errors import DiffgenError
+from diffgen.plan import Plan
+from diffgen.recipe import Recipe
+from diffgen.sources import label_path
+from diffgen.store import image_path
+from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, digest_of
+
+_FICLONE = 0x40049409  # ioctl of Linux: share the blocks of a file (btrfs, xfs)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An item of the plan with what became of it; `record` is None while it is not made."""
+
+    item: Item
+    record: Record | None
+    verdict: Verdict | None
+
+    @property
+    def accepted(self) -> bool:
+        return self.verdict is not None and self.verdict.accepted
+
+
+def judge_plan(plan: Plan, recipe: Recipe, records: dict[str, Record]) -> list[Judged]:
+    """Every item with its verdict under the recipe's thresholds, in plan order."""
+    checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
+    judged = []
+    for item in plan.items:
+        record = records.get(item.job.id)
+        verdict = judge(record, checks[item.job.settings.condition]) if record else None
+        judged.append(Judged(item, record, verdict))
+    return judged
+
+
+def made_name(item: Item) -> str:
+    """Where the export puts a made image, without suffix: the source's name, the condition, and the variant."""
+    return f"{item.source.name}__{item.job.settings.condition}-{item.job.variant}"
+
+
+def export_dataset(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> str:
+    """Write `folder`/dataset when it is not already what the records say. Returns the export's digest."""
+    target = folder / "dataset"
+    entries = list(_entries(folder, plan, recipe, judged))
+    digest = _digest(plan, recipe, entries)
+    if _exported(target) == digest:
+        return digest
+    building, old = folder / ".dataset.new", folder / ".dataset.old"
+    try:
+        for leftover in (building, old):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        building.mkdir()
+        _build(building, plan, recipe, entries, digest)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(building, target)
+        if old.exists():
+            shutil.rmtree(old)
+    except OSError as error:
+        raise DiffgenError(
+            f"{target}: cannot write the dataset: {error.strerror or error}",
+            "make room or mend the disk, then run the same command again; the images made so far are kept",
+        ) from error
+    return digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One image of the export: the file it comes from, its name without suffix, and the label file to copy."""
+
+    split: str
+    name: str
+    suffix: str
+    image: Path
+    source: Source
+    judged: Judged | None = None  # None: the source's own image
+
+
+def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> Iterator[_Entry]:
+    """Sources first, then made images, each in plan order."""
+    taken: set[tuple[str, str]] = set()
+
+    def unique(split: str, name: str) -> str:
+        free, n = name, 1
+        while (split, free.casefold()) in taken:
+            n += 1
+            free = f"{name}-{n}"
+        taken.add((split, free.casefold()))
+        return free
+
+    for source in plan.sources:
+        if not source.digest:  # listed, but not there
+            continue
+        own = source.split in recipe.select.splits
+        if own and recipe.include_sources == "none":
+            continue
+        yield _Entry(source.split, unique(source.split, source.name), source.path.suffix, source.path, source)
+    for entry in judged:
+        if entry.accepted:
+            item = entry.item
+            name = unique(item.source.split, made_name(item))
+            image = image_path(folder, item.job.id, recipe.image.format)
+            yield _Entry(item.source.split, name, f".{recipe.image.format}", image, item.source, entry)
+
+
+def _digest(plan: Plan, recipe: Recipe, entries: list[_Entry]) -> str:
+    """Of everything the export is made from; it changes when, and only when, the export would."""
+    head = json.dumps(
+        [ID_SCHEMA, EDIT_VERSION, plan.names, plan.extra, recipe.include_sources], sort_keys=True, default=str
+    )
+    rows = (f"{e.split}/{e.name}{e.suffix} {e.source.digest} {_made_digest(e)}" for e in entries)
+    return digest_of(head, *rows)
+
+
+def _made_digest(entry: _Entry) -> str | None:
+    return entry.judged.record.sha256 if entry.judged and entry.judged.record else None
+
+
+def _exported(target: Path) -> str | None:
+    """The digest in the first line of the manifest, or None when there is no whole export."""
+    try:
+        with (target / "manifest.jsonl").open(encoding="utf-8") as file:
+            head = json.loads(file.readline())
+        return str(head["export"]) if (target / "data.yaml").is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], digest: str) -> None:
+    for entry in entries:
+        image = building / "images" / entry.split / f"{entry.name}{entry.suffix}"
+        label = building / "labels" / entry.split / f"{entry.name}.txt"
+        if label_path(image) != label:
+            raise AssertionError(
+                f"Ultralytics would look for the labels of {image} at {label_path(image)}, not {label}"
+            )
+        image.parent.mkdir(parents=True, exist_ok=True)
+        if entry.judged is None and recipe.include_sources == "link" and entry.split in recipe.select.splits:
+            # Relative to where the link will stand after the swap, one folder name apart from here.
+            image.symlink_to(os.path.relpath(entry.image, image.parent))
+        else:
+            _copy(entry.image, image, share=entry.judged is not None)
+        if entry.source.label is not None:
+            label.parent.mkdir(parents=True, exist_ok=True)
+            _copy(entry.source.label, label)
+            if label.read_bytes() != entry.source.label.read_bytes():
+                raise AssertionError(f"{label} is not the label file of {entry.source.key}")
+    splits = [split for split in ("train", "val", "test") if any(entry.split == split for entry in entries)]
+    for split in splits:  # Ultralytics warns when a split has no labels folder at all
+        (building / "labels" / split).mkdir(parents=True, exist_ok=True)
+    data: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    data["names"] = dict(enumerate(plan.names))
+    data.update(plan.extra)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    (building / "data.yaml").write_text(
+        f"# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n{text}", "utf-8"
+    )
+    with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
+        file.write(json.dumps({"export": digest, "images": len(entries)}) + "\n")
+        for entry in entries:
+            file.write(json.dumps(_manifest_row(entry), ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _manifest_row(entry: _Entry) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "image": f"images/{entry.split}/{entry.name}{entry.suffix}",
+        "source": entry.source.key,
+        "source_digest": entry.source.digest,
+    }
+    if entry.judged is None:
+        return row if entry.source.problem is None else {**row, "not_edited": entry.source.problem}
+    job, record = entry.judged.item.job, entry.judged.record
+    assert record is not None
+    return {
+        **row,
+        "job": job.id,
+        "condition": job.settings.condition,
+        "variant": job.variant,
+        "attempt": job.attempt,
+        "prompt": job.prompt,
+        "seed": job.seed,
+        "model": job.settings.model,
+        "sha256": record.sha256,
+        "facts": record.facts,
+    }
+
+
+def _copy(source: Path, target: Path, share: bool = False) -> None:
+    """Copy by reference where the file system can; `share` allows a hard link (our own images, which are never rewritten)."""
+    with source.open("rb") as from_file, target.open("wb") as to_file:
+        try:
+            fcntl.ioctl(to_file.fileno(), _FICLONE, from_file.fileno())
+            return
+        except OSError as error:
+            if error.errno not in (
+                errno.EOPNOTSUPP,
+                errno.ENOTTY,
+                errno.EXDEV,
+                errno.EINVAL,
+                errno.ENOSYS,
+                errno.EPERM,
+            ):
+                raise
+    if share:
+        target.unlink()
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass  # another file system, or one without hard links: a plain copy does
+    shutil.copyfile(source, target)

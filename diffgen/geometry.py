@@ -1,0 +1,147 @@
+"""Pixels in, pixels out: decoding, fitting to a model's working size and back. Never crops, squashes or shifts.
+
+Images are (H, W, 3) uint8 RGB arrays, upright.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import ImageOps
+
+from diffgen.errors import SourceError
+
+Pixels = NDArray[np.uint8]
+
+# Formats that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are carried over as they are.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo"})
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "MPO")
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+# What Pillow raises for files that are not the image they claim to be.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    PILImage.DecompressionBombError,
+    PILImage.DecompressionBombWarning,
+)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Upright (width, height) in pixels, from the file's header alone. Raises SourceError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PILImage.DecompressionBombWarning)
+            with PILImage.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                    width, height = height, width
+                return width, height
+    except FileNotFoundError:
+        raise SourceError("the image is gone") from None
+    except _BROKEN as error:
+        raise SourceError(f"cannot read the image: {error}") from None
+
+
+def decode(raw: bytes) -> Pixels:
+    """The pixels a detector trains on: EXIF orientation applied, alpha dropped, 16 bits by their high byte.
+
+    Raises SourceError when the bytes do not decode.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PILImage.DecompressionBombWarning)
+            with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except _BROKEN as error:
+        raise SourceError(f"cannot decode the image: {error}") from None
+
+
+def _to_rgb(image: PILImage.Image) -> Pixels:
+    if image.mode.startswith("I"):  # 16-bit grey
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))
+
+
+def encode(pixels: Pixels, image_format: str, quality: int | None, note: str) -> bytes:
+    """Image file bytes: "jpg" (4:4:4), "png" or "webp"; `note` (what made it) goes into EXIF, or a PNG text chunk."""
+    image = PILImage.fromarray(pixels)
+    out = io.BytesIO()
+    if image_format == "png":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_text("Software", note)
+        info.add_text("DigitalSourceType", "trainedAlgorithmicMedia")  # IPTC's word for synthetic media
+        image.save(out, "PNG", pnginfo=info)
+        return out.getvalue()
+    exif = PILImage.Exif()
+    exif[0x0131] = note  # Software
+    exif[0x010E] = "trainedAlgorithmicMedia: edited by a generative model"  # ImageDescription
+    if image_format == "webp":
+        image.save(out, "WEBP", quality=quality, exif=exif.tobytes())
+    else:
+        image.save(out, "JPEG", quality=quality, subsampling=0, exif=exif.tobytes())
+    return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a source of (width, height) lies in a working image of `size`: scaled to `inner`, then padded by left and top."""
+
+    source: tuple[int, int]
+    inner: tuple[int, int]
+    left: int
+    top: int
+    size: tuple[int, int]
+
+
+def plan_fit(width: int, height: int, long_side: int, multiple: int, smallest: int | None = None) -> Fit:
+    """Fit a (width, height) source to a long side of `long_side` pixels and pad both sides to `multiple`.
+
+    With `smallest`, a source whose long side lies between `smallest` and `long_side` keeps its own size.
+    """
+    longest = max(width, height)
+    target = long_side if smallest is None else min(max(longest, smallest), long_side)
+    inner = max(1, round(width * target / longest)), max(1, round(height * target / longest))
+    size = -(-inner[0] // multiple) * multiple, -(-inner[1] // multiple) * multiple
+    return Fit((width, height), inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2, size)
+
+
+def fit(pixels: Pixels, plan: Fit) -> Pixels:
+    """Scale and pad: by reflection, or by the edge where the side is too short to reflect."""
+    inner = _resize(pixels, plan.inner)
+    for axis, before, total in ((0, plan.top, plan.size[1]), (1, plan.left, plan.size[0])):
+        side = inner.shape[axis]
+        after = total - side - before
+        if before or after:
+            widths = [(0, 0), (0, 0), (0, 0)]
+            widths[axis] = (before, after)
+            inner = np.pad(inner, widths, mode="reflect" if max(before, after) < side else "edge")
+    return np.ascontiguousarray(inner)
+
+
+def unfit(pixels: Pixels, plan: Fit) -> Pixels:
+    """Take the padding off and scale back to the source's own size. Raises ValueError when the size is not the plan's."""
+    if pixels.shape != (plan.size[1], plan.size[0], 3):
+        raise ValueError(f"expected an image of shape {(plan.size[1], plan.size[0], 3)}, got {pixels.shape}")
+    inner = pixels[plan.top : plan.top + plan.inner[1], plan.left : plan.left + plan.inner[0]]
+    return _resize(inner, plan.source)
+
+
+def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    image = PILImage.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize(size, PILImage.Resampling.LANCZOS), dtype=np.uint8)

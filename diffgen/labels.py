@@ -1,0 +1,111 @@
+"""YOLO label text to shapes in normalised coordinates. Pure Python; knows nothing about pixels, files or torch.
+
+What is accepted is what Ultralytics accepts (8.4, `verify_image_label`): a file is taken whole or dropped whole, so a
+file with one bad row is one problem with one reason. Label text is only ever read here: the export copies its bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+TOLERANCE = 0.01  # Ultralytics lets coordinates leave the picture by this share of its side
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One labelled object: class id, enclosing box (x0, y0, x1, y1) and, for polygons and OBB, its outline.
+
+    Coordinates are shares of the picture's width and height, 0 to 1, as written (they may leave it by TOLERANCE).
+    """
+
+    class_id: int
+    box: tuple[float, float, float, float]
+    outline: tuple[tuple[float, float], ...] | None = None
+
+
+class LabelError(ValueError):
+    """Ultralytics would drop this file. `reason` is one word to count by; the message says what is wrong."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def parse_labels(raw: bytes, classes: int, keypoints: tuple[int, int] | None = None) -> tuple[Shape, ...]:
+    """Shapes of a label file, in file order; an empty file gives none.
+
+    `classes` is the number of class names; `keypoints` is the dataset's `kpt_shape` (count, 2 or 3). Rows are detect
+    (5 columns), pose (5 + count·dims), segment or OBB (class and three or more points).
+    Raises LabelError when Ultralytics would drop the file.
+    """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelError("encoding", f"the label file is not UTF-8 text (byte {error.start})") from None
+    rows = [line.split() for line in text.strip().splitlines() if line.strip()]
+    if not rows:
+        return ()
+    pose = 5 + keypoints[0] * keypoints[1] if keypoints else 0
+    widths = {len(row) for row in rows}
+    if pose and widths == {pose}:
+        return tuple(_box_row(row, n, classes, keypoints) for n, row in enumerate(rows, 1))
+    if any(width > 6 for width in widths):
+        if 5 in widths:
+            raise LabelError("mixed", "box rows and polygon rows stand in one file")
+        return tuple(_outline_row(row, n, classes) for n, row in enumerate(rows, 1))
+    if widths != {5}:
+        wrong = next(n for n, row in enumerate(rows, 1) if len(row) != 5)
+        raise LabelError("columns", f"row {wrong} has {len(rows[wrong - 1])} columns, expected 5")
+    return tuple(_box_row(row, n, classes) for n, row in enumerate(rows, 1))
+
+
+def _numbers(row: list[str], n: int) -> list[float]:
+    try:
+        values = [float(value) for value in row]
+    except ValueError:
+        raise LabelError("number", f"row {n} holds something that is not a number") from None
+    if not all(math.isfinite(value) for value in values):
+        raise LabelError("number", f"row {n} holds a value that is not finite")
+    return values
+
+
+def _class_id(value: float, n: int, classes: int) -> int:
+    if value < 0 or value % 1:
+        raise LabelError("class-id", f"row {n}: class id {value:g} is not a whole number of at least 0")
+    if value >= classes:
+        raise LabelError("class-id", f"row {n}: class id {value:g}, but the dataset names {classes} classes")
+    return int(value)
+
+
+def _check_range(values: list[float], n: int) -> None:
+    if max(values) > 1 + TOLERANCE:
+        raise LabelError("range", f"row {n}: coordinate {max(values):g} is over 1")
+    if min(values) < -TOLERANCE:
+        raise LabelError("range", f"row {n}: coordinate {min(values):g} is under 0")
+
+
+def _box_row(row: list[str], n: int, classes: int, keypoints: tuple[int, int] | None = None) -> Shape:
+    values = _numbers(row, n)
+    class_id = _class_id(values[0], n, classes)
+    x, y, width, height = values[1:5]
+    if keypoints:  # of pose rows Ultralytics holds the points against 1, and everything against 0
+        dims = keypoints[1]
+        points = [value for i, value in enumerate(values[5:]) if i % dims < 2]
+        _check_range([min(values), *points], n)
+    else:
+        _check_range([x, y, width, height], n)
+    if width < 0 or height < 0:
+        raise LabelError("range", f"row {n}: box of negative size {width:g} × {height:g}")
+    return Shape(class_id, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+
+
+def _outline_row(row: list[str], n: int, classes: int) -> Shape:
+    values = _numbers(row, n)
+    if len(values) < 7 or len(values) % 2 == 0:
+        raise LabelError("columns", f"row {n} has {len(values)} columns: not a class and three or more points")
+    class_id = _class_id(values[0], n, classes)
+    xs, ys = values[1::2], values[2::2]
+    x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
+    _check_range([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], n)
+    return Shape(class_id, (x0, y0, x1, y1), tuple(zip(xs, ys, strict=True)))

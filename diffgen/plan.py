@@ -1,0 +1,211 @@
+"""Recipe × dataset → items and batches. Pure: no files, no clock, no torch; the same input gives the same plan.
+
+Every choice (selection, share, assignment, seed) is made by hashing the source's digest, so it does not depend on the
+order or the number of the other sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffgen.errors import UsageError
+from diffgen.geometry import plan_fit
+from diffgen.models import Model
+from diffgen.recipe import Condition, Recipe
+from diffgen.sources import Dataset
+from diffgen.types import Batch, Item, Job, Settings, Source
+
+# The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
+MOST_OBJECTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`items` in plan order. `sources` are all that the exported dataset holds, edited or not, in plan order."""
+
+    sources: tuple[Source, ...]
+    items: tuple[Item, ...]
+    names: tuple[str, ...]
+    extra: dict[str, object]
+    path: Path
+
+
+def unit(*parts: str | int) -> float:
+    """A number in [0, 1) that depends on the parts alone."""
+    text = "\0".join(str(part) for part in parts)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16) / 16**13
+
+
+def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None) -> Plan:
+    """Every image the recipe asks for. Raises UsageError when the recipe names what the dataset does not have."""
+    sources = _with_val(recipe, dataset)
+    if missing := [split for split in recipe.select.splits if split not in dataset.splits]:
+        raise UsageError(
+            f"select.splits: the dataset has no split '{missing[0]}'", f"its splits: {', '.join(dataset.splits)}"
+        )
+    chosen = _select(recipe, sources, dataset.names)
+    if limit is not None:
+        chosen = chosen[:limit]
+        keep = {source.key for source in chosen}
+        sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
+    conditions = [(condition, _settings(recipe, condition, model)) for condition in recipe.conditions]
+    items = []
+    for source in chosen:
+        objects = describe(source, dataset.names)
+        for condition, settings in _assigned(recipe, conditions, source):
+            text = condition.instruction if model.editor == "instruct" and condition.instruction else condition.prompt
+            prompt = text.replace("{objects}", objects)
+            for variant in range(recipe.variants):
+                seed = int(unit("seed", recipe.seed, source.digest, condition.name, variant) * 2**52)
+                job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
+                items.append(Item(source, job))
+    return Plan(tuple(sources), tuple(items), dataset.names, dataset.extra, dataset.path)
+
+
+def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
+    """All sources; without a val split, a share of train becomes val by hash: whole sources, then never edited."""
+    if "val" in dataset.splits:
+        return list(dataset.sources)
+    if recipe.val_from_train is None:
+        raise UsageError(
+            f"{dataset.path}: the dataset has no 'val' split, and training needs one",
+            "add 'val:' to it, or 'val_from_train: 0.1' to the recipe",
+        )
+    sources = [
+        replace(s, split="val") if s.split == "train" and unit("val", s.digest) < recipe.val_from_train else s
+        for s in dataset.sources
+    ]
+    order = {"train": 0, "val": 1, "test": 2}
+    return sorted(sources, key=lambda source: order[source.split])  # stable: plan order within a split is kept
+
+
+def _select(recipe: Recipe, sources: Iterable[Source], names: Sequence[str]) -> list[Source]:
+    select = recipe.select
+    wanted = None
+    if select.classes is not None:
+        if unknown := [name for name in select.classes if name not in names]:
+            raise UsageError(
+                f"select.classes: the dataset has no class '{unknown[0]}'", f"its classes: {', '.join(names)}"
+            )
+        wanted = {i for i, name in enumerate(names) if name in select.classes}
+    chosen = [
+        source
+        for source in sources
+        if source.split in select.splits
+        and source.problem is None
+        and (wanted is None or any(class_id in wanted for class_id, _ in source.counts))
+        and (select.share >= 1 or unit("select", recipe.seed, source.digest) < select.share)
+    ]
+    if select.max is not None and len(chosen) > select.max:
+        ranks = sorted(range(len(chosen)), key=lambda i: unit("select", recipe.seed, chosen[i].digest))
+        keep = set(ranks[: select.max])
+        chosen = [source for i, source in enumerate(chosen) if i in keep]
+    return chosen
+
+
+def _assigned(
+    recipe: Recipe, conditions: list[tuple[Condition, Settings]], source: Source
+) -> list[tuple[Condition, Settings]]:
+    """The conditions of one source.
+
+    `one` is rendezvous hashing weighted by share (Thaler and Ravishankar 1998; weights after Wang, Schindelhauer 2005):
+    a condition added later takes sources from the others and moves no other source.
+    """
+    digest = source.digest
+    if recipe.assign == "one":
+
+        def score(entry: tuple[Condition, Settings]) -> float:
+            drawn = unit("assign", recipe.seed, digest, entry[0].name)
+            return entry[0].share / -math.log(drawn or 1e-300)
+
+        return [max(conditions, key=score)]
+    return [
+        entry
+        for entry in conditions
+        if entry[0].share >= 1 or unit("share", recipe.seed, digest, entry[0].name) < entry[0].share
+    ]
+
+
+def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
+    def pick(own: float | None, default: float) -> float:
+        return default if own is None else own
+
+    long_side = recipe.resolution.long_side
+    image_guidance = pick(condition.image_guidance, model.image_guidance) if model.image_guidance is not None else None
+    return Settings(
+        editor=model.editor,
+        model=model.identity,
+        condition=condition.name,
+        strength=float(condition.strength),
+        steps=condition.steps or model.steps,
+        guidance=float(pick(condition.guidance, model.guidance)),
+        image_guidance=None if image_guidance is None else float(image_guidance),
+        scheduler=condition.scheduler,
+        severity=model.severity,
+        long_side=long_side or model.native,
+        smallest=None if long_side else model.smallest,
+        multiple=model.multiple,
+        image_format=recipe.image.format,
+        quality=None if recipe.image.format == "png" else recipe.image.quality,
+    )
+
+
+def describe(source: Source, names: Sequence[str]) -> str:
+    """The objects of a picture in words, most frequent first: "cars, a person and a traffic light"."""
+    ranked = sorted(source.counts, key=lambda pair: (-pair[1], pair[0]))[:MOST_OBJECTS]
+    words = [_article(names[i]) if n == 1 else _plural(names[i]) for i, n in ranked]
+    if not words:
+        return "a scene"
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[:1].lower() in "aeiou" and noun else f"a {noun}"
+
+
+def _plural(noun: str) -> str:
+    irregular = {"person": "people", "man": "men", "woman": "women", "child": "children", "sheep": "sheep"}
+    if noun in irregular:
+        return irregular[noun]
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+def working_size(item: Item) -> tuple[int, int]:
+    """(width, height) in pixels at which the model sees the source."""
+    s = item.job.settings
+    return plan_fit(item.source.width, item.source.height, s.long_side, s.multiple, s.smallest).size
+
+
+def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
+    """Batches in plan order: one batch shares settings and working size, and holds each job once.
+
+    Cut from the whole plan, before what is done is taken away, so that a resumed run makes the same batches.
+    """
+    open_groups: dict[tuple[str, tuple[int, int]], list[Item]] = {}
+    seen: set[str] = set()
+    batches = []
+    for item in items:
+        if item.job.id in seen:
+            continue
+        seen.add(item.job.id)
+        group = open_groups.setdefault((item.job.settings.digest, working_size(item)), [])
+        group.append(item)
+        if len(group) == batch_size:
+            batches.append(Batch(tuple(group)))
+            group.clear()
+    batches += [Batch(tuple(group)) for group in open_groups.values() if group]
+    return batches
+
+
+def pending_batches(batches: Iterable[Batch], done: set[str] | frozenset[str]) -> list[Batch]:
+    """What is left of the batches; in a batch that is wholly undone nothing moves."""
+    left = (Batch(tuple(item for item in batch.items if item.job.id not in done)) for batch in batches)
+    return [batch for batch in left if batch.items]

@@ -1,0 +1,470 @@
+"""The recipe: a YAML file as the user writes it, checked, with every error naming file, line and the nearest right key.
+
+Knows the presets and defaults; reads no dataset and no model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from diffgen.errors import UsageError
+
+# A recipe is some dozens of nodes; anchors that unfold to more than this are a mistake or an attack ("YAML bomb").
+MAX_NODES = 20_000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Select(_Strict):
+    """Which sources are edited. Chosen by hash, so the choice is stable as the dataset grows."""
+
+    splits: list[str] = Field(default=["train"], description="splits that are edited; the others are carried over")
+    classes: list[str] | None = Field(None, description="only sources that hold an object of one of these classes")
+    share: float = Field(1.0, gt=0, le=1, description="share of the sources")
+    max: int | None = Field(None, ge=1, description="at most this many sources")
+
+
+class Checks(_Strict):
+    """Thresholds over recorded facts; `null` turns one off. Changing them makes no image anew."""
+
+    structure: float | None = Field(0.2, ge=-1, le=1, description="median structure agreement of the objects, at least")
+    registration: float | None = Field(2.0, ge=0, description="shift against the source in pixels, at most")
+    contrast: float | None = Field(
+        0.02, ge=0, le=1, description="deviation of the luminance, at least (degenerate image)"
+    )
+
+
+class Condition(_Strict):
+    """A named change. A preset's fields fill what the recipe leaves out."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_' and '-'")
+    prompt: str = Field(min_length=1, description="the wanted photograph; {objects} becomes the image's classes")
+    instruction: str | None = Field(None, description="the change, for instruct editors; default: the prompt")
+    negative_prompt: str | None = Field(None, description="what should not be seen")
+    strength: float = Field(
+        0.6, ge=0, le=1, description="0: the source itself, 1: as much change as the model can make"
+    )
+    share: float = Field(1.0, gt=0, le=1, description="share of the selected sources that get this condition")
+    steps: int | None = Field(None, ge=1, le=1000, description="denoising steps run; default: the model's")
+    guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: the model's")
+    image_guidance: float | None = Field(None, ge=0, description="guidance by the source, instruct editors only")
+    scheduler: str | None = Field(None, description="diffusers scheduler; default: the model's")
+    checks: Checks | None = Field(None, description="thresholds for this condition in place of the recipe's")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unfold(cls, value: Any) -> Any:
+        """`snow` and `{night: {strength: .7}}` become full mappings."""
+        if isinstance(value, str):
+            return _preset(value)
+        if isinstance(value, dict) and len(value) == 1:
+            (name, changes) = next(iter(value.items()))
+            if isinstance(name, str) and name not in cls.model_fields:
+                if changes is not None and not isinstance(changes, dict):
+                    raise ValueError(f"the settings of '{name}' must be a mapping")
+                return {**_preset(name), **(changes or {})}
+        return value
+
+
+class Resolution(_Strict):
+    """The working size. Without `long_side` the model's native one; smaller sources then keep their own size if it can."""
+
+    mode: Literal["fit"] = Field("fit", description="fit: the whole picture is scaled to the working size and back")
+    long_side: int | None = Field(None, ge=64, le=8192, description="pixels")
+
+
+class ImageFile(_Strict):
+    format: Literal["jpg", "png", "webp"] = "jpg"
+    quality: int = Field(95, ge=1, le=100, description="jpg and webp only")
+
+
+class Require(_Strict):
+    accepted: float = Field(
+        0.0, ge=0, le=1, description="share of planned images that must be accepted, else exit code 3"
+    )
+
+
+class Recipe(_Strict):
+    """A run: which dataset, which model, which conditions, which checks."""
+
+    dataset: str = Field(description="data.yaml of a YOLO dataset; relative paths are relative to the recipe")
+    output: str = Field(description="the run folder")
+    model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
+    editor: str | None = Field(None, description="img2img or instruct; default: what the model's class says")
+    select: Select = Field(default_factory=Select)
+    conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
+    assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")
+    variants: int = Field(1, ge=1, le=1000, description="images per source and condition, with different seeds")
+    resolution: Resolution = Field(default_factory=Resolution)
+    checks: Checks = Field(default_factory=Checks)
+    require: Require = Field(default_factory=Require)
+    include_sources: Literal["copy", "link", "none"] = Field(
+        "copy", description="the edited splits' own images in the exported dataset"
+    )
+    val_from_train: float | None = Field(
+        None, gt=0, lt=1, description="share of train made val when the source has none"
+    )
+    image: ImageFile = Field(default_factory=ImageFile)
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    batch_size: Literal["auto"] | int = Field(
+        "auto", description="images per batch; kept for the life of the run folder"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        names = [condition.name for condition in self.conditions]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"conditions: the name '{twice[0]}' stands twice; give one of them another name")
+        if isinstance(self.batch_size, int) and self.batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        return self
+
+    def checks_for(self, condition: Condition) -> Checks:
+        return condition.checks or self.checks
+
+
+class LoadedRecipe:
+    """A recipe with the place it was read from and the text it was written in."""
+
+    def __init__(self, recipe: Recipe, path: Path, raw: dict[str, Any]) -> None:
+        self.recipe = recipe
+        self.path = path
+        self.raw = raw
+
+    @property
+    def base(self) -> Path:
+        return self.path.parent
+
+    @property
+    def output(self) -> Path:
+        return (self.base / self.recipe.output).resolve()
+
+    def to_yaml(self, folder: Path) -> str:
+        """The recipe with its defaults, as kept in the run folder: paths relative to it, `${ENV}` unexpanded."""
+        data = self.recipe.model_dump()
+        for path, value in list(_leaves(data)):
+            written = _lookup(self.raw, path)
+            if isinstance(written, str) and "${" in written and isinstance(value, (str, int, float)):
+                _put(data, path, written)
+        data["dataset"] = _rebase(str(data["dataset"]), self.recipe.dataset, self.base, folder)
+        data["output"] = "."
+        if isinstance(self.recipe.model, str) and (self.base / self.recipe.model).exists():
+            data["model"] = _rebase(str(data["model"]), self.recipe.model, self.base, folder)
+        elif isinstance(self.recipe.model, dict):
+            for key in ("file", "config", "folder"):
+                if isinstance(place := self.recipe.model.get(key), str):
+                    data["model"][key] = _rebase(str(data["model"][key]), place, self.base, folder)
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+@lru_cache(maxsize=1)
+def presets() -> dict[str, dict[str, Any]]:
+    """The presets of conditions.yaml, by name."""
+    data: dict[str, dict[str, Any]] = yaml.safe_load((files("diffgen") / "conditions.yaml").read_text("utf-8"))
+    return data
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if name not in presets():
+        raise ValueError(
+            f"there is no preset '{name}'{_did_you_mean(name, presets())}; 'diffgen conditions' lists them"
+        )
+    return {"name": name, **presets()[name]}
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f". Did you mean '{near[0]}'?" if near else ""
+
+
+def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None) -> LoadedRecipe:
+    """Read and check a recipe file, or the recipe of a run folder. `sets` are `key=value` overrides, the value as YAML.
+
+    Raises UsageError naming the file, the line and what to do.
+    """
+    if path.is_dir():
+        folder, path = path, path / "recipe.yaml"
+        if not path.is_file():
+            raise UsageError(
+                f"{folder} is not a run folder: it has no recipe.yaml", "give a recipe, or the folder of a run"
+            )
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot read the recipe: {error.strerror or error}", "give the path of a recipe file"
+        ) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: the recipe is not UTF-8 text", "save it as UTF-8") from None
+    root = _compose(text, path)
+    raw = _construct(root, path)
+    if not isinstance(raw, dict):
+        raise UsageError(
+            f"{path}: a recipe is a mapping, this is a {_kind(raw)}", "see 'diffgen schema' or configs/quickstart.yaml"
+        )
+    for item in sets:
+        _override(raw, item)
+    if output is not None:
+        raw["output"] = str(output.absolute())
+    try:
+        recipe = Recipe.model_validate(_expand(raw, path))
+    except ValidationError as error:
+        raise _readable(error, path, root) from None
+    return LoadedRecipe(recipe, path.absolute(), raw)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "an empty file".removeprefix("an ")
+    return {dict: "mapping", list: "list", str: "text", bool: "yes/no"}.get(type(value), "number")
+
+
+# --- YAML, with line numbers -------------------------------------------------------------------------------------------
+
+
+def _compose(text: str, path: Path) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(
+            f"{path}{line}: not valid YAML: {error.problem or error}", "check indentation and quotes there"
+        ) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UsageError(f"{path}: not valid YAML: {str(error).splitlines()[0]}", "is this a recipe?") from None
+
+
+def _construct(root: yaml.Node | None, path: Path) -> Any:
+    """Plain data of a node tree; refuses cycles, duplicate keys and anchors that unfold without bound."""
+    seen = 0
+    scalars = yaml.SafeLoader("")
+
+    def build(node: yaml.Node, above: tuple[int, ...]) -> Any:
+        nonlocal seen
+        seen += 1
+        where = f"{path}:{node.start_mark.line + 1}"
+        if seen > MAX_NODES or len(above) > 50:
+            raise UsageError(f"{where}: the recipe unfolds to too many values", "write it without nested anchors")
+        if id(node) in above:
+            raise UsageError(f"{where}: an anchor holds itself", "take the alias out")
+        if isinstance(node, yaml.MappingNode):
+            result: dict[Any, Any] = {}
+            merged: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                value = build(value_node, (*above, id(node)))
+                if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor, or a list of them; the first one wins
+                    for part in reversed(value if isinstance(value, list) else [value]):
+                        if not isinstance(part, dict):
+                            raise UsageError(f"{where}: '<<' takes a mapping", "put an alias of a mapping there")
+                        merged.update(part)
+                    continue
+                key = build(key_node, (*above, id(node)))
+                if isinstance(key, (dict, list)):
+                    raise UsageError(f"{where}: a key must be text", "quote it")
+                if key in result:
+                    raise UsageError(f"{path}:{key_node.start_mark.line + 1}: the key '{key}' stands twice", "keep one")
+                result[key] = value
+            return {**merged, **result}
+        if isinstance(node, yaml.SequenceNode):
+            return [build(item, (*above, id(node))) for item in node.value]
+        try:
+            return scalars.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            raise UsageError(f"{where}: cannot read this value: {error}", "quote it if it is text") from None
+
+    try:
+        return build(root, ()) if root is not None else None
+    except RecursionError:
+        raise UsageError(f"{path}: the recipe is nested too deeply", "is this a recipe?") from None
+
+
+def _line(root: yaml.Node | None, path: Sequence[int | str]) -> int | None:
+    """Line (from 1) of the deepest node on the way to `path`. A preset's own level (`- night: {…}`) is stepped over."""
+    node, line = root, None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            values = {key.value: (key, value) for key, value in node.value}
+            if part not in values and len(values) == 1:
+                (only,) = values.values()
+                if isinstance(only[1], yaml.MappingNode):
+                    values = {key.value: (key, value) for key, value in only[1].value}
+            if part not in values:
+                break
+            key, node = values[str(part)]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+_FIELDS = {"select": Select, "checks": Checks, "resolution": Resolution, "image": ImageFile, "require": Require}
+
+
+def _readable(error: ValidationError, path: Path, root: yaml.Node | None) -> UsageError:
+    first = error.errors(include_url=False)[0]
+    loc = [part for part in first["loc"] if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
+    line = _line(root, loc)
+    where = f"{path}:{line}" if line else str(path)
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        owner: type[BaseModel] = Recipe
+        for part in loc[:-1]:
+            owner = Condition if part == "conditions" else _FIELDS.get(str(part), owner)
+        known = owner.model_fields
+        message = f"{where}: {name}: unknown key{_did_you_mean(str(loc[-1]), known)}"
+        return UsageError(message, f"known keys here: {', '.join(known)}")
+    if first["type"] == "missing":
+        return UsageError(f"{where}: {name}: this key is missing", "'diffgen schema' describes every key")
+    text = first["msg"].removeprefix("Value error, ")
+    got = first.get("input")
+    if isinstance(got, (str, int, float, bool)) and first["type"] != "value_error":
+        text += f", got {got!r}"
+    return UsageError(f"{where}: {name + ': ' if name else ''}{text}", "'diffgen schema' describes every key")
+
+
+# --- overrides and environment -----------------------------------------------------------------------------------------
+
+
+def _override(raw: dict[str, Any], item: str) -> None:
+    """Apply one `--set a.b=value`. `conditions.NAME.x` addresses a condition by its name."""
+    key, sign, text = item.partition("=")
+    if not sign or not key.strip():
+        raise UsageError(f"--set {item}: not of the form key=value", "for example --set variants=2")
+    where = Path(f"--set {key}")
+    value = _construct(_compose(text, where), where)
+    parts = key.strip().split(".")
+    if parts[0] == "conditions" and len(parts) > 1:
+        target = _condition(raw, parts[1], item)
+        parts = parts[2:]
+        if not parts:
+            raise UsageError(
+                f"--set {item}: name a field of the condition", "for example conditions.night.strength=0.5"
+            )
+    else:
+        target = raw
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise UsageError(f"--set {item}: '{part}' holds no keys", "check the name before the last dot")
+    target[parts[-1]] = value
+
+
+def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
+    conditions = raw.get("conditions")
+    names = []
+    for i, entry in enumerate(conditions if isinstance(conditions, list) else []):
+        if entry == name:
+            conditions[i] = {name: {}}
+            return conditions[i][name]  # type: ignore[no-any-return]
+        if isinstance(entry, dict) and entry.get("name") == name:
+            return entry
+        if isinstance(entry, dict) and set(entry) == {name}:
+            entry[name] = entry[name] or {}
+            if isinstance(entry[name], dict):
+                return entry[name]  # type: ignore[no-any-return]
+        names.append(str(entry.get("name", next(iter(entry), "")) if isinstance(entry, dict) else entry))
+    raise UsageError(
+        f"--set {item}: the recipe has no condition '{name}'{_did_you_mean(name, names)}",
+        f"its conditions: {', '.join(names) or 'none'}",
+    )
+
+
+_ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _expand(value: Any, path: Path) -> Any:
+    """`${NAME}` in text becomes the environment's value; text that was only that is read as YAML (`seed: ${SEED}`)."""
+    if isinstance(value, dict):
+        return {key: _expand(item, path) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, path) for item in value]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+
+    def lookup(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise UsageError(
+                f"{path}: {match[0]}: the environment has no {match[1]}", f"set it: {match[1]}=… diffgen …"
+            )
+        return os.environ[match[1]]
+
+    text = _ENV.sub(lookup, value)
+    if _ENV.fullmatch(value):
+        plain = _construct(_compose(text, path), path) if text else ""
+        return plain if isinstance(plain, (bool, int, float)) else text
+    return text
+
+
+# --- the copy in the run folder ----------------------------------------------------------------------------------------
+
+
+def _leaves(value: Any, path: tuple[int | str, ...] = ()) -> Iterable[tuple[tuple[int | str, ...], Any]]:
+    items: Iterable[tuple[int | str, Any]]
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        yield path, value
+        return
+    for key, item in items:
+        yield from _leaves(item, (*path, key))
+
+
+def _lookup(raw: Any, path: Sequence[int | str]) -> Any:
+    for part in path:
+        if isinstance(raw, dict) and part not in raw and len(raw) == 1:
+            raw = next(iter(raw.values()))  # a preset's own level
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return raw
+
+
+def _put(data: Any, path: Sequence[int | str], value: Any) -> None:
+    for part in path[:-1]:
+        data = data[part]
+    data[path[-1]] = value
+
+
+def _rebase(written: str, expanded: str, base: Path, folder: Path) -> str:
+    """A path as seen from the run folder; absolute ones (also through `${ENV}`) stay as they were written."""
+    if Path(expanded).is_absolute():
+        return written
+    return Path(os.path.relpath(base / written, folder)).as_posix()
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file, with the short forms of a condition."""
+    schema = Recipe.model_json_schema()
+    schema["$defs"]["ConditionName"] = {"enum": list(presets()), "description": "a preset"}
+    adjusted = dict(schema["$defs"]["Condition"])
+    adjusted.pop("required", None)
+    schema["$defs"]["AdjustedPreset"] = {
+        "type": "object",
+        "properties": dict.fromkeys(presets(), adjusted),
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
+    forms = ["ConditionName", "AdjustedPreset", "Condition"]
+    schema["properties"]["conditions"]["items"] = {"anyOf": [{"$ref": f"#/$defs/{form}"} for form in forms]}
+    return schema

@@ -1,0 +1,299 @@
+"""The spine: while there are jobs pending, execute and commit; then judge, export, sum up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from diffgen.cache import FileCache
+from diffgen.checks import judge
+from diffgen.errors import UsageError
+from diffgen.executors import local
+from diffgen.export import Judged, export_dataset, judge_plan
+from diffgen.models import Model, require_on_disk, resolve_model
+from diffgen.plan import Plan, cut_batches, pending_batches, plan_jobs
+from diffgen.progress import Progress, Silent
+from diffgen.recipe import LoadedRecipe, Recipe
+from diffgen.sources import Dataset, read_dataset
+from diffgen.store import RunStore, read_records, read_state, write_atomically
+from diffgen.types import Batch, Record, Result
+from diffgen.worker import MakeWorker, load_worker
+
+# Images per batch when the recipe says "auto". On a CPU a larger batch is no faster; on a GPU it is, and memory that
+# runs out halves it.
+AUTO_BATCH = {"cpu": 4}
+AUTO_BATCH_ACCELERATOR = 16
+
+Talk = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe met with its dataset and model: everything known before any image is made."""
+
+    recipe: Recipe
+    dataset: Dataset
+    model: Model
+    plan: Plan
+    output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run folder holds of its plan, in numbers. The reasons are the words that `status` and the report count."""
+
+    output: str
+    planned: int
+    accepted: int
+    rejected: dict[str, int]
+    failed: dict[str, int]
+    pending: int
+    conditions: dict[str, dict[str, int]]
+    sources: dict[str, int]
+    not_edited: dict[str, int]
+    made_now: int = 0
+    seconds: float = 0.0
+    stopped: str | None = None
+    require: float = 0.0
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        return self.accepted / self.planned if self.planned else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 nothing could be made, 3 below `require`, 4 stopped by --max-minutes, 130 and 143 interrupted."""
+        if self.stopped in _STOP_CODES:
+            return _STOP_CODES[self.stopped]
+        if not self.planned or (not self.accepted and not self.rejected):
+            return 1
+        return 3 if self.share < self.require else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
+
+
+_STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
+
+
+def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
+    """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests."""
+    recipe, output = loaded.recipe, loaded.output
+    with FileCache() as cache:
+        dataset = read_dataset(Path(os.path.abspath(loaded.base / recipe.dataset)), cache)
+        model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
+    inside = next((s.path for s in dataset.sources if output in s.path.resolve().parents), None)
+    if inside is not None:
+        raise UsageError(
+            f"output {output} holds images of the dataset ({inside})",
+            "choose a run folder outside the dataset's folders",
+        )
+    return Prepared(recipe, dataset, model, plan_jobs(recipe, dataset, model, limit), output)
+
+
+def run(
+    loaded: LoadedRecipe,
+    *,
+    limit: int | None = None,
+    max_minutes: float | None = None,
+    make_worker: MakeWorker | None = None,
+    progress: Progress | None = None,
+    talk: Talk = lambda _: None,
+) -> Summary:
+    """Make what is missing, then export. A second call of a finished run makes nothing and loads no torch.
+
+    `make_worker` replaces the worker of this process (tests, other executors). Raises DiffgenError.
+    """
+    started = time.monotonic()
+    prepared = prepare(loaded, limit)
+    recipe, plan = prepared.recipe, prepared.plan
+    made_now, stopped = 0, None
+    with RunStore(prepared.output, recipe.image.format) as store:
+        write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder))
+        store.note(limit=limit)
+        done = store.done()
+        left = {item.job.id for item in plan.items} - done
+        if left:
+            talk(f"{len(left)} of {len({item.job.id for item in plan.items})} images to make in {store.folder}")
+            kept, make = _settle(store, prepared, make_worker, talk)
+            batches = pending_batches(cut_batches(plan.items, kept["batch_size"]), done)
+            deadline = None if max_minutes is None else started + 60 * max_minutes
+            made_now, stopped = _make(store, recipe, batches, make, deadline, progress or Silent(), talk)
+            # A night may have passed: what is exported is what the dataset says now, never a label that has changed since.
+            plan = prepare(loaded, limit).plan
+        judged = judge_plan(plan, recipe, _present(store))
+        if stopped in (None, "max-minutes"):  # who interrupts wants it to end now; `diffgen export` makes up for it
+            export_dataset(store.folder, plan, recipe, judged)
+    return summarise(
+        prepared, plan, judged, made_now=made_now, stopped=stopped, seconds=round(time.monotonic() - started, 1)
+    )
+
+
+def export(loaded: LoadedRecipe) -> Summary:
+    """Judge the records by the recipe's thresholds and export again, as far as the last run went. Makes no image."""
+    prepared = prepare(loaded, read_state(loaded.output).get("limit"))
+    with RunStore(prepared.output, prepared.recipe.image.format) as store:
+        write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder))
+        judged = judge_plan(prepared.plan, prepared.recipe, _present(store))
+        export_dataset(store.folder, prepared.plan, prepared.recipe, judged)
+    return summarise(prepared, prepared.plan, judged)
+
+
+def status(loaded: LoadedRecipe) -> Summary:
+    """What the run folder holds, read without its lock: also while a run is writing."""
+    state = read_state(loaded.output)
+    prepared = prepare(loaded, state.get("limit"))
+    records, _ = read_records(prepared.output)
+    return summarise(prepared, prepared.plan, judge_plan(prepared.plan, prepared.recipe, records))
+
+
+def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
+    """(images, bytes) in the run folder that the recipe no longer plans; with `remove`, they and their records go."""
+    state = read_state(loaded.output)
+    plan = prepare(loaded, state.get("limit")).plan
+    with RunStore(loaded.output, loaded.recipe.image.format) as store:
+        return store.drop_all_but({item.job.id for item in plan.items}, remove=remove)
+
+
+def _present(store: RunStore) -> dict[str, Record]:
+    """Records whose image is there (or never was): an image that somebody deleted is planned again, not exported."""
+    there = store.images()
+    return {key: record for key, record in store.records.items() if record.status != "made" or key in there}
+
+
+def _settle(
+    store: RunStore, prepared: Prepared, make_worker: MakeWorker | None, talk: Talk
+) -> tuple[dict[str, Any], MakeWorker]:
+    """Device, batch size and threads: the first choice in a run folder is kept, so that resuming gives the same bytes."""
+    recipe, model = prepared.recipe, prepared.model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if make_worker is not None:
+        size = recipe.batch_size if isinstance(recipe.batch_size, int) else AUTO_BATCH["cpu"]
+        return store.settle(batch_size=size, threads=cores), make_worker
+    from diffgen.editors.loading import pick_device, pick_dtype
+
+    require_on_disk(model)
+    device, why_device = pick_device(recipe.device)
+    dtype, why_dtype = pick_dtype(recipe.dtype, device)
+    wanted = AUTO_BATCH.get(device, AUTO_BATCH_ACCELERATOR) if recipe.batch_size == "auto" else recipe.batch_size
+    kept = store.settle(batch_size=wanted, threads=cores)
+    talk(f"model {model.name}, device {device} ({why_device}), {dtype} ({why_dtype}), batches of {kept['batch_size']}")
+    if recipe.batch_size not in ("auto", kept["batch_size"]):
+        talk(f"batch_size stays {kept['batch_size']}, as this run folder began; a new folder takes the new one")
+    classes, extra = len(prepared.dataset.names), prepared.dataset.extra
+    shape = extra.get("kpt_shape")
+    keypoints = (shape[0], shape[1]) if shape else None
+    return kept, lambda: load_worker(model, device, dtype, kept["threads"], classes, keypoints)
+
+
+def _make(
+    store: RunStore,
+    recipe: Recipe,
+    batches: Sequence[Batch],
+    make_worker: MakeWorker,
+    deadline: float | None,
+    progress: Progress,
+    talk: Talk,
+) -> tuple[int, str | None]:
+    """Execute and commit; returns how many images were made, and why it stopped early."""
+    total = sum(len(batch.items) for batch in batches)
+    finished = accepted = made = 0
+    checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
+    with _signals(talk) as stop, progress:
+        worker = make_worker()
+        environment = store.environment(worker.environment)
+
+        def stopping() -> bool:
+            if deadline is not None and time.monotonic() >= deadline and not stop:
+                stop.append("max-minutes")
+            return bool(stop)
+
+        results: Iterator[list[Result]] = local(worker, batches, stopping)
+        for batch, batch_results in zip(batches, results, strict=False):
+            stamped = [replace(r, record=replace(r.record, environment=environment)) for r in batch_results]
+            store.commit(stamped)
+            condition = batch.items[0].job.settings.condition
+            finished += len(stamped)
+            made += sum(result.image is not None for result in stamped)
+            accepted += sum(judge(result.record, checks[condition]).accepted for result in stamped)
+            progress.update(finished, total, accepted, condition)
+    return made, stop[0] if stop and finished < total else None
+
+
+@contextmanager
+def _signals(talk: Talk) -> Iterator[list[str]]:
+    """Ctrl-C and SIGTERM put their name in the list, for the batches in hand to be finished; a second one ends at once."""
+    stop: list[str] = []
+
+    def handle(number: int, _: Any) -> None:
+        name = signal.Signals(number).name
+        if any(reason != "max-minutes" for reason in stop):
+            os._exit(_STOP_CODES[name])  # what is committed is safe at any moment
+        stop.insert(0, name)
+        talk(f"{name}: finishing the batches in hand; once more to stop at once. Run the same command again to go on.")
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handle)
+    except ValueError:  # not the main thread: whoever started us handles signals
+        before = {}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def summarise(
+    prepared: Prepared,
+    plan: Plan,
+    judged: Sequence[Judged],
+    *,
+    made_now: int = 0,
+    stopped: str | None = None,
+    seconds: float = 0.0,
+) -> Summary:
+    """Count. Items are counted, not jobs: a source that stands twice in the dataset counts twice."""
+    rejected: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    conditions: dict[str, Counter[str]] = {c.name: Counter(planned=0, accepted=0) for c in prepared.recipe.conditions}
+    errors: list[str] = []
+    pending = 0
+    for entry in judged:
+        count = conditions[entry.item.job.settings.condition]
+        count["planned"] += 1
+        if entry.record is None or entry.verdict is None:
+            pending += 1
+        elif entry.record.status == "failed":
+            failed[entry.record.kind or "transient"] += 1
+            errors.append(entry.record.error or "")
+        elif entry.accepted:
+            count["accepted"] += 1
+        else:
+            rejected[entry.verdict.reason or ""] += 1
+    unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
+    return Summary(
+        output=str(prepared.output),
+        planned=len(judged),
+        accepted=sum(count["accepted"] for count in conditions.values()),
+        rejected=dict(sorted(rejected.items())),
+        failed=dict(sorted(failed.items())),
+        pending=pending,
+        conditions={name: dict(count) for name, count in conditions.items()},
+        sources=dict(Counter(source.split for source in plan.sources)),
+        not_edited=dict(sorted(unedited.items())),
+        made_now=made_now,
+        seconds=seconds,
+        stopped=stopped,
+        require=prepared.recipe.require.accepted,
+        errors=sorted(set(errors)),
+    )

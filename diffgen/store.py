@@ -1,0 +1,274 @@
+"""The run folder: its lock, its records, its images. The only writer of both.
+
+A batch is committed as a whole: images to temporary names, fsync, rename; then its records and a trailer in one write,
+fsync. Opening drops whatever follows the last complete trailer, so that a batch cut short is made again, whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from diffgen.errors import DiffgenError, UsageError
+from diffgen.types import Record, Result
+
+FORMAT = 1
+RECORDS = "records.jsonl"
+STATE = "run.json"
+_UNFINISHED = ".tmp"  # below images/: what lies here was never committed
+
+
+def is_run_folder(folder: Path) -> bool:
+    return (folder / STATE).is_file()
+
+
+def image_path(folder: Path, job_id: str, image_format: str) -> Path:
+    return folder / "images" / job_id[:2] / f"{job_id}.{image_format}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole file or none of it; a reader never sees half."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """run.json. Raises UsageError when the folder is not one of ours, or of a later version."""
+    try:
+        state = json.loads((folder / STATE).read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{folder} is not a run folder", "give the folder that 'diffgen run' wrote") from None
+    except (OSError, ValueError) as error:
+        raise DiffgenError(
+            f"{folder / STATE}: cannot be read: {error}", "restore the file, or start in a new folder"
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise DiffgenError(
+            f"{folder / STATE}: of another format than {FORMAT}", "use the diffgen that wrote it, or a new folder"
+        )
+    return state
+
+
+def read_records(folder: Path) -> tuple[dict[str, Record], int]:
+    """(records by job id, the later of two winning; how many bytes hold them). What follows was never committed.
+
+    Raises DiffgenError when a damaged batch has complete ones after it: that is no interrupted write.
+    """
+    try:
+        raw = (folder / RECORDS).read_bytes()
+    except FileNotFoundError:
+        return {}, 0
+    records: dict[str, Record] = {}
+    good = start = position = 0
+    damaged = False
+    batch: list[Record] = []
+    while (end := raw.find(b"\n", position)) >= 0:
+        line, position = raw[position:end], end + 1
+        if not line.startswith(b'{"commit":'):
+            try:
+                batch.append(Record.from_json(line.decode()))
+            except (ValueError, TypeError, RecursionError):
+                damaged = True
+            continue
+        if _trailer(len(batch), raw[start : position - len(line) - 1]) == line and not damaged:
+            if good != start:
+                raise DiffgenError(f"{folder / RECORDS}: damaged at byte {good}", "restore the file from a backup")
+            records.update((record.id, record) for record in batch)
+            good = position
+        damaged, batch, start = False, [], position
+    return records, good
+
+
+def _trailer(count: int, lines: bytes) -> bytes:
+    return f'{{"commit":{count},"crc":"{zlib.crc32(lines):08x}"}}'.encode()
+
+
+class RunStore:
+    """An open run folder. One process at a time: opening takes the lock, `close` (or leaving `with`) gives it back."""
+
+    def __init__(self, folder: Path, image_format: str) -> None:
+        self.folder = folder
+        self.image_format = image_format
+        self._make_folder()
+        self._lock = self._take_lock()
+        try:
+            if is_run_folder(folder):
+                self.state = read_state(folder)
+            else:
+                self.state = {"format": FORMAT, "environments": {}}
+                self._write_state()
+            self.records, good = read_records(folder)
+            self._cut(good)
+            self._sweep()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            names = {entry.name for entry in self.folder.iterdir()}
+        except OSError as error:
+            raise DiffgenError(
+                f"{self.folder}: cannot write there: {error.strerror or error}", "choose another --output"
+            ) from None
+        if names - {"lock", f".{STATE}.tmp"} and STATE not in names:
+            raise UsageError(
+                f"{self.folder} holds files that diffgen did not make",
+                "choose an empty or new folder; nothing was touched",
+            )
+
+    def _take_lock(self) -> int:
+        try:
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DiffgenError(
+                f"{self.folder}: cannot write there: {error.strerror or error}", "choose another --output"
+            ) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise DiffgenError(
+                f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
+            ) from None
+        return handle
+
+    def _cut(self, good: int) -> None:
+        path = self.folder / RECORDS
+        if path.exists() and path.stat().st_size > good:
+            with path.open("r+b") as file:
+                file.truncate(good)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _sweep(self) -> None:
+        folder = self.folder / "images" / _UNFINISHED
+        if folder.is_dir():
+            for leftover in folder.iterdir():
+                leftover.unlink()
+
+    def _write_state(self) -> None:
+        write_atomically(self.folder / STATE, json.dumps(self.state, indent=1, sort_keys=True) + "\n")
+
+    def settle(self, **choices: Any) -> dict[str, Any]:
+        """Keep each choice (batch size, threads) at its first value for the life of the folder; returns the kept ones."""
+        if any(key not in self.state for key in choices):
+            self.state = {**choices, **self.state}
+            self._write_state()
+        return {key: self.state[key] for key in choices}
+
+    def note(self, **facts: Any) -> None:
+        """Write facts about the folder (which export it holds) over older ones."""
+        if any(self.state.get(key) != value for key, value in facts.items()):
+            self.state = {**self.state, **facts}
+            self._write_state()
+
+    def environment(self, details: dict[str, Any]) -> str:
+        """A short key for the machine and versions that make the next records; the details go into run.json."""
+        key = f"{zlib.crc32(json.dumps(details, sort_keys=True).encode()):08x}"
+        if key not in self.state["environments"]:
+            self.state["environments"][key] = details
+            self._write_state()
+        return key
+
+    def images(self) -> set[str]:
+        """Ids of the images that are there."""
+        return {path.stem for path in self._image_files() if path.suffix == f".{self.image_format}"}
+
+    def _image_files(self) -> Iterator[Path]:
+        top = self.folder / "images"
+        for folder in os.scandir(top) if top.is_dir() else ():
+            if folder.is_dir() and folder.name != _UNFINISHED:
+                yield from (Path(entry.path) for entry in os.scandir(folder))
+
+    def drop_all_but(self, keep: set[str], *, remove: bool) -> tuple[int, int]:
+        """(images, bytes) of jobs outside `keep`; with `remove`, these images and their records are deleted."""
+        stale = [path for path in self._image_files() if path.stem not in keep]
+        size = sum(path.stat().st_size for path in stale)
+        if remove:
+            # Records first: an image without a record is made again, a record without its image would be a gap.
+            kept = [record for record in self.records.values() if record.id in keep]
+            lines = "".join(f"{record.to_json()}\n" for record in kept)
+            trailer = _trailer(len(kept), lines.encode()).decode()
+            write_atomically(self.folder / RECORDS, f"{lines}{trailer}\n" if kept else "")
+            self.records = {record.id: record for record in kept}
+            for path in stale:
+                path.unlink()
+        return len(stale), size
+
+    def done(self) -> set[str]:
+        """Jobs that need no work: made with their image in place, or failed for good."""
+        there = self.images()
+        return {
+            record.id
+            for record in self.records.values()
+            if (record.id in there if record.status == "made" else record.kind == "source")
+        }
+
+    def commit(self, results: Sequence[Result]) -> None:
+        """Make one batch part of the run, whole or not at all. Raises DiffgenError when the disk does not take it."""
+        try:
+            self._commit_images(results)
+            lines = "".join(f"{result.record.to_json()}\n" for result in results).encode()
+            with (self.folder / RECORDS).open("ab") as file:
+                file.write(lines + _trailer(len(results), lines) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DiffgenError(
+                f"{self.folder}: cannot write: {error.strerror or error}",
+                "make room or mend the disk and run the same command again; nothing that was committed is lost",
+            ) from error
+        self.records.update((result.record.id, result.record) for result in results)
+
+    def _commit_images(self, results: Iterable[Result]) -> None:
+        unfinished = self.folder / "images" / _UNFINISHED
+        unfinished.mkdir(parents=True, exist_ok=True)
+        moves = []
+        for result in results:
+            if result.image is None:
+                continue
+            target = image_path(self.folder, result.record.id, self.image_format)
+            temporary = unfinished / target.name
+            with temporary.open("wb") as file:
+                file.write(result.image)
+                file.flush()
+                os.fsync(file.fileno())
+            moves.append((temporary, target))
+        for temporary, target in moves:
+            target.parent.mkdir(exist_ok=True)
+            os.replace(temporary, target)
+        for folder in {target.parent for _, target in moves}:
+            _sync_folder(folder)
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

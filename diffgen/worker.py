@@ -1,0 +1,167 @@
+"""One process's device: bytes in, bytes and facts out. Writes no file and takes no decision.
+
+Decoding, checking and encoding run in the calling threads; the editor runs in one thread of its own, so several calls
+overlap while the device is used by one at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import numpy as np
+
+from diffgen import __version__
+from diffgen.checks import measure
+from diffgen.editors import Edited, Editor, load_editor
+from diffgen.errors import OutOfMemory, SourceError, TransientError
+from diffgen.geometry import Fit, Pixels, decode, encode, fit, plan_fit, unfit
+from diffgen.labels import LabelError, Shape, parse_labels
+from diffgen.models import Model
+from diffgen.types import Batch, Item, Record, Result
+
+# A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
+# (in the last bits) on the composition of a batch.
+_BLANK = 128
+
+
+class Work(Protocol):
+    """What the driver needs of a worker. `environment` describes the machine and versions, for the records."""
+
+    environment: dict[str, Any]
+
+    def __call__(self, batch: Batch) -> list[Result]:
+        """One result per item, in order."""
+
+
+MakeWorker = Callable[[], Work]
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A source ready to be edited, or the record of why it is not."""
+
+    pixels: Pixels
+    shapes: tuple[Shape, ...]
+    fit: Fit
+    failure: Record | None = None
+
+
+class Worker:
+    """Edits batches with one loaded editor. Calls may overlap."""
+
+    def __init__(
+        self, editor: Editor, classes: int, keypoints: tuple[int, int] | None, environment: dict[str, Any]
+    ) -> None:
+        self.environment = environment
+        self._editor = editor
+        self._classes = classes
+        self._keypoints = keypoints
+        self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._room: int | None = None  # the largest batch that fitted since memory ran out
+
+    def __call__(self, batch: Batch) -> list[Result]:
+        opened = [self._open(item) for item in batch.items]
+        images = [fit(entry.pixels, entry.fit) for entry in opened]
+        jobs = [item.job for item in batch.items]
+        started = time.perf_counter()
+        edited = self._device.submit(self._edit, images, jobs).result()
+        seconds = (time.perf_counter() - started) / len(jobs)
+        return [
+            self._finish(item, entry, result, seconds)
+            for item, entry, result in zip(batch.items, opened, edited, strict=True)
+        ]
+
+    def _open(self, item: Item) -> _Open:
+        source, settings = item.source, item.job.settings
+        plan = plan_fit(source.width, source.height, settings.long_side, settings.multiple, settings.smallest)
+        try:
+            raw = source.path.read_bytes()
+            label = source.label.read_bytes() if source.label else b""
+            if hashlib.sha256(raw + b"\0" + label).hexdigest() != source.digest:
+                raise TransientError("the image or its label changed while the run was going on")
+            pixels = decode(raw)
+            if pixels.shape != (source.height, source.width, 3):
+                raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, its header says otherwise")
+            return _Open(pixels, parse_labels(label, self._classes, self._keypoints), plan)
+        except (SourceError, LabelError) as error:
+            failure = Record(item.job.id, "failed", kind="source", error=f"{source.key}: {error}")
+        except TransientError as error:
+            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error}")
+        except OSError as error:
+            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error.strerror or error}")
+        blank = np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
+        return _Open(blank, (), plan, failure)
+
+    def _edit(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> list[Edited | TransientError]:
+        """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
+        if self._room is not None and len(images) > self._room:
+            return self._halves(images, jobs)
+        try:
+            return list(self._editor.edit(images, jobs))
+        except OutOfMemory as error:
+            if len(images) == 1:
+                return [error]
+            self._room = (len(images) + 1) // 2
+            return self._halves(images, jobs)
+
+    def _halves(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> list[Edited | TransientError]:
+        half = (len(images) + 1) // 2
+        return self._edit(images[:half], jobs[:half]) + self._edit(images[half:], jobs[half:])
+
+    def _finish(self, item: Item, opened: _Open, edited: Edited | TransientError, seconds: float) -> Result:
+        job, settings = item.job, item.job.settings
+        if opened.failure is not None:
+            return Result(opened.failure)
+        if isinstance(edited, TransientError):
+            return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {edited}"))
+        pixels = unfit(edited.image, opened.fit)
+        if pixels.shape != opened.pixels.shape:
+            raise AssertionError(f"job {job.id}: made {pixels.shape} from {opened.pixels.shape}")
+        image = encode(pixels, settings.image_format, settings.quality, f"diffgen {__version__}, job {job.id}")
+        facts = {"strength": round(edited.strength, 4), **measure(opened.pixels, pixels, opened.shapes)}
+        sha = hashlib.sha256(image).hexdigest()
+        return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
+
+
+def load_worker(
+    model: Model, device: str, dtype: str, threads: int, classes: int, keypoints: tuple[int, int] | None
+) -> Worker:
+    """Load the model (this imports torch) and make the worker for it. Raises DiffgenError when it cannot be loaded."""
+    import torch
+
+    torch.set_num_threads(threads)
+    editor = load_editor(model, device, dtype)
+    return Worker(editor, classes, keypoints, describe_environment(device, dtype, threads))
+
+
+def describe_environment(device: str, dtype: str, threads: int) -> dict[str, Any]:
+    """What may change the last bits of an image: device, number type, threads and versions."""
+    import torch
+
+    name = (
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine()
+    )
+    packages = ("torch", "diffusers", "transformers", "numpy", "pillow")
+    return {
+        "device": device,
+        "device_name": name,
+        "dtype": dtype,
+        "threads": threads,
+        "python": platform.python_version(),
+        "diffgen": __version__,
+        **{package: _version(package) for package in packages},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
