@@ -58,7 +58,7 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str
 
 
 def judge(record: Record, checks: Thresholds) -> Verdict:
-    """Accept or reject by recorded facts alone. Loosening a threshold never turns an accepted image into a rejected one."""
+    """Accept or reject by recorded facts alone. Loosening a threshold never rejects what was accepted."""
     if record.status != "made":
         return Verdict(False, "failed")
     facts = record.facts
@@ -79,8 +79,8 @@ def judge(record: Record, checks: Thresholds) -> Verdict:
 def judged_structure(facts: dict[str, Any]) -> float | None:
     """The number that `checks.structure` is held against: the lower quartile of the objects large enough to measure.
 
-    The quartile and not the least, because one object that snow has covered does not make a picture wrong; not the mean,
-    because many good objects must not hide a lost quarter. Without such objects it is the whole picture's.
+    The quartile and not the least, because one object that snow has covered does not make a picture wrong; not the
+    mean, because many good objects must not hide a lost quarter. Without such objects it is the whole picture's.
     """
     values = sorted(
         value
@@ -102,8 +102,8 @@ def luminance(pixels: Pixels) -> Plane:
 def double_angle(plane: Plane) -> Field:
     """The gradient in double-angle form: z² / |z| for the gradient z, smoothed by a 5-tap binomial.
 
-    Doubling the angle makes an edge and the same edge with light and dark swapped equal, which night does to windows and
-    lamps (Granlund and Knutsson, Signal Processing for Computer Vision, 1995). Shape (H, W).
+    Doubling the angle makes an edge and the same edge with light and dark swapped equal, which night does to windows
+    and lamps (Granlund and Knutsson, Signal Processing for Computer Vision, 1995). Shape (H, W).
     """
     smooth = _binomial(_binomial(plane))
     gy, gx = np.gradient(smooth) if min(plane.shape) > 1 else (np.zeros_like(plane), np.zeros_like(plane))
@@ -114,9 +114,9 @@ def double_angle(plane: Plane) -> Field:
 def agreement(before: Field, after: Field, box: tuple[int, int, int, int]) -> float | None:
     """Do the edges inside `box` (x0, y0, x1, y1 in pixels) lie where and as they lay? −1 to 1; None for an empty box.
 
-    The normalised correlation of two double-angle fields, each divided by its magnitude plus the box's own mean magnitude,
-    so that contrast and brightness drop out: 1 is the same structure, about 0 unrelated, below 0 crossing edges. After
-    the normalised gradient fields of Haber and Modersitzki (Intensity gradient based registration, 2006).
+    The normalised correlation of two double-angle fields, each divided by its magnitude plus the box's own mean
+    magnitude, so that contrast and brightness drop out: 1 is the same structure, about 0 unrelated, below 0 crossing
+    edges. After the normalised gradient fields of Haber and Modersitzki (Intensity gradient based registration, 2006).
     """
     x0, y0, x1, y1 = box
     if x1 <= x0 or y1 <= y0:

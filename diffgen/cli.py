@@ -14,7 +14,7 @@ from diffgen.errors import DiffgenError, UsageError
 
 app = typer.Typer(
     name="diffgen",
-    help="Edit the photographs of a labelled detection dataset so that the condition changes and every label stays true.",
+    help="Edit the photographs of a labelled dataset so that the condition changes and every label stays true.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -170,9 +170,11 @@ def models(as_json: AsJson = False) -> None:
 
     Example: diffgen models --json
     """
+    from diffgen.cache import FileCache
     from diffgen.models import model_rows
 
-    rows = model_rows()
+    with FileCache() as cache:
+        rows = model_rows(cache)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return

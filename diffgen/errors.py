@@ -21,7 +21,7 @@ class UsageError(DiffgenError):
 
 
 class SourceError(DiffgenError):
-    """One source cannot be used (its image does not decode, its label is broken). Final: a repaired file is a new job."""
+    """One source cannot be used (image does not decode, label is broken). Final: a repaired file is a new job."""
 
 
 class TransientError(DiffgenError):

@@ -1,4 +1,4 @@
-"""Accepted records → the YOLO tree that Ultralytics trains on as it is. Derived: safe to delete, made again from records.
+"""Accepted records → the YOLO tree that Ultralytics trains on as it is. Derived: safe to delete, made from records.
 
 Built beside and swapped in, so that a half-written or stale dataset is never seen. Holds no times, hosts or absolute
 paths, and is in plan order: the same run gives the same bytes.
@@ -207,7 +207,7 @@ def _manifest_row(entry: _Entry) -> dict[str, Any]:
 
 
 def _copy(source: Path, target: Path, share: bool = False) -> None:
-    """Copy by reference where the file system can; `share` allows a hard link (our own images, which are never rewritten)."""
+    """Copy by reference where the file system can; `share` allows a hard link (our own images, never rewritten)."""
     with source.open("rb") as from_file, target.open("wb") as to_file:
         try:
             fcntl.ioctl(to_file.fileno(), _FICLONE, from_file.fileno())

@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 
 # Formats that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are carried over as they are.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo"})
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow opens MPO as JPEG; asked for by name it is a KeyError
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # What Pillow raises for files that are not the image they claim to be.
@@ -98,7 +98,7 @@ def encode(pixels: Pixels, image_format: str, quality: int | None, note: str) ->
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a source of (width, height) lies in a working image of `size`: scaled to `inner`, then padded by left and top."""
+    """How a source of (width, height) lies in a working image of `size`: scaled to `inner`, padded by left and top."""
 
     source: tuple[int, int]
     inner: tuple[int, int]
@@ -133,7 +133,7 @@ def fit(pixels: Pixels, plan: Fit) -> Pixels:
 
 
 def unfit(pixels: Pixels, plan: Fit) -> Pixels:
-    """Take the padding off and scale back to the source's own size. Raises ValueError when the size is not the plan's."""
+    """Take the padding off and scale back to the source's own size. Raises ValueError on a size not the plan's."""
     if pixels.shape != (plan.size[1], plan.size[0], 3):
         raise ValueError(f"expected an image of shape {(plan.size[1], plan.size[0], 3)}, got {pixels.shape}")
     inner = pixels[plan.top : plan.top + plan.inner[1], plan.left : plan.left + plan.inner[0]]

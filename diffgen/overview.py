@@ -106,8 +106,8 @@ def overview_text(facts: dict[str, Any]) -> str:
     boxes = facts["small_boxes"]
     if boxes["small"]:
         lines.append(
-            f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's working size "
-            "and may melt; a larger resolution.long_side keeps them"
+            f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
+            "working size and may melt; a larger resolution.long_side keeps them"
         )
     for word, found in facts["not_edited"].items():
         lines.append(f"unedited  {found['count']} {word}, carried over as they are")

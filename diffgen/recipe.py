@@ -39,7 +39,7 @@ class Select(_Strict):
 class Checks(_Strict):
     """Thresholds over recorded facts; `null` turns one off. Changing them makes no image anew."""
 
-    structure: float | None = Field(0.2, ge=-1, le=1, description="median structure agreement of the objects, at least")
+    structure: float | None = Field(0.2, ge=-1, le=1, description="agreement of the objects (lower quartile), at least")
     registration: float | None = Field(2.0, ge=0, description="shift against the source in pixels, at most")
     contrast: float | None = Field(
         0.02, ge=0, le=1, description="deviation of the luminance, at least (degenerate image)"
@@ -79,14 +79,14 @@ class Condition(_Strict):
 
 
 class Resolution(_Strict):
-    """The working size. Without `long_side` the model's native one; smaller sources then keep their own size if it can."""
+    """The working size. Without `long_side` the model's native one; smaller sources keep their own size if it can."""
 
     mode: Literal["fit"] = Field("fit", description="fit: the whole picture is scaled to the working size and back")
     long_side: int | None = Field(None, ge=64, le=8192, description="pixels")
 
 
 class ImageFile(_Strict):
-    format: Literal["jpg", "png", "webp"] = "jpg"
+    format: Literal["jpg", "png", "webp"] = Field("jpg", description="of the made images: jpg (4:4:4), png or webp")
     quality: int = Field(95, ge=1, le=100, description="jpg and webp only")
 
 
@@ -103,23 +103,23 @@ class Recipe(_Strict):
     output: str = Field(description="the run folder")
     model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
     editor: str | None = Field(None, description="img2img or instruct; default: what the model's class says")
-    select: Select = Field(default_factory=Select)
+    select: Select = Select()
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
     assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")
     variants: int = Field(1, ge=1, le=1000, description="images per source and condition, with different seeds")
-    resolution: Resolution = Field(default_factory=Resolution)
-    checks: Checks = Field(default_factory=Checks)
-    require: Require = Field(default_factory=Require)
+    resolution: Resolution = Resolution()
+    checks: Checks = Checks()
+    require: Require = Require()
     include_sources: Literal["copy", "link", "none"] = Field(
         "copy", description="the edited splits' own images in the exported dataset"
     )
     val_from_train: float | None = Field(
         None, gt=0, lt=1, description="share of train made val when the source has none"
     )
-    image: ImageFile = Field(default_factory=ImageFile)
-    seed: int = Field(0, ge=0, lt=2**63)
+    image: ImageFile = ImageFile()
+    seed: int = Field(0, ge=0, lt=2**63, description="another seed: other snow, other selection")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
     batch_size: Literal["auto"] | int = Field(
         "auto", description="images per batch; kept for the life of the run folder"
     )
@@ -233,7 +233,7 @@ def _kind(value: Any) -> str:
     return {dict: "mapping", list: "list", str: "text", bool: "yes/no"}.get(type(value), "number")
 
 
-# --- YAML, with line numbers -------------------------------------------------------------------------------------------
+# --- YAML, with line numbers ----------------------------------------------------------------------------------------
 
 
 def _compose(text: str, path: Path) -> yaml.Node | None:
@@ -314,7 +314,13 @@ def _line(root: yaml.Node | None, path: Sequence[int | str]) -> int | None:
     return line
 
 
-_FIELDS = {"select": Select, "checks": Checks, "resolution": Resolution, "image": ImageFile, "require": Require}
+_FIELDS: dict[str, type[BaseModel]] = {
+    "select": Select,
+    "checks": Checks,
+    "resolution": Resolution,
+    "image": ImageFile,
+    "require": Require,
+}
 
 
 def _readable(error: ValidationError, path: Path, root: yaml.Node | None) -> UsageError:
@@ -339,7 +345,7 @@ def _readable(error: ValidationError, path: Path, root: yaml.Node | None) -> Usa
     return UsageError(f"{where}: {name + ': ' if name else ''}{text}", "'diffgen schema' describes every key")
 
 
-# --- overrides and environment -----------------------------------------------------------------------------------------
+# --- overrides and environment --------------------------------------------------------------------------------------
 
 
 def _override(raw: dict[str, Any], item: str) -> None:
@@ -367,9 +373,10 @@ def _override(raw: dict[str, Any], item: str) -> None:
 
 
 def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
-    conditions = raw.get("conditions")
+    found = raw.get("conditions")
+    conditions: list[Any] = found if isinstance(found, list) else []
     names = []
-    for i, entry in enumerate(conditions if isinstance(conditions, list) else []):
+    for i, entry in enumerate(conditions):
         if entry == name:
             conditions[i] = {name: {}}
             return conditions[i][name]  # type: ignore[no-any-return]
@@ -412,7 +419,7 @@ def _expand(value: Any, path: Path) -> Any:
     return text
 
 
-# --- the copy in the run folder ----------------------------------------------------------------------------------------
+# --- the copy in the run folder -------------------------------------------------------------------------------------
 
 
 def _leaves(value: Any, path: tuple[int | str, ...] = ()) -> Iterable[tuple[tuple[int | str, ...], Any]]:

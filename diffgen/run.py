@@ -122,12 +122,16 @@ def run(
         done = store.done()
         left = {item.job.id for item in plan.items} - done
         if left:
+            if make_worker is None:
+                prepared = _fetched(prepared, limit)
+                plan = prepared.plan
+                left = {item.job.id for item in plan.items} - done
             talk(f"{len(left)} of {len({item.job.id for item in plan.items})} images to make in {store.folder}")
             kept, make = _settle(store, prepared, make_worker, talk)
             batches = pending_batches(cut_batches(plan.items, kept["batch_size"]), done)
             deadline = None if max_minutes is None else started + 60 * max_minutes
             made_now, stopped = _make(store, recipe, batches, make, deadline, progress or Silent(), talk)
-            # A night may have passed: what is exported is what the dataset says now, never a label that has changed since.
+            # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
         judged = judge_plan(plan, recipe, _present(store))
         if stopped in (None, "max-minutes"):  # who interrupts wants it to end now; `diffgen export` makes up for it
@@ -135,6 +139,14 @@ def run(
     return summarise(
         prepared, plan, judged, made_now=made_now, stopped=stopped, seconds=round(time.monotonic() - started, 1)
     )
+
+
+def _fetched(prepared: Prepared, limit: int | None) -> Prepared:
+    """With the model on this machine; a hub model whose commit was unknown until now changes the plan's ids."""
+    model = require_on_disk(prepared.model)
+    if model == prepared.model:
+        return prepared
+    return replace(prepared, model=model, plan=plan_jobs(prepared.recipe, prepared.dataset, model, limit))
 
 
 def export(loaded: LoadedRecipe) -> Summary:
@@ -172,7 +184,7 @@ def _present(store: RunStore) -> dict[str, Record]:
 def _settle(
     store: RunStore, prepared: Prepared, make_worker: MakeWorker | None, talk: Talk
 ) -> tuple[dict[str, Any], MakeWorker]:
-    """Device, batch size and threads: the first choice in a run folder is kept, so that resuming gives the same bytes."""
+    """Device, batch size and threads: a run folder keeps its first choice, so that resuming gives the same bytes."""
     recipe, model = prepared.recipe, prepared.model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if make_worker is not None:
@@ -180,7 +192,6 @@ def _settle(
         return store.settle(batch_size=size, threads=cores), make_worker
     from diffgen.editors.loading import pick_device, pick_dtype
 
-    require_on_disk(model)
     device, why_device = pick_device(recipe.device)
     dtype, why_dtype = pick_dtype(recipe.dtype, device)
     wanted = AUTO_BATCH.get(device, AUTO_BATCH_ACCELERATOR) if recipe.batch_size == "auto" else recipe.batch_size
@@ -230,7 +241,7 @@ def _make(
 
 @contextmanager
 def _signals(talk: Talk) -> Iterator[list[str]]:
-    """Ctrl-C and SIGTERM put their name in the list, for the batches in hand to be finished; a second one ends at once."""
+    """Ctrl-C and SIGTERM put their name in the list, so that the batches in hand are finished; a second one ends at once."""
     stop: list[str] = []
 
     def handle(number: int, _: Any) -> None:

@@ -1,7 +1,7 @@
-"""A YOLO data.yaml, in every form that Ultralytics accepts, to sources. Reads headers, labels and digests; decodes nothing.
+"""A YOLO data.yaml, in every form that Ultralytics accepts, to sources. Reads headers and labels; decodes nothing.
 
-Path rules are Ultralytics' own (8.4: `check_det_dataset`, `get_img_files`, `img2label_paths`), with one difference: where
-two different existing folders could be meant, it takes one silently and we refuse.
+Path rules are Ultralytics' own (8.4: `check_det_dataset`, `get_img_files`, `img2label_paths`), with one difference:
+where two different existing folders could be meant, it takes one silently and we refuse.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def read_dataset(path: Path, cache: FileCache) -> Dataset:
     return Dataset(path, names, extra, sources)
 
 
-# --- the yaml file -----------------------------------------------------------------------------------------------------
+# --- the yaml file --------------------------------------------------------------------------------------------------
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _places(value: Any, root: Path, path: Path, split: str) -> Iterator[Path]:
         yield Path(os.path.abspath(place))
 
 
-# --- images and labels -------------------------------------------------------------------------------------------------
+# --- images and labels ----------------------------------------------------------------------------------------------
 
 
 def _images(place: Path) -> list[tuple[Path, Path]]:
@@ -229,7 +229,7 @@ def label_path(image: Path) -> Path:
 
 
 def _named(images: list[tuple[Path, Path]], root: Path) -> Iterator[tuple[str, Path]]:
-    """Names for the export, unique without suffix and case: below `dataset/images/<split>/` no folder is called images."""
+    """Names for the export, unique without suffix and case: below `images/<split>/` no folder is called images."""
     taken: set[str] = set()
     seen: set[Path] = set()
     for image, folder in images:

@@ -162,7 +162,7 @@ class RunStore:
         write_atomically(self.folder / STATE, json.dumps(self.state, indent=1, sort_keys=True) + "\n")
 
     def settle(self, **choices: Any) -> dict[str, Any]:
-        """Keep each choice (batch size, threads) at its first value for the life of the folder; returns the kept ones."""
+        """Keep each choice (batch size, threads) at its first value for the life of the folder; returns those."""
         if any(key not in self.state for key in choices):
             self.state = {**choices, **self.state}
             self._write_state()

@@ -16,7 +16,7 @@ EDIT_VERSION = 1
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; floats by `repr`; None left out, so that a later optional field keeps old ids."""
+    """JSON with sorted keys, no spaces, floats by `repr`; None left out, so that a later optional field keeps old ids."""
     return json.dumps(_without_none(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -63,8 +63,9 @@ class Source:
 class Settings:
     """Everything about an edit that does not depend on the source. Jobs that share it can share a batch.
 
-    `strength` is 0 (the source's VAE round trip) to 1; `steps` are steps run; `long_side`, `multiple` and `smallest` give
-    the working size in pixels (geometry.plan_fit); `quality` is for lossy formats only. Optional fields that are None do not enter the id.
+    `strength` is 0 (the source's VAE round trip) to 1; `steps` are steps run; `long_side`, `multiple`, `smallest` give
+    the working size in pixels (geometry.plan_fit); `quality` is for lossy formats only. Optional fields that are None
+    do not enter the id.
     """
 
     editor: str

@@ -1,0 +1,41 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test test-fast check fmt clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.done ## make .venv with everything in it
+
+.venv/.done: pyproject.toml
+	$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info < (3, 14); sys.exit(None if ok else f"error: Python 3.10 to 3.13 is needed, this is {sys.version.split()[0]}\nhint: make setup PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+demo: setup ## edit two photographs on the embedded model, CPU only; leaves demo/sheet.png
+	$(BIN)/python scripts/demo.py dataset
+	$(BIN)/diffgen run configs/quickstart.yaml
+	$(BIN)/python scripts/demo.py sheet
+
+test: setup ## all tests that need no GPU
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-fast: setup ## the tests that need no torch
+	$(BIN)/python -m pytest tests/unit tests/property tests/cli
+
+check: setup ## lint, format, types, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/check_docs.py
+
+fmt: setup ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what the demo and the tests made
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

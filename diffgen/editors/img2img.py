@@ -1,0 +1,111 @@
+"""Image to image with Stable Diffusion 1.x, 2.x, turbo and SDXL: noise the source part of the way, denoise to the prompt.
+
+Strength is the share of the schedule that is run; 0 is the VAE round trip and runs no step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from diffgen.editors import Edited
+from diffgen.editors.latents import Codec, check_batch, check_size, noise
+from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
+from diffgen.editors.prompts import Prompts
+from diffgen.editors.schedulers import Schedulers
+from diffgen.types import Job, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from diffgen.models import Model
+
+CLASSES = {
+    "StableDiffusionPipeline": "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionImg2ImgPipeline": "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionXLPipeline": "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLImg2ImgPipeline": "StableDiffusionXLImg2ImgPipeline",
+}
+
+TRAIN_STEPS = 1000
+
+
+def load(model: Model, device: str, dtype: str) -> Img2Img:
+    return Img2Img(load_pipeline(choose_class(model, CLASSES), model, device, dtype))
+
+
+def schedule(strength: float, steps: int, train_steps: int = TRAIN_STEPS) -> tuple[int, float]:
+    """How many steps to ask for, and the pipeline's `strength`, so that exactly `steps` of them run.
+
+    The start level steps/N is the nearest to the strength (in 0–1, above 0) that whole steps allow; between two equally near
+    the lower. A schedule cannot be finer than the model's training steps, which bounds the level from below.
+    """
+    near = min(max(steps / strength, steps), max(train_steps, steps))
+    total = min(
+        (int(near) + 1, int(near)), key=lambda n: (abs(steps / n - strength), steps / n) if n <= train_steps else (2, 0)
+    )
+    # The pipelines run int(N · strength) steps; half a step more is safe from rounding.
+    return total, min(1.0, (steps + 0.5) / total)
+
+
+def effective_strength(settings: Settings) -> float:
+    """The strength that an image with these settings really gets."""
+    if settings.strength <= 0:
+        return 0.0
+    return settings.steps / schedule(settings.strength, settings.steps)[0]
+
+
+class Img2Img:
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._codec = Codec(pipe)
+        self._prompts = Prompts(pipe)
+        self._schedulers = Schedulers(pipe.scheduler)
+        self._start: tuple[Any, Any] = (None, None)
+        # The only method replaced: it would encode each source again, one at a time, and sample from the VAE.
+        pipe.prepare_latents = self._noised
+
+    def edit(self, images: Sequence[NDArray[np.uint8]], jobs: Sequence[Job]) -> list[Edited]:
+        """See `diffgen.editors.Editor`."""
+        import torch
+
+        check_batch(images, jobs, self._codec.factor)
+        settings = jobs[0].settings
+        with memory_errors(len(jobs)), torch.inference_mode():
+            latents = self._codec.encode(images)
+            if settings.strength > 0:
+                latents = self._codec.from_model(self._denoise(latents, jobs))
+            made = self._codec.decode(latents)
+        check_size(made, images)
+        strength = effective_strength(settings)
+        return [Edited(image, strength) for image in made]
+
+    def _denoise(self, source: Any, jobs: Sequence[Job]) -> Any:
+        """Edited model latents (B, C, h, w) for source latents of that shape."""
+        import torch
+
+        settings, pipe = jobs[0].settings, self._pipe
+        # The pipeline's own rule; models distilled with guidance (LCM) take it as a number, in one pass.
+        guided = settings.guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
+        negatives = [job.negative_prompt for job in jobs] if guided else None
+        start, generators = noise(jobs, source.shape[1:])
+        pipe.scheduler = self._schedulers.get(settings.scheduler)
+        total, share = schedule(settings.strength, settings.steps)
+        self._start = (self._codec.to_model(source), start)
+        return pipe(
+            **self._prompts.embeds([job.prompt for job in jobs], negatives),
+            image=torch.zeros(len(jobs), 3, 8, 8),  # unused: _noised knows the sources
+            strength=share,
+            num_inference_steps=total,
+            guidance_scale=settings.guidance,
+            generator=generators,
+            output_type="latent",
+        ).images
+
+    def _noised(
+        self, image: Any, timestep: Any, batch_size: int, num_images_per_prompt: int, dtype: Any, device: Any, *_: Any
+    ) -> Any:
+        """The sources' model latents, noised in float32 to the first level that is run. `timestep` is (B,)."""
+        source, start = self._start
+        return self._pipe.scheduler.add_noise(source, start.to(device), timestep).to(dtype)

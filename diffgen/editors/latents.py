@@ -1,0 +1,118 @@
+"""Images to VAE latents and back, and the noise of a job. Knows nothing about prompts, strength or schedules.
+
+"Source latents" are what the VAE gives: the mode of its distribution, unscaled. "Model latents" are what the UNet works on:
+scaled, and for VAEs that have them centred by mean and std.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffgen.editors.recent import Recent
+from diffgen.types import Job
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Key = tuple[bytes, tuple[int, ...], int]
+
+
+class Codec:
+    """One pipeline's VAE, remembering the latents of recent sources: conditions of one source follow each other."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.vae = pipe.vae
+        self.factor = int(pipe.vae_scale_factor)
+        self._recent: Recent[Key, Any] = Recent(64)
+
+    def encode(self, images: Sequence[NDArray[np.uint8]]) -> Any:
+        """B images (H, W, 3) uint8 -> source latents (B, C, h, w) float32 on the device; each distinct image once.
+
+        All distinct images of a batch are encoded together or none is, and an entry is used only for batches with as many
+        of them: floating point depends on how many rows run together, and a resumed run has no memory of earlier batches.
+        """
+        import torch
+
+        names = [(hashlib.blake2b(i.tobytes(), digest_size=16).digest(), i.shape) for i in images]
+        distinct = dict(zip(names, images, strict=True))
+        count = len(distinct)
+        if any((*name, count) not in self._recent for name in distinct):
+            self._recent.capacity = max(64, 2 * count)
+            for name, row in zip(distinct, self._encode(np.stack(list(distinct.values()))), strict=True):
+                self._recent[(*name, count)] = row
+        return torch.stack([self._recent[(*name, count)] for name in names])
+
+    def _encode(self, pixels: NDArray[np.uint8]) -> Any:
+        import torch
+
+        parameter = next(self.vae.parameters())
+        batch = torch.from_numpy(pixels).to(parameter.device).permute(0, 3, 1, 2)
+        batch = batch.to(torch.float32).div(127.5).sub(1).to(parameter.dtype)
+        coded = self.vae.encode(batch)
+        latents = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
+        return latents.float()
+
+    def decode(self, latents: Any) -> list[NDArray[np.uint8]]:
+        """Source latents (B, C, h, w) -> B images (H, W, 3) uint8. What is not a number becomes black."""
+        parameter = next(self.vae.parameters())
+        image = self.vae.decode(latents.to(parameter.dtype), return_dict=False)[0].float()
+        # Through the VAE one NaN spreads over the picture: black is what the check for degenerate images knows.
+        image = image.add(1).mul(127.5).nan_to_num(nan=0.0).clamp(0, 255).round()
+        rows: NDArray[np.uint8] = image.permute(0, 2, 3, 1).byte().cpu().numpy()
+        return list(rows)
+
+    def to_model(self, latents: Any) -> Any:
+        scale = self.vae.config.scaling_factor
+        mean, std = self._statistics(latents)
+        return latents * scale if mean is None else (latents - mean) * scale / std
+
+    def from_model(self, latents: Any) -> Any:
+        latents = latents.float()
+        scale = self.vae.config.scaling_factor
+        mean, std = self._statistics(latents)
+        return latents / scale if mean is None else latents * std / scale + mean
+
+    def _statistics(self, like: Any) -> tuple[Any, Any]:
+        mean, std = (self.vae.config.get(name) for name in ("latents_mean", "latents_std"))
+        if mean is None or std is None:
+            return None, None
+        return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(std).view(1, -1, 1, 1)
+
+
+def noise(jobs: Sequence[Job], shape: Sequence[int]) -> tuple[Any, list[Any]]:
+    """Noise (B, *shape) float32 on the CPU, and the jobs' generators for schedulers that draw more while stepping.
+
+    One generator a job, on the CPU: the same noise on every device and in every batch.
+    """
+    import torch
+
+    generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
+    rows = [torch.randn(tuple(shape), generator=g, dtype=torch.float32) for g in generators]
+    return torch.stack(rows), generators
+
+
+def check_batch(images: Sequence[NDArray[np.uint8]], jobs: Sequence[Job], factor: int) -> None:
+    """Raises ValueError when the caller breaks the contract of `Editor.edit`."""
+    if len(images) != len(jobs) or not images:
+        raise ValueError(f"expected one job an image, got {len(images)} images and {len(jobs)} jobs")
+    height, width, *rest = images[0].shape
+    if rest != [3] or height % factor or width % factor:
+        raise ValueError(f"expected images (H, W, 3) with sides divisible by {factor}, got {images[0].shape}")
+    for image in images:
+        if image.shape != images[0].shape or image.dtype != np.uint8:
+            raise ValueError(
+                f"expected uint8 images of one size, got {image.dtype} {image.shape} after {images[0].shape}"
+            )
+    if any(job.settings.digest != jobs[0].settings.digest for job in jobs):
+        raise ValueError("jobs of one batch must share their settings")
+
+
+def check_size(edited: Sequence[NDArray[np.uint8]], images: Sequence[NDArray[np.uint8]]) -> None:
+    """The geometry contract: what comes out is as large as what went in."""
+    for out, source in zip(edited, images, strict=True):
+        if out.shape != source.shape:
+            raise AssertionError(f"the model made {out.shape} of {source.shape}: labels would not fit")

@@ -1,0 +1,210 @@
+"""From a Model to a diffusers pipeline on a device. Knows nothing about images, prompts or jobs.
+
+Loading never touches the network: `models.require_on_disk` has fetched everything before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from diffgen import hub
+from diffgen.errors import DiffgenError, OutOfMemory, UsageError
+from diffgen.models import Model, local_folder, pipeline_class
+
+_AGAIN = "copy or download the model again"
+
+
+def pick_device(requested: str) -> tuple[str, str]:
+    """The device to use and why. `requested` is "auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    import torch
+
+    if requested == "auto":
+        if torch.cuda.is_available():
+            return "cuda", f"auto: {_cuda_name(0)}"
+        if torch.backends.mps.is_available():
+            return "mps", "auto: Apple GPU"
+        return "cpu", "auto: no GPU that torch can use"
+    kind, _, number = requested.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise UsageError(f"device '{requested}' is not known", "use auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            raise UsageError(
+                f"device '{requested}' is not here: torch sees {count} CUDA devices", "use `device: auto` or cpu"
+            )
+        return requested, f"asked for: {_cuda_name(int(number or 0))}"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device 'mps' is not here: torch sees no Apple GPU", "use `device: auto` or cpu")
+    return requested, "asked for"
+
+
+def _cuda_name(index: int) -> str:
+    import torch
+
+    found = torch.cuda.get_device_properties(index)
+    return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
+
+
+def pick_dtype(requested: str, device: str) -> tuple[str, str]:
+    """The dtype to use and why. `requested` is "auto", "float32", "float16" or "bfloat16"."""
+    if requested != "auto":
+        if requested not in ("float32", "float16", "bfloat16"):
+            raise UsageError(f"dtype '{requested}' is not known", "use auto, float32, float16 or bfloat16")
+        return requested, "asked for"
+    if not device.startswith("cuda"):
+        # Half precision without hardware for it is several times slower on a CPU.
+        return "float32", f"auto: {device}"
+    import torch
+
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16", "auto: the GPU has it"
+    return "float16", "auto: the GPU has no bfloat16"
+
+
+def load_pipeline(cls_name: str, model: Model, device: str, dtype: str) -> Any:
+    """The model as the stock diffusers class `cls_name`, on the device, silent, without safety checker and watermark.
+
+    Raises DiffgenError when the files do not make that class, OutOfMemory when the device is too small.
+    """
+    import diffusers
+    import torch
+    from safetensors import SafetensorError
+
+    cls = getattr(diffusers, cls_name)
+    xl = "XL" in cls_name
+    weights: Any = getattr(torch, dtype)
+    if dtype == "float16" and xl:
+        # SDXL's VAE overflows in float16 and then decodes to black.
+        weights = {"default": torch.float16, "vae": torch.float32}
+    # The watermark would be laid over latents; made images are marked as synthetic in their metadata instead.
+    options: dict[str, Any] = (
+        {"add_watermarker": False} if xl else {"safety_checker": None, "requires_safety_checker": False}
+    )
+    broken = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
+    with quiet():
+        try:
+            if model.kind == "file":
+                # from_single_file takes one dtype only.
+                pipe = cls.from_single_file(
+                    model.place, config=model.config, dtype=getattr(torch, dtype), local_files_only=True, **options
+                )
+                if isinstance(weights, dict):
+                    pipe.vae.to(torch.float32)
+            else:
+                folder = _folder(model)
+                pipe = cls.from_pretrained(
+                    str(folder), dtype=weights, variant=hub.half_variant(folder), use_safetensors=True,
+                    local_files_only=True, **options,
+                )  # fmt: skip
+            pipe.to(device)
+        except broken as error:
+            raise _load_error(error, cls_name, model, device) from error
+    _check_parts(pipe, cls_name, model)
+    pipe.set_progress_bar_config(disable=True)
+    if not device.startswith("mps"):
+        pipe.unet.to(memory_format=torch.channels_last)
+        pipe.vae.to(memory_format=torch.channels_last)
+    return pipe
+
+
+def _folder(model: Model) -> Path:
+    folder = local_folder(model)
+    if folder is None or not folder.is_dir():
+        hint = hub.fetch_command(model.place, model.revision) if model.kind == "hub" else _AGAIN
+        raise DiffgenError(f"model '{model.name}' is not on this machine", hint)
+    return folder
+
+
+def _load_error(error: Exception, cls_name: str, model: Model, device: str) -> DiffgenError:
+    from safetensors import SafetensorError
+
+    title = f"model '{model.name}'"
+    if isinstance(error, DiffgenError):
+        return error
+    if out_of_memory(error):
+        return OutOfMemory(f"{title} does not fit on {device}", "use a smaller model, or another device")
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    if model.kind == "file" and not model.config:
+        return DiffgenError(
+            f"{title} cannot be loaded without its configs: {first_line}",
+            "give a folder with the pipeline's configs: `model: {file: …, config: FOLDER}`",
+        )
+    if isinstance(error, SafetensorError) or "safetensors" in first_line.lower():
+        return DiffgenError(f"{title}: its weights cannot be read: {first_line}", _AGAIN)
+    return DiffgenError(f"{title} cannot be loaded as {cls_name}: {first_line}", _AGAIN)
+
+
+def _check_parts(pipe: Any, cls_name: str, model: Model) -> None:
+    needed = ["vae", "text_encoder", "tokenizer", "unet", "scheduler"] + ["text_encoder_2", "tokenizer_2"] * (
+        "XL" in cls_name
+    )
+    # The SDXL refiner has only the second text encoder.
+    optional = ("text_encoder", "tokenizer") if "XL" in cls_name else ()
+    lacking = [name for name in needed if name not in optional and getattr(pipe, name, None) is None]
+    if lacking:
+        raise DiffgenError(f"model '{model.name}' lacks {', '.join(lacking)}", _AGAIN)
+
+
+def choose_class(model: Model, classes: dict[str, str]) -> str:
+    """The class that edits with this model. `classes` maps the class its files name to the class that the editor uses."""
+    own = pipeline_class(model)
+    if own not in classes:
+        raise UsageError(
+            f"model '{model.name}' is a {own}, which the editor '{model.editor}' cannot use",
+            f"remove `editor:`, or use a model of class {' or '.join(sorted(classes))}",
+        )
+    return classes[own]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep diffusers and transformers from talking: their remarks on expected types, unused config keys and deprecations
+    are about their own insides, and stderr is ours."""
+    import diffusers.utils.logging as diffusers_log
+    import transformers.utils.logging as transformers_log
+
+    logs: tuple[Any, ...] = (diffusers_log, transformers_log)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, (verbosity, bars) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()
+
+
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the machine had no room. torch raises plain RuntimeErrors for all but CUDA's own allocator."""
+    import torch
+
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+@contextlib.contextmanager
+def memory_errors(count: int) -> Iterator[None]:
+    """Turn running out of memory with `count` images at once into OutOfMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        # Without its traceback: those frames hold the very tensors that have to go before half of the batch is tried.
+        raise OutOfMemory(
+            f"no room for {count} images at once", "use a smaller batch, or a smaller resolution.long_side"
+        ) from error.with_traceback(None)

@@ -1,0 +1,189 @@
+"""Hub models on this machine: where their files lie, whether they are complete, and how to get them.
+
+Looking never touches the network and never imports huggingface_hub (half a second, and `plan` must answer at once): the
+layout of the cache, `models--OWNER--NAME/{refs/NAME, snapshots/COMMIT}`, is documented and stable. Only `fetch` asks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from diffgen.errors import DiffgenError
+
+logger = logging.getLogger(__name__)
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+# Components that we never load: their absence is no fault, their files are not fetched.
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+_WEIGHTLESS = ("Tokenizer", "Scheduler", "Processor", "Extractor")
+
+
+def cache_folder() -> Path:
+    """The Hub cache, by the same variables and in the same order as huggingface_hub."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if value := os.environ.get(name):
+            return Path(value).expanduser()
+    if value := os.environ.get("HF_HOME"):
+        return Path(value).expanduser() / "hub"
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _repo_folder(hub_id: str) -> Path:
+    return cache_folder() / ("models--" + hub_id.replace("/", "--"))
+
+
+def cached_commit(hub_id: str, revision: str | None) -> str | None:
+    """The commit that a branch, a tag or a commit (None: main) names on this machine; None when unknown here."""
+    if revision and COMMIT.fullmatch(revision):
+        return revision
+    try:
+        commit = (_repo_folder(hub_id) / "refs" / (revision or "main")).read_text().strip()
+    except OSError:
+        return None
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def described(hub_id: str, commit: str) -> Path | None:
+    """The folder of that commit when its index is in it, be there weights or not."""
+    folder = _repo_folder(hub_id) / "snapshots" / commit
+    return folder if (folder / "model_index.json").is_file() else None
+
+
+def snapshot(hub_id: str, commit: str) -> Path | None:
+    """The folder of that commit when everything that we load is in it."""
+    folder = described(hub_id, commit)
+    return folder if folder and not missing_parts(folder) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises DiffgenError when the file is not a JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DiffgenError(f"{path}: cannot be read as JSON ({error})", "fetch or copy the model again") from error
+    if not isinstance(value, dict):
+        raise DiffgenError(
+            f"{path}: expected a JSON object, got {type(value).__name__}", "fetch or copy the model again"
+        )
+    return value
+
+
+def components(index: dict[str, Any]) -> dict[str, bool]:
+    """Component names of a model_index.json that we load -> whether they have weights."""
+    found = {}
+    for name, value in index.items():
+        if name not in UNUSED and isinstance(value, list) and len(value) == 2 and value[1]:
+            found[name] = not any(word in value[1] for word in _WEIGHTLESS)
+    return found
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """What a pipeline folder lacks, in words; empty when it can be loaded."""
+    missing = []
+    for name, has_weights in components(read_json(folder / "model_index.json")).items():
+        part = folder / name
+        if not part.is_dir():
+            missing.append(f"{name}/")
+        elif has_weights and not any(path.is_file() for path in part.glob("*.safetensors")):
+            missing.append(f"{name}/*.safetensors")
+    return missing
+
+
+def half_variant(folder: Path) -> str | None:
+    """ "fp16" when some weights are there as `*.fp16.safetensors` only, else None (the plain files are complete)."""
+    for name, has_weights in components(read_json(folder / "model_index.json")).items():
+        names = [path.name for path in (folder / name).glob("*.safetensors")] if has_weights else []
+        if names and all(".fp16." in n for n in names):
+            return "fp16"
+    return None
+
+
+def fetch_command(hub_id: str, revision: str | None) -> str:
+    """A command that fetches what we load. Top-level checkpoints (the same weights again) do not match the patterns."""
+    pinned = f" --revision {revision}" if revision else ""
+    return f"hf download {hub_id}{pinned} --include '*.json' --include '*/*.txt' --include '*/*.safetensors'"
+
+
+def wanted_files(files: Sequence[str], index: dict[str, Any]) -> list[str]:
+    """Of the files of a repository, those to fetch: configs, tokenizers, and weights once (half precision if offered)."""
+    parts = components(index)
+    wanted = [f for f in files if f in ("model_index.json", "diffgen.json")]
+    for name, has_weights in parts.items():
+        inside = [f for f in files if f.startswith(f"{name}/") and f.count("/") == 1]
+        wanted += [f for f in inside if f.endswith((".json", ".txt", ".model")) and not f.endswith(".index.json")]
+        if has_weights:
+            weights = [f for f in inside if f.endswith((".safetensors", ".safetensors.index.json"))]
+            half = [f for f in weights if ".fp16" in f]
+            plain = [f for f in weights if "." not in Path(f).name.split(".safetensors")[0].split("-of-")[0]]
+            wanted += half or plain
+    return wanted
+
+
+def fetch(hub_id: str, revision: str | None, name: str, weights: bool = True) -> Path:
+    """Download what is not here yet and return the snapshot folder (named by its commit).
+
+    Without `weights` only the pipeline's index and configs. Raises DiffgenError when it cannot be had.
+    """
+    title = f"model '{name}' ({hub_id})" if name != hub_id else f"model '{name}'"
+    command = fetch_command(hub_id, revision)
+    if is_offline():
+        raise DiffgenError(
+            f"{title} is not on this machine, and HF_HUB_OFFLINE is set",
+            f"fetch it where there is a network: {command}",
+        )
+
+    from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
+
+    # The HTTP library below huggingface_hub has changed before; its errors are the bases of the hub's own.
+    unreachable = cast("tuple[type[Exception], ...]", (*errors.HfHubHTTPError.__bases__, OSError))
+    try:
+        info = HfApi().model_info(hub_id, revision=revision, timeout=10)
+        if info.sha is None:
+            raise DiffgenError(f"{title}: the hub names no commit for it", "give `revision:` in the recipe")
+        index = Path(hf_hub_download(hub_id, "model_index.json", revision=info.sha))
+        files = wanted_files([f.rfilename for f in info.siblings or []], read_json(index))
+        if not weights:
+            files = [f for f in files if f.endswith(".json")]
+        else:
+            logger.warning("fetching %s, commit %s", title, info.sha[:12])
+        return Path(snapshot_download(hub_id, revision=info.sha, allow_patterns=files))
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(title, command, error) from error
+    except errors.GatedRepoError as error:
+        raise DiffgenError(
+            f"{title} asks you to accept its licence first",
+            f"accept it on https://huggingface.co/{hub_id}, then `hf auth login`, then: {command}",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise DiffgenError(f"{title} has no revision '{revision}'", "correct or remove `revision:`") from error
+    except errors.EntryNotFoundError as error:
+        raise DiffgenError(
+            f"{title} is no diffusers pipeline: it has no model_index.json", "use the id of a diffusers model"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise DiffgenError(
+            f"{title} is not on the hub, or is private",
+            f"check the id; for a private model `hf auth login`, then: {command}",
+        ) from error
+    except unreachable as error:
+        raise _unreachable(title, command, error) from error
+
+
+def _unreachable(title: str, command: str, error: Exception) -> DiffgenError:
+    return DiffgenError(
+        f"{title} is not on this machine and the hub cannot be reached ({type(error).__name__})",
+        f"fetch it where there is a network: {command}",
+    )

@@ -1,0 +1,92 @@
+"""Contact sheets: sources and what was made of them side by side, boxes drawn. For looking at, not for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from diffgen.export import Judged
+from diffgen.geometry import decode
+from diffgen.labels import LabelError, Shape, parse_labels
+from diffgen.plan import Plan
+from diffgen.store import image_path
+from diffgen.types import Source
+
+CAPTION = 20  # pixels
+# Okabe and Ito's colours, told apart with any colour vision (Color Universal Design, 2008); by class id, in turn.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture with the shapes to draw on it and a caption."""
+
+    path: Path
+    caption: str
+    shapes: tuple[Shape, ...] = ()
+
+
+def contact_sheet(rows: Sequence[Sequence[Tile]], names: Sequence[str], tile_width: int = 420) -> Image.Image:
+    """Rows of tiles, each scaled to `tile_width` pixels."""
+    drawn = [[_draw(tile, names, tile_width) for tile in row] for row in rows]
+    heights = [max(tile.height for tile in row) for row in drawn]
+    sheet = Image.new("RGB", (max(len(row) for row in drawn) * tile_width, sum(heights)), "white")
+    top = 0
+    for row, height in zip(drawn, heights, strict=True):
+        for column, tile in enumerate(row):
+            sheet.paste(tile, (column * tile_width, top))
+        top += height
+    return sheet
+
+
+def run_sheet(folder: Path, plan: Plan, judged: Sequence[Judged], image_format: str, most: int = 8) -> Image.Image:
+    """A row per source, `most` at the most: the source, then every image made of it with its verdict."""
+    rows: dict[str, list[Tile]] = {}
+    for entry in judged:
+        if entry.record is None or entry.record.status != "made":
+            continue
+        source, job = entry.item.source, entry.item.job
+        shapes = read_shapes(source, plan)
+        row = rows.setdefault(source.key, [Tile(source.path, source.key, shapes)])
+        verdict = "" if entry.accepted or entry.verdict is None else f" (rejected: {entry.verdict.reason})"
+        row.append(Tile(image_path(folder, job.id, image_format), f"{job.settings.condition}{verdict}", shapes))
+    if not rows:
+        raise ValueError("no image was made, there is nothing to show")
+    return contact_sheet(list(rows.values())[:most], plan.names)
+
+
+def read_shapes(source: Source, plan: Plan) -> tuple[Shape, ...]:
+    """The source's labelled objects; none when its label file is not one that Ultralytics would read."""
+    try:
+        shape = plan.extra.get("kpt_shape")
+        keypoints = (shape[0], shape[1]) if isinstance(shape, list) else None
+        return parse_labels(source.label.read_bytes(), len(plan.names), keypoints) if source.label else ()
+    except LabelError:
+        return ()
+
+
+def _draw(tile: Tile, names: Sequence[str], width: int) -> Image.Image:
+    image = Image.fromarray(decode(tile.path.read_bytes()))
+    image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=11)
+    for shape in tile.shapes:
+        colour = COLOURS[shape.class_id % len(COLOURS)]
+        points = shape.outline or _corners(shape.box)
+        pen.polygon([(x * image.width, y * image.height) for x, y in points], outline=colour, width=2)
+        x, y = shape.box[0] * image.width + 2, max(0.0, shape.box[1] * image.height - 13)
+        text = names[shape.class_id]
+        pen.rectangle(pen.textbbox((x, y), text, font=font), fill=colour)
+        pen.text((x, y), text, fill="black", font=font)
+    framed = Image.new("RGB", (width, image.height + CAPTION), "white")
+    framed.paste(image, (0, CAPTION))
+    ImageDraw.Draw(framed).text((4, 3), tile.caption, fill="black", font=ImageFont.load_default(size=12))
+    return framed
+
+
+def _corners(box: tuple[float, float, float, float]) -> tuple[tuple[float, float], ...]:
+    x0, y0, x1, y1 = box
+    return (x0, y0), (x1, y0), (x1, y1), (x0, y1)

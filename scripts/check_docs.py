@@ -1,0 +1,82 @@
+"""Docs that follow from the code: writes them with `--write`, else fails when they are stale.
+
+docs/recipe.md (every key, from the recipe's own model) and docs/conditions.md (the presets). Also holds: the newest
+changelog entry names the version, and the README names every command.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from diffgen import __version__
+from diffgen.cli import app
+from diffgen.recipe import Condition, Recipe, presets
+
+ROOT = Path(__file__).resolve().parent.parent
+INTRO = """# Recipe reference
+
+Every key of a recipe, from `diffgen schema`. Paths are relative to the recipe file; `${NAME}` is taken from the
+environment; `--set key=value` overrides a key, the value written as YAML, and `--set conditions.night.strength=0.5`
+addresses a condition by its name. An unknown key is an error that names the line and the nearest right key.
+
+A condition is a preset's name (`- snow`), a preset with changes (`- night: {strength: 0.5}`), or your own mapping with
+at least `name` and `prompt`. `diffgen conditions` lists the presets.
+"""
+
+
+def rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from rows(kind, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        yield f"| `{prefix}{name}` | {default} | {field.description or ''} |"
+
+
+def recipe_page() -> str:
+    head = "| key | default | meaning |\n|---|---|---|\n"
+    condition = "\n".join(rows(Condition, "conditions[].")).replace(
+        "| the recipe's | thresholds", "| the recipe's | thresholds"
+    )
+    return f"{INTRO}\n{head}" + "\n".join(rows(Recipe)) + f"\n\n## A condition\n\n{head}{condition}\n"
+
+
+def conditions_page() -> str:
+    text = "# Conditions\n\nThe presets. `{objects}` becomes the image's own classes, most frequent first.\n\n"
+    text += "| name | strength | prompt (img2img) | instruction (instruct) |\n|---|---|---|---|\n"
+    return text + "".join(
+        f"| `{name}` | {p['strength']} | {p['prompt']} | {p['instruction']} |\n" for name, p in presets().items()
+    )
+
+
+PAGES = {"docs/recipe.md": recipe_page, "docs/conditions.md": conditions_page}
+
+
+def main() -> None:
+    problems = []
+    for name, page in PAGES.items():
+        path = ROOT / name
+        if "--write" in sys.argv:
+            path.write_text(page(), "utf-8")
+        elif not path.is_file() or path.read_text("utf-8") != page():
+            problems.append(f"{name} is stale: run python scripts/check_docs.py --write")
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    if newest is None or newest[1] != __version__:
+        problems.append(f"CHANGELOG.md: the newest entry is not {__version__}")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for command in app.registered_commands:
+        name = command.callback.__name__ if command.callback else ""
+        if f"diffgen {name}" not in readme:
+            problems.append(f"README.md does not name the command 'diffgen {name}'")
+    sys.exit("\n".join(problems) or None)
+
+
+if __name__ == "__main__":
+    main()

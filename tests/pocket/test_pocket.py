@@ -1,0 +1,133 @@
+"""The shipped model by its weather: does the condition show, does it follow strength and seed, do objects stay."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffgen import checks
+from diffgen.cache import FileCache
+from diffgen.editors import load_editor
+from diffgen.labels import Shape
+from diffgen.models import resolve_model
+from diffgen.plan import plan_jobs
+from diffgen.recipe import Recipe
+from diffgen.sources import Dataset
+from tests.fakes import source
+
+SIZE = (512, 352)  # (width, height), multiples of 32
+
+
+@pytest.fixture(scope="module")
+def photograph() -> np.ndarray:
+    """The Ultralytics bus in its street, cut to the working size."""
+    spec = find_spec("ultralytics")
+    assert spec is not None
+    assert spec.origin is not None
+    image = Image.open(Path(spec.origin).parent / "assets/bus.jpg").convert("RGB").crop((0, 180, 810, 737))
+    return np.asarray(image.resize(SIZE, Image.Resampling.LANCZOS))
+
+
+@pytest.fixture(scope="module")
+def edit(photograph: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., np.ndarray]:
+    import torch
+
+    torch.set_num_threads(2)
+    model = resolve_model("pocket", None, Path(), FileCache(tmp_path_factory.mktemp("cache")))
+    editor = load_editor(model, "cpu", "float32")
+
+    def call(condition: str | dict[str, Any], seed: int = 1, **changes: Any) -> np.ndarray:
+        recipe = Recipe.model_validate({"dataset": "d", "output": "o", "conditions": [condition]})
+        dataset = Dataset(Path("data.yaml"), ("person",), {}, (source(0), source(1, split="val")))
+        (item,) = plan_jobs(recipe, dataset, model).items
+        settings = replace(item.job.settings, **changes)
+        (edited,) = editor.edit([photograph], [replace(item.job, settings=settings, seed=seed)])
+        assert edited.image.shape == photograph.shape
+        return edited.image
+
+    return call
+
+
+def mean(image: np.ndarray) -> float:
+    return float(checks.luminance(image).mean())
+
+
+def spread(image: np.ndarray) -> float:
+    return float(checks.luminance(image).std())
+
+
+def saturation(image: np.ndarray) -> float:
+    high, low = image.max(axis=-1).astype(float), image.min(axis=-1).astype(float)
+    return float(((high - low) / np.maximum(high, 1)).mean())
+
+
+def test_strength_0_is_the_photograph_again(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    error = (edit("night", strength=0.0).astype(float) - photograph).ravel()
+    assert 10 * np.log10(255**2 / (error**2).mean()) > 28  # the autoencoder's own loss, dB
+
+
+def test_night_is_dark(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    assert mean(edit("night")) < 0.6 * mean(photograph)
+
+
+@pytest.mark.parametrize("condition", ["fog", "heavy-fog", "dust"])
+def test_haze_flattens(condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    assert spread(edit(condition)) < 0.85 * spread(photograph)
+
+
+def test_snow_takes_colour_and_whitens_the_ground(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    made = edit("snow")
+    lower = SIZE[1] * 3 // 4
+    assert saturation(made) < saturation(photograph)
+    assert mean(made[lower:]) > mean(photograph[lower:])
+
+
+def test_rain_is_duller(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    made = edit("rain")
+    assert saturation(made) < saturation(photograph)
+    assert mean(made) < mean(photograph)
+
+
+@pytest.mark.parametrize("condition", ["snow", "night", "fog", "rain", "dusk", "overcast"])
+def test_things_stay_where_they_are(condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    facts = checks.measure(photograph, edit(condition), [Shape(0, (0.05, 0.3, 0.95, 0.8))])
+    assert facts["structure"][0] > 0.3
+    assert facts["shift_px"] < 1
+
+
+@pytest.mark.parametrize("condition", ["night", "fog", "snow", "rain"])
+def test_the_change_grows_with_strength(
+    condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray
+) -> None:
+    """Five levels, one seed: the distance from the round trip does not shrink."""
+    base = edit(condition, strength=0.0).astype(float)
+    levels = [float(np.abs(edit(condition, strength=s) - base).mean()) for s in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    assert all(after > before - 0.5 for before, after in itertools.pairwise(levels)), levels
+    assert levels[-1] > 1.5 * levels[0], levels
+
+
+def test_the_seed_decides_the_snow(edit: Callable[..., np.ndarray]) -> None:
+    first, again, other = edit("heavy-snow", seed=1), edit("heavy-snow", seed=1), edit("heavy-snow", seed=2)
+    assert (first == again).all()
+    assert np.abs(first.astype(int) - other).mean() > 0.5
+
+
+def test_stock_diffusers_loads_it_and_it_is_small() -> None:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    spec = find_spec("diffgen")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "pocket"
+    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    assert type(pipe).__name__ == "StableDiffusionInstructPix2PixPipeline"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 40e6
