@@ -127,7 +127,9 @@ def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> 
 def _digest(plan: Plan, recipe: Recipe, entries: list[_Entry]) -> str:
     """Of everything the export is made from; it changes when, and only when, the export would."""
     head = json.dumps(
-        [ID_SCHEMA, EDIT_VERSION, plan.names, plan.extra, recipe.include_sources], sort_keys=True, default=str
+        [ID_SCHEMA, EDIT_VERSION, plan.dataset.names, plan.dataset.extra, recipe.include_sources],
+        sort_keys=True,
+        default=str,
     )
     rows = (f"{e.split}/{e.name}{e.suffix} {e.source.digest} {_made_digest(e)}" for e in entries)
     return digest_of(head, *rows)
@@ -170,8 +172,8 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
     for split in splits:  # Ultralytics warns when a split has no labels folder at all
         (building / "labels" / split).mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {split: f"images/{split}" for split in splits}
-    data["names"] = dict(enumerate(plan.names))
-    data.update(plan.extra)
+    data["names"] = dict(enumerate(plan.dataset.names))
+    data.update(plan.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     (building / "data.yaml").write_text(
         f"# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n{text}", "utf-8"

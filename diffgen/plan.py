@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from diffgen.errors import UsageError
 from diffgen.geometry import plan_fit
@@ -29,9 +28,7 @@ class Plan:
 
     sources: tuple[Source, ...]
     items: tuple[Item, ...]
-    names: tuple[str, ...]
-    extra: dict[str, object]
-    path: Path
+    dataset: Dataset
 
 
 def unit(*parts: str | int) -> float:
@@ -63,7 +60,7 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
                 seed = int(unit("seed", recipe.seed, source.digest, condition.name, variant) * 2**52)
                 job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
                 items.append(Item(source, job))
-    return Plan(tuple(sources), tuple(items), dataset.names, dataset.extra, dataset.path)
+    return Plan(tuple(sources), tuple(items), dataset)
 
 
 def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from diffgen.errors import UsageError
 
@@ -124,13 +124,18 @@ class Recipe(_Strict):
         "auto", description="images per batch; kept for the life of the run folder"
     )
 
+    @field_validator("batch_size")
+    @classmethod
+    def _some(cls, value: str | int) -> str | int:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"must be 'auto' or at least 1, got {value}")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         names = [condition.name for condition in self.conditions]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"conditions: the name '{twice[0]}' stands twice; give one of them another name")
-        if isinstance(self.batch_size, int) and self.batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
         return self
 
     def checks_for(self, condition: Condition) -> Checks:

@@ -199,9 +199,7 @@ def _settle(
     talk(f"model {model.name}, device {device} ({why_device}), {dtype} ({why_dtype}), batches of {kept['batch_size']}")
     if recipe.batch_size not in ("auto", kept["batch_size"]):
         talk(f"batch_size stays {kept['batch_size']}, as this run folder began; a new folder takes the new one")
-    classes, extra = len(prepared.dataset.names), prepared.dataset.extra
-    shape = extra.get("kpt_shape")
-    keypoints = (shape[0], shape[1]) if shape else None
+    classes, keypoints = len(prepared.dataset.names), prepared.dataset.keypoints
     return kept, lambda: load_worker(model, device, dtype, kept["threads"], classes, keypoints)
 
 

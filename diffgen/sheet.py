@@ -42,8 +42,13 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], names: Sequence[str], tile_wid
     return sheet
 
 
-def run_sheet(folder: Path, plan: Plan, judged: Sequence[Judged], image_format: str, most: int = 8) -> Image.Image:
-    """A row per source, `most` at the most: the source, then every image made of it with its verdict."""
+def run_sheet(
+    folder: Path, plan: Plan, judged: Sequence[Judged], image_format: str, most: int = 8, columns: int | None = None
+) -> Image.Image:
+    """A row per source, `most` at the most: the source, then every image made of it with its verdict.
+
+    With `columns`, a source's row is broken after so many tiles. Raises ValueError when no image was made.
+    """
     rows: dict[str, list[Tile]] = {}
     for entry in judged:
         if entry.record is None or entry.record.status != "made":
@@ -55,15 +60,18 @@ def run_sheet(folder: Path, plan: Plan, judged: Sequence[Judged], image_format: 
         row.append(Tile(image_path(folder, job.id, image_format), f"{job.settings.condition}{verdict}", shapes))
     if not rows:
         raise ValueError("no image was made, there is nothing to show")
-    return contact_sheet(list(rows.values())[:most], plan.names)
+    lines = []
+    for row in list(rows.values())[:most]:
+        width = columns or len(row)
+        lines += [row[start : start + width] for start in range(0, len(row), width)]
+    return contact_sheet(lines, plan.dataset.names)
 
 
 def read_shapes(source: Source, plan: Plan) -> tuple[Shape, ...]:
     """The source's labelled objects; none when its label file is not one that Ultralytics would read."""
     try:
-        shape = plan.extra.get("kpt_shape")
-        keypoints = (shape[0], shape[1]) if isinstance(shape, list) else None
-        return parse_labels(source.label.read_bytes(), len(plan.names), keypoints) if source.label else ()
+        raw = source.label.read_bytes() if source.label else b""
+        return parse_labels(raw, len(plan.dataset.names), plan.dataset.keypoints)
     except LabelError:
         return ()
 

@@ -34,12 +34,17 @@ OWN_KEYS = frozenset({"path", "names", "nc", "download", "minival", "masks_dir",
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a data.yaml describes. `names` by class id, gaps filled; `extra` are keys to hand on as they are."""
+    """What a data.yaml describes.
+
+    `names` by class id, gaps filled; `extra` are keys to hand on as they are; `sources` are in plan order: by split, then
+    by path; `keypoints` is `kpt_shape`, for pose labels.
+    """
 
     path: Path
     names: tuple[str, ...]
     extra: dict[str, Any]
-    sources: tuple[Source, ...]  # in plan order: by split, then by path
+    sources: tuple[Source, ...]
+    keypoints: tuple[int, int] | None = None
 
     def split(self, name: str) -> list[Source]:
         return [source for source in self.sources if source.split == name]
@@ -77,7 +82,7 @@ def read_dataset(path: Path, cache: FileCache) -> Dataset:
         sources = tuple(pool.map(read, found, chunksize=64))
     cache.flush()
     extra = {key: value for key, value in data.items() if key not in OWN_KEYS}
-    return Dataset(path, names, extra, sources)
+    return Dataset(path, names, extra, sources, keypoints)
 
 
 # --- the yaml file --------------------------------------------------------------------------------------------------
@@ -99,6 +104,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a data.yaml is a mapping", "it needs 'train:', 'val:' and 'names:'")
+    if data.get("channels") not in (None, 1, 3):
+        raise UsageError(f"{path}: channels: {data['channels']}: only pictures of 1 or 3 channels can be edited")
     if "val" not in data and "validation" in data:
         data["val"] = data["validation"]
     return data
@@ -200,7 +207,7 @@ def _images(place: Path) -> list[tuple[Path, Path]]:
     if place.is_dir():
         found = []
         for folder, dirs, names in os.walk(place, followlinks=True):
-            dirs[:] = [name for name in dirs if not name.startswith(".")]
+            dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
             found += [Path(folder, name) for name in names if not name.startswith(".")]
         return sorted((image, place) for image in found if image.suffix.lower() in LOADED)
     try:
@@ -218,6 +225,11 @@ def _images(place: Path) -> list[tuple[Path, Path]]:
             images.append(image)
     common = Path(os.path.commonpath([image.parent for image in images])) if images else place.parent
     return sorted((image, common) for image in images)
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it: following it would never end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def label_path(image: Path) -> Path:

@@ -1,0 +1,110 @@
+"""Source and target latents for the denoiser: crops of photographs, rendered and encoded, in a pool that is kept fresh."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from pocket_maps import make_maps
+from pocket_model import LATENT_CHANNELS
+from pocket_photos import Photo, random_crop
+from pocket_render import render
+
+# Small crops first (more pictures an hour), large ones last (whole scenes): (share of the training time, crop side in px).
+CROP_SIDES = ((0.0, 192), (0.4, 256), (0.85, 320))
+SCALES = (0.5, 1.7)  # of the photograph; makes long sides of about 200–700 px from the 416–448 px of the shipped model
+TARGETS_PER_CROP = 3
+SEVERITIES = tuple(range(0, 101, 5))
+# How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
+SHARES = {
+    "snow": 22, "night": 17, "rain": 18, "fog": 13, "dusk": 6, "dawn": 5, "overcast": 5, "glare": 4, "dust": 5, "same": 5,
+}  # fmt: skip
+
+
+def map_photos(photos: list[Photo], work: Path, say) -> dict[str, torch.Tensor]:
+    """Maps of every photograph as uint8 (7, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped."""
+    path = work / "maps.pt"
+    maps = torch.load(path) if path.exists() else {}
+    missing = [p for p in photos if p.name not in maps]
+    saved = time.monotonic()
+    for i, photo in enumerate(missing):
+        made = make_maps(photo.pixels.float() / 255)
+        maps[photo.name] = (made * 255).round().to(torch.uint8)
+        if time.monotonic() - saved > 60 or i + 1 == len(missing):
+            torch.save(maps, path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
+            say(f"maps: {len(photos) - len(missing) + i + 1} of {len(photos)}")
+            saved = time.monotonic()
+    return maps
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training pair in latents, fp16: `source` and `target` as the encoder gives them, (16, h, w) each.
+
+    `noise` (1, h, w) is the channel to which flakes and streaks are tied, `mask` (1, h, w) where they are.
+    """
+
+    condition: str
+    severity: int
+    source: torch.Tensor
+    target: torch.Tensor
+    noise: torch.Tensor
+    mask: torch.Tensor
+
+
+class PairPool:
+    """At most `limit` pairs; new ones replace the oldest, so each is used a few times and then forgotten."""
+
+    def __init__(
+        self, photos: list[Photo], maps: dict[str, torch.Tensor], vae: AutoencoderTiny, device: str, limit: int = 4000
+    ) -> None:
+        # Photographs made at night teach nothing about turning day into something else.
+        bright = [p for p in photos if p.pixels.float().mean() > 60]
+        self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
+        self.vae, self.device, self.limit = vae, device, limit
+        self.pairs: list[Pair] = []
+        self._next = 0
+        self.side = 0
+
+    def grow_crops(self, progress: float) -> bool:
+        """Go on to the crop size for this share of the training time; True if the pool was emptied for it."""
+        side = [px for share, px in CROP_SIDES if share <= progress][-1]
+        changed = side != self.side
+        if changed:
+            self.side, self._next = side, 0
+            self.pairs.clear()
+        return changed
+
+    def add(self, rng: np.random.Generator) -> None:
+        """Render and encode one crop in TARGETS_PER_CROP conditions."""
+        planes = self.planes[rng.integers(len(self.planes))]
+        crop = random_crop(planes, self.side, *SCALES, rng)
+        rgb, maps = crop[:3], crop[3:]
+        names = list(SHARES)
+        chance = np.array([SHARES[n] for n in names], float)
+        drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
+        pictures, made = [rgb], []
+        for k in drawn:
+            severity = int(rng.choice(SEVERITIES))
+            noise = torch.randn(LATENT_CHANNELS, self.side // 4, self.side // 4)
+            condition = names[k] if severity else "same"
+            picture, mask = render(condition, rgb, maps, severity / 100, noise)
+            pictures.append(picture)
+            made.append((names[k], severity, noise[:1].half(), mask.half()))
+        with torch.no_grad():
+            latents = self.vae.encoder(torch.stack(pictures).to(self.device) * 2 - 1).half().cpu()
+        for target, (name, severity, noise, mask) in zip(latents[1:], made, strict=True):
+            pair = Pair(name, severity, latents[0], target, noise, mask)
+            if len(self.pairs) < self.limit:
+                self.pairs.append(pair)
+            else:
+                self.pairs[self._next] = pair
+                self._next = (self._next + 1) % self.limit
+
+    def batch(self, count: int, rng: np.random.Generator) -> list[Pair]:
+        return [self.pairs[i] for i in rng.integers(len(self.pairs), size=count)]

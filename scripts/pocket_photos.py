@@ -1,0 +1,104 @@
+"""Photographs for training: which ones the licence filter keeps, decoded, bars removed. Knows nothing about models."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+HELD_OUT_EVERY = 20  # one photograph in twenty is never trained on
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photograph: RGB uint8, shape (3, H, W)."""
+
+    name: str
+    licence: str
+    pixels: torch.Tensor
+
+
+def licence_kept(licence: str, wanted: str) -> bool:
+    """True for `wanted` in any version (CC BY 2.0, CC BY 4.0); share-alike, GPL and non-commercial are never kept."""
+    text = licence.upper().replace("-", " ")
+    if any(word in text for word in (" SA", "GPL", " NC", " ND")):
+        return False
+    return wanted.upper().replace("-", " ") in text
+
+
+def read_licences(sources: Path) -> dict[str, str]:
+    """File name -> licence, from a table with the columns `file` and `licence`."""
+    with sources.open(newline="", encoding="utf-8") as handle:
+        return {row["file"]: row["licence"] for row in csv.DictReader(handle, delimiter="\t")}
+
+
+def list_photos(folder: Path, sources: Path | None, wanted: str | None) -> list[tuple[Path, str]]:
+    """(path, licence) of the photographs to use, in name order."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if sources is None:
+        return [(p, "not stated") for p in paths]
+    licences = read_licences(sources)
+    pairs = [(p, licences.get(p.name, "")) for p in paths]
+    return [(p, text) for p, text in pairs if text and (wanted is None or licence_kept(text, wanted))]
+
+
+def without_bars(image: np.ndarray) -> np.ndarray:
+    """Cut letterbox bars off: flat black or white rows (columns) present on both opposite sides."""
+    for axis in (0, 1):
+        lines = image if axis == 0 else image.swapaxes(0, 1)
+        flat = (lines.max(axis=(1, 2)) < 24) | (lines.min(axis=(1, 2)) > 244)
+        if flat.all():
+            continue
+        first, last = int(np.argmin(flat)), len(flat) - int(np.argmin(flat[::-1]))
+        # On one side only it is a night or a blown-out sky, not a letterbox. 2 px more: JPEG ringing at the bar's edge.
+        if min(first, len(flat) - last) >= 4:
+            lines = lines[first + 2 : last - 2]
+        image = lines if axis == 0 else lines.swapaxes(0, 1)
+    return np.ascontiguousarray(image)
+
+
+def load_photos(pairs: list[tuple[Path, str]], long_side: int = 1024) -> list[Photo]:
+    """Decode; larger photographs are brought to `long_side` pixels, smaller ones stay; under 128 px are left out."""
+    photos = []
+    for path, licence in pairs:
+        with Image.open(path) as handle:
+            image = handle.convert("RGB")
+        if max(image.size) > long_side:
+            image.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
+        pixels = without_bars(np.asarray(image))
+        if min(pixels.shape[:2]) >= 128:
+            photos.append(Photo(path.name, licence, torch.from_numpy(pixels.transpose(2, 0, 1).copy())))
+    return photos
+
+
+def split_photos(photos: list[Photo]) -> tuple[list[Photo], list[Photo]]:
+    """(training, held out); every twentieth by name order is held out."""
+    held = [p for i, p in enumerate(photos) if i % HELD_OUT_EVERY == 7]
+    return [p for i, p in enumerate(photos) if i % HELD_OUT_EVERY != 7], held
+
+
+def count_licences(photos: list[Photo]) -> str:
+    """'450 × CC BY 2.0; 250 × CC BY 4.0', for the log and the model card."""
+    counts = Counter(p.licence for p in photos)
+    return "; ".join(f"{n} x {text}" for text, n in counts.most_common())
+
+
+def random_crop(
+    planes: torch.Tensor, size: int, scale_min: float, scale_max: float, rng: np.random.Generator
+) -> torch.Tensor:
+    """A random square of `planes` (C, H, W), rescaled by a random factor to size × size, float 0..1, maybe mirrored."""
+    _, height, width = planes.shape
+    scale_min = max(scale_min, size / min(height, width))
+    scale = float(np.exp(rng.uniform(np.log(scale_min), np.log(max(scale_max, scale_min * 1.001)))))
+    side = min(max(round(size / scale), 8), height, width)
+    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    crop = planes[None, :, top : top + side, left : left + side].float() / 255
+    crop = F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+    return crop.flip(-1) if rng.random() < 0.5 else crop

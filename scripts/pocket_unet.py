@@ -1,0 +1,184 @@
+"""Training of the denoiser and its text encoder, and the export as a diffusers folder."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
+from pocket_model import TEXT_WIDTH, build_scheduler, build_unet, build_vae, init_identity
+from pocket_pairs import PairPool
+from pocket_photos import Photo
+from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer
+from pocket_vae import CHECKPOINT_SECONDS, save, vae_batch
+from torch import nn
+from transformers import CLIPTokenizer
+
+BATCH = 8
+LEARNING_RATE = 1e-3
+FIRST_PAIRS = 500
+LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
+
+
+@dataclass(frozen=True)
+class LatentFacts:
+    """Measured on the trained autoencoder: `scaling` = 1 / deviation of all latents; (16,) each: the others."""
+
+    scaling: float
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    weight: torch.Tensor
+
+
+def load_vae(work: Path, photos: list[Photo], seed: int) -> tuple[AutoencoderTiny, LatentFacts]:
+    """The averaged autoencoder with its scaling factor set, and what the denoiser must know about its latents."""
+    vae = build_vae()
+    vae.load_state_dict(torch.load(work / "vae.pt", map_location="cpu")["ema"])
+    vae.requires_grad_(False)
+    images = vae_batch(photos, np.random.default_rng(seed), 32)
+    with torch.no_grad():
+        latents = vae.encoder(images)
+        scaling = 1 / latents.std().item()
+        plain = vae.decoder(latents)
+        weights = []
+        for k in range(latents.shape[1]):
+            moved = latents.clone()
+            moved[:, k] += 0.1
+            # How much a wrong value in this channel shows; the root gives fine detail more say than the error alone would.
+            weights.append((vae.decoder(moved) - plain).abs().mean().sqrt().item())
+    vae.register_to_config(scaling_factor=scaling)
+    weight = torch.tensor(weights)
+    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    return vae, LatentFacts(scaling, mean, deviation, weight / weight.mean())
+
+
+class Denoiser(nn.Module):
+    """UNet and text encoder as one module, so that one optimizer, one average and one checkpoint hold both."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, facts: LatentFacts) -> None:
+        super().__init__()
+        self.text = build_text_encoder(tokenizer, TEXT_WIDTH)
+        self.unet = build_unet()
+        init_identity(self.unet, facts.scaling, facts.mean, facts.deviation)
+
+    def forward(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer."""
+        text = self.text(ids)[0]
+        return self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
+
+
+def train_unet(
+    photos: list[Photo], maps: dict, work: Path, minutes: float, conditions: Path | None, device: str, seed: int, say
+) -> None:
+    """Train for `minutes` in all, counted over restarts. Writes `work/unet.pt` and `work/tokenizer/`."""
+    path = work / "unet.pt"
+    state = torch.load(path, map_location="cpu") if path.exists() else None
+    seconds, step = (state["seconds"], state["step"]) if state else (0.0, 0)
+    rng = np.random.default_rng(seed + step)
+    torch.manual_seed(seed + step)
+    presets = preset_texts(conditions)
+    if not (work / "tokenizer").exists():
+        train_tokenizer(presets, seed).save_pretrained(work / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    vae, facts = load_vae(work, photos, seed)
+    vae.to(device)
+    scaling, weight = facts.scaling, facts.weight[:, None, None].to(device)
+    model = Denoiser(tokenizer, facts)
+    if state:
+        model.load_state_dict(state["model"])
+    model.to(device)
+    ema = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    if state:
+        ema.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+    pool = PairPool(photos, maps, vae, device)
+    say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
+    alphas = build_scheduler().alphas_cumprod.to(device)
+    losses: dict[str, list[float]] = defaultdict(list)
+    saved = last = time.monotonic()
+    while seconds < minutes * 60:
+        rate = LEARNING_RATE * min(1, (step + 1) / 100)
+        rate *= 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * seconds / (minutes * 60)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if pool.grow_crops(seconds / (minutes * 60)):
+            while len(pool.pairs) < FIRST_PAIRS:
+                pool.add(rng)
+            say(f"denoiser: crops of {pool.side} px, {len(pool.pairs)} pairs ready")
+            last = time.monotonic()
+        pool.add(rng)
+        pairs = pool.batch(BATCH, rng)
+        texts = [draw_prompt(p.condition, p.severity, presets, rng) for p in pairs]
+        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
+        source = torch.stack([p.source for p in pairs]).float().to(device)
+        target = torch.stack([p.target for p in pairs]).float().to(device) * scaling
+        noise = torch.randn_like(target)
+        noise[:, :1] = torch.stack([p.noise for p in pairs]).float().to(device)
+        mask = torch.stack([p.mask for p in pairs]).float().to(device)
+        times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device)
+        alpha = alphas[times][:, None, None, None]
+        answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
+        error = answer - target
+        each = ((error.abs() + 0.5 * error.square()) * weight * (1 + 4 * mask)).mean((1, 2, 3))
+        optimizer.zero_grad(set_to_none=True)
+        each.mean().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        for pair, value in zip(pairs, each.tolist(), strict=True):
+            losses[pair.condition if pair.severity else "same"].append(value)
+        decay = min(0.998, step / (step + 10))
+        with torch.no_grad():
+            for kept, now in zip(ema.parameters(), model.parameters(), strict=True):
+                kept.lerp_(now, 1 - decay)
+        now = time.monotonic()
+        # A step that took over 10 s was paused from outside; that is not training time.
+        seconds, last = seconds + min(now - last, 10.0), now
+        if now - saved > CHECKPOINT_SECONDS or seconds >= minutes * 60:
+            state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+            save(path, {**state, "seconds": seconds, "step": step})
+            mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
+            say(f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")
+            losses.clear()
+            saved = last = time.monotonic()
+
+
+def export(photos: list[Photo], work: Path, out: Path, seed: int, say) -> None:
+    """Write the newest averaged weights as a diffusers folder in fp16, then swap it in whole."""
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    vae, facts = load_vae(work, photos, seed)
+    model = Denoiser(tokenizer, facts)
+    state = torch.load(work / "unet.pt", map_location="cpu")
+    model.load_state_dict(state["ema"])
+    pipe = StableDiffusionInstructPix2PixPipeline(
+        vae=vae,
+        text_encoder=model.text,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    fresh, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    pipe.to(torch.float16).save_pretrained(fresh)
+    for path in fresh.rglob("*"):
+        # save_pretrained leaves weights readable by their owner only, which breaks a wheel.
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    fresh.chmod(0o755)
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    fresh.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+    size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6
+    say(f"export: step {state['step']}, {state['seconds'] / 60:.1f} min of denoiser training, {size:.1f} MB in {out}")

@@ -1,0 +1,71 @@
+"""Train the embedded model `pocket` from a folder of photographs, and export it as a diffusers folder.
+
+    python scripts/train_pocket.py --photos photos/ --sources photos/sources.tsv --licence "CC BY" \\
+        --work .train --out diffgen/pocket --minutes-vae 28 --minutes-unet 70
+
+Stages: maps of each photograph, autoencoder, denoiser, export. Every stage goes on where it was when it is started again.
+`--stage export` writes the newest checkpoint while another process is still training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from pocket_pairs import map_photos
+from pocket_photos import count_licences, list_photos, load_photos, split_photos
+from pocket_unet import export, train_unet
+from pocket_vae import train_vae
+
+STAGES = ("maps", "vae", "unet", "export")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--sources", type=Path, help="table (tab-separated) with the columns file and licence")
+    parser.add_argument("--licence", help="use only this licence, any version, e.g. 'CC BY' (never share-alike)")
+    parser.add_argument("--work", type=Path, default=Path(".train"), help="checkpoints and caches")
+    parser.add_argument("--out", type=Path, default=Path("diffgen/pocket"), help="diffusers folder to write")
+    parser.add_argument(
+        "--conditions", type=Path, default=Path("diffgen/conditions.yaml"), help="texts to train on as well"
+    )
+    parser.add_argument("--minutes-vae", type=float, default=28)
+    parser.add_argument("--minutes-unet", type=float, default=70)
+    parser.add_argument("--stage", choices=("all", *STAGES), default="all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    photos = load_photos(list_photos(args.photos, args.sources, args.licence))
+    if len(photos) < 20:
+        say(f"{args.photos}: {len(photos)} usable photographs; at least 20 are needed")
+        return 1
+    train, held = split_photos(photos)
+    say(f"{len(train)} photographs to train on, {len(held)} held out ({count_licences(photos)})")
+    if args.stage in ("all", "maps", "unet"):
+        maps = map_photos(train, args.work, say)
+    if args.stage in ("all", "vae"):
+        train_vae(train, held, args.work, args.minutes_vae, args.device, args.seed, say)
+    if args.stage in ("all", "unet"):
+        train_unet(train, maps, args.work, args.minutes_unet, args.conditions, args.device, args.seed, say)
+    if args.stage in ("all", "export"):
+        export(train, args.work, args.out, args.seed, say)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

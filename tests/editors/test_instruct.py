@@ -1,0 +1,103 @@
+"""The instruct family: strength in latents or in words, geometry arguments, CosXL's scaling."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffgen.editors import effective_strength
+from diffgen.editors.instruct import resolved_prompt, severity_and_share
+from tests.editors.tiny_models import job, picture, settings
+
+SEVERITY = "{prompt}, severity {percent}"
+
+
+@pytest.mark.parametrize(
+    ("strength", "percent", "share"),
+    [
+        (0.0, 10, 0.0),  # the source
+        (0.05, 10, 0.5),  # below what training saw: interpolated
+        (0.1, 10, 1.0),
+        (0.11, 10, 1.0),
+        (0.13, 15, 1.0),  # in steps of 5
+        (0.65, 65, 1.0),
+        (1.0, 100, 1.0),
+    ],
+)
+def test_severity_table(strength: float, percent: int, share: float) -> None:
+    told, taken = severity_and_share(strength)
+    assert told == percent
+    assert taken == pytest.approx(share)
+
+
+def test_severity_never_shrinks() -> None:
+    told = [severity_and_share(i / 1000) for i in range(1001)]
+    assert all(a <= b for a, b in itertools.pairwise(told))
+    strengths = [effective_strength(settings("instruct", strength=i / 1000, severity=SEVERITY)) for i in range(1001)]
+    assert all(a <= b for a, b in itertools.pairwise(strengths))
+    assert all(abs(s - i / 1000) <= 0.0251 for i, s in enumerate(strengths))
+
+
+def test_the_prompt_keeps_its_own_braces() -> None:
+    wanted = settings("instruct", strength=0.5, severity=SEVERITY)
+    assert resolved_prompt("make it {percent} {}", wanted) == "make it {percent} {}, severity 50"
+    assert resolved_prompt("snow", settings("instruct")) == "snow"
+
+
+def test_the_model_reads_the_severity(pocket_like: Any, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor, read = load(pocket_like, fresh=True), []
+    inner = editor._pipe._encode_prompt
+    monkeypatch.setattr(editor._pipe, "_encode_prompt", lambda text, *a, **k: read.append(text) or inner(text, *a, **k))
+    # the folder's own diffgen.json gives steps, guidance and this template
+    for strength in (0.04, 0.3, 1.0):
+        wanted = settings("instruct", strength=strength, steps=1, severity="{prompt} {percent}")
+        made = editor.edit([picture(0)], [job(wanted)])
+        assert made[0].strength == strength
+    # (None: the pipeline asks again, with our embeddings)
+    assert [text for text in read if text] == ["snow 10", "snow 30", "snow 100"]
+
+
+def test_small_strengths_of_a_severity_model_are_continuous(pocket_like: Any, load: Any) -> None:
+    editor = load(pocket_like)
+    levels = [settings("instruct", strength=s / 40, severity="{prompt} {percent}") for s in range(5)]
+    made = [editor.edit([picture(0)], [job(level, seed=5)])[0].image.astype(float) for level in levels]
+    change = [np.abs(m - made[0]).mean() for m in made]
+    assert change[0] == 0
+    assert all(a < b for a, b in itertools.pairwise(change)), change
+
+
+@pytest.mark.parametrize("model", ["ip2p", "xl_ip2p"])
+def test_strength_1_is_the_stock_pipeline(model: str, load: Any, request: Any) -> None:
+    """Our batching, caching and decoding change nothing: the plain pipeline gives the same picture."""
+    import diffusers
+    import torch
+
+    folder, image = request.getfixturevalue(model), picture(0)
+    wanted = settings("instruct", strength=1.0, steps=3, guidance=5.0, image_guidance=1.5)
+    ours = load(folder).edit([image], [job(wanted, seed=4, negative="sun")])[0].image
+    stock = diffusers.DiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
+    generator = torch.Generator().manual_seed(4)
+    size = {"height": 48, "width": 64} if model == "xl_ip2p" else {}
+    plain = stock(
+        prompt="snow",
+        negative_prompt="sun",
+        image=torch.from_numpy(image).permute(2, 0, 1)[None] / 255,
+        latents=torch.randn((1, 4, 6, 8), generator=generator),
+        generator=generator,
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        image_guidance_scale=1.5,
+        output_type="np",
+        **size,
+    ).images[0]
+    assert np.abs(ours - plain * 255).max() <= 1
+
+
+def test_cosxl_scales_the_source(xl_ip2p: Any, load: Any) -> None:
+    editor, wanted = load(xl_ip2p, fresh=True), settings("instruct", strength=1.0)
+    plain = editor.edit([picture(0)], [job(wanted)])[0].image
+    editor._pipe.is_cosxl_edit = True
+    assert not np.array_equal(plain, editor.edit([picture(0)], [job(wanted)])[0].image)

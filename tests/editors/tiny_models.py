@@ -1,0 +1,152 @@
+"""Tiny models of the real diffusers classes with random weights, and what tests of editors ask of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diffgen.editors.loading import quiet
+from diffgen.types import Job, Settings
+
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+
+
+def write_tokenizer(folder: Path, limit: int = 16) -> Any:
+    """A byte-level CLIP tokenizer without merges: every letter is a token."""
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=limit)
+
+
+def text_encoder(cls: str, width: int = 16) -> Any:
+    import transformers
+
+    config = transformers.CLIPTextConfig(
+        vocab_size=514,
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        projection_dim=16,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+    )
+    return getattr(transformers, cls)(config).eval()
+
+
+def kl(**config: Any) -> Any:
+    """AutoencoderKL dividing by 8."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=64,
+        **config,
+    )
+
+
+def unet(channels: int, out: int = 4, **config: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "in_channels": channels,
+        "out_channels": out,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "cross_attention_dim": 16,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**(settings | config))
+
+
+def saved(tmp: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Path:
+    torch.manual_seed(0)
+    folder = tmp.mktemp(name)
+    with quiet():
+        make(folder).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def xl_parts(folder: Path, channels: int) -> dict[str, Any]:
+    import diffusers
+
+    addition = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    return {
+        "vae": kl(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[0.9, 1.1, 1.2, 1.0], scaling_factor=0.13025),
+        "unet": unet(channels, cross_attention_dim=32, projection_class_embeddings_input_dim=6 * 8 + 16, **addition),
+        "text_encoder": text_encoder("CLIPTextModel"),
+        "text_encoder_2": text_encoder("CLIPTextModelWithProjection"),
+        "tokenizer": write_tokenizer(folder / "tokenizer"),
+        "tokenizer_2": write_tokenizer(folder / "tokenizer_2"),
+        "scheduler": diffusers.EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1, **NOISE),
+        "add_watermarker": False,
+    }
+
+
+def settings(editor: str, **changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        "editor": editor,
+        "model": "test",
+        "condition": "snow",
+        "strength": 0.5,
+        "steps": 2,
+        "guidance": 1.0,
+        "long_side": 64,
+        "multiple": 8,
+        "image_format": "png",
+        "quality": None,
+    }
+    return Settings(**(values | changes))
+
+
+def job(wanted: Settings, seed: int = 1, prompt: str = "snow", negative: str | None = None) -> Job:
+    return Job(source="s", settings=wanted, prompt=prompt, negative_prompt=negative, seed=seed)
+
+
+def picture(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A photograph of sorts: smooth colours and some grain."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(30, 225, (3, 3, 3))
+    ys, xs = np.linspace(0, 2, height), np.linspace(0, 2, width)
+    smooth = sum(
+        np.clip(1 - abs(ys - i), 0, 1)[:, None, None] * np.clip(1 - abs(xs - j), 0, 1)[None, :, None] * coarse[i, j]
+        for i in range(3)
+        for j in range(3)
+    )
+    return np.clip(smooth + rng.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+class Calls:
+    """Counts the calls of a module's method and the rows of each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        self.rows: list[int] = []
+        inner = getattr(owner, name)
+
+        def counted(first: Any, *args: Any, **kwargs: Any) -> Any:
+            self.rows.append(len(first))
+            return inner(first, *args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)

@@ -1,0 +1,52 @@
+"""Label text to shapes, by Ultralytics' rules (tests/e2e/test_label_rules.py holds these tables against the original)."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffgen.labels import LabelError, Shape, parse_labels
+from tests.label_texts import DROPPED, KEPT
+
+
+@pytest.mark.parametrize(("text", "keypoints", "count"), [row[1:] for row in KEPT], ids=[row[0] for row in KEPT])
+def test_kept_files_give_a_shape_a_row(text: bytes, keypoints: tuple[int, int] | None, count: int) -> None:
+    assert len(parse_labels(text, 2, keypoints)) == count
+
+
+@pytest.mark.parametrize(("text", "keypoints", "reason"), [r[1:] for r in DROPPED], ids=[r[0] for r in DROPPED])
+def test_dropped_files_have_a_reason_that_can_be_counted(
+    text: bytes, keypoints: tuple[int, int] | None, reason: str
+) -> None:
+    with pytest.raises(LabelError) as caught:
+        parse_labels(text, 2, keypoints)
+    assert caught.value.reason == reason
+
+
+def test_a_box_row_is_centre_and_size() -> None:
+    (shape,) = parse_labels(b"1 0.5 0.25 0.5 0.25\n", 2)
+    assert shape == Shape(1, (0.25, 0.125, 0.75, 0.375))
+
+
+def test_a_polygon_keeps_its_outline_and_its_box() -> None:
+    (shape,) = parse_labels(b"0 0.25 0.5 0.75 0.25 0.5 0.75", 1)
+    assert shape == Shape(0, (0.25, 0.25, 0.75, 0.75), ((0.25, 0.5), (0.75, 0.25), (0.5, 0.75)))
+
+
+def test_a_pose_row_gives_the_box_and_not_the_points() -> None:
+    (shape,) = parse_labels(b"0 0.5 0.5 0.5 0.5 0.1 0.1 2 0 0 0", 1, (2, 3))
+    assert shape == Shape(0, (0.25, 0.25, 0.75, 0.75))
+
+
+def test_polygons_of_a_pose_dataset_are_read_as_polygons() -> None:
+    (shape,) = parse_labels(b"0 0.1 0.1 0.4 0.1 0.4 0.4", 1, (2, 3))
+    assert shape.outline is not None
+
+
+def test_rows_keep_the_order_of_the_file() -> None:
+    shapes = parse_labels(b"1 .5 .5 .1 .1\n0 .5 .5 .2 .2\n1 .5 .5 .3 .3", 2)
+    assert [shape.class_id for shape in shapes] == [1, 0, 1]
+
+
+def test_the_message_names_the_row() -> None:
+    with pytest.raises(LabelError, match="row 2: class id 7, but the dataset names 2 classes"):
+        parse_labels(b"0 .5 .5 .1 .1\n7 .5 .5 .1 .1", 2)
