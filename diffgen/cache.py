@@ -54,15 +54,21 @@ class FileCache:
         self._new: list[tuple[str, str, str, str]] = []
 
     def get(self, kind: str, path: Path, stamp: str) -> str | None:
+        known = self._select("SELECT path, stamp, value FROM facts WHERE kind=? AND path=?", kind, str(path))
+        return known[str(path)][1] if known and known[str(path)][0] == stamp else None
+
+    def below(self, kind: str, folder: Path) -> dict[str, tuple[str, str]]:
+        """(stamp, value) of every path below a folder, in one go."""
+        query = "SELECT path, stamp, value FROM facts WHERE kind=? AND path>=? AND path<?"
+        return self._select(query, kind, f"{folder}{os.sep}", f"{folder}{chr(ord(os.sep) + 1)}")
+
+    def _select(self, query: str, *values: str) -> dict[str, tuple[str, str]]:
         if self._db is None:
-            return None
+            return {}
         try:
-            row = self._db.execute(
-                "SELECT value FROM facts WHERE kind=? AND path=? AND stamp=?", (kind, str(path), stamp)
-            ).fetchone()
+            return {path: (stamp, value) for path, stamp, value in self._db.execute(query, values)}
         except sqlite3.Error:
-            return None
-        return row[0] if row else None
+            return {}
 
     def put(self, kind: str, path: Path, stamp: str, value: str) -> None:
         with self._lock:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +34,16 @@ _BROKEN = (
 )
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Upright (width, height) in pixels, from the file's header alone. Raises SourceError."""
+def read_size(raw: bytes) -> tuple[int, int]:
+    """Upright (width, height) in pixels of an image file's bytes, from its header alone. Raises SourceError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PILImage.DecompressionBombWarning)
-            with PILImage.open(path, formats=FORMATS) as image:
+            with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
                 width, height = image.size
                 if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                     width, height = height, width
                 return width, height
-    except FileNotFoundError:
-        raise SourceError("the image is gone") from None
     except _BROKEN as error:
         raise SourceError(f"cannot read the image: {error}") from None
 

@@ -81,6 +81,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def tensors(file: Path) -> dict[str, Any]:
+    """The header of a safetensors file (8 bytes of length, then JSON): names -> dtype, shape and offsets."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            # 100 MB is the format's own limit for the header.
+            header = json.loads(stream.read(length)) if length < 100_000_000 else None
+        except ValueError:
+            header = None
+    if not isinstance(header, dict):
+        raise DiffgenError(f"{file}: broken safetensors file", "copy or download it again")
+    return header
+
+
+# Any of these is a vocabulary. Without one transformers makes an empty tokenizer and says nothing.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
+
+
 def components(index: dict[str, Any]) -> dict[str, bool]:
     """Component names of a model_index.json that we load -> whether they have weights."""
     found = {}
@@ -99,6 +117,8 @@ def missing_parts(folder: Path) -> list[str]:
             missing.append(f"{name}/")
         elif has_weights and not any(path.is_file() for path in part.glob("*.safetensors")):
             missing.append(f"{name}/*.safetensors")
+        elif "tokenizer" in name and not any(next(part.glob(pattern), None) for pattern in _VOCABULARIES):
+            missing.append(f"{name}/tokenizer.json")
     return missing
 
 

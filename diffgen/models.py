@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -336,7 +335,7 @@ def _editor_of(cls: str, place: Path) -> str:
 
 def _class_of_file(file: Path) -> str:
     """The pipeline class of a single-file checkpoint in the original layout, from its tensor names and shapes."""
-    header = _header(file)
+    header = hub.tensors(file)
     first = header.get("model.diffusion_model.input_blocks.0.0.weight")
     channels = first["shape"][1] if isinstance(first, dict) and len(first.get("shape", ())) == 4 else None
     classes = {4: "Pipeline", 8: "InstructPix2PixPipeline"}
@@ -347,20 +346,6 @@ def _class_of_file(file: Path) -> str:
         )
     xl = any(key.startswith("conditioner.embedders.") for key in header)
     return f"StableDiffusion{'XL' if xl else ''}{classes[channels]}"
-
-
-def _header(file: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: 8 bytes of length, then names -> dtype, shape and offsets."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            # 100 MB is the format's own limit for the header.
-            header = json.loads(stream.read(length)) if length < 100_000_000 else None
-        except ValueError:
-            header = None
-    if not isinstance(header, dict):
-        raise DiffgenError(f"{file}: broken safetensors file", "copy or download it again")
-    return header
 
 
 def _weights_identity(root: Path, files: list[Path], cache: FileCache) -> str:

@@ -33,8 +33,8 @@ class Plan:
 
 def unit(*parts: str | int) -> float:
     """A number in [0, 1) that depends on the parts alone."""
-    text = "\0".join(str(part) for part in parts)
-    return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16) / 16**13
+    text = "\0".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
 def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None) -> Plan:
@@ -57,7 +57,7 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
             text = condition.instruction if model.editor == "instruct" and condition.instruction else condition.prompt
             prompt = text.replace("{objects}", objects)
             for variant in range(recipe.variants):
-                seed = int(unit("seed", recipe.seed, source.digest, condition.name, variant) * 2**52)
+                seed = int(unit("seed", recipe.seed, source.digest, condition.name, variant) * 2**48)
                 job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
                 items.append(Item(source, job))
     return Plan(tuple(sources), tuple(items), dataset)

@@ -371,7 +371,9 @@ def _override(raw: dict[str, Any], item: str) -> None:
     else:
         target = raw
     for part in parts[:-1]:
-        target = target.setdefault(part, {})
+        if target.get(part) is None:  # absent, or null as in the recipe of a run folder
+            target[part] = {}
+        target = target[part]
         if not isinstance(target, dict):
             raise UsageError(f"--set {item}: '{part}' holds no keys", "check the name before the last dot")
     target[parts[-1]] = value

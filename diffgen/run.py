@@ -90,10 +90,13 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     with FileCache() as cache:
         dataset = read_dataset(Path(os.path.abspath(loaded.base / recipe.dataset)), cache)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
-    inside = next((s.path for s in dataset.sources if output in s.path.resolve().parents), None)
-    if inside is not None:
+    parents = {source.path.parent for source in dataset.sources}
+    above = next((folder for folder in parents if folder.resolve().is_relative_to(output)), None)
+    below = next((f for f in dataset.folders if output.is_relative_to(f.resolve())), None)
+    if above or below:
         raise UsageError(
-            f"output {output} holds images of the dataset ({inside})",
+            f"output {output} "
+            + (f"holds images of the dataset ({above})" if above else f"lies in its folder {below}"),
             "choose a run folder outside the dataset's folders",
         )
     return Prepared(recipe, dataset, model, plan_jobs(recipe, dataset, model, limit), output)

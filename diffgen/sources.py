@@ -45,6 +45,7 @@ class Dataset:
     extra: dict[str, Any]
     sources: tuple[Source, ...]
     keypoints: tuple[int, int] | None = None
+    folders: tuple[Path, ...] = ()  # that are searched for images
 
     def split(self, name: str) -> list[Source]:
         return [source for source in self.sources if source.split == name]
@@ -64,9 +65,12 @@ def read_dataset(path: Path, cache: FileCache) -> Dataset:
     keypoints = _keypoints(data, path)
     root = _root(data, path)
     found: list[tuple[str, str, Path]] = []
+    folders: list[Path] = []
     for split in SPLITS:
         if data.get(split):
-            images = [image for place in _places(data[split], root, path, split) for image in _images(place)]
+            places = list(_places(data[split], root, path, split))
+            folders += [place for place in places if place.is_dir()]
+            images = [image for place in places for image in _images(place)]
             if not images:
                 raise UsageError(
                     f"{path}: {split}: no images in {data[split]}", "check the path; images need a known suffix"
@@ -75,14 +79,9 @@ def read_dataset(path: Path, cache: FileCache) -> Dataset:
     if not found:
         raise UsageError(f"{path}: names no split with images", "it needs at least 'train:' and 'val:'")
 
-    def read(item: tuple[str, str, Path]) -> Source:
-        return _source(*item, len(names), keypoints, cache)
-
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
-        sources = tuple(pool.map(read, found, chunksize=64))
-    cache.flush()
+    sources = _read_sources(found, len(names), keypoints, cache)
     extra = {key: value for key, value in data.items() if key not in OWN_KEYS}
-    return Dataset(path, names, extra, sources, keypoints)
+    return Dataset(path, names, extra, sources, keypoints, tuple(folders))
 
 
 # --- the yaml file --------------------------------------------------------------------------------------------------
@@ -208,8 +207,8 @@ def _images(place: Path) -> list[tuple[Path, Path]]:
         found = []
         for folder, dirs, names in os.walk(place, followlinks=True):
             dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
-            found += [Path(folder, name) for name in names if not name.startswith(".")]
-        return sorted((image, place) for image in found if image.suffix.lower() in LOADED)
+            found += [os.path.join(folder, name) for name in names if _is_image(name)]
+        return [(Path(image), place) for image in sorted(found)]
     try:
         lines = place.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -221,10 +220,14 @@ def _images(place: Path) -> list[tuple[Path, Path]]:
         if not line:
             continue
         image = place.parent / line[2:] if line.startswith("./") else Path(os.path.abspath(line))
-        if image.suffix.lower() in LOADED:
+        if _is_image(image.name):
             images.append(image)
     common = Path(os.path.commonpath([image.parent for image in images])) if images else place.parent
     return sorted((image, common) for image in images)
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in LOADED
 
 
 def _leads_back(folder: Path) -> bool:
@@ -261,18 +264,48 @@ def _named(images: list[tuple[Path, Path]], root: Path) -> Iterator[tuple[str, P
         yield name, image
 
 
-def _source(
-    split: str, name: str, image: Path, classes: int, keypoints: tuple[int, int] | None, cache: FileCache
-) -> Source:
-    label = label_path(image)
+def _read_sources(
+    found: list[tuple[str, str, Path]], classes: int, keypoints: tuple[int, int] | None, cache: FileCache
+) -> tuple[Source, ...]:
+    """Sources of (split, name, image); only those that the cache does not know are read, side by side."""
     kind = f"source/{classes}/{keypoints}"
-    mark = stamp([image, label])
-    if (known := cache.get(kind, image, mark)) is not None:
-        fields = json.loads(known)
-    else:
-        fields = _read_source(image, label, classes, keypoints)
-        if fields["digest"]:
-            cache.put(kind, image, mark, json.dumps(fields))
+    known: dict[str, tuple[str, str]] = {}
+    for folder in _tops({image.parent for _, _, image in found}):
+        known |= cache.below(kind, folder)
+    labels = [label_path(image) for _, _, image in found]
+    marks = [stamp([image, label]) for (_, _, image), label in zip(found, labels, strict=True)]
+    facts: list[dict[str, Any] | None] = []
+    for (_, _, image), mark in zip(found, marks, strict=True):
+        entry = known.get(str(image))
+        facts.append(json.loads(entry[1]) if entry and entry[0] == mark else None)
+    missing = [i for i, fields in enumerate(facts) if fields is None]
+
+    def read(chunk: list[int]) -> None:
+        for i in chunk:
+            image = found[i][2]
+            facts[i] = fields = _read_source(image, labels[i], classes, keypoints)
+            if fields["digest"]:
+                cache.put(kind, image, marks[i], json.dumps(fields))
+
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
+        list(pool.map(read, (missing[i : i + 64] for i in range(0, len(missing), 64))))
+    cache.flush()
+    return tuple(
+        _source(split, name, image, label, fields or {})
+        for (split, name, image), label, fields in zip(found, labels, facts, strict=True)
+    )
+
+
+def _tops(folders: set[Path]) -> list[Path]:
+    """The folders that are below no other of them."""
+    tops: list[Path] = []
+    for folder in sorted(folders):
+        if not tops or not folder.is_relative_to(tops[-1]):
+            tops.append(folder)
+    return tops
+
+
+def _source(split: str, name: str, image: Path, label: Path, fields: dict[str, Any]) -> Source:
     return Source(
         split=split,
         name=name,
@@ -281,7 +314,7 @@ def _source(
         digest=fields["digest"],
         width=fields["width"],
         height=fields["height"],
-        counts=tuple((int(i), int(n)) for i, n in fields["counts"]),
+        counts=tuple((i, n) for i, n in fields["counts"]),
         smallest=tuple(fields["smallest"]),
         problem=fields["problem"],
     )
@@ -306,7 +339,7 @@ def _read_source(image: Path, label: Path, classes: int, keypoints: tuple[int, i
     if image.suffix.lower() not in SUFFIXES:
         return {**fields, "problem": f"format: {image.suffix.lower()} is carried over unedited"}
     try:
-        width, height = read_size(image)
+        width, height = read_size(pixels)
     except SourceError as error:
         return {**fields, "problem": f"unreadable: {error.message}"}
     counts: dict[int, int] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -107,17 +107,15 @@ class Job:
     id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        value = [
-            ID_SCHEMA,
-            EDIT_VERSION,
-            self.source,
-            self.settings.digest,
-            self.prompt,
-            self.negative_prompt,
-            self.seed,
-        ]
-        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        edit = _edit_digest(self.settings.digest, self.prompt, self.negative_prompt)
+        text = f"{edit} {self.source} {self.seed}"
         object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+@lru_cache(maxsize=65536)
+def _edit_digest(settings: str, prompt: str, negative_prompt: str | None) -> str:
+    """What the jobs of one condition have in common; hashed once, because half a million jobs are planned at once."""
+    return digest_of(canonical([ID_SCHEMA, EDIT_VERSION, settings, prompt, negative_prompt]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pocket_photos import Photo, random_crop
 from pocket_render import render
 
 # Small crops first (more pictures an hour), large ones last (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 192), (0.4, 256), (0.85, 320))
+CROP_SIDES = ((0.0, 192), (0.5, 256), (0.9, 320))
 SCALES = (0.5, 1.7)  # of the photograph; makes long sides of about 200–700 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 SEVERITIES = tuple(range(0, 101, 5))
@@ -61,7 +61,7 @@ class PairPool:
     """At most `limit` pairs; new ones replace the oldest, so each is used a few times and then forgotten."""
 
     def __init__(
-        self, photos: list[Photo], maps: dict[str, torch.Tensor], vae: AutoencoderTiny, device: str, limit: int = 4000
+        self, photos: list[Photo], maps: dict[str, torch.Tensor], vae: AutoencoderTiny, device: str, limit: int = 2400
     ) -> None:
         # Photographs made at night teach nothing about turning day into something else.
         bright = [p for p in photos if p.pixels.float().mean() > 60]

@@ -62,20 +62,22 @@ def put(path: Path, text: str) -> Path:
 def make_dataset(
     root: Path,
     *,
-    train: int = 4,
-    val: int = 2,
+    counts: tuple[int, int] = (4, 2),
     kind: str = "detect",
     size: tuple[int, int] = (64, 48),
-    names: Any = ("car", "person"),
     **keys: Any,
 ) -> Path:
-    """A YOLO dataset below `root`; returns its data.yaml. `keys` go into the yaml (None takes one out)."""
-    for split, count, first in (("train", train, 0), ("val", val, 1000)):
+    """A YOLO dataset of `counts` train and val pictures below `root`; returns its data.yaml.
+
+    `keys` go into the yaml; None takes one out.
+    """
+    splits = {split: count for split, count in zip(("train", "val"), counts, strict=True) if count}
+    for split, count in splits.items():
+        first = 0 if split == "train" else 1000
         for i in range(count):
             save(root / "images" / split / f"{i:02}.jpg", photo(first + i, size))
             put(root / "labels" / split / f"{i:02}.txt", "".join(f"{row}\n" for row in ROWS[kind][: 1 + i % 2]))
-    data: dict[str, Any] = {"names": names if isinstance(names, dict) else list(names)}
-    data |= {split: f"images/{split}" for split, count in (("train", train), ("val", val)) if count}
+    data: dict[str, Any] = {"names": ["car", "person"], **{split: f"images/{split}" for split in splits}}
     if kind == "pose":
         data |= {"kpt_shape": [2, 3], "flip_idx": [1, 0]}
     data |= keys

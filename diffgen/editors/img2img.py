@@ -95,7 +95,7 @@ class Img2Img:
         self._start = (self._codec.to_model(source), start)
         return pipe(
             **self._prompts.embeds([job.prompt for job in jobs], negatives),
-            image=torch.zeros(len(jobs), 3, 8, 8),  # unused: _noised knows the sources
+            image=torch.zeros(1, 3, 8, 8),  # unused: _noised knows the sources
             strength=share,
             num_inference_steps=total,
             guidance_scale=settings.guidance,

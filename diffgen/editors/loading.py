@@ -69,7 +69,7 @@ def pick_dtype(requested: str, device: str) -> tuple[str, str]:
 def load_pipeline(cls_name: str, model: Model, device: str, dtype: str) -> Any:
     """The model as the stock diffusers class `cls_name`, on the device, silent, without safety checker and watermark.
 
-    Raises DiffgenError when the files do not make that class, OutOfMemory when the device is too small.
+    Raises DiffgenError when the files do not make that class, or the device is too small.
     """
     import diffusers
     import torch
@@ -127,7 +127,8 @@ def _load_error(error: Exception, cls_name: str, model: Model, device: str) -> D
     if isinstance(error, DiffgenError):
         return error
     if out_of_memory(error):
-        return OutOfMemory(f"{title} does not fit on {device}", "use a smaller model, or another device")
+        # Not OutOfMemory: a smaller batch would not help.
+        return DiffgenError(f"{title} does not fit on {device}", "use a smaller model, or another device")
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     if model.kind == "file" and not model.config:
         return DiffgenError(
@@ -148,6 +149,20 @@ def _check_parts(pipe: Any, cls_name: str, model: Model) -> None:
     lacking = [name for name in needed if name not in optional and getattr(pipe, name, None) is None]
     if lacking:
         raise DiffgenError(f"model '{model.name}' lacks {', '.join(lacking)}", _AGAIN)
+    if model.kind != "file":
+        for name in ("text_encoder", "text_encoder_2"):
+            _check_weights(getattr(pipe, name, None), _folder(model) / name, model)
+
+
+def _check_weights(module: Any, folder: Path, model: Model) -> None:
+    """transformers fills weights that the files lack with random numbers, and only logs it."""
+    if module is None:
+        return
+    # The prefix came and went between versions of transformers.
+    there = {key.removeprefix("text_model.") for file in folder.glob("*.safetensors") for key in hub.tensors(file)}
+    lacking = sorted({key.removeprefix("text_model.") for key in module.state_dict()} - there)
+    if lacking:
+        raise DiffgenError(f"model '{model.name}': {folder} lacks {lacking[0]} and {len(lacking) - 1} more", _AGAIN)
 
 
 def choose_class(model: Model, classes: dict[str, str]) -> str:

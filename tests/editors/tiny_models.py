@@ -150,3 +150,91 @@ class Calls:
             return inner(first, *args, **kwargs)
 
         monkeypatch.setattr(owner, name, counted)
+
+
+def as_original(folder: Path, file: Path) -> None:
+    """The weights of a tiny Stable Diffusion folder as one file in the layout of the original checkpoints."""
+    from safetensors.torch import load_file, save_file
+
+    def part(name: str) -> dict[str, Any]:
+        return load_file(next((folder / name).glob("*.safetensors")))
+
+    whole = {f"cond_stage_model.transformer.{_clip(k)}": v for k, v in part("text_encoder").items()}
+    whole |= {f"model.diffusion_model.{_unet_key(k)}": v for k, v in part("unet").items()}
+    whole |= {f"first_stage_model.{_vae_key(k)}": _as_conv(k, v) for k, v in part("vae").items()}
+    save_file({name: tensor.contiguous() for name, tensor in whole.items()}, file)
+
+
+def _clip(key: str) -> str:
+    return key if key.startswith("text_model.") else f"text_model.{key}"
+
+
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+
+
+def _swap(key: str, names: dict[str, str]) -> str:
+    for ours, theirs in names.items():
+        key = key.replace(f".{ours}.", f".{theirs}.")
+    return key
+
+
+def _unet_key(key: str) -> str:
+    """For two levels of one layer each: input blocks conv, res, down, res+attention; output blocks 4."""
+    first, _, rest = key.partition(".")
+    top = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
+    if first in top:
+        return f"{top[first]}.{rest}"
+    if first == "time_embedding":
+        return f"time_embed.{0 if 'linear_1' in rest else 2}.{rest.split('.')[1]}"
+    words = key.split(".")
+    level, kind, index, tail = words[1], words[2], words[3], ".".join(words[4:])
+    if first == "mid_block":
+        place = {"resnets0": "0", "attentions0": "1", "resnets1": "2"}[words[1] + words[2]]
+        name = f"middle_block.{place}.{'.'.join(words[3:])}"
+        return _resnet_names(name, words[1])
+    if first == "down_blocks":
+        block = 1 + 2 * int(level) + (kind == "downsamplers")
+        name = f"input_blocks.{block}.{int(kind == 'attentions')}.{tail}"
+        return _resnet_names(name.replace(".conv.", ".op.") if kind == "downsamplers" else name, kind)
+    assert first == "up_blocks"
+    block = 2 * int(level) + (1 if kind == "upsamplers" else int(index))
+    slot = {"resnets": 0, "attentions": 1, "upsamplers": 2 if level == "0" else 1}[kind]
+    return _resnet_names(f"output_blocks.{block}.{slot}.{tail}", kind)
+
+
+def _resnet_names(key: str, kind: str) -> str:
+    return _swap(key, _RESNET) if kind == "resnets" else key
+
+
+def _vae_key(key: str) -> str:
+    names = {
+        "conv_norm_out": "norm_out",
+        "conv_shortcut": "nin_shortcut",
+        "group_norm": "norm",
+        "to_q": "q",
+        "to_k": "k",
+        "to_v": "v",
+    }
+    key = _swap(key, names).replace("to_out.0", "proj_out")
+    key = key.replace("mid_block.attentions.0", "mid.attn_1")
+    for i in range(2):
+        key = key.replace(f"mid_block.resnets.{i}", f"mid.block_{i + 1}")
+    for i in range(4):
+        key = key.replace(f"down_blocks.{i}.resnets", f"down.{i}.block")
+        key = key.replace(f"down_blocks.{i}.downsamplers.0", f"down.{i}.downsample")
+        key = key.replace(f"up_blocks.{i}.resnets", f"up.{3 - i}.block")
+        key = key.replace(f"up_blocks.{i}.upsamplers.0", f"up.{3 - i}.upsample")
+    return key
+
+
+def _as_conv(key: str, tensor: Any) -> Any:
+    """The original's attention of the VAE is made of 1 × 1 convolutions."""
+    attention = "mid_block.attentions" in key and key.endswith("weight") and tensor.ndim == 2
+    return tensor[:, :, None, None] if attention else tensor

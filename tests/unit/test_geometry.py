@@ -43,7 +43,7 @@ def test_the_exif_orientation_is_applied(orientation: int, turn: object, tmp_pat
     assert np.array_equal(decode(raw), upright)
     path = tmp_path / "a.png"
     path.write_bytes(raw)
-    assert read_size(path) == (upright.shape[1], upright.shape[0])
+    assert read_size(path.read_bytes()) == (upright.shape[1], upright.shape[0])
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,8 @@ def test_a_picture_of_absurd_size_is_a_source_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(SourceError):
         decode(path.read_bytes())
     with pytest.raises(SourceError):
-        read_size(path)
+        read_size(path.read_bytes())
 
-
-def test_a_missing_file_is_a_source_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="gone"):
-        read_size(tmp_path / "nothing.jpg")
 
 
 # (source, long side, multiple, smallest, inner, size)

@@ -54,6 +54,7 @@ def write_model(
         (folder / name / "config.json").write_text("{}")
         if name in ("text_encoder", "unet", "vae"):
             (folder / name / weights).write_bytes(name.encode())
+    (folder / "tokenizer" / "vocab.json").write_text("{}")
     (folder / "vae" / "config.json").write_text(json.dumps(vae or {"block_out_channels": [128, 256, 512, 512]}))
     (folder / "unet" / "config.json").write_text(json.dumps(unet or {"sample_size": 64}))
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -133,7 +134,10 @@ def test_a_hub_id_that_is_not_here_says_so(cache: FileCache, tmp_path: Path) -> 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
 def test_the_hub_cache_is_where_huggingface_hub_has_it(variable: str, tmp_path: Path) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE", "XDG"))}
-    program = "from huggingface_hub.constants import HF_HUB_CACHE as a; from diffgen.hub import cache_folder; print(a); print(cache_folder())"
+    program = (
+        "from huggingface_hub.constants import HF_HUB_CACHE; from diffgen.hub import cache_folder\n"
+        "print(HF_HUB_CACHE); print(cache_folder())"
+    )
     out = subprocess.run(
         [sys.executable, "-c", program],
         env=clean | {variable: str(tmp_path)},
@@ -214,12 +218,16 @@ def test_identity_follows_the_contents(cache: FileCache, tmp_path: Path) -> None
     assert resolve_model("b/elsewhere", None, tmp_path, cache).identity != identity
 
 
-def test_weights_are_hashed_once(cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_model(tmp_path / "a")
-    resolve_model("a", None, tmp_path, cache)
+def test_weights_are_hashed_once(cache: FileCache, tmp_path: Path) -> None:
+    file = write_model(tmp_path / "a") / "unet" / "model.safetensors"
+    before = resolve_model("a", None, tmp_path, cache)
     cache.flush()
-    monkeypatch.setattr(models.hashlib, "sha256", lambda *_: pytest.fail("hashed again"))
-    resolve_model("a", None, tmp_path, cache)
+    stat = file.stat()
+    file.write_bytes(b"x" * stat.st_size)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert resolve_model("a", None, tmp_path, cache) == before  # remembered by path, size and mtime
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert resolve_model("a", None, tmp_path, cache) != before
 
 
 @pytest.mark.parametrize(
@@ -457,7 +465,7 @@ def test_weights_that_are_only_pickled_are_refused_after_fetching(
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", without_weights)
-    with pytest.raises(DiffgenError, match="no .safetensors weights"):
+    with pytest.raises(DiffgenError, match=r"no \.safetensors weights"):
         require_on_disk(resolve_model("sd-turbo", None, tmp_path, cache))
 
 

@@ -1,0 +1,134 @@
+"""Measure an exported pocket model on held-out photographs; the figures of docs/pocket.md come from here.
+
+    python scripts/check_pocket.py --photos photos/ --sources photos/sources.tsv --licence "CC BY" --model diffgen/pocket
+
+Prints a table: round trip, seconds per picture, how far each condition moves the picture at five severities and whether
+that grows, how much of the picture the seed decides, and how well edges stay where they were. `--sheet` writes a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging
+from PIL import Image
+from pocket_photos import Photo, list_photos, load_photos, split_photos
+from torchvision.transforms.functional import to_pil_image, to_tensor
+
+TEXTS = {
+    "snow": "make it a snowy day, snow on the ground and falling snow",
+    "night": "make it night, dark sky and street lamps",
+    "fog": "make it foggy, distant things fade into grey haze",
+    "rain": "make it rainy, rain streaks and wet ground",
+    "dusk": "make it dusk, after sunset",
+    "dawn": "make it dawn, before sunrise",
+    "overcast": "make it overcast, flat grey clouds and no shadows",
+    "glare": "make it low sun with strong glare",
+    "dust": "make it a dust storm, brown haze",
+}
+LEVELS = (5, 35, 65, 85, 100)
+
+
+def picture(photo: Photo, long_side: int) -> torch.Tensor:
+    """(3, H, W) in 0..1, sides multiples of 32, long side about `long_side`."""
+    image = photo.pixels[None].float() / 255
+    scale = long_side / max(image.shape[-2:])
+    size = [max(32, round(n * scale / 32) * 32) for n in image.shape[-2:]]
+    return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
+class Editor:
+    """The pipeline with one way to call it."""
+
+    def __init__(self, model: Path) -> None:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        self.pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.pipe.unet.to(memory_format=torch.channels_last)
+        self.pipe.vae.to(memory_format=torch.channels_last)
+
+    def __call__(self, image: torch.Tensor, text: str, seed: int = 0, steps: int = 1) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        made = self.pipe(
+            text, image=to_pil_image(image), num_inference_steps=steps, guidance_scale=1.0, generator=generator
+        )
+        return to_tensor(made.images[0])
+
+    def round_trip(self, image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            latents = self.pipe.vae.encode(image[None] * 2 - 1).latents
+            return (self.pipe.vae.decode(latents).sample[0] * 0.5 + 0.5).clamp(0, 1)
+
+
+def edge_agreement(source: torch.Tensor, made: torch.Tensor) -> float:
+    """Mean cosine between gradient directions where the source has clear edges, sign left out; 1 = all stayed."""
+
+    def gradient(image: torch.Tensor) -> torch.Tensor:
+        grey = F.avg_pool2d(image.mean(0, keepdim=True), 3, 1, 1)
+        return torch.stack((grey[0, :-1, 1:] - grey[0, :-1, :-1], grey[0, 1:, :-1] - grey[0, :-1, :-1]))
+
+    a, b = gradient(source), gradient(made)
+    strong = a.norm(dim=0) > 0.05
+    cosine = (a * b).sum(0).abs() / (a.norm(dim=0) * b.norm(dim=0) + 1e-4)
+    return cosine[strong].mean().item()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--sources", type=Path)
+    parser.add_argument("--licence")
+    parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
+    parser.add_argument("--count", type=int, default=8, help="held-out photographs to measure")
+    parser.add_argument("--long-side", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sheet", type=Path, help="also write source and conditions, a row a photograph, as PNG")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    _, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
+    step = max(1, len(held) // args.count)
+    images = [picture(photo, args.long_side) for photo in held[::step][: args.count]]
+    edit = Editor(args.model)
+
+    psnr = [-10 * torch.log10(F.mse_loss(edit.round_trip(image), image)).item() for image in images]
+    print(f"round trip at {args.long_side} px: {sum(psnr) / len(psnr):.2f} dB over {len(psnr)} held-out photographs")
+    square = F.interpolate(images[0][None], size=(512, 512), mode="bilinear")[0]
+    edit(square, TEXTS["night"])
+    for steps in (1, 2, 4):
+        began = time.perf_counter()
+        for seed in range(3):
+            edit(square, TEXTS["night"], seed, steps)
+        print(
+            f"{steps} step(s): {(time.perf_counter() - began) / 3:.2f} s per 512 x 512 picture, {args.threads} threads"
+        )
+
+    print("condition  change (mean |difference|, 0-255) at severity " + ", ".join(map(str, LEVELS)), end="")
+    print("  grows  between seeds  edges kept at 65")
+    rows = [[image] for image in images]
+    for name, text in TEXTS.items():
+        changes, grows, seeds, edges = torch.zeros(len(LEVELS)), 0, 0.0, 0.0
+        for row, image in zip(rows, images, strict=True):
+            made = [edit(image, f"{text}, severity {level}") for level in LEVELS]
+            moved = torch.stack([(m - image).abs().mean() * 255 for m in made])
+            changes += moved / len(images)
+            grows += int((moved.diff() > 0).sum())
+            seeds += (edit(image, f"{text}, severity 65", seed=1) - made[2]).abs().mean().item() * 255 / len(images)
+            edges += edge_agreement(image, made[2]) / len(images)
+            row.append(made[2])
+        levels = "  ".join(f"{value:5.1f}" for value in changes.tolist())
+        print(f"{name:9}  {levels}  {grows}/{len(images) * (len(LEVELS) - 1)}  {seeds:.1f}  {edges:.2f}")
+    if args.sheet:
+        lines = [torch.cat([F.interpolate(c[None], size=(192, 256), mode="area")[0] for c in row], 2) for row in rows]
+        Image.fromarray((torch.cat(lines, 1).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()).save(args.sheet)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

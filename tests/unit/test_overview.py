@@ -1,0 +1,123 @@
+"""What `plan` and `status` say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from diffgen.overview import overview, overview_text, summary_text
+from diffgen.recipe import load_recipe
+from diffgen.run import status
+from tests.fakes import make, make_dataset, put, tree, write_recipe
+
+
+def test_a_plan_in_numbers(recipe: Path, tmp_path: Path) -> None:
+    facts = overview(load_recipe(recipe))
+    assert facts["sources"] == {"train": 4, "val": 2}
+    assert facts["conditions"] == {"night": {"train": 4}, "fog": {"train": 4}}
+    assert (facts["edited_sources"], facts["images"], facts["jobs"], facts["to_make"]) == (4, 8, 8, 8)
+    assert facts["not_edited"] == {}
+    assert facts["output"] == str(tmp_path / "out")
+    assert facts["minutes"] is None
+    assert facts["disk_mb"] >= 0
+
+
+def test_a_plan_writes_nothing(recipe: Path, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    overview(load_recipe(recipe))
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_made_is_not_to_be_made_and_tells_the_time(recipe: Path) -> None:
+    make(recipe, limit=1)
+    facts = overview(load_recipe(recipe))
+    assert (facts["images"], facts["to_make"]) == (8, 6)
+    assert facts["minutes"] is not None
+    make(recipe)
+    assert overview(load_recipe(recipe))["to_make"] == 0
+
+
+def test_a_failure_that_is_final_is_not_to_be_made(recipe: Path, tmp_path: Path) -> None:
+    image = tmp_path / "data/images/train/01.jpg"
+    image.write_bytes(image.read_bytes()[:-400])
+    make(recipe)
+    assert overview(load_recipe(recipe))["to_make"] == 0
+
+
+def test_an_image_that_somebody_deleted_is_to_be_made(recipe: Path, tmp_path: Path) -> None:
+    _, editor = make(recipe)
+    (tmp_path / f"out/images/{editor.made[0][:2]}/{editor.made[0]}.jpg").unlink()
+    assert overview(load_recipe(recipe))["to_make"] == 1
+    assert status(load_recipe(tmp_path / "out")).pending == 1
+
+
+def test_a_limit_is_planned_with(recipe: Path) -> None:
+    assert overview(load_recipe(recipe), 2)["images"] == 4
+
+
+def test_what_cannot_be_edited_is_counted_by_reason_and_named(recipe: Path, tmp_path: Path) -> None:
+    put(tmp_path / "data/labels/train/00.txt", "9 0.5 0.5 0.1 0.1\n")
+    put(tmp_path / "data/labels/val/00.txt", "0 3 0.5 0.1 0.1\n")
+    facts = overview(load_recipe(recipe))
+    assert {word: found["count"] for word, found in facts["not_edited"].items()} == {"class-id": 1, "range": 1}
+    text = overview_text(facts)
+    assert "unedited  1 class-id, carried over as they are" in text
+    assert "train/00: row 1: class id 9" in text
+
+
+def test_many_of_one_reason_name_five_and_count_the_rest(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(8, 1))
+    for i in range(7):
+        put(tmp_path / f"data/labels/train/{i:02}.txt", "9 0.5 0.5 0.1 0.1\n")
+    text = overview_text(overview(load_recipe(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out"))))
+    assert text.count("train/0") == 5
+    assert "… and 2 more" in text
+
+
+def test_small_boxes_are_warned_of_with_what_to_do(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", size=(320, 240))
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out")
+    small = overview(load_recipe(recipe))  # 64 pixels wide in all: a box of 0.4 × 48 has 19, of 0.3 × 64 has 19
+    assert small["small_boxes"] == {"least_px": 16, "small": 0, "boxes": 6}
+    put(tmp_path / "data/labels/train/00.txt", "0 0.5 0.5 0.1 0.1\n")
+    found = overview(load_recipe(recipe))
+    assert found["small_boxes"]["small"] == 1
+    assert "1 of 6 will be under 16 px" in overview_text(found)
+    assert "long_side" in overview_text(found)
+    assert overview(load_recipe(recipe, ["resolution.long_side=320"]))["small_boxes"]["small"] == 0
+
+
+def test_the_text_of_a_plan(recipe: Path, tmp_path: Path) -> None:
+    lines = overview_text(overview(load_recipe(recipe))).splitlines()
+    assert lines[0] == f"dataset   {tmp_path}/data/data.yaml: 4 train, 2 val; 4 to edit"
+    assert lines[3] == "images    8 planned, 8 still to make"
+    assert lines[-1].startswith("cost      about ")
+
+
+def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
+    image = tmp_path / "data/images/train/01.jpg"
+    image.write_bytes(image.read_bytes()[:-400])
+    put(tmp_path / "data/labels/val/00.txt", "9 0.5 0.5 0.1 0.1\n")
+    make(recipe, sets=["conditions.fog.checks={contrast: 1}", "require.accepted=0.9"])
+    text = summary_text(status(load_recipe(tmp_path / "out")))
+    assert text.splitlines()[:3] == [
+        f"3 of 8 images accepted (38%)  {tmp_path}/out",
+        "  night          3/4",
+        "  fog            0/4",
+    ]
+    assert "rejected  degenerate 3" in text
+    assert "failed    source 2" in text
+    assert "train/01: cannot decode the image" in text
+    assert "unedited  class-id 1" in text
+    assert "below the required share of 90% (require.accepted)" in text
+    assert text.splitlines()[-1] == f"train     yolo train data={tmp_path}/out/dataset/data.yaml"
+
+
+def test_an_unfinished_run_says_how_to_go_on_and_does_not_offer_training(recipe: Path, tmp_path: Path) -> None:
+    summary, _ = make(recipe, max_minutes=0)
+    text = summary_text(summary)
+    assert "run the same command again to go on" in text
+    assert "yolo train" not in text
+    assert yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())["output"] == "."

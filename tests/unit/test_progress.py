@@ -1,0 +1,64 @@
+"""What a run says of itself on stderr."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from diffgen.progress import Bar, Lines, Silent, choose
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_line_each_half_minute_and_one_at_the_end() -> None:
+    out, clock = io.StringIO(), Clock()
+    with Lines(out, clock) as lines:
+        for second, made in ((5, 5), (20, 20), (31, 30), (40, 40), (62, 60), (63, 100)):
+            clock.now = 100.0 + second
+            lines.update(made, 100, made // 2, "night")
+    assert out.getvalue().splitlines() == [
+        "30/100 images, 50% accepted, 0.97 images/s, 72 s left",
+        "60/100 images, 50% accepted, 0.97 images/s, 41 s left",
+        "100/100 images, 50% accepted, 1.59 images/s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds_each", "left"), [(0.5, "45 s left"), (10, "15 min left"), (120, "3.0 h left")], ids=["s", "min", "h"]
+)
+def test_the_time_left_has_a_fitting_unit(seconds_each: float, left: str) -> None:
+    out, clock = io.StringIO(), Clock()
+    lines = Lines(out, clock)
+    clock.now += 100 * seconds_each
+    lines.update(100, 190, 100, "night")
+    assert out.getvalue().strip().endswith(left)
+
+
+def test_nothing_made_is_no_division_by_nought() -> None:
+    out, clock = io.StringIO(), Clock()
+    lines = Lines(out, clock)
+    clock.now += 60
+    lines.update(0, 10, 0, "night")
+    lines.update(0, 0, 0, "night")
+    assert out.getvalue().startswith("0/10 images, 0.00 images/s\n")
+
+
+def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert type(choose(True)) is Silent
+    assert type(choose(False)) is Lines
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert type(choose(False)) is Bar
+
+
+def test_the_bar_runs_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar() as bar:
+        bar.update(1, 2, 1, "a-condition-with-a-long-name")
+        bar.update(2, 2, 1, "night")
+    assert capsys.readouterr().out == "", "stdout is data"
