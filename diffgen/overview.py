@@ -9,7 +9,7 @@ from typing import Any
 from diffgen.plan import working_size
 from diffgen.recipe import LoadedRecipe
 from diffgen.run import Prepared, Summary, prepare
-from diffgen.store import is_run_folder, read_records
+from diffgen.store import done, is_run_folder, read_present
 from diffgen.types import Item
 
 # Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
@@ -21,9 +21,10 @@ def overview(loaded: LoadedRecipe, limit: int | None = None) -> dict[str, Any]:
     """The plan in numbers: JSON-ready."""
     prepared = prepare(loaded, limit)
     plan, recipe = prepared.plan, prepared.recipe
-    records = read_records(prepared.output)[0] if is_run_folder(prepared.output) else {}
+    present = read_present(prepared.output, recipe.image.format) if is_run_folder(prepared.output) else {}
+    finished = done(present)
     jobs = {item.job.id: item for item in plan.items}
-    left = [item for key, item in jobs.items() if key not in records or records[key].status != "made"]
+    left = [item for key, item in jobs.items() if key not in finished]
     problems: dict[str, list[str]] = {}
     for source in plan.sources:
         if source.problem is not None:
@@ -48,7 +49,7 @@ def overview(loaded: LoadedRecipe, limit: int | None = None) -> dict[str, Any]:
         },
         "small_boxes": _small_boxes(prepared),
         "disk_mb": round(_disk(prepared, left) / 1e6, 1),
-        "minutes": _minutes(prepared, left, [r.seconds for r in records.values() if r.seconds]),
+        "minutes": _minutes(prepared, left, [record.seconds for record in present.values() if record.seconds]),
     }
 
 

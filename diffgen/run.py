@@ -22,8 +22,8 @@ from diffgen.plan import Plan, cut_batches, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
-from diffgen.store import RunStore, read_records, read_state, write_atomically
-from diffgen.types import Batch, Record, Result
+from diffgen.store import RunStore, read_present, read_state, write_atomically
+from diffgen.types import Batch, Result
 from diffgen.worker import MakeWorker, load_worker
 
 # Images per batch when the recipe says "auto". On a CPU a larger batch is no faster; on a GPU it is, and memory that
@@ -136,7 +136,7 @@ def run(
             made_now, stopped = _make(store, recipe, batches, make, deadline, progress or Silent(), talk)
             # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
-        judged = judge_plan(plan, recipe, _present(store))
+        judged = judge_plan(plan, recipe, store.present())
         if stopped in (None, "max-minutes"):  # who interrupts wants it to end now; `diffgen export` makes up for it
             export_dataset(store.folder, plan, recipe, judged)
     return summarise(
@@ -157,7 +157,7 @@ def export(loaded: LoadedRecipe) -> Summary:
     prepared = prepare(loaded, read_state(loaded.output).get("limit"))
     with RunStore(prepared.output, prepared.recipe.image.format) as store:
         write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder))
-        judged = judge_plan(prepared.plan, prepared.recipe, _present(store))
+        judged = judge_plan(prepared.plan, prepared.recipe, store.present())
         export_dataset(store.folder, prepared.plan, prepared.recipe, judged)
     return summarise(prepared, prepared.plan, judged)
 
@@ -166,7 +166,7 @@ def status(loaded: LoadedRecipe) -> Summary:
     """What the run folder holds, read without its lock: also while a run is writing."""
     state = read_state(loaded.output)
     prepared = prepare(loaded, state.get("limit"))
-    records, _ = read_records(prepared.output)
+    records = read_present(prepared.output, prepared.recipe.image.format)
     return summarise(prepared, prepared.plan, judge_plan(prepared.plan, prepared.recipe, records))
 
 
@@ -176,12 +176,6 @@ def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
     plan = prepare(loaded, state.get("limit")).plan
     with RunStore(loaded.output, loaded.recipe.image.format) as store:
         return store.drop_all_but({item.job.id for item in plan.items}, remove=remove)
-
-
-def _present(store: RunStore) -> dict[str, Record]:
-    """Records whose image is there (or never was): an image that somebody deleted is planned again, not exported."""
-    there = store.images()
-    return {key: record for key, record in store.records.items() if record.status != "made" or key in there}
 
 
 def _settle(

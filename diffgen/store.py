@@ -93,6 +93,28 @@ def _trailer(count: int, lines: bytes) -> bytes:
     return f'{{"commit":{count},"crc":"{zlib.crc32(lines):08x}"}}'.encode()
 
 
+def read_present(folder: Path, image_format: str) -> dict[str, Record]:
+    """What `RunStore.present` gives, without lock or repair: also while a run is writing. {} where there is no run."""
+    return _present(folder, read_records(folder)[0], image_format)
+
+
+def _present(folder: Path, records: dict[str, Record], image_format: str) -> dict[str, Record]:
+    there = {path.stem for path in _image_files(folder) if path.suffix == f".{image_format}"}
+    return {key: record for key, record in records.items() if record.status != "made" or key in there}
+
+
+def done(present: dict[str, Record]) -> set[str]:
+    """Ids of the jobs that need no work: made, or failed for good."""
+    return {key for key, record in present.items() if record.status == "made" or record.kind == "source"}
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    top = folder / "images"
+    for place in os.scandir(top) if top.is_dir() else ():
+        if place.is_dir() and place.name != _UNFINISHED:
+            yield from (Path(entry.path) for entry in os.scandir(place))
+
+
 class RunStore:
     """An open run folder. One process at a time: opening takes the lock, `close` (or leaving `with`) gives it back."""
 
@@ -182,19 +204,9 @@ class RunStore:
             self._write_state()
         return key
 
-    def images(self) -> set[str]:
-        """Ids of the images that are there."""
-        return {path.stem for path in self._image_files() if path.suffix == f".{self.image_format}"}
-
-    def _image_files(self) -> Iterator[Path]:
-        top = self.folder / "images"
-        for folder in os.scandir(top) if top.is_dir() else ():
-            if folder.is_dir() and folder.name != _UNFINISHED:
-                yield from (Path(entry.path) for entry in os.scandir(folder))
-
     def drop_all_but(self, keep: set[str], *, remove: bool) -> tuple[int, int]:
         """(images, bytes) of jobs outside `keep`; with `remove`, these images and their records are deleted."""
-        stale = [path for path in self._image_files() if path.stem not in keep]
+        stale = [path for path in _image_files(self.folder) if path.stem not in keep]
         size = sum(path.stat().st_size for path in stale)
         if remove:
             # Records first: an image without a record is made again, a record without its image would be a gap.
@@ -207,14 +219,13 @@ class RunStore:
                 path.unlink()
         return len(stale), size
 
+    def present(self) -> dict[str, Record]:
+        """Records whose image is there, or never was: an image that somebody deleted is as good as not made."""
+        return _present(self.folder, self.records, self.image_format)
+
     def done(self) -> set[str]:
-        """Jobs that need no work: made with their image in place, or failed for good."""
-        there = self.images()
-        return {
-            record.id
-            for record in self.records.values()
-            if (record.id in there if record.status == "made" else record.kind == "source")
-        }
+        """Jobs that need no work."""
+        return done(self.present())
 
     def commit(self, results: Sequence[Result]) -> None:
         """Make one batch part of the run, whole or not at all. Raises DiffgenError when the disk does not take it."""

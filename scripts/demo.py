@@ -64,11 +64,11 @@ def write_sheet(recipe: Path, target: Path) -> None:
     from diffgen.recipe import load_recipe
     from diffgen.run import prepare
     from diffgen.sheet import run_sheet
-    from diffgen.store import read_records, read_state
+    from diffgen.store import read_present, read_state
 
     loaded = load_recipe(recipe)
     prepared = prepare(loaded, read_state(loaded.output).get("limit"))
-    judged = judge_plan(prepared.plan, prepared.recipe, read_records(prepared.output)[0])
+    judged = judge_plan(prepared.plan, prepared.recipe, read_present(prepared.output, prepared.recipe.image.format))
     run_sheet(prepared.output, prepared.plan, judged, prepared.recipe.image.format).save(target)
 
 

@@ -17,7 +17,7 @@ from diffgen.export import judge_plan
 from diffgen.recipe import load_recipe
 from diffgen.run import prepare, run
 from diffgen.sheet import run_sheet
-from diffgen.store import read_records
+from diffgen.store import read_present
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "sheet.jpg"
 RECIPE = """
@@ -42,7 +42,7 @@ def main() -> None:
         loaded = load_recipe(folder / "recipe.yaml")
         run(loaded)
         prepared = prepare(loaded)
-        judged = judge_plan(prepared.plan, prepared.recipe, read_records(prepared.output)[0])
+        judged = judge_plan(prepared.plan, prepared.recipe, read_present(prepared.output, prepared.recipe.image.format))
         sheet = run_sheet(prepared.output, prepared.plan, judged, prepared.recipe.image.format, columns=3)
     sheet.save(TARGET, quality=88)
 
