@@ -20,9 +20,9 @@ import yaml
 
 from diffgen.checks import judge
 from diffgen.errors import DiffgenError
+from diffgen.formats.yolo import label_path
 from diffgen.plan import Plan
 from diffgen.recipe import Recipe
-from diffgen.sources import label_path
 from diffgen.store import image_path
 from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, digest_of
 
@@ -163,11 +163,14 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
             image.symlink_to(os.path.relpath(entry.image, image.parent))
         else:
             _copy(entry.image, image, share=entry.judged is not None)
-        if entry.source.label is not None:
+        if isinstance(entry.source.label, Path):
             label.parent.mkdir(parents=True, exist_ok=True)
             _copy(entry.source.label, label)
-            if label.read_bytes() != entry.source.label.read_bytes():
-                raise AssertionError(f"{label} is not the label file of {entry.source.key}")
+        elif entry.source.label is not None:
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_bytes(entry.source.label)
+        if entry.source.label is not None and label.read_bytes() != entry.source.read_label():
+            raise AssertionError(f"{label} does not hold the labels of {entry.source.key}")
     splits = [split for split in ("train", "val", "test") if any(entry.split == split for entry in entries)]
     for split in splits:  # Ultralytics warns when a split has no labels folder at all
         (building / "labels" / split).mkdir(parents=True, exist_ok=True)

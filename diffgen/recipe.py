@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from diffgen.errors import UsageError
 
@@ -78,6 +78,44 @@ class Condition(_Strict):
         return value
 
 
+class CocoSplit(_Strict):
+    images: str = Field(description="folder that the annotations' file names are relative to")
+    annotations: str = Field(description="instances .json")
+
+
+class CocoDataset(_Strict):
+    """COCO instances: boxes, or polygons for all objects when one has a polygon. Crowd regions are left out, and counted."""
+
+    format: Literal["coco"]
+    train: CocoSplit | None = None
+    val: CocoSplit | None = None
+    test: CocoSplit | None = None
+
+
+class VocSplit(_Strict):
+    images: str = Field(description="folder of images")
+    annotations: str = Field(description="folder of .xml files, named like the images")
+    list: str | None = Field(
+        None, description="text file naming the split's images, one a line (ImageSets/Main/train.txt)"
+    )
+
+
+class VocDataset(_Strict):
+    """Pascal VOC boxes. Classes are sorted by name over all splits."""
+
+    format: Literal["voc"]
+    one_based: bool = Field(True, description="pixels count from 1 and the last one is in the box, as in VOC itself")
+    train: VocSplit | None = None
+    val: VocSplit | None = None
+    test: VocSplit | None = None
+
+
+def _dataset_form(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("format"))
+    return value.format if isinstance(value, (CocoDataset, VocDataset)) else "yolo"
+
+
 class Resolution(_Strict):
     """The working size. Without `long_side` the model's native one; smaller sources keep their own size if it can."""
 
@@ -99,7 +137,10 @@ class Require(_Strict):
 class Recipe(_Strict):
     """A run: which dataset, which model, which conditions, which checks."""
 
-    dataset: str = Field(description="data.yaml of a YOLO dataset; relative paths are relative to the recipe")
+    dataset: Annotated[
+        Annotated[str, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
+        Discriminator(_dataset_form),
+    ] = Field(description="data.yaml of a YOLO dataset, or a mapping with format: coco or voc")
     output: str = Field(description="the run folder")
     model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
     editor: str | None = Field(None, description="img2img or instruct; default: what the model's class says")
@@ -165,7 +206,13 @@ class LoadedRecipe:
             written = _lookup(self.raw, path)
             if isinstance(written, str) and "${" in written and isinstance(value, (str, int, float)):
                 _put(data, path, written)
-        data["dataset"] = _rebase(str(data["dataset"]), self.recipe.dataset, self.base, folder)
+        expanded = self.recipe.model_dump()["dataset"]
+        if isinstance(expanded, str):
+            data["dataset"] = _rebase(str(data["dataset"]), expanded, self.base, folder)
+        else:
+            for keys, value in list(_leaves(expanded)):
+                if keys[-1] in ("images", "annotations", "list") and value is not None:
+                    _put(data["dataset"], keys, _rebase(str(_lookup(data["dataset"], keys)), value, self.base, folder))
         data["output"] = "."
         if isinstance(self.recipe.model, str) and (self.base / self.recipe.model).exists():
             data["model"] = _rebase(str(data["model"]), self.recipe.model, self.base, folder)

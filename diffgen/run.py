@@ -88,7 +88,7 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests."""
     recipe, output = loaded.recipe, loaded.output
     with FileCache() as cache:
-        dataset = read_dataset(Path(os.path.abspath(loaded.base / recipe.dataset)), cache)
+        dataset = read_dataset(recipe.dataset, loaded.base, cache)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
     parents = {source.path.parent for source in dataset.sources}
     above = next((folder for folder in parents if folder.resolve().is_relative_to(output)), None)

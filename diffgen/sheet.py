@@ -70,7 +70,7 @@ def run_sheet(
 def read_shapes(source: Source, plan: Plan) -> tuple[Shape, ...]:
     """The source's labelled objects; none when its label file is not one that Ultralytics would read."""
     try:
-        raw = source.label.read_bytes() if source.label else b""
+        raw = source.read_label() or b""
         return parse_labels(raw, len(plan.dataset.names), plan.dataset.keypoints)
     except LabelError:
         return ()

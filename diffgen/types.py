@@ -40,19 +40,25 @@ class Source:
 
     `name` is unique in its split and is the path, without suffix, that the export gives it.
     `width` and `height` are upright pixels (after the EXIF orientation).
+    `label` is a YOLO label file, or YOLO text where the dataset's format has none; None is an image without objects.
     `problem` says why the source is carried over unedited; None means that it may be edited.
     """
 
     split: str
     name: str
     path: Path
-    label: Path | None
+    label: Path | bytes | None
     digest: str
     width: int
     height: int
     counts: tuple[tuple[int, int], ...] = ()  # (class id, how many objects), by class id
     smallest: tuple[float, ...] = ()  # per object: shorter side of its box, in upright pixels
     problem: str | None = None
+    image_digest: str = ""  # of the image alone, to find the same picture in two splits
+
+    def read_label(self) -> bytes | None:
+        """The label text. Raises OSError when its file is away."""
+        return self.label.read_bytes() if isinstance(self.label, Path) else self.label
 
     @property
     def key(self) -> str:

@@ -83,7 +83,7 @@ class Worker:
         plan = plan_fit(source.width, source.height, settings.long_side, settings.multiple, settings.smallest)
         try:
             raw = source.path.read_bytes()
-            label = source.label.read_bytes() if source.label else b""
+            label = source.read_label() or b""
             if hashlib.sha256(raw + b"\0" + label).hexdigest() != source.digest:
                 raise TransientError("the image or its label changed while the run was going on")
             pixels = decode(raw)

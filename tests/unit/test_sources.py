@@ -14,13 +14,14 @@ from PIL import Image
 
 from diffgen.cache import FileCache
 from diffgen.errors import UsageError
-from diffgen.sources import Dataset, label_path, read_dataset
+from diffgen.formats.yolo import label_path
+from diffgen.sources import Dataset, read_dataset
 from tests.fakes import ROWS, make_dataset, photo, put, save
 
 
 def read(path: Path) -> Dataset:
     with FileCache() as cache:
-        return read_dataset(path, cache)
+        return read_dataset(str(path), path.parent, cache)
 
 
 def refusal(path: Path) -> UsageError:

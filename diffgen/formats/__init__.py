@@ -1,0 +1,82 @@
+"""Dataset formats, one file each: what a user points at → a listing of images with their labels. Opens no image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffgen.geometry import SUFFIXES
+
+SPLITS = ("train", "val", "test")
+# Every suffix Ultralytics loads; those outside geometry.SUFFIXES are carried over unedited.
+LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image of a split, the folder it was found below, and its YOLO label: a file (there or not), or text.
+
+    `size` is the upright (width, height) that the labels were made for, where the format tells.
+    """
+
+    split: str
+    image: Path
+    folder: Path
+    label: Path | bytes | None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a format reads. `names` by class id, without gaps; `extra` are keys of a data.yaml to hand on; `notes` is what
+    was left out of the labels, by word: one line each."""
+
+    path: Path
+    names: tuple[str, ...]
+    found: tuple[Found, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+    keypoints: tuple[int, int] | None = None
+    folders: tuple[Path, ...] = ()
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def images_below(place: Path) -> list[Path]:
+    """Every image below a folder, sorted by path, hidden ones left out: as Ultralytics finds them."""
+    found = []
+    for folder, dirs, names in os.walk(place, followlinks=True):
+        dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
+        found += [os.path.join(folder, name) for name in names if is_image(name)]
+    return [Path(image) for image in sorted(found)]
+
+
+def is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in LOADED
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it: following it would never end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def box_row(class_id: int, box: tuple[float, float, float, float], size: tuple[float, float]) -> str | None:
+    """A YOLO row of a box (x0, y0, x1, y1) in pixels, cut at the picture's edge; None when nothing is left of it."""
+    width, height = size
+    x0, x1 = (min(max(x, 0.0), width) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y, 0.0), height) for y in (box[1], box[3]))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    values = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
+    return _row(class_id, values)
+
+
+def outline_row(class_id: int, points: Iterable[float], size: tuple[float, float]) -> str:
+    """A YOLO segment row of x, y, x, y … in pixels, each cut at the picture's edge."""
+    return _row(class_id, (min(max(v / size[i % 2], 0.0), 1.0) for i, v in enumerate(points)))
+
+
+def _row(class_id: int, values: Iterable[float]) -> str:
+    # Six decimals: under a thousandth of a pixel, and the same text wherever it is made.
+    return " ".join([str(class_id), *(f"{value:.6f}" for value in values)]) + "\n"

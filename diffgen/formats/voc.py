@@ -1,0 +1,118 @@
+"""Pascal VOC annotations (one .xml beside each image) to YOLO rows. Classes are sorted by name over all splits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from diffgen.cache import FileCache, stamp
+from diffgen.errors import UsageError
+from diffgen.formats import Found, Listing, box_row, images_below
+
+_ENDS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bool, cache: FileCache) -> Listing:
+    """The listing of (image folder, annotations folder, list of names or None) by split.
+
+    `one_based`: pixels count from 1 and a box holds its last pixel (VOC's own rule), so xmin…xmax is xmin−1 to xmax.
+    """
+    if not splits:
+        raise UsageError(
+            "dataset: a voc dataset needs at least a train split", "add 'train: {images: …, annotations: …}'"
+        )
+    files: list[tuple[str, Path, Path, dict[str, Any] | None]] = []
+    for split, (folder, beside, names) in splits.items():
+        for image in _images(split, folder, beside, names):
+            xml = beside / image.relative_to(folder).with_suffix(".xml")
+            files.append((split, image, folder, _objects(xml, cache) if xml.is_file() else None))
+    cache.flush()
+    classes = sorted({name for _, _, _, facts in files if facts for name, *_ in facts["objects"]})
+    if not classes:
+        raise UsageError("dataset: the voc annotations name no object", "check 'annotations:' of the splits")
+    order = {name: i for i, name in enumerate(classes)}
+    notes: dict[str, list[str]] = {}
+    found = []
+    for split, image, folder, facts in files:
+        rows: list[str] = []
+        for name, *ends in facts["objects"] if facts else ():
+            x0, y0, x1, y1 = ends
+            start = 1.0 if one_based else 0.0
+            row = box_row(order[name], (x0 - start, y0 - start, x1, y1), facts["size"]) if facts else None
+            if row is None:
+                notes.setdefault("degenerate", []).append(f"{split}: {image.name}: {name} {ends}")
+            else:
+                rows.append(row)
+        if facts is None:
+            notes.setdefault("no annotation", []).append(f"{split}: {image.name}")
+        size = (int(facts["size"][0]), int(facts["size"][1])) if facts else None
+        found.append(Found(split, image, folder, "".join(rows).encode() if facts else None, size))
+    folders = tuple(folder for folder, _, _ in splits.values())
+    return Listing(next(iter(splits.values()))[1], tuple(classes), tuple(found), folders=folders, notes=notes)
+
+
+def _images(split: str, folder: Path, annotations: Path, names: Path | None) -> list[Path]:
+    for place, key in ((folder, "images"), (annotations, "annotations")):
+        if not place.is_dir():
+            raise UsageError(
+                f"dataset.{split}.{key}: {place} is not a folder", "check the path, relative to the recipe"
+            )
+    images = images_below(folder)
+    if names is not None:
+        try:
+            wanted = {line.split()[0] for line in names.read_text("utf-8-sig").splitlines() if line.strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"dataset.{split}.list: {names}: cannot be read: {error}", "one image name a line"
+            ) from None
+        images = [image for image in images if image.relative_to(folder).with_suffix("").as_posix() in wanted]
+    if not images:
+        raise UsageError(f"dataset.{split}: no images in {folder}", "images need a suffix that Ultralytics loads")
+    return images
+
+
+def _objects(xml: Path, cache: FileCache) -> dict[str, Any]:
+    """{"size": [width, height], "objects": [[name, xmin, ymin, xmax, ymax], …]} of one file, as written."""
+    mark = stamp([xml])
+    if (known := cache.get("voc", xml, mark)) is not None:
+        facts: dict[str, Any] = json.loads(known)
+        return facts
+    facts = _parse(xml)
+    cache.put("voc", xml, mark, json.dumps(facts))
+    return facts
+
+
+def _parse(xml: Path) -> dict[str, Any]:
+    from defusedxml.common import DefusedXmlException
+    from defusedxml.ElementTree import parse
+
+    try:
+        root = parse(xml).getroot()
+        size = [_number(root, "size/width"), _number(root, "size/height")]
+        objects = []
+        for item in root.iter("object"):
+            name = (item.findtext("name") or "").strip()
+            if not name:
+                raise ValueError("an object has no name")
+            objects.append([name, *(_number(item, f"bndbox/{end}") for end in _ENDS)])
+    except (OSError, ParseError, DefusedXmlException, ValueError) as error:
+        raise UsageError(
+            f"{xml}: not a VOC annotation: {error}", "repair the file, or take it and its image out"
+        ) from None
+    if min(size) <= 0:
+        raise UsageError(
+            f"{xml}: its size is {size[0]:g}×{size[1]:g}", "repair the file: boxes are shares of that size"
+        )
+    return {"size": size, "objects": objects}
+
+
+def _number(element: Element, path: str) -> float:
+    text = element.findtext(path)
+    value = float(text) if text is not None else math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{path} is missing or not a number")
+    return value
