@@ -81,7 +81,15 @@ def run(
 
 @app.command()
 def plan(
-    recipe: RecipePath, output: Output = None, limit: Limit = None, sets: Sets = None, as_json: AsJson = False
+    recipe: RecipePath,
+    output: Output = None,
+    limit: Limit = None,
+    sets: Sets = None,
+    look: Annotated[
+        bool | None,
+        typer.Option("--look/--no-look", help="Compare pictures across splits. Default: up to 5000 sources."),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a run would do: counts, what cannot be edited and why, small boxes, disk and time. Makes nothing.
 
@@ -89,7 +97,7 @@ def plan(
     """
     from diffgen.overview import overview, overview_text
 
-    facts = overview(_load(recipe, sets, output), limit)
+    facts = overview(_load(recipe, sets, output), limit, look)
     typer.echo(json.dumps(facts, indent=1) if as_json else overview_text(facts))
 
 

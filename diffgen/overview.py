@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+from diffgen.cache import FileCache
+from diffgen.formats.yolo import orphan_labels
+from diffgen.leakage import identical, near
 from diffgen.plan import working_size
 from diffgen.recipe import LoadedRecipe
 from diffgen.run import Prepared, Summary, prepare
@@ -15,10 +19,11 @@ from diffgen.types import Item
 # Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
 BYTES_PER_PIXEL = {"jpg": 0.45, "webp": 0.3, "png": 1.9}
 MOST_NAMED = 5  # files named per reason
+MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than planning; --look does it all the same
 
 
-def overview(loaded: LoadedRecipe, limit: int | None = None) -> dict[str, Any]:
-    """The plan in numbers: JSON-ready."""
+def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
+    """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
     prepared = prepare(loaded, limit)
     plan, recipe = prepared.plan, prepared.recipe
     present = read_present(prepared.output, recipe.image.format) if is_run_folder(prepared.output) else {}
@@ -44,13 +49,42 @@ def overview(loaded: LoadedRecipe, limit: int | None = None) -> dict[str, Any]:
         "images": len(plan.items),
         "jobs": len(jobs),
         "to_make": len(left),
-        "not_edited": {
-            word: {"count": len(found), "examples": found[:MOST_NAMED]} for word, found in sorted(problems.items())
-        },
+        "not_edited": _examples(problems),
+        "labels": _labels(prepared),
+        "notes": _examples(prepared.dataset.notes),
+        "leakage": _leakage(prepared, look),
         "small_boxes": _small_boxes(prepared),
         "disk_mb": round(_disk(prepared, left) / 1e6, 1),
         "minutes": _minutes(prepared, left, [record.seconds for record in present.values() if record.seconds]),
     }
+
+
+def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
+    return {word: {"count": len(lines), "examples": lines[:MOST_NAMED]} for word, lines in sorted(found.items())}
+
+
+def _labels(prepared: Prepared) -> dict[str, Any]:
+    """Images without label file, with an empty one, and label files without image."""
+    sources = prepared.dataset.sources
+    files = {source.label for source in sources if isinstance(source.label, Path)}
+    orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
+    return {
+        "none": sum(source.label is None for source in sources),
+        "empty": sum(source.label is not None and not source.counts and not source.problem for source in sources),
+        "orphans": {"count": len(orphans), "examples": [str(path) for path in orphans[:MOST_NAMED]]},
+    }
+
+
+def _leakage(prepared: Prepared, look: bool | None) -> dict[str, Any]:
+    """Pictures that stand in more than one split: the same bytes, and (where looked at) the same look."""
+    sources = prepared.dataset.sources
+    same = [" = ".join(source.key for source in group) for group in identical(sources)]
+    facts: dict[str, Any] = {"identical": {"count": len(same), "examples": same[:MOST_NAMED]}, "near": None}
+    if look or (look is None and len(sources) <= MOST_LOOKED_AT):
+        with FileCache() as cache:
+            pairs = [f"{first.key} ~ {second.key}" for first, second in near(sources, cache)]
+        facts["near"] = {"count": len(pairs), "examples": pairs[:MOST_NAMED]}
+    return facts
 
 
 def _small_boxes(prepared: Prepared) -> dict[str, Any]:
@@ -111,14 +145,34 @@ def overview_text(facts: dict[str, Any]) -> str:
             "working size and may melt; a larger resolution.long_side keeps them"
         )
     for word, found in facts["not_edited"].items():
-        lines.append(f"unedited  {found['count']} {word}, carried over as they are")
-        lines += [f"          {example}" for example in found["examples"]]
-        if found["count"] > len(found["examples"]):
-            lines.append(f"          … and {found['count'] - len(found['examples'])} more")
+        lines += _counted("unedited", found, f"{word}, carried over as they are")
+    labels, leakage = facts["labels"], facts["leakage"]
+    if labels["none"] or labels["empty"]:
+        lines.append(
+            f"labels    {labels['none']} images without label file, {labels['empty']} with an empty one: background"
+        )
+    if labels["orphans"]["count"]:
+        lines += _counted("labels", labels["orphans"], "label files without image, not used")
+    for word, found in facts["notes"].items():
+        lines += _counted("left out", found, f"annotations: {word}")
+    lines += _counted("leakage", leakage["identical"], "pictures stand in more than one split, byte for byte")
+    if leakage["near"] is None:
+        lines.append("leakage   look-alikes across splits not looked for in a dataset of this size; --look does")
+    else:
+        lines += _counted("leakage", leakage["near"], "pairs of pictures in different splits look the same")
     minutes = facts["minutes"]
     time = f"about {minutes:g} minutes" if minutes is not None else "time known after the first images (try --limit 8)"
     lines.append(f"cost      about {facts['disk_mb']:g} MB of disk, {time}")
     return "\n".join(lines)
+
+
+def _counted(title: str, found: dict[str, Any], text: str) -> list[str]:
+    """A line with the count, its examples, and how many more there are; nothing for none."""
+    if not found["count"]:
+        return []
+    more = found["count"] - len(found["examples"])
+    lines = [f"{title:<9} {found['count']} {text}", *(f"          {example}" for example in found["examples"])]
+    return [*lines, f"          … and {more} more"] if more else lines
 
 
 def summary_text(summary: Summary) -> str:

@@ -28,7 +28,7 @@ def read_coco(splits: Mapping[str, tuple[Path, Path]]) -> Listing:
                 raise UsageError(f"{splits[split][1]}: a category has no id or name", "is this COCO instances JSON?")
             if categories.setdefault(identity, name) != name:
                 raise UsageError(
-                    f"{splits[split][1]}: category {identity} is '{name}' here and '{categories[identity]}' in another split",
+                    f"{splits[split][1]}: category {identity} is '{name}', in another split '{categories[identity]}'",
                     "use annotation files of one dataset",
                 )
     order = {identity: i for i, identity in enumerate(sorted(categories))}

@@ -51,9 +51,7 @@ def orphan_labels(folders: Iterable[Path], labels: set[Path]) -> list[Path]:
     """Label files beside the searched image folders that belong to no image."""
     orphans = []
     for folder in folders:
-        place = (
-            label_path(folder / "images" / "x").parent if folder.name == "images" else label_path(folder / "x").parent
-        )
+        place = label_path(folder / "image").parent
         for below, _, names in os.walk(place):
             files = (Path(below, name) for name in names if name.endswith(".txt") and not name.startswith("."))
             orphans += [file for file in files if file not in labels]

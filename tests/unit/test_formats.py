@@ -1,0 +1,194 @@
+"""COCO and Pascal VOC: the same boxes as YOLO rows, by hand-made annotations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffgen.cache import FileCache
+from diffgen.errors import UsageError
+from diffgen.recipe import CocoDataset, VocDataset, load_recipe
+from diffgen.sources import Dataset, read_dataset
+from tests.fakes import MODEL, make, photo, put, recipe_fields, save, tree
+
+BOX = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [6.4, 4.8, 12.8, 9.6]}  # of 64 × 48 pixels
+SQUARE = [16, 12, 48, 12, 48, 36, 16, 36]
+
+
+def coco(root: Path, annotations: list[dict[str, Any]], **more: Any) -> CocoDataset:
+    save(root / "images/a.png", photo(1))
+    save(root / "images/b.png", photo(2))
+    image = {"id": 7, "file_name": "a.png", "width": 64, "height": 48}
+    train = {
+        "images": [image],
+        "annotations": annotations,
+        "categories": [{"id": 9, "name": "person"}, {"id": 5, "name": "car"}],
+    }
+    val = {"images": [{**image, "file_name": "b.png"}], "annotations": [], "categories": [{"id": 2, "name": "bus"}]}
+    put(root / "train.json", json.dumps({**train, **more}))
+    put(root / "val.json", json.dumps(val))
+    return CocoDataset.model_validate(
+        {"format": "coco"} | {s: {"images": "images", "annotations": f"{s}.json"} for s in ("train", "val")}
+    )
+
+
+def read(spec: Any, root: Path) -> Dataset:
+    with FileCache(root / "cache") as cache:
+        return read_dataset(spec, root, cache)
+
+
+def label(dataset: Dataset, split: str = "train") -> str:
+    (source,) = dataset.split(split)
+    return (source.read_label() or b"").decode()
+
+
+def test_coco_ids_are_contiguous_by_category_id_over_all_splits(tmp_path: Path) -> None:
+    dataset = read(coco(tmp_path, [BOX, {**BOX, "id": 2, "category_id": 9}]), tmp_path)
+    assert dataset.names == ("bus", "car", "person")
+    assert label(dataset) == "1 0.200000 0.200000 0.200000 0.200000\n2 0.200000 0.200000 0.200000 0.200000\n"
+    assert label(dataset, "val") == ""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "row"),
+    [
+        pytest.param({"bbox": [-10, -10, 42, 34]}, "1 0.250000 0.250000 0.500000 0.500000", id="cut at the edge"),
+        pytest.param({"segmentation": [SQUARE]}, "1 0.250000 0.250000 0.750000 0.250000 0.750000 0.750000 0.250000 0.750000", id="polygon"),
+        pytest.param({"segmentation": []}, "1 0.200000 0.200000 0.200000 0.200000", id="empty segmentation"),
+        pytest.param({"segmentation": {"counts": [1], "size": [48, 64]}}, "1 0.200000 0.200000 0.200000 0.200000", id="mask"),
+    ],
+)  # fmt: skip
+def test_coco_rows(annotation: dict[str, Any], row: str, tmp_path: Path) -> None:
+    assert label(read(coco(tmp_path, [{**BOX, **annotation}]), tmp_path)) == f"{row}\n"
+
+
+def test_one_polygon_gives_every_object_of_the_split_one(tmp_path: Path) -> None:
+    rows = label(read(coco(tmp_path, [{**BOX, "segmentation": [SQUARE]}, {**BOX, "id": 2}]), tmp_path)).splitlines()
+    assert rows[1] == "1 0.100000 0.100000 0.300000 0.100000 0.300000 0.300000 0.100000 0.300000"
+
+
+def test_several_polygons_become_one_outline_with_their_area(tmp_path: Path) -> None:
+    parts = [[0, 0, 10, 0, 10, 10, 0, 10], [20, 20, 30, 20, 30, 30, 20, 30]]
+    values = [float(v) for v in label(read(coco(tmp_path, [{**BOX, "segmentation": parts}]), tmp_path)).split()[1:]]
+    xs, ys = [v * 64 for v in values[::2]], [v * 48 for v in values[1::2]]
+    area = sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs))) / 2  # the shoelace formula
+    assert abs(area) == pytest.approx(200, abs=0.1)
+    assert (min(xs), max(xs), min(ys), max(ys)) == pytest.approx((0, 30, 0, 30), abs=0.01)
+
+
+def test_crowds_and_boxes_without_area_are_left_out_and_counted(tmp_path: Path) -> None:
+    dataset = read(
+        coco(tmp_path, [{**BOX, "iscrowd": 1}, {**BOX, "bbox": [1, 1, 0, 5]}, {**BOX, "bbox": [99, 1, 5, 5]}]), tmp_path
+    )
+    assert label(dataset) == ""
+    assert {word: len(lines) for word, lines in dataset.notes.items()} == {"crowd": 1, "degenerate": 2}
+
+
+def test_annotations_for_another_size_are_a_problem(tmp_path: Path) -> None:
+    image = {"id": 7, "file_name": "a.png", "width": 640, "height": 480}
+    (source,) = read(coco(tmp_path, [BOX], images=[image]), tmp_path).split("train")
+    assert source.problem == "size: annotated as 640×480, the image is 64×48"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("{", "not JSON", id="broken"),
+        pytest.param("[]", "not COCO", id="a list"),
+        pytest.param('{"images": 3}', "not a list", id="no rows"),
+        pytest.param('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}', "no images", id="empty"),
+        pytest.param('{"images": [{}], "annotations": [], "categories": [{"id": 1, "name": "x"}]}', "file_name", id="no name"),
+        pytest.param("[" * 100_000, "not JSON", id="nested"),
+    ],
+)  # fmt: skip
+def test_what_is_not_coco_is_one_error(text: str, message: str, tmp_path: Path) -> None:
+    spec = coco(tmp_path, [])
+    put(tmp_path / "train.json", text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read(spec, tmp_path)
+    assert caught.value.hint
+
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+
+
+def voc(root: Path, objects: str, **more: Any) -> VocDataset:
+    for i, name in enumerate(("train/a", "val/b")):
+        save(root / f"images/{name}.png", photo(i))
+    size = "<size><width>64</width><height>48</height></size>"
+    put(root / "xml/a.xml", f"<annotation>{size}{objects}</annotation>")
+    put(root / "xml/b.xml", f"<annotation>{size}{OBJECT.format('bus', 1, 1, 64, 48)}</annotation>")
+    splits = {split: {"images": f"images/{split}", "annotations": "xml"} for split in ("train", "val")}
+    return VocDataset.model_validate({"format": "voc", **splits, **more})
+
+
+def test_voc_counts_pixels_from_one_and_holds_the_last(tmp_path: Path) -> None:
+    dataset = read(voc(tmp_path, OBJECT.format("car", 1, 1, 32, 24)), tmp_path)
+    assert dataset.names == ("bus", "car")
+    assert label(dataset) == "1 0.250000 0.250000 0.500000 0.500000\n"
+    assert label(dataset, "val") == "0 0.500000 0.500000 1.000000 1.000000\n"
+
+
+def test_voc_zero_based(tmp_path: Path) -> None:
+    dataset = read(voc(tmp_path, OBJECT.format("car", 0, 0, 32, 24), one_based=False), tmp_path)
+    assert label(dataset) == "1 0.250000 0.250000 0.500000 0.500000\n"
+
+
+def test_voc_is_read_again_when_a_file_changes(tmp_path: Path) -> None:
+    spec = voc(tmp_path, OBJECT.format("car", 1, 1, 32, 24))
+    first = read(spec, tmp_path)
+    assert read(spec, tmp_path) == first
+    voc(tmp_path, OBJECT.format("car", 1, 1, 64, 24) + " ")
+    assert label(read(spec, tmp_path)) == "1 0.500000 0.250000 1.000000 0.500000\n"
+    assert read(spec, tmp_path).split("train")[0].digest != first.split("train")[0].digest
+
+
+def test_voc_a_list_names_the_split(tmp_path: Path) -> None:
+    spec = voc(tmp_path, "", train={"images": "images", "annotations": "xml", "list": "train.txt"})
+    put(tmp_path / "train.txt", "train/a 1\n")
+    assert [source.path.name for source in read(spec, tmp_path).split("train")] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("<annotation>", id="broken"),
+        pytest.param("<annotation/>", id="no size"),
+        pytest.param('<!DOCTYPE x [<!ENTITY e "boom">]><annotation>&e;</annotation>', id="entities"),
+        pytest.param("<annotation><size><width>0</width><height>0</height></size></annotation>", id="size nought"),
+        pytest.param(
+            f"<annotation><size><width>9</width><height>9</height></size>{OBJECT.format('x', 1, 'a', 2, 3)}</annotation>",
+            id="no number",
+        ),
+    ],
+)
+def test_what_is_not_voc_is_one_error(text: str, tmp_path: Path) -> None:
+    spec = voc(tmp_path, "")
+    put(tmp_path / "xml/a.xml", text)
+    with pytest.raises(UsageError, match=r"a\.xml"):
+        read(spec, tmp_path)
+
+
+@pytest.mark.parametrize("form", ["coco", "voc"])
+def test_a_run_writes_the_labels_and_its_folder_is_a_recipe_again(form: str, tmp_path: Path) -> None:
+    spec = coco(tmp_path, [BOX]) if form == "coco" else voc(tmp_path, OBJECT.format("car", 1, 1, 32, 24))
+    fields = recipe_fields(Path("unused"), tmp_path / "out", conditions=["night"], model=MODEL)
+    recipe = put(tmp_path / "r.yaml", json.dumps({**fields, "dataset": spec.model_dump(exclude_none=True)}))
+    summary, _ = make(recipe)
+    assert summary.accepted == 1
+    made = tmp_path / "out/dataset/labels/train/a__night-0.txt"
+    assert made.read_text() == (tmp_path / "out/dataset/labels/train/a.txt").read_text() != ""
+    before = tree(tmp_path / "out/dataset")
+    again, editor = make(tmp_path / "out")
+    assert (again.accepted, editor.made) == (1, [])
+    assert tree(tmp_path / "out/dataset") == before
+
+
+def test_an_unknown_format_is_an_error_that_names_the_known(tmp_path: Path) -> None:
+    recipe = put(tmp_path / "r.yaml", "dataset: {format: kitti}\noutput: out\nconditions: [night]\n")
+    with pytest.raises(UsageError, match=r"r\.yaml:1: dataset") as caught:
+        load_recipe(recipe)
+    assert "coco" in caught.value.message
