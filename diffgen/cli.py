@@ -172,8 +172,12 @@ def conditions(
         typer.echo(f"{preset:<12} {fields['strength']:<5} {fields['prompt']}")
 
 
-@app.command()
-def models(as_json: AsJson = False) -> None:
+models_app = typer.Typer(invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
+def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models that have a short name: licence, size, whether they are on this machine.
 
     Example: diffgen models --json
@@ -181,6 +185,8 @@ def models(as_json: AsJson = False) -> None:
     from diffgen.cache import FileCache
     from diffgen.models import model_rows
 
+    if context.invoked_subcommand is not None:
+        return
     with FileCache() as cache:
         rows = model_rows(cache)
     if as_json:
@@ -192,6 +198,60 @@ def models(as_json: AsJson = False) -> None:
         typer.echo(
             f"{row['name']:<18}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {row['licence']}; {row['about']}"
         )
+
+
+@models_app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="A short name (see diffgen models) or a hub id.")], as_json: AsJson = False
+) -> None:
+    """Fetch a model from the hub, so that a run needs no network.
+
+    Example: diffgen models pull sd-turbo
+    """
+    from diffgen.cache import FileCache
+    from diffgen.models import require_on_disk, resolve_model
+
+    with FileCache() as cache:
+        model = require_on_disk(resolve_model(name, None, Path(), cache))
+    facts = {"name": model.name, "place": model.place, "revision": model.revision}
+    typer.echo(json.dumps(facts) if as_json else f"{model.name} is on this machine: {model.identity}")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where your dataset lies.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Write a commented recipe for the dataset at hand, a Makefile fragment and a CI job.
+
+    Example: diffgen init data/street
+    """
+    from diffgen.starter import write_starter
+
+    written = [str(path) for path in write_starter(folder)]
+    if as_json:
+        typer.echo(json.dumps({"written": written}))
+        return
+    typer.echo("\n".join(f"wrote {path}" for path in written))
+    typer.echo(f"next: diffgen plan {written[0]}")
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE]", help="Say what a run of this recipe would use.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what this machine has and what a run would use: versions, device and why, memory, model. Exit code 1: a problem.
+
+    Example: diffgen doctor configs/winter.yaml
+    """
+    from diffgen.doctor import examination_text, examine
+
+    facts = examine(_load(recipe) if recipe else None)
+    typer.echo(json.dumps(facts, indent=1) if as_json else examination_text(facts))
+    raise typer.Exit(1 if facts["problems"] else 0)
 
 
 @app.command()

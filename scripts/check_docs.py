@@ -27,6 +27,23 @@ addresses a condition by its name. An unknown key is an error that names the lin
 
 A condition is a preset's name (`- snow`), a preset with changes (`- night: {strength: 0.5}`), or your own mapping with
 at least `name` and `prompt`. `diffgen conditions` lists the presets.
+
+A dataset is a YOLO `data.yaml` as Ultralytics takes it, or one of
+
+```yaml
+dataset:
+  format: coco                  # instances: boxes, or polygons for all objects when one has a polygon; crowd left out
+  train: {images: train2017, annotations: annotations/instances_train2017.json}
+  val: {images: val2017, annotations: annotations/instances_val2017.json}
+```
+
+```yaml
+dataset:
+  format: voc
+  one_based: true               # pixels count from 1 and the last one is in the box; false for most home-made files
+  train: {images: JPEGImages, annotations: Annotations, list: ImageSets/Main/train.txt}   # list: optional
+  val: {images: JPEGImages, annotations: Annotations, list: ImageSets/Main/val.txt}
+```
 """
 
 
@@ -71,8 +88,8 @@ def main() -> None:
     if newest is None or newest[1] != __version__:
         problems.append(f"CHANGELOG.md: the newest entry is not {__version__}")
     readme = (ROOT / "README.md").read_text("utf-8")
-    for command in app.registered_commands:
-        name = command.callback.__name__ if command.callback else ""
+    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    for name in [*names, *(str(group.name) for group in app.registered_groups)]:
         if f"diffgen {name}" not in readme:
             problems.append(f"README.md does not name the command 'diffgen {name}'")
     sys.exit("\n".join(problems) or None)

@@ -1,0 +1,99 @@
+"""What this machine has and what a run would use: for `diffgen doctor` and bug reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from diffgen import __version__
+from diffgen.cache import FileCache, cache_dir
+from diffgen.errors import DiffgenError
+from diffgen.models import is_on_disk, resolve_model
+from diffgen.recipe import LoadedRecipe
+
+PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
+
+
+def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
+    """Versions, device, memory, model; `problems` is what would stop a run. Imports torch."""
+    from diffgen.editors.loading import pick_device, pick_dtype
+
+    recipe = loaded.recipe if loaded else None
+    problems: list[str] = []
+    facts: dict[str, Any] = {
+        "diffgen": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cpus": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "disk_free_gb": round(shutil.disk_usage(_existing(loaded.output if loaded else Path.cwd())).free / 1e9, 1),
+        "cache": str(cache_dir()),
+        "offline": os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
+    }
+    try:
+        device, why = pick_device(recipe.device if recipe else "auto")
+        dtype, why_dtype = pick_dtype(recipe.dtype if recipe else "auto", device)
+        facts |= {"device": device, "device_reason": why, "dtype": dtype, "dtype_reason": why_dtype}
+    except DiffgenError as error:
+        problems.append(f"{error.message}; {error.hint}")
+    try:
+        with FileCache() as cache:
+            spec = recipe.model if recipe else "pocket"
+            model = resolve_model(spec, recipe.editor if recipe else None, loaded.base if loaded else Path(), cache)
+        facts["model"] = {
+            "name": model.name,
+            "editor": model.editor,
+            "on_disk": is_on_disk(model),
+            "steps": model.steps,
+        }
+        if not is_on_disk(model):
+            problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
+    except DiffgenError as error:
+        problems.append(f"{error.message}; {error.hint}")
+    return {**facts, "problems": problems}
+
+
+def examination_text(facts: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {found or 'missing'}" for name, found in facts["packages"].items())
+    memory = f"{facts['memory_gb']} GB" if facts["memory_gb"] else "unknown"
+    lines = [
+        f"diffgen   {facts['diffgen']}, Python {facts['python']}",
+        f"packages  {packages}",
+        f"machine   {facts['cpus']} CPUs, memory {memory}, {facts['disk_free_gb']} GB free where the output goes",
+    ]
+    if "device" in facts:
+        lines.append(
+            f"device    {facts['device']} ({facts['device_reason']}), {facts['dtype']} ({facts['dtype_reason']})"
+        )
+    if "model" in facts:
+        model = facts["model"]
+        here = "on this machine" if model["on_disk"] else "not on this machine"
+        lines.append(f"model     {model['name']} ({model['editor']}, {model['steps']} steps), {here}")
+    lines.append(
+        f"hub       {'offline (HF_HUB_OFFLINE)' if facts['offline'] else 'may be asked'}; cache {facts['cache']}"
+    )
+    lines += [f"problem   {problem}" for problem in facts["problems"]]
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return path if path.exists() else _existing(path.parent)

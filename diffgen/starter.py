@@ -1,0 +1,147 @@
+"""`diffgen init`: look what dataset is at hand, and write a commented recipe, a Makefile fragment and a CI job for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from diffgen.errors import UsageError
+
+RECIPE_NAME, MAKE_NAME, CI_NAME = "diffgen.yaml", "diffgen.mk", "diffgen-ci.yml"
+_DEPTH = 3  # folders below the one asked about that are searched
+
+_RECIPE = """\
+# What diffgen makes of this dataset. See first: `diffgen plan {name}`, then `diffgen run {name} --limit 8`.
+dataset: {dataset}
+output: runs/diffgen              # the run folder; the dataset to train on is runs/diffgen/dataset/data.yaml
+
+model: pocket                     # embedded, CPU; with a GPU: sd-turbo, sdxl-turbo, instruct-pix2pix (`diffgen models`)
+
+conditions:                       # `diffgen conditions` lists the presets
+  - snow
+  - night: {{strength: 0.7}}        # a preset, adjusted: 0 is the photograph itself, 1 as much change as the model can
+  - fog
+  - rain
+  # - name: salted-road           # your own
+  #   prompt: "a street in winter with {{objects}}, grey slush and salt on the road, overcast"
+
+select:
+  share: 0.5                      # of the training pictures, chosen by hash; the others are carried over
+  # classes: [{classes}]
+  # max: 20000
+{val}
+variants: 1                       # images per picture and condition, with different seeds
+checks: {{structure: 0.2}}          # how much of the objects' structure must be left
+require: {{accepted: 0.7}}          # below this share of accepted images the exit code is 3
+seed: 0
+"""
+
+_MAKE = """\
+# Include this in your Makefile. A finished run called again does nothing, so the target is phony on purpose.
+.PHONY: diffgen
+diffgen:
+\tdiffgen run {name} --quiet
+"""
+
+_CI = """\
+# A dataset-build job (GitLab syntax; the commands are the same elsewhere). Keep the run folder between runs: the job goes
+# on where the last one stopped (exit code 4: stopped by the time limit), and fails when too few images pass (3).
+build-diffgen:
+  script:
+    - diffgen plan {name}
+    - diffgen run {name} --max-minutes 50 --json > diffgen.json || test $? -eq 4
+  cache: {{key: diffgen, paths: [runs/diffgen]}}
+  artifacts: {{paths: [diffgen.json]}}
+"""
+
+
+def write_starter(folder: Path) -> list[Path]:
+    """Write the three files into `folder`; returns their paths. Raises UsageError, and writes nothing, when one is there."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder", "give the folder that your dataset lies in")
+    targets = [folder / name for name in (RECIPE_NAME, MAKE_NAME, CI_NAME)]
+    if there := [path for path in targets if path.exists()]:
+        raise UsageError(f"{there[0]} exists already", "move it away first; nothing was written")
+    dataset, classes, has_val = find_dataset(folder)
+    val = (
+        ""
+        if has_val
+        else "\nval_from_train: 0.1               # the dataset has no val split: this share of train becomes it\n"
+    )
+    shown = ", ".join(classes[:3])
+    texts = [
+        _RECIPE.format(name=RECIPE_NAME, dataset=dataset, classes=shown, val=val),
+        _MAKE.format(name=RECIPE_NAME),
+        _CI.format(name=RECIPE_NAME),
+    ]
+    for path, text in zip(targets, texts, strict=True):
+        path.write_text(text, "utf-8")
+    return targets
+
+
+def find_dataset(folder: Path) -> tuple[str, list[str], bool]:
+    """(the recipe's `dataset` as YAML, class names, whether there is a val split) of the first dataset below `folder`.
+
+    Looked for in this order: a YOLO data.yaml, COCO instances, Pascal VOC. Raises UsageError when there is none.
+    """
+    for path in _below(folder, ("*.yaml", "*.yml")):
+        if (found := _yolo(path)) is not None:
+            return str(path.relative_to(folder)), *found
+    annotations = {split: path for path in _below(folder, ("*.json",)) if (split := _coco_split(path))}
+    if "train" in annotations:
+        splits = {split: _coco_images(folder, path, split) for split, path in sorted(annotations.items())}
+        rows = [
+            f"{s}: {{images: {images}, annotations: {annotations[s].relative_to(folder)}}}"
+            for s, images in splits.items()
+        ]
+        return "\n  " + "\n  ".join(["format: coco", *rows]), ["your", "class", "names"], "val" in annotations
+    for xmls in sorted(path for path in folder.rglob("Annotations") if path.is_dir()):
+        images = xmls.parent / "JPEGImages"
+        if images.is_dir():
+            place = f"images: {images.relative_to(folder)}, annotations: {xmls.relative_to(folder)}"
+            return f"\n  format: voc\n  train: {{{place}}}", ["your", "class", "names"], False
+    raise UsageError(
+        f"{folder}: found no dataset: no data.yaml, no COCO instances, no VOC Annotations beside JPEGImages",
+        "give the folder that holds it, or copy a recipe from configs/",
+    )
+
+
+def _below(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+    """Matching files, nearest first; hidden folders and run folders are left out."""
+    for depth in range(_DEPTH + 1):
+        for pattern in patterns:
+            for path in sorted(folder.glob("*/" * depth + pattern)):
+                parts = path.relative_to(folder).parts
+                if not any(part.startswith(".") or part in ("runs", "node_modules") for part in parts):
+                    yield path
+
+
+def _yolo(path: Path) -> tuple[list[str], bool] | None:
+    try:
+        data = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not data.get("train") or not isinstance(data.get("names"), (list, dict)):
+        return None
+    names = data["names"]
+    listed = list(names.values()) if isinstance(names, dict) else names
+    return [str(name) for name in listed], bool(data.get("val") or data.get("validation"))
+
+
+def _coco_split(path: Path) -> str | None:
+    name = path.stem.lower()
+    if not name.startswith("instances"):
+        return None
+    return next((split for split in ("train", "val", "test") if split in name), None)
+
+
+def _coco_images(folder: Path, annotations: Path, split: str) -> str:
+    """The image folder that most likely goes with an annotations file."""
+    year = annotations.stem.partition("_")[2]
+    for top in (annotations.parent, annotations.parent.parent):
+        for name in (f"images/{year}", year, f"images/{split}", split, "images"):
+            if name and (top / name).is_dir() and top.is_relative_to(folder):
+                return str((top / name).relative_to(folder))
+    return "images"

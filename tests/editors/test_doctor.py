@@ -1,0 +1,42 @@
+"""`diffgen doctor` and `models pull`, which look at torch and at models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.fakes import MODEL, make_dataset, write_recipe
+
+
+def test_doctor_says_what_a_run_would_use(cli: Callable[..., Any]) -> None:
+    answer = cli("doctor", "--json")
+    facts = json.loads(answer.out)
+    assert answer.code == (1 if facts["problems"] else 0)
+    assert facts["device_reason"]
+    assert facts["packages"]["torch"]
+    assert facts["model"]["name"] == "pocket"
+    assert facts["model"]["on_disk"]
+
+
+def test_doctor_names_every_problem_of_a_recipe(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    recipe = write_recipe(
+        tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model=MODEL, device="cuda:7"
+    )
+    answer = cli("doctor", recipe)
+    assert answer.code == 1
+    problems = [line for line in answer.out.splitlines() if line.startswith("problem")]
+    assert len(problems) == 2
+    assert "cuda:7" in problems[0]
+    assert "not on this machine" in problems[1]
+
+
+def test_pull_offline_is_one_error_with_the_command(cli: Callable[..., Any]) -> None:
+    answer = cli("models", "pull", "sd-turbo")
+    assert answer.code == 1
+    assert "hf download stabilityai/sd-turbo" in answer.err
+
+
+def test_pull_of_the_embedded_model_has_nothing_to_do(cli: Callable[..., Any]) -> None:
+    assert cli("models", "pull", "pocket").code == 0

@@ -1,0 +1,81 @@
+"""`diffgen init` finds the dataset at hand, and what it writes is a recipe that plans; `doctor` says what would be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diffgen.cli import main
+from diffgen.recipe import load_recipe
+from tests.fakes import MODEL, make_dataset, photo, put, save
+
+FILES = ["diffgen-ci.yml", "diffgen.mk", "diffgen.yaml"]
+
+
+def coco(root: Path) -> None:
+    for split in ("train", "val"):
+        save(root / f"images/{split}2017/a.png", photo(1))
+        rows: dict[str, Any] = {"images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}]}
+        rows |= {"annotations": [], "categories": [{"id": 1, "name": "car"}]}
+        put(root / f"annotations/instances_{split}2017.json", json.dumps(rows))
+
+
+def voc(root: Path) -> None:
+    save(root / "JPEGImages/a.png", photo(1))
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    size = "<size><width>64</width><height>48</height></size>"
+    put(root / "Annotations/a.xml", f"<annotation>{size}<object><name>car</name>{box}</object></annotation>")
+
+
+@pytest.mark.parametrize("make", [make_dataset, coco, voc], ids=["yolo", "coco", "voc"])
+def test_the_recipe_plans_the_dataset_at_hand(
+    make: Callable[[Path], Any], tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    make(tmp_path / "project/data")
+    answer = cli("init", tmp_path / "project")
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in (tmp_path / "project").iterdir() if path.is_file()) == FILES
+    recipe = tmp_path / "project/diffgen.yaml"
+    sets = ["--set", f"model={json.dumps(MODEL)}", "--set", "editor=instruct", "--set", "select.share=1"]
+    if make is voc:
+        sets += ["--set", "dataset.val={images: data/JPEGImages, annotations: data/Annotations}"]
+    plan = cli("plan", recipe, "--json", *sets)
+    assert plan.code == 0, plan.err
+    facts = json.loads(plan.out)
+    assert facts["images"] == 4 * facts["sources"]["train"]
+
+
+def test_without_val_the_recipe_takes_it_from_train(tmp_path: Path) -> None:
+    make_dataset(tmp_path, counts=(4, 0))
+    assert main(["init", str(tmp_path)]) == 0
+    assert load_recipe(tmp_path / "diffgen.yaml").recipe.val_from_train == 0.1
+
+
+def test_the_other_files_are_what_they_say(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    assert main(["init", str(tmp_path)]) == 0
+    assert "build-diffgen" in yaml.safe_load((tmp_path / "diffgen-ci.yml").read_text())
+    assert "\n\tdiffgen run diffgen.yaml" in (tmp_path / "diffgen.mk").read_text()
+
+
+def test_nothing_is_overwritten(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    make_dataset(tmp_path)
+    put(tmp_path / "diffgen.mk", "mine")
+    answer = cli("init", tmp_path)
+    assert answer.code == 2
+    assert "hint:" in answer.err
+    assert (tmp_path / "diffgen.mk").read_text() == "mine"
+    assert not (tmp_path / "diffgen.yaml").exists()
+
+
+def test_no_dataset_is_one_error(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    put(tmp_path / "notes.yaml", "train: yes please\n")
+    put(tmp_path / "broken.yaml", "{")
+    answer = cli("init", tmp_path)
+    assert answer.code == 2
+    assert "found no dataset" in answer.err
