@@ -40,8 +40,10 @@ def read_size(raw: bytes) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PILImage.DecompressionBombWarning)
             with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
+                _check_mode(image)
                 width, height = image.size
-                if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                # Pillow turns TIFF by itself, and says the upright size.
+                if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                     width, height = height, width
                 return width, height
     except _BROKEN as error:
@@ -57,15 +59,30 @@ def decode(raw: bytes) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PILImage.DecompressionBombWarning)
             with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
+                _check_mode(image)
+                return _to_rgb(ImageOps.exif_transpose(image), image.format)
     except _BROKEN as error:
         raise SourceError(f"cannot decode the image: {error}") from None
 
 
-def _to_rgb(image: PILImage.Image) -> Pixels:
+def _check_mode(image: PILImage.Image) -> None:
+    """Raises ValueError for colour modes that Ultralytics does not read, or reads as other colours than ours."""
+    if image.mode in ("F", "LAB"):
+        raise ValueError(f"pictures of mode {image.mode} are not supported")
+
+
+def _to_rgb(image: PILImage.Image, file_format: str | None) -> Pixels:
+    """As OpenCV, which Ultralytics reads with, makes three channels of every mode."""
     if image.mode.startswith("I"):  # 16-bit grey
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.stack([grey] * 3, axis=-1)
+    if image.mode == "CMYK" and file_format == "JPEG":  # TIFF is converted by libtiff, as Pillow does it
+        ink = np.asarray(image).astype(np.int32)
+        paper = 255 - ink[..., 3:]
+        return (paper - ((ink[..., :3] * paper) >> 8)).astype(np.uint8)
+    if image.mode == "RGBA" and file_format == "TIFF":  # libtiff multiplies by alpha; elsewhere alpha is dropped
+        pixels = np.asarray(image).astype(np.int32)
+        return ((pixels[..., :3] * pixels[..., 3:] + 127) // 255).astype(np.uint8)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))
