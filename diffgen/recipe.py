@@ -18,9 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from diffgen.errors import UsageError
-
-# A recipe is some dozens of nodes; anchors that unfold to more than this are a mistake or an attack ("YAML bomb").
-MAX_NODES = 20_000
+from diffgen.yamltree import compose, construct, line_of, read_yaml
 
 
 class _Strict(BaseModel):
@@ -262,11 +260,11 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: the recipe is not UTF-8 text", "save it as UTF-8") from None
-    root = _compose(text, path)
-    raw = _construct(root, path)
+    root = compose(text, path)
+    raw = construct(root, path)
     if not isinstance(raw, dict):
         raise UsageError(
-            f"{path}: a recipe is a mapping, this is a {_kind(raw)}", "see 'diffgen schema' or configs/quickstart.yaml"
+            f"{path}: a recipe is a mapping, this {_kind(raw)}", "see 'diffgen schema' or configs/quickstart.yaml"
         )
     for item in sets:
         _override(raw, item)
@@ -281,89 +279,11 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
 
 def _kind(value: Any) -> str:
     if value is None:
-        return "an empty file".removeprefix("an ")
-    return {dict: "mapping", list: "list", str: "text", bool: "yes/no"}.get(type(value), "number")
+        return "is empty"
+    return f"is a {({list: 'list', str: 'text', bool: 'yes or no'}).get(type(value), 'number')}"
 
 
-# --- YAML, with line numbers ----------------------------------------------------------------------------------------
-
-
-def _compose(text: str, path: Path) -> yaml.Node | None:
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(
-            f"{path}{line}: not valid YAML: {error.problem or error}", "check indentation and quotes there"
-        ) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: not valid YAML: {str(error).splitlines()[0]}", "is this a recipe?") from None
-
-
-def _construct(root: yaml.Node | None, path: Path) -> Any:
-    """Plain data of a node tree; refuses cycles, duplicate keys and anchors that unfold without bound."""
-    seen = 0
-    scalars = yaml.SafeLoader("")
-
-    def build(node: yaml.Node, above: tuple[int, ...]) -> Any:
-        nonlocal seen
-        seen += 1
-        where = f"{path}:{node.start_mark.line + 1}"
-        if seen > MAX_NODES or len(above) > 50:
-            raise UsageError(f"{where}: the recipe unfolds to too many values", "write it without nested anchors")
-        if id(node) in above:
-            raise UsageError(f"{where}: an anchor holds itself", "take the alias out")
-        if isinstance(node, yaml.MappingNode):
-            result: dict[Any, Any] = {}
-            merged: dict[Any, Any] = {}
-            for key_node, value_node in node.value:
-                value = build(value_node, (*above, id(node)))
-                if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor, or a list of them; the first one wins
-                    for part in reversed(value if isinstance(value, list) else [value]):
-                        if not isinstance(part, dict):
-                            raise UsageError(f"{where}: '<<' takes a mapping", "put an alias of a mapping there")
-                        merged.update(part)
-                    continue
-                key = build(key_node, (*above, id(node)))
-                if isinstance(key, (dict, list)):
-                    raise UsageError(f"{where}: a key must be text", "quote it")
-                if key in result:
-                    raise UsageError(f"{path}:{key_node.start_mark.line + 1}: the key '{key}' stands twice", "keep one")
-                result[key] = value
-            return {**merged, **result}
-        if isinstance(node, yaml.SequenceNode):
-            return [build(item, (*above, id(node))) for item in node.value]
-        try:
-            return scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
-            raise UsageError(f"{where}: cannot read this value: {error}", "quote it if it is text") from None
-
-    try:
-        return build(root, ()) if root is not None else None
-    except RecursionError:
-        raise UsageError(f"{path}: the recipe is nested too deeply", "is this a recipe?") from None
-
-
-def _line(root: yaml.Node | None, path: Sequence[int | str]) -> int | None:
-    """Line (from 1) of the deepest node on the way to `path`. A preset's own level (`- night: {…}`) is stepped over."""
-    node, line = root, None
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            values = {key.value: (key, value) for key, value in node.value}
-            if part not in values and len(values) == 1:
-                (only,) = values.values()
-                if isinstance(only[1], yaml.MappingNode):
-                    values = {key.value: (key, value) for key, value in only[1].value}
-            if part not in values:
-                break
-            key, node = values[str(part)]
-            line = key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
+# --- readable errors ------------------------------------------------------------------------------------------------
 
 
 _FIELDS: dict[str, type[BaseModel]] = {
@@ -375,10 +295,10 @@ _FIELDS: dict[str, type[BaseModel]] = {
 }
 
 
-def _readable(error: ValidationError, path: Path, root: yaml.Node | None) -> UsageError:
+def _readable(error: ValidationError, path: Path, root: Any) -> UsageError:
     first = error.errors(include_url=False)[0]
     loc = [part for part in first["loc"] if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
-    line = _line(root, loc)
+    line = line_of(root, loc)
     where = f"{path}:{line}" if line else str(path)
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     if first["type"] == "extra_forbidden":
@@ -406,7 +326,7 @@ def _override(raw: dict[str, Any], item: str) -> None:
     if not sign or not key.strip():
         raise UsageError(f"--set {item}: not of the form key=value", "for example --set variants=2")
     where = Path(f"--set {key}")
-    value = _construct(_compose(text, where), where)
+    value = read_yaml(text, where)
     parts = key.strip().split(".")
     if parts[0] == "conditions" and len(parts) > 1:
         target = _condition(raw, parts[1], item)
@@ -468,7 +388,7 @@ def _expand(value: Any, path: Path) -> Any:
 
     text = _ENV.sub(lookup, value)
     if _ENV.fullmatch(value):
-        plain = _construct(_compose(text, path), path) if text else ""
+        plain = read_yaml(text, path) if text else ""
         return plain if isinstance(plain, (bool, int, float)) else text
     return text
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from diffgen.errors import UsageError
 from diffgen.formats import SPLITS, Found, Listing, images_below, is_image
+from diffgen.yamltree import read_yaml
 
 # Keys of a data.yaml that the export does not hand on: ours to write, executed by Ultralytics (`download`), or folders
 # that the export does not have.
@@ -60,15 +59,14 @@ def orphan_labels(folders: Iterable[Path], labels: set[Path]) -> list[Path]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        data = yaml.safe_load(text)
+        data = read_yaml(path.read_bytes().decode("utf-8-sig"), path)
     except FileNotFoundError:
         raise UsageError(
             f"{path}: there is no such dataset file", "give the path of a data.yaml, relative to the recipe"
         ) from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", f"name the file: {path}/data.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: cannot read the dataset file: {str(error).splitlines()[0]}", "it must be YAML text"
         ) from None
@@ -85,6 +83,9 @@ def _names(data: dict[str, Any], path: Path) -> tuple[str, ...]:
     names = data.get("names")
     if names is None and isinstance(data.get("nc"), int) and 0 < data["nc"] < 100_000:
         return tuple(f"class_{i}" for i in range(data["nc"]))
+    values = names.values() if isinstance(names, dict) else names if isinstance(names, list) else ()
+    if any(isinstance(name, (dict, list)) for name in values):
+        raise UsageError(f"{path}: names: a class name must be text", "write 'names: {0: car, 1: person}'")
     if isinstance(names, list) and names:
         return tuple(str(name) for name in names)
     if isinstance(names, dict) and names:
