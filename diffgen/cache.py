@@ -24,7 +24,7 @@ def stamp(paths: Sequence[Path | None]) -> str:
     parts = []
     for path in paths:
         try:
-            stat = path.stat() if path is not None else None
+            stat = os.stat(path) if path is not None else None
         except OSError:
             stat = None
         parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
@@ -57,7 +57,7 @@ class FileCache:
         known = self._select("SELECT path, stamp, value FROM facts WHERE kind=? AND path=?", kind, str(path))
         return known[str(path)][1] if known and known[str(path)][0] == stamp else None
 
-    def below(self, kind: str, folder: Path) -> dict[str, tuple[str, str]]:
+    def below(self, kind: str, folder: str) -> dict[str, tuple[str, str]]:
         """(stamp, value) of every path below a folder, in one go."""
         query = "SELECT path, stamp, value FROM facts WHERE kind=? AND path>=? AND path<?"
         return self._select(query, kind, f"{folder}{os.sep}", f"{folder}{chr(ord(os.sep) + 1)}")

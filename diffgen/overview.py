@@ -66,7 +66,7 @@ def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
 def _labels(prepared: Prepared) -> dict[str, Any]:
     """Images without label file, with an empty one, and label files without image."""
     sources = prepared.dataset.sources
-    files = {source.label for source in sources if isinstance(source.label, Path)}
+    files = {str(source.label) for source in sources if isinstance(source.label, Path)}
     orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
     return {
         "none": sum(source.label is None for source in sources),

@@ -90,8 +90,8 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     with FileCache() as cache:
         dataset = read_dataset(recipe.dataset, loaded.base, cache)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
-    parents = {source.path.parent for source in dataset.sources}
-    above = next((folder for folder in parents if folder.resolve().is_relative_to(output)), None)
+    parents = {os.path.dirname(str(source.path)) for source in dataset.sources}
+    above = next((folder for folder in parents if Path(folder).resolve().is_relative_to(output)), None)
     below = next((f for f in dataset.folders if output.is_relative_to(f.resolve())), None)
     if above or below:
         raise UsageError(

@@ -86,11 +86,12 @@ def _under(base: Path, path: str) -> Path:
 def _named(found: tuple[Found, ...]) -> Iterator[tuple[str, Found]]:
     """Names for the export, unique in their split without suffix and case; no folder of them is called images."""
     taken: set[tuple[str, str]] = set()
-    seen: set[tuple[str, Path]] = set()
+    seen: set[tuple[str, str]] = set()  # paths as text, here and below: hashing 100,000 Paths takes a second
     for entry in found:
-        if (entry.split, entry.image) in seen:
+        key = (entry.split, str(entry.image))
+        if key in seen:
             continue
-        seen.add((entry.split, entry.image))
+        seen.add(key)
         base = _base_name(entry)
         suffix = entry.image.suffix[1:].lower()
         name, n = base, 1
@@ -102,7 +103,9 @@ def _named(found: tuple[Found, ...]) -> Iterator[tuple[str, Found]]:
 
 
 def _base_name(entry: Found) -> str:
-    stem, _ = os.path.splitext(os.path.relpath(entry.image, entry.folder))
+    image, folder = str(entry.image), str(entry.folder)
+    inside = image[len(folder) + 1 :] if image.startswith(f"{folder}{os.sep}") else os.path.relpath(image, folder)
+    stem, _ = os.path.splitext(inside)
     *folders, last = stem.split(os.sep)
     return "/".join([*(f"{part}_" if part.lower() in ("images", "labels") else part for part in folders), last])
 
@@ -115,7 +118,7 @@ def _read_sources(listing: Listing, cache: FileCache) -> tuple[Source, ...]:
     kind = f"source/{FACTS_VERSION}/{len(listing.names)}/{listing.keypoints}"
     named = list(_named(listing.found))
     known: dict[str, tuple[str, str]] = {}
-    for folder in _tops({entry.image.parent for _, entry in named}):
+    for folder in _tops({os.path.dirname(str(entry.image)) for _, entry in named}):
         known |= cache.below(kind, folder)
     marks = [_mark(entry) for _, entry in named]
     facts: list[dict[str, Any] | None] = []
@@ -145,11 +148,11 @@ def _mark(entry: Found) -> str:
     return f"{stamp([entry.image])};{digest_of(entry.label or b'-', str(entry.size))[:16]}"
 
 
-def _tops(folders: set[Path]) -> list[Path]:
+def _tops(folders: set[str]) -> list[str]:
     """The folders that are below no other of them."""
-    tops: list[Path] = []
-    for folder in sorted(folders):
-        if not tops or not folder.is_relative_to(tops[-1]):
+    tops: list[str] = []
+    for folder in sorted(folders, key=lambda folder: f"{folder}{os.sep}"):
+        if not tops or not folder.startswith(f"{tops[-1]}{os.sep}"):
             tops.append(folder)
     return tops
 

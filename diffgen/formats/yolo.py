@@ -46,13 +46,13 @@ def read_yolo(path: Path) -> Listing:
     return Listing(path, names, tuple(found), extra, keypoints, tuple(folders))
 
 
-def orphan_labels(folders: Iterable[Path], labels: set[Path]) -> list[Path]:
+def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
     """Label files beside the searched image folders that belong to no image."""
     orphans = []
     for folder in folders:
         place = label_path(folder / "image").parent
         for below, _, names in os.walk(place):
-            files = (Path(below, name) for name in names if name.endswith(".txt") and not name.startswith("."))
+            files = (os.path.join(below, name) for name in names if name.endswith(".txt") and name[0] != ".")
             orphans += [file for file in files if file not in labels]
     return sorted(orphans)
 
@@ -196,4 +196,4 @@ def label_path(image: Path) -> Path:
     sep = os.sep
     head, found, tail = str(image).rpartition(f"{sep}images{sep}")
     moved = f"{head}{sep}labels{sep}{tail}" if found else str(image)
-    return Path(moved).with_suffix(".txt")
+    return Path(f"{os.path.splitext(moved)[0]}.txt")
