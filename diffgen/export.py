@@ -26,6 +26,7 @@ from diffgen.recipe import Recipe
 from diffgen.store import image_path
 from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, digest_of
 
+LONGEST_NAME = 250  # bytes before the suffix; file systems take 255 in all
 _FICLONE = 0x40049409  # ioctl of Linux: share the blocks of a file (btrfs, xfs)
 
 
@@ -102,10 +103,11 @@ def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> 
     taken: set[tuple[str, str]] = set()
 
     def unique(split: str, name: str) -> str:
-        free, n = name, 1
+        name = free = _fitting(name)
+        n = 1
         while (split, free.casefold()) in taken:
             n += 1
-            free = f"{name}-{n}"
+            free = _fitting(f"{name}-{n}")
         taken.add((split, free.casefold()))
         return free
 
@@ -122,6 +124,16 @@ def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> 
             name = unique(item.source.split, made_name(item))
             image = image_path(folder, item.job.id, recipe.image.format)
             yield _Entry(item.source.split, name, f".{recipe.image.format}", image, item.source, entry)
+
+
+def _fitting(name: str) -> str:
+    """A name whose last part, with any suffix, is one that file systems take: a long one is cut and told by its hash."""
+    folder, sep, last = name.rpartition("/")
+    raw = os.fsencode(last)
+    if len(raw) <= LONGEST_NAME:
+        return name
+    kept = raw[: LONGEST_NAME - 9].decode("utf-8", "ignore")
+    return f"{folder}{sep}{kept}-{digest_of(last)[:8]}"
 
 
 def _digest(plan: Plan, recipe: Recipe, entries: list[_Entry]) -> str:

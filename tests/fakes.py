@@ -109,7 +109,13 @@ def settings(**fields: Any) -> Settings:
 
 
 def job(**fields: Any) -> Job:
-    given = {"source": "ab" * 32, "settings": settings(), "prompt": "make it night", "negative_prompt": "sun", "seed": 7}
+    given = {
+        "source": "ab" * 32,
+        "settings": settings(),
+        "prompt": "make it night",
+        "negative_prompt": "sun",
+        "seed": 7,
+    }
     return Job(**{**given, **fields})
 
 

@@ -20,7 +20,9 @@ def main() -> None:
     ids = {name: job.id for name, job in golden_jobs().items()}
     (HERE / "job_ids.json").write_text(json.dumps(ids, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for command in ("", *COMMANDS):
-        (HERE / "help" / f"{command.replace(' ', '-') or 'diffgen'}.txt").write_text(help_text(command), encoding="utf-8")
+        (HERE / "help" / f"{command.replace(' ', '-') or 'diffgen'}.txt").write_text(
+            help_text(command), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

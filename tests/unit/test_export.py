@@ -220,7 +220,9 @@ def test_an_unedited_source_says_why(made: Made, tmp_path: Path) -> None:
 def test_a_listed_picture_that_is_not_there_is_left_out(made: Made, tmp_path: Path) -> None:
     make_dataset(tmp_path / "data")
     put(tmp_path / "data/list.txt", "./images/train/00.jpg\n./images/train/gone.jpg\n")
-    data = put(tmp_path / "data/l.yaml", yaml.safe_dump({"names": ["a", "b"], "train": "list.txt", "val": "images/val"}))
+    data = put(
+        tmp_path / "data/l.yaml", yaml.safe_dump({"names": ["a", "b"], "train": "list.txt", "val": "images/val"})
+    )
     assert [name for name in images(made(data, conditions=["fog"])) if "gone" in name] == []
 
 

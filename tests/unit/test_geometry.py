@@ -95,7 +95,6 @@ def test_a_picture_of_absurd_size_is_a_source_error(monkeypatch: pytest.MonkeyPa
         read_size(path.read_bytes())
 
 
-
 # (source, long side, multiple, smallest, inner, size)
 FITS = [
     ((640, 480), 512, 8, None, (512, 384), (512, 384)),

@@ -225,9 +225,7 @@ def test_environment_expands_in_text_and_whole_values_are_read_as_yaml(
     monkeypatch.setenv("ROOT_OF_DATA", "/data")
     monkeypatch.setenv("SEED", "42")
     monkeypatch.setenv("PROMPT", "[not, yaml]")
-    text = (
-        "dataset: ${ROOT_OF_DATA}/d.yaml\noutput: out\nseed: ${SEED}\nconditions: [{name: a, prompt: '${PROMPT} ${SEED}'}]"
-    )
+    text = "dataset: ${ROOT_OF_DATA}/d.yaml\noutput: out\nseed: ${SEED}\nconditions: [{name: a, prompt: '${PROMPT} ${SEED}'}]"
     recipe = load(tmp_path, text)
     assert (recipe.dataset, recipe.seed) == ("/data/d.yaml", 42)
     assert recipe.conditions[0].prompt == "[not, yaml] 42"

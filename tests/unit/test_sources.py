@@ -210,7 +210,9 @@ def test_splits_of_a_wrong_kind_are_refused(tmp_path: Path, keys: dict[str, Any]
     refusal(make_dataset(tmp_path, **keys))
 
 
-@pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00", "a: " + "[" * 500, "!!python/object:x {}"], ids=lambda t: repr(t[:9]))
+@pytest.mark.parametrize(
+    "text", ["", "- a", "a: [", "\x00", "a: " + "[" * 500, "!!python/object:x {}"], ids=lambda t: repr(t[:9])
+)
 def test_what_is_no_data_yaml_is_refused(tmp_path: Path, text: str) -> None:
     refusal(put(tmp_path / "data.yaml", text))
 
