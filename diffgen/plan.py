@@ -50,12 +50,15 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
     conditions = [(condition, _settings(recipe, condition, model)) for condition in recipe.conditions]
+    prompts: dict[tuple[str, str], str] = {}  # one text object a prompt: half a million jobs share a few
     items = []
     for source in chosen:
         objects = describe(source, dataset.names)
         for condition, settings in _assigned(recipe, conditions, source):
-            text = condition.instruction if model.editor == "instruct" and condition.instruction else condition.prompt
-            prompt = text.replace("{objects}", objects)
+            if (prompt := prompts.get((condition.name, objects))) is None:
+                instruct = model.editor == "instruct" and condition.instruction
+                text = condition.instruction if instruct else condition.prompt
+                prompt = prompts[condition.name, objects] = str(text).replace("{objects}", objects)
             for variant in range(recipe.variants):
                 seed = int(unit("seed", recipe.seed, source.digest, condition.name, variant) * 2**48)
                 job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
@@ -113,6 +116,8 @@ def _assigned(
     a condition added later takes sources from the others and moves no other source.
     """
     digest = source.digest
+    if recipe.assign == "all" and all(condition.share >= 1 for condition, _ in conditions):
+        return conditions
     if recipe.assign == "one":
 
         def score(entry: tuple[Condition, Settings]) -> float:

@@ -87,6 +87,8 @@ def _draw(tile: Tile, names: Sequence[str], width: int) -> Image.Image:
         pen.polygon([(x * image.width, y * image.height) for x, y in points], outline=colour, width=2)
         x, y = shape.box[0] * image.width + 2, max(0.0, shape.box[1] * image.height - 13)
         text = names[shape.class_id]
+        if (shape.box[2] - shape.box[0]) * image.width < pen.textlength(text, font=font):
+            continue  # names of small boxes would cover each other, and the picture
         pen.rectangle(pen.textbbox((x, y), text, font=font), fill=colour)
         pen.text((x, y), text, fill="black", font=font)
     framed = Image.new("RGB", (width, image.height + CAPTION), "white")
