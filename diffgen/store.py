@@ -11,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,14 +33,27 @@ def image_path(folder: Path, job_id: str, image_format: str) -> Path:
     return folder / "images" / job_id[:2] / f"{job_id}.{image_format}"
 
 
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """A disk that does not take a write is one clear error; what was committed before it is safe."""
+    try:
+        yield
+    except OSError as error:
+        raise DiffgenError(
+            f"{folder}: cannot write: {error.strerror or error}",
+            "make room or mend the disk and run the same command again; nothing that was committed is lost",
+        ) from error
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """The whole file or none of it; a reader never sees half."""
+    """The whole file or none of it; a reader never sees half. Raises DiffgenError when the disk does not take it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with _disk(path.parent):
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -130,8 +144,9 @@ class RunStore:
                 self.state = {"format": FORMAT, "environments": {}}
                 self._write_state()
             self.records, good = read_records(folder)
-            self._cut(good)
-            self._sweep()
+            with _disk(folder):
+                self._cut(good)
+                self._sweep()
         except BaseException:
             self.close()
             raise
@@ -215,8 +230,9 @@ class RunStore:
             trailer = _trailer(len(kept), lines.encode()).decode()
             write_atomically(self.folder / RECORDS, f"{lines}{trailer}\n" if kept else "")
             self.records = {record.id: record for record in kept}
-            for path in stale:
-                path.unlink()
+            with _disk(self.folder):
+                for path in stale:
+                    path.unlink()
         return len(stale), size
 
     def present(self) -> dict[str, Record]:
@@ -229,18 +245,13 @@ class RunStore:
 
     def commit(self, results: Sequence[Result]) -> None:
         """Make one batch part of the run, whole or not at all. Raises DiffgenError when the disk does not take it."""
-        try:
+        with _disk(self.folder):
             self._commit_images(results)
             lines = "".join(f"{result.record.to_json()}\n" for result in results).encode()
             with (self.folder / RECORDS).open("ab") as file:
                 file.write(lines + _trailer(len(results), lines) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise DiffgenError(
-                f"{self.folder}: cannot write: {error.strerror or error}",
-                "make room or mend the disk and run the same command again; nothing that was committed is lost",
-            ) from error
         self.records.update((result.record.id, result.record) for result in results)
 
     def _commit_images(self, results: Iterable[Result]) -> None:

@@ -17,7 +17,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 300 KB. Making one needs rights that a test may not have."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("no right to mount a file system; tests/crash also fails every write in turn without one")
     try:
