@@ -1,0 +1,175 @@
+"""What shells, Makefiles and CI rely on: exit codes, JSON on stdout, talk on stderr, nothing written elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeEditor, make, make_dataset, put, tree, write_recipe
+
+DRIVER = """
+import functools, sys
+from tests.fakes import FakeEditor, fake_worker
+from diffgen import cli, run
+run.run = functools.partial(run.run, make_worker=lambda: fake_worker(FakeEditor(seconds=0.3)))
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_0_when_done(cli: Callable[..., Any], recipe: Path) -> None:
+    answer = cli("run", recipe, "--json", editor=FakeEditor())
+    assert answer.code == 0
+    facts = json.loads(answer.out)
+    assert (facts["accepted"], facts["planned"], facts["exit_code"], facts["stopped"]) == (8, 8, 0, None)
+
+
+def test_0_with_a_failed_image_while_require_holds(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "data/images/train/01.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    answer = cli("run", recipe, "--set", "require.accepted=0.5", editor=FakeEditor())
+    assert answer.code == 0
+    assert "failed" in answer.out
+
+
+def test_1_when_nothing_could_be_made(cli: Callable[..., Any], tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(1, 1))
+    image = tmp_path / "data/images/train/00.jpg"
+    image.write_bytes(image.read_bytes()[:-400])
+    answer = cli("run", write_recipe(tmp_path / "r.yaml", data, tmp_path / "out"), editor=FakeEditor())
+    assert answer.code == 1
+
+
+def test_2_for_the_recipe_and_for_the_command_line(cli: Callable[..., Any], recipe: Path) -> None:
+    wrong = cli("run", recipe, "--set", "strenght=1")
+    assert wrong.code == 2
+    assert "strenght" in wrong.err
+    assert "hint:" in wrong.err
+    assert wrong.out == ""
+    assert cli("run").code == 2
+    assert cli("walk").code == 2
+    assert cli("run", recipe, "--no-such-option").code == 2
+
+
+def test_3_below_require_and_again_when_exported(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
+    answer = cli("run", recipe, "--set", "require.accepted=1", "--set", "checks.contrast=1", editor=FakeEditor())
+    assert answer.code == 3
+    assert "below the required share" in answer.out
+    assert cli("export", tmp_path / "out").code == 3
+    assert cli("export", tmp_path / "out", "--set", "checks.contrast=null").code == 0
+
+
+def test_4_when_the_minutes_are_over_and_0_after(cli: Callable[..., Any], recipe: Path) -> None:
+    assert cli("run", recipe, "--max-minutes", 0, editor=FakeEditor()).code == 4
+    assert cli("run", recipe, editor=FakeEditor()).code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_finishes_what_is_in_hand_and_says_how_to_go_on(number: int, code: int, tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(12, 1))
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=2)
+    child = start(recipe)
+    wait_for_records(tmp_path / "out", child)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == code, err
+    assert "Run the same command again" in err
+    facts = json.loads(out)
+    assert 0 < facts["accepted"] < 24
+    assert facts["pending"] == 24 - facts["accepted"]
+    summary, editor = make(recipe)
+    assert summary.accepted == 24
+    assert len(editor.made) == facts["pending"]
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(12, 1))
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=2)
+    child = start(recipe)
+    wait_for_records(tmp_path / "out", child)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert make(recipe)[0].accepted == 24
+
+
+def start(recipe: Path) -> subprocess.Popen[str]:
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, "run", str(recipe), "--json"],
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for_records(out: Path, child: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not (out / "records.jsonl").exists():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "export", "clean", "conditions", "models"])
+def test_json_is_all_that_stdout_holds(command: str, cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
+    make(recipe)
+    arguments = [tmp_path / "out"] if command in ("plan", "status", "export", "clean") else []
+    answer = cli(command, *arguments, "--json")
+    assert answer.code == 0, answer.err
+    json.loads(answer.out)
+
+
+def test_an_error_is_json_too_when_asked_for(cli: Callable[..., Any], tmp_path: Path) -> None:
+    answer = cli("plan", tmp_path / "none.yaml", "--json")
+    assert answer.code == 2
+    assert set(json.loads(answer.out)) == {"error", "hint", "exit_code"}
+
+
+def test_talk_goes_to_stderr_and_quiet_says_nothing(cli: Callable[..., Any], recipe: Path) -> None:
+    loud = cli("run", recipe, editor=FakeEditor())
+    assert "images to make" in loud.err
+    assert "images to make" not in loud.out
+    assert "8 of 8 images accepted" in loud.out
+    quiet = cli("run", recipe, "--set", "variants=2", "--quiet", editor=FakeEditor())
+    assert (quiet.out, quiet.err) == ("", "")
+
+
+def test_schema_is_a_schema_that_the_shipped_recipes_meet(cli: Callable[..., Any]) -> None:
+    schema = json.loads(cli("schema").out)
+    assert {"dataset", "output", "conditions"} <= set(schema["required"])
+    assert "night" in json.dumps(schema["$defs"]["ConditionName"])
+
+
+def test_no_command_writes_outside_the_run_folder(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    cli("run", recipe, editor=FakeEditor())
+    for command in ("plan", "status", "export", "clean"):
+        cli(command, tmp_path / "out")
+    cli("clean", tmp_path / "out", "--yes")
+    cli("conditions", "night")
+    cli("doctor-not-a-command")
+    after = tree(tmp_path)
+    assert {path: digest for path, digest in after.items() if not path.startswith("out/")} == before
+
+
+def test_clean_deletes_only_with_yes(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
+    make(recipe)
+    text = recipe.read_text().replace("- fog\n", "")
+    put(recipe, text)
+    make(recipe)
+    said = json.loads(cli("clean", tmp_path / "out", "--json").out)
+    assert said["images"] == 4
+    assert not said["deleted"]
+    assert cli("clean", tmp_path / "out", "--yes").code == 0
+    assert json.loads(cli("clean", tmp_path / "out", "--json").out)["images"] == 0
+    assert json.loads(cli("status", tmp_path / "out", "--json").out)["accepted"] == 4
