@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from diffgen.editors import check_family
+from diffgen.editors.schedulers import scheduler_class
 from diffgen.errors import UsageError
 from diffgen.geometry import plan_fit
 from diffgen.models import Model
@@ -136,6 +138,9 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
     def pick(own: float | None, default: float) -> float:
         return default if own is None else own
 
+    check_family(model.editor)
+    if condition.scheduler is not None:
+        scheduler_class(condition.scheduler)  # raises for a name that is none, before any work
     long_side = recipe.resolution.long_side
     image_guidance = pick(condition.image_guidance, model.image_guidance) if model.image_guidance is not None else None
     return Settings(

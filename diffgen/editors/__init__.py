@@ -41,10 +41,15 @@ class Editor(Protocol):
         """
 
 
+def check_family(editor: str) -> None:
+    """Raises UsageError for a family that there is no file for."""
+    if editor not in FAMILIES:
+        raise UsageError(f"editor '{editor}' is not known", f"use one of: {', '.join(FAMILIES)}")
+
+
 def load_editor(model: Model, device: str, dtype: str) -> Editor:
     """Load the model's pipeline; `device` "cpu", "cuda", "cuda:1", "mps"; `dtype` "float32", "float16", "bfloat16"."""
-    if model.editor not in FAMILIES:
-        raise UsageError(f"editor '{model.editor}' is not known", f"use one of: {', '.join(FAMILIES)}")
+    check_family(model.editor)
     family = importlib.import_module(f"diffgen.editors.{model.editor}")
     editor: Editor = family.load(model, device, dtype)
     return editor

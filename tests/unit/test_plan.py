@@ -318,3 +318,17 @@ def test_unit_is_even_and_depends_on_every_part() -> None:
     assert abs(sum(values) / 2000 - 0.5) < 0.03
     assert unit("a", "b") != unit("ab")
     assert unit("a", 1) == unit("a", "1")
+
+
+@pytest.mark.parametrize(
+    ("change", "recipe"),
+    [({"editor": "inpainting"}, {}), ({}, {"conditions": [{"night": {"scheduler": "eular"}}]})],
+    ids=["editor", "scheduler"],
+)
+def test_an_editor_or_scheduler_that_is_none_is_an_error_before_any_work(
+    change: dict[str, Any], recipe: dict[str, Any]
+) -> None:
+    fields = {"dataset": "d", "output": "o", "conditions": ["night"], **recipe}
+    dataset = Dataset(Path("/d.yaml"), ("car",), {}, (source(0), source(1, split="val")))
+    with pytest.raises(UsageError, match="is not known"):
+        plan_jobs(Recipe.model_validate(fields), dataset, model(**change))
