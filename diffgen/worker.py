@@ -70,9 +70,7 @@ class Worker:
         opened = [self._open(item) for item in batch.items]
         images = [fit(entry.pixels, entry.fit) for entry in opened]
         jobs = [item.job for item in batch.items]
-        started = time.perf_counter()
-        edited = self._device.submit(self._edit, images, jobs).result()
-        seconds = (time.perf_counter() - started) / len(jobs)
+        edited, seconds = self._device.submit(self._timed, images, jobs).result()
         return [
             self._finish(item, entry, result, seconds)
             for item, entry, result in zip(batch.items, opened, edited, strict=True)
@@ -98,6 +96,12 @@ class Worker:
             failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error.strerror or error}")
         blank = np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
         return _Open(blank, (), plan, failure)
+
+    def _timed(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> tuple[list[Edited | TransientError], float]:
+        """The edited images and the device's seconds per image: without the time a batch waits for its turn."""
+        started = time.perf_counter()
+        edited = self._edit(images, jobs)
+        return edited, (time.perf_counter() - started) / len(jobs)
 
     def _edit(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> list[Edited | TransientError]:
         """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
