@@ -71,6 +71,8 @@ class FileCache:
             return {}
 
     def put(self, kind: str, path: Path, stamp: str, value: str) -> None:
+        if not str(path).isprintable() and "\\udc" in ascii(str(path)):
+            return  # a name that is not UTF-8: SQLite takes none
         with self._lock:
             self._new.append((kind, str(path), stamp, value))
             full = len(self._new) >= 5000

@@ -21,6 +21,7 @@ Field = NDArray[np.complex64]
 
 REGISTRATION_SIDE = 640  # pixels; a longer picture is scaled down to this before its shift is measured
 LEAST_PEAK = 0.1  # below this correlation a picture has too little in common with its source to measure a shift
+FLAT = 5e-4  # mean gradient of the luminance per pixel: an eighth of one step of an 8-bit picture
 LEAST_OBJECT = 8  # pixels; smaller objects have too few gradients for their agreement to be judged (it is recorded)
 
 
@@ -112,7 +113,9 @@ def double_angle(plane: Plane) -> Field:
 
 
 def agreement(before: Field, after: Field, box: tuple[int, int, int, int]) -> float | None:
-    """Do the edges inside `box` (x0, y0, x1, y1 in pixels) lie where and as they lay? −1 to 1; None for an empty box.
+    """Do the edges inside `box` (x0, y0, x1, y1 in pixels) lie where and as they lay? −1 to 1.
+
+    None for an empty box, and for one without edges in the source (an overexposed car): there is nothing to compare.
 
     The normalised correlation of two double-angle fields, each divided by its magnitude plus the box's own mean
     magnitude, so that contrast and brightness drop out: 1 is the same structure, about 0 unrelated, below 0 crossing
@@ -120,6 +123,8 @@ def agreement(before: Field, after: Field, box: tuple[int, int, int, int]) -> fl
     """
     x0, y0, x1, y1 = box
     if x1 <= x0 or y1 <= y0:
+        return None
+    if _size(before[y0:y1, x0:x1]).mean() < FLAT:
         return None
     a, b = (_normalised(field[y0:y1, x0:x1]) for field in (before, after))
     power = np.sqrt(_power(a) * _power(b))

@@ -12,6 +12,7 @@ from typing import Any
 from diffgen import __version__
 from diffgen.cache import FileCache, cache_dir
 from diffgen.errors import DiffgenError
+from diffgen.hub import is_offline
 from diffgen.models import is_on_disk, resolve_model
 from diffgen.recipe import LoadedRecipe
 
@@ -32,7 +33,7 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "disk_free_gb": round(shutil.disk_usage(_existing(loaded.output if loaded else Path.cwd())).free / 1e9, 1),
         "cache": str(cache_dir()),
-        "offline": os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
+        "offline": is_offline(),
     }
     try:
         device, why = pick_device(recipe.device if recipe else "auto")

@@ -64,20 +64,18 @@ def export_dataset(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged
     target = folder / "dataset"
     entries = list(_entries(folder, plan, recipe, judged))
     digest = _digest(plan, recipe, entries)
-    if _exported(target) == digest:
+    if _exported(target) == digest and all(map(os.path.lexists, _files(target, entries))):
         return digest
     building, old = folder / ".dataset.new", folder / ".dataset.old"
     try:
         for leftover in (building, old):
-            if leftover.exists():
-                shutil.rmtree(leftover)
+            _remove(leftover)
         building.mkdir()
         _build(building, plan, recipe, entries, digest)
         if target.exists():
             os.replace(target, old)
         os.replace(building, target)
-        if old.exists():
-            shutil.rmtree(old)
+        _remove(old)
     except OSError as error:
         raise DiffgenError(
             f"{target}: cannot write the dataset: {error.strerror or error}",
@@ -136,19 +134,42 @@ def _fitting(name: str) -> str:
     return f"{folder}{sep}{kept}-{digest_of(last)[:8]}"
 
 
+def _remove(folder: Path) -> None:
+    """A folder of ours, or the link that somebody put in its place; what a link leads to stays."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def _files(target: Path, entries: list[_Entry]) -> Iterator[str]:
+    """Every file that a whole export has."""
+    for entry in entries:
+        yield f"{target}/images/{entry.split}/{entry.name}{entry.suffix}"
+        if entry.source.label is not None:
+            yield f"{target}/labels/{entry.split}/{entry.name}.txt"
+
+
 def _digest(plan: Plan, recipe: Recipe, entries: list[_Entry]) -> str:
-    """Of everything the export is made from; it changes when, and only when, the export would."""
-    head = json.dumps(
-        [ID_SCHEMA, EDIT_VERSION, plan.dataset.names, plan.dataset.extra, recipe.include_sources],
-        sort_keys=True,
-        default=str,
+    """Of everything the export is made from: it changes when the export would."""
+    dataset = plan.dataset
+    extra = yaml.safe_dump([list(dataset.names), dataset.extra], allow_unicode=True)
+    head = f"{ID_SCHEMA} {EDIT_VERSION} {recipe.include_sources} {extra}"
+    rows = (
+        f"{e.split}/{e.name}{e.suffix} {e.source.digest} {e.source.label is None} {_origin(e, recipe)}" for e in entries
     )
-    rows = (f"{e.split}/{e.name}{e.suffix} {e.source.digest} {_made_digest(e)}" for e in entries)
     return digest_of(head, *rows)
 
 
-def _made_digest(entry: _Entry) -> str | None:
-    return entry.judged.record.sha256 if entry.judged and entry.judged.record else None
+def _origin(entry: _Entry, recipe: Recipe) -> str:
+    """What else decides the file: the image that was made, or where a link leads."""
+    if entry.judged is not None and entry.judged.record is not None:
+        return str(entry.judged.record.sha256)
+    return str(entry.image) if _is_linked(entry, recipe) else str(entry.source.problem)
+
+
+def _is_linked(entry: _Entry, recipe: Recipe) -> bool:
+    return entry.judged is None and recipe.include_sources == "link" and entry.split in recipe.select.splits
 
 
 def _exported(target: Path) -> str | None:
@@ -165,12 +186,12 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
     for entry in entries:
         image = building / "images" / entry.split / f"{entry.name}{entry.suffix}"
         label = building / "labels" / entry.split / f"{entry.name}.txt"
-        if label_path(image) != label:
+        if os.path.normpath(image) != str(image) or label_path(image) != label:
             raise AssertionError(
                 f"Ultralytics would look for the labels of {image} at {label_path(image)}, not {label}"
             )
         image.parent.mkdir(parents=True, exist_ok=True)
-        if entry.judged is None and recipe.include_sources == "link" and entry.split in recipe.select.splits:
+        if _is_linked(entry, recipe):
             # Relative to where the link will stand after the swap, one folder name apart from here.
             image.symlink_to(os.path.relpath(entry.image, image.parent))
         else:

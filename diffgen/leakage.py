@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from diffgen.cache import FileCache, stamp
+from diffgen.formats import SPLITS
+from diffgen.geometry import FORMATS
 from diffgen.types import Source
 
 # Two pictures whose 64-bit hashes differ in so many bits look the same (re-encoded, resized): with four chunks of 16 bits
@@ -30,26 +33,39 @@ def identical(sources: Sequence[Source]) -> list[list[Source]]:
 
 
 def near(sources: Sequence[Source], cache: FileCache) -> list[tuple[Source, Source]]:
-    """Pairs of sources in different splits that look the same and are not the same file. Reads every image once."""
-    hashed = [(source, value) for source, value in zip(sources, _hashes(sources, cache), strict=True) if value]
+    """(look-alike, source): each source that looks like one of an earlier split without being the same file.
+
+    Reads every image once. One look-alike is named for each source: frames of a fixed camera look like all others.
+    """
+    groups: dict[int, list[Source]] = {}
+    for source, value in zip(sources, _hashes(sources, cache), strict=True):
+        if value:
+            groups.setdefault(value, []).append(source)
     buckets: dict[tuple[int, int], list[int]] = {}
-    for i, (_, value) in enumerate(hashed):
-        for chunk in range(_CHUNKS):
-            buckets.setdefault((chunk, value >> (16 * chunk) & 0xFFFF), []).append(i)
-    pairs: set[tuple[int, int]] = set()
-    for members in buckets.values():
-        pairs.update(_close(members, hashed))
-    return [(hashed[i][0], hashed[j][0]) for i, j in sorted(pairs)]
+    for value in groups:
+        for key in _keys(value):
+            buckets.setdefault(key, []).append(value)
+    pairs = []
+    for value, members in groups.items():
+        around = {other for key in _keys(value) for other in buckets[key] if (value ^ other).bit_count() <= NEAR_BITS}
+        first: dict[str, list[Source]] = {}  # per split, two files at the most: one may be the source's own bytes
+        for other in sorted(around):
+            for source in groups[other]:
+                kept = first.setdefault(source.split, [])
+                if len(kept) < 2 and source.image_digest not in {one.image_digest for one in kept}:
+                    kept.append(source)
+        for source in members:
+            earlier = SPLITS[: SPLITS.index(source.split)]
+            alike = (
+                one for split in earlier for one in first.get(split, ()) if one.image_digest != source.image_digest
+            )
+            if (found := next(alike, None)) is not None:
+                pairs.append((found, source))
+    return sorted(pairs, key=lambda pair: pair[1].key)
 
 
-def _close(members: Sequence[int], hashed: Sequence[tuple[Source, int]]) -> Iterable[tuple[int, int]]:
-    for place, i in enumerate(members):
-        first, value = hashed[i]
-        for j in members[place + 1 :]:
-            second, other = hashed[j]
-            apart = first.split != second.split and first.image_digest != second.image_digest
-            if apart and (value ^ other).bit_count() <= NEAR_BITS:
-                yield i, j
+def _keys(value: int) -> list[tuple[int, int]]:
+    return [(chunk, value >> (16 * chunk) & 0xFFFF) for chunk in range(_CHUNKS)]
 
 
 def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
@@ -72,10 +88,10 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
 def _difference_hash(path: Path) -> int:
     """64 bits: whether each pixel of the picture at 9 × 8 is brighter than its right neighbour (Krawetz, 2013)."""
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image:
             image.draft("L", (72, 64))  # JPEG decodes to an eighth at little cost
             small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
         return 0
     bits = (np.diff(small, axis=1) > 0).ravel()
     # A flat picture has no differences and would look like every other flat one.

@@ -111,6 +111,14 @@ def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path,
     return _file_model(name, path, config, editor, facts, cache)
 
 
+def with_revision(model: Model, spec: str | Mapping[str, Any], kept: str | None) -> Model:
+    """The model at the commit that a run folder began with, unless it is no hub model or the recipe pins another."""
+    pinned = "revision" in (spec if not isinstance(spec, str) else aliases().get(spec, {}))
+    if kept is None or model.kind != "hub" or pinned:
+        return model
+    return replace(model, revision=kept, identity=f"{model.place}@{kept}")
+
+
 def is_on_disk(model: Model) -> bool:
     """Whether it can be loaded without a network."""
     return local_folder(model) is not None if model.kind == "hub" else Path(model.place).exists()

@@ -159,7 +159,7 @@ def overview_text(facts: dict[str, Any]) -> str:
     if leakage["near"] is None:
         lines.append("leakage   look-alikes across splits not looked for in a dataset of this size; --look does")
     else:
-        lines += _counted("leakage", leakage["near"], "pairs of pictures in different splits look the same")
+        lines += _counted("leakage", leakage["near"], "pictures look like one of another split")
     minutes = facts["minutes"]
     time = f"about {minutes:g} minutes" if minutes is not None else "time known after the first images (try --limit 8)"
     lines.append(f"cost      about {facts['disk_mb']:g} MB of disk, {time}")

@@ -1,19 +1,20 @@
 """Recipe × dataset → items and batches. Pure: no files, no clock, no torch; the same input gives the same plan.
 
-Every choice (selection, share, assignment, seed) is made by hashing the source's digest, so it does not depend on the
-order or the number of the other sources.
+Every choice (selection, share, assignment, val) is made by hashing the source's image, so it does not depend on the
+order or the number of the other sources, nor on an edited label.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from diffgen.editors import check_family
 from diffgen.editors.schedulers import scheduler_class
 from diffgen.errors import UsageError
+from diffgen.formats import SPLITS
 from diffgen.geometry import plan_fit
 from diffgen.models import Model
 from diffgen.recipe import Condition, Recipe
@@ -46,9 +47,13 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         raise UsageError(
             f"select.splits: the dataset has no split '{missing[0]}'", f"its splits: {', '.join(dataset.splits)}"
         )
+    if not any(source.split == "train" for source in sources):
+        raise UsageError(
+            f"{dataset.path}: the dataset has no 'train' split", "Ultralytics needs one: add 'train:' to it"
+        )
     chosen = _select(recipe, sources, dataset.names)
     if limit is not None:
-        chosen = chosen[:limit]
+        chosen = [s for split in SPLITS for s in [c for c in chosen if c.split == split][:limit]]
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
     conditions = [(condition, _settings(recipe, condition, model)) for condition in recipe.conditions]
@@ -77,9 +82,16 @@ def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
             f"{dataset.path}: the dataset has no 'val' split, and training needs one",
             "add 'val:' to it, or 'val_from_train: 0.1' to the recipe",
         )
+    train = sorted((s for s in dataset.sources if s.split == "train"), key=lambda s: unit("val", s.image_digest))
+    if len({s.image_digest for s in train}) < 2:
+        raise UsageError(
+            f"{dataset.path}: val_from_train needs two pictures or more in train", "add 'val:' to the dataset"
+        )
+    moved = {s.image_digest for s in train if unit("val", s.image_digest) < recipe.val_from_train}
+    moved |= {train[0].image_digest}  # a small dataset: at least one picture on either side
+    moved -= {train[-1].image_digest}
     sources = [
-        replace(s, split="val") if s.split == "train" and unit("val", s.digest) < recipe.val_from_train else s
-        for s in dataset.sources
+        replace(s, split="val") if s.split == "train" and s.image_digest in moved else s for s in dataset.sources
     ]
     order = {"train": 0, "val": 1, "test": 2}
     return sorted(sources, key=lambda source: order[source.split])  # stable: plan order within a split is kept
@@ -100,10 +112,10 @@ def _select(recipe: Recipe, sources: Iterable[Source], names: Sequence[str]) -> 
         if source.split in select.splits
         and source.problem is None
         and (wanted is None or any(class_id in wanted for class_id, _ in source.counts))
-        and (select.share >= 1 or unit("select", recipe.seed, source.digest) < select.share)
+        and (select.share >= 1 or unit("select", recipe.seed, source.image_digest) < select.share)
     ]
     if select.max is not None and len(chosen) > select.max:
-        ranks = sorted(range(len(chosen)), key=lambda i: unit("select", recipe.seed, chosen[i].digest))
+        ranks = sorted(range(len(chosen)), key=lambda i: unit("select", recipe.seed, chosen[i].image_digest))
         keep = set(ranks[: select.max])
         chosen = [source for i, source in enumerate(chosen) if i in keep]
     return chosen
@@ -117,7 +129,7 @@ def _assigned(
     `one` is rendezvous hashing weighted by share (Thaler and Ravishankar 1998; weights after Wang, Schindelhauer 2005):
     a condition added later takes sources from the others and moves no other source.
     """
-    digest = source.digest
+    digest = source.image_digest
     if recipe.assign == "all" and all(condition.share >= 1 for condition, _ in conditions):
         return conditions
     if recipe.assign == "one":
@@ -212,7 +224,17 @@ def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
     return batches
 
 
-def pending_batches(batches: Iterable[Batch], done: set[str] | frozenset[str]) -> list[Batch]:
-    """What is left of the batches; in a batch that is wholly undone nothing moves."""
-    left = (Batch(tuple(item for item in batch.items if item.job.id not in done)) for batch in batches)
-    return [batch for batch in left if batch.items]
+def pending_batches(batches: Iterable[Batch], done: Set[str], tried: Set[str] = frozenset()) -> list[Batch]:
+    """What is left of the batches.
+
+    A batch is run again whole where all that it lacks was `tried` before (it failed, or its image was deleted): made in
+    other company, an image would differ in its last bits. What is new (another selection, an edited label) runs without
+    what is done, which would cost the device's time for nothing.
+    """
+    pending = []
+    for batch in batches:
+        left = [item for item in batch.items if item.job.id not in done]
+        if left:
+            again = all(item.job.id in tried for item in left)
+            pending.append(batch if again else Batch(tuple(left)))
+    return pending

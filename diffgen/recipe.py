@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -38,7 +38,7 @@ class Checks(_Strict):
     """Thresholds over recorded facts; `null` turns one off. Changing them makes no image anew."""
 
     structure: float | None = Field(0.2, ge=-1, le=1, description="agreement of the objects (lower quartile), at least")
-    registration: float | None = Field(2.0, ge=0, description="shift against the source in pixels, at most")
+    registration: float | None = Field(3.0, ge=0, description="shift against the source in pixels, at most")
     contrast: float | None = Field(
         0.02, ge=0, le=1, description="deviation of the luminance, at least (degenerate image)"
     )
@@ -55,11 +55,11 @@ class Condition(_Strict):
         0.6, ge=0, le=1, description="0: the source itself, 1: as much change as the model can make"
     )
     share: float = Field(1.0, gt=0, le=1, description="share of the selected sources that get this condition")
-    steps: int | None = Field(None, ge=1, le=1000, description="denoising steps run; default: the model's")
+    steps: int | None = Field(None, ge=1, le=200, description="denoising steps run; default: the model's")
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: the model's")
     image_guidance: float | None = Field(None, ge=0, description="guidance by the source, instruct editors only")
     scheduler: str | None = Field(None, description="diffusers scheduler; default: the model's")
-    checks: Checks | None = Field(None, description="thresholds for this condition in place of the recipe's")
+    checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
 
     @model_validator(mode="before")
     @classmethod
@@ -178,7 +178,13 @@ class Recipe(_Strict):
         return self
 
     def checks_for(self, condition: Condition) -> Checks:
-        return condition.checks or self.checks
+        """The recipe's thresholds, with those that the condition sets in their place."""
+        own = condition.checks
+        return (
+            self.checks.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+            if own
+            else self.checks
+        )
 
 
 class LoadedRecipe:
@@ -197,9 +203,15 @@ class LoadedRecipe:
     def output(self) -> Path:
         return (self.base / self.recipe.output).resolve()
 
-    def to_yaml(self, folder: Path) -> str:
-        """The recipe with its defaults, as kept in the run folder: paths relative to it, `${ENV}` unexpanded."""
+    def to_yaml(self, folder: Path, names: Container[str] = ()) -> str:
+        """The recipe with its defaults, as kept in the run folder: paths relative to it, `${ENV}` unexpanded.
+
+        `names` are the models that go by a name, also where a folder of that name lies beside the recipe.
+        """
         data = self.recipe.model_dump()
+        for condition, fields in zip(self.recipe.conditions, data["conditions"], strict=True):
+            if condition.checks is not None:  # what it leaves to the recipe must stay so
+                fields["checks"] = condition.checks.model_dump(exclude_unset=True)
         for path, value in list(_leaves(data)):
             written = _lookup(self.raw, path)
             if isinstance(written, str) and "${" in written and isinstance(value, (str, int, float)):
@@ -212,8 +224,9 @@ class LoadedRecipe:
                 if keys[-1] in ("images", "annotations", "list") and value is not None:
                     _put(data["dataset"], keys, _rebase(str(_lookup(data["dataset"], keys)), value, self.base, folder))
         data["output"] = "."
-        if isinstance(self.recipe.model, str) and (self.base / self.recipe.model).exists():
-            data["model"] = _rebase(str(data["model"]), self.recipe.model, self.base, folder)
+        spec = self.recipe.model
+        if isinstance(spec, str) and spec not in names and (self.base / spec).exists():
+            data["model"] = _rebase(str(data["model"]), spec, self.base, folder)
         elif isinstance(self.recipe.model, dict):
             for key in ("file", "config", "folder"):
                 if isinstance(place := self.recipe.model.get(key), str):
@@ -329,8 +342,11 @@ def _override(raw: dict[str, Any], item: str) -> None:
     value = read_yaml(text, where)
     parts = key.strip().split(".")
     if parts[0] == "conditions" and len(parts) > 1:
-        target = _condition(raw, parts[1], item)
-        parts = parts[2:]
+        # A name may hold dots: the longest that fits.
+        known = _condition_names(raw)
+        size = next((n for n in range(len(parts) - 1, 0, -1) if ".".join(parts[1 : n + 1]) in known), 1)
+        target = _condition(raw, ".".join(parts[1 : size + 1]), item)
+        parts = parts[size + 1 :]
         if not parts:
             raise UsageError(
                 f"--set {item}: name a field of the condition", "for example conditions.night.strength=0.5"
@@ -346,10 +362,16 @@ def _override(raw: dict[str, Any], item: str) -> None:
     target[parts[-1]] = value
 
 
+def _condition_names(raw: dict[str, Any]) -> list[str]:
+    found = raw.get("conditions")
+    entries = found if isinstance(found, list) else []
+    return [str(e.get("name", next(iter(e), "")) if isinstance(e, dict) else e) for e in entries]
+
+
 def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
     found = raw.get("conditions")
     conditions: list[Any] = found if isinstance(found, list) else []
-    names = []
+    names = _condition_names(raw)
     for i, entry in enumerate(conditions):
         if entry == name:
             conditions[i] = {name: {}}
@@ -360,7 +382,6 @@ def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
             entry[name] = entry[name] or {}
             if isinstance(entry[name], dict):
                 return entry[name]  # type: ignore[no-any-return]
-        names.append(str(entry.get("name", next(iter(entry), "")) if isinstance(entry, dict) else entry))
     raise UsageError(
         f"--set {item}: the recipe has no condition '{name}'{_did_you_mean(name, names)}",
         f"its conditions: {', '.join(names) or 'none'}",
@@ -428,7 +449,7 @@ def _put(data: Any, path: Sequence[int | str], value: Any) -> None:
 
 def _rebase(written: str, expanded: str, base: Path, folder: Path) -> str:
     """A path as seen from the run folder; absolute ones (also through `${ENV}`) stay as they were written."""
-    if Path(expanded).is_absolute():
+    if Path(expanded).is_absolute() or expanded.startswith("~"):
         return written
     return Path(os.path.relpath(base / written, folder)).as_posix()
 

@@ -18,12 +18,12 @@ from diffgen.checks import judge
 from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
-from diffgen.models import Model, require_on_disk, resolve_model
+from diffgen.models import Model, aliases, require_on_disk, resolve_model, with_revision
 from diffgen.plan import Plan, cut_batches, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
-from diffgen.store import RunStore, read_present, read_state, write_atomically
+from diffgen.store import RunStore, is_run_folder, read_present, read_state, write_atomically
 from diffgen.types import Batch, Result
 from diffgen.worker import MakeWorker, load_worker
 
@@ -71,11 +71,13 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 nothing could be made, 3 below `require`, 4 stopped by --max-minutes, 130 and 143 interrupted."""
+        """0 done, 1 nothing could be made, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
         if self.stopped in _STOP_CODES:
             return _STOP_CODES[self.stopped]
         if not self.planned or (not self.accepted and not self.rejected):
             return 1
+        if self.pending and self.stopped is None:
+            return 4
         return 3 if self.share < self.require else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,6 +93,8 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     with FileCache() as cache, _no_collector():
         dataset = read_dataset(recipe.dataset, loaded.base, cache)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
+    state = read_state(output) if is_run_folder(output) else {}
+    model = with_revision(model, recipe.model, state.get("revisions", {}).get(model.place))
     parents = {os.path.dirname(str(source.path)) for source in dataset.sources}
     above = next((folder for folder in parents if Path(folder).resolve().is_relative_to(output)), None)
     below = next((f for f in dataset.folders if output.is_relative_to(f.resolve())), None)
@@ -135,7 +139,7 @@ def run(
     recipe, plan = prepared.recipe, prepared.plan
     made_now, stopped = 0, None
     with RunStore(prepared.output, recipe.image.format) as store:
-        write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder))
+        write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
         store.note(limit=limit)
         done = store.done()
         left = {item.job.id for item in plan.items} - done
@@ -144,11 +148,15 @@ def run(
                 prepared = _fetched(prepared, limit)
                 plan = prepared.plan
                 left = {item.job.id for item in plan.items} - done
+                if prepared.model.revision is not None:  # a run folder stays with the commit it began with
+                    store.note(
+                        revisions={**store.state.get("revisions", {}), prepared.model.place: prepared.model.revision}
+                    )
             talk(f"{len(left)} of {len({item.job.id for item in plan.items})} images to make in {store.folder}")
             kept, make = _settle(store, prepared, make_worker, talk)
-            batches = pending_batches(cut_batches(plan.items, kept["batch_size"]), done)
+            batches = pending_batches(cut_batches(plan.items, kept["batch_size"]), done, store.records.keys())
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            made_now, stopped = _make(store, recipe, batches, make, deadline, progress or Silent(), talk)
+            made_now, stopped = _make(store, recipe, batches, done, make, deadline, progress or Silent(), talk)
             # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
         judged = judge_plan(plan, recipe, store.present())
@@ -171,7 +179,7 @@ def export(loaded: LoadedRecipe) -> Summary:
     """Judge the records by the recipe's thresholds and export again, as far as the last run went. Makes no image."""
     prepared = prepare(loaded, read_state(loaded.output).get("limit"))
     with RunStore(prepared.output, prepared.recipe.image.format) as store:
-        write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder))
+        write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
         judged = judge_plan(prepared.plan, prepared.recipe, store.present())
         export_dataset(store.folder, prepared.plan, prepared.recipe, judged)
     return summarise(prepared, prepared.plan, judged)
@@ -187,8 +195,7 @@ def status(loaded: LoadedRecipe) -> Summary:
 
 def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
     """(images, bytes) in the run folder that the recipe no longer plans; with `remove`, they and their records go."""
-    state = read_state(loaded.output)
-    plan = prepare(loaded, state.get("limit")).plan
+    plan = prepare(loaded).plan  # without the limit of the last run: what it hid is still wanted
     with RunStore(loaded.output, loaded.recipe.image.format) as store:
         return store.drop_all_but({item.job.id for item in plan.items}, remove=remove)
 
@@ -196,7 +203,7 @@ def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
 def _settle(
     store: RunStore, prepared: Prepared, make_worker: MakeWorker | None, talk: Talk
 ) -> tuple[dict[str, Any], MakeWorker]:
-    """Device, batch size and threads: a run folder keeps its first choice, so that resuming gives the same bytes."""
+    """Batch size and threads: a run folder keeps its first choice, so that resuming gives the same bytes."""
     recipe, model = prepared.recipe, prepared.model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if make_worker is not None:
@@ -219,13 +226,14 @@ def _make(
     store: RunStore,
     recipe: Recipe,
     batches: Sequence[Batch],
+    done: set[str],
     make_worker: MakeWorker,
     deadline: float | None,
     progress: Progress,
     talk: Talk,
 ) -> tuple[int, str | None]:
     """Execute and commit; returns how many images were made, and why it stopped early."""
-    total = sum(len(batch.items) for batch in batches)
+    total = sum(item.job.id not in done for batch in batches for item in batch.items)
     finished = accepted = made = 0
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
     with _signals(talk) as stop, progress:
@@ -239,7 +247,8 @@ def _make(
 
         results: Iterator[list[Result]] = local(worker, batches, stopping)
         for batch, batch_results in zip(batches, results, strict=False):
-            stamped = [replace(r, record=replace(r.record, environment=environment)) for r in batch_results]
+            fresh = (result for result in batch_results if result.record.id not in done)
+            stamped = [replace(r, record=replace(r.record, environment=environment)) for r in fresh]
             store.commit(stamped)
             condition = batch.items[0].job.settings.condition
             finished += len(stamped)

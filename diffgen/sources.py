@@ -103,11 +103,20 @@ def _named(found: tuple[Found, ...]) -> Iterator[tuple[str, Found]]:
 
 
 def _base_name(entry: Found) -> str:
+    """The path below the folder it was found in, as a name that stays below the export's folder and is found there."""
     image, folder = str(entry.image), str(entry.folder)
     inside = image[len(folder) + 1 :] if image.startswith(f"{folder}{os.sep}") else os.path.relpath(image, folder)
-    stem, _ = os.path.splitext(inside)
+    stem, _ = os.path.splitext(inside.encode("utf-8", "backslashreplace").decode())
     *folders, last = stem.split(os.sep)
-    return "/".join([*(f"{part}_" if part.lower() in ("images", "labels") else part for part in folders), last])
+    return "/".join([*map(_tame, folders), f"_{last}" if last.startswith(".") else last])
+
+
+def _tame(folder: str) -> str:
+    if folder.lower() in ("images", "labels"):
+        return f"{folder}_"
+    if folder == "..":
+        return "up_"
+    return f"_{folder}" if folder.startswith(".") else folder  # Ultralytics looks into no hidden folder
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------
@@ -145,7 +154,7 @@ def _mark(entry: Found) -> str:
     """Changes when the image or the label changes."""
     if isinstance(entry.label, Path):
         return stamp([entry.image, entry.label])
-    return f"{stamp([entry.image])};{digest_of(entry.label or b'-', str(entry.size))[:16]}"
+    return f"{stamp([entry.image])};{digest_of(entry.label or b'-', str(entry.size), str(entry.problem))[:16]}"
 
 
 def _tops(folders: set[str]) -> list[str]:
@@ -177,7 +186,7 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
     """The facts of one image and its label, as they go into the cache. `problem` is "word: text"."""
     fields: dict[str, Any] = {
         "digest": "", "image_digest": "", "width": 0, "height": 0, "labelled": False, "counts": [], "smallest": [],
-        "problem": None,
+        "problem": entry.problem,
     }  # fmt: skip
     try:
         raw = entry.image.read_bytes()
@@ -190,6 +199,8 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
     fields["labelled"] = text is not None
     fields["digest"] = hashlib.sha256(raw + b"\0" + (text or b"")).hexdigest()
     fields["image_digest"] = hashlib.sha256(raw).hexdigest()[:32]
+    if entry.problem is not None:
+        return fields
     try:
         shapes = parse_labels(text or b"", classes, keypoints)
     except LabelError as error:

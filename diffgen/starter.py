@@ -70,14 +70,17 @@ def write_starter(folder: Path) -> list[Path]:
         if has_val
         else "\nval_from_train: 0.1               # the dataset has no val split: this share of train becomes it\n"
     )
-    shown = ", ".join(classes[:3])
+    shown = ", ".join(_quoted(name) for name in classes[:3])
     texts = [
         _RECIPE.format(name=RECIPE_NAME, dataset=dataset, classes=shown, val=val),
         _MAKE.format(name=RECIPE_NAME),
         _CI.format(name=RECIPE_NAME),
     ]
-    for path, text in zip(targets, texts, strict=True):
-        path.write_text(text, "utf-8")
+    try:
+        for path, text in zip(targets, texts, strict=True):
+            path.write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot write there: {error.strerror or error}", "choose another folder") from None
     return targets
 
 
@@ -88,24 +91,29 @@ def find_dataset(folder: Path) -> tuple[str, list[str], bool]:
     """
     for path in _below(folder, ("*.yaml", "*.yml")):
         if (found := _yolo(path)) is not None:
-            return str(path.relative_to(folder)), *found
+            return _quoted(path.relative_to(folder)), *found
     annotations = {split: path for path in _below(folder, ("*.json",)) if (split := _coco_split(path))}
     if "train" in annotations:
         splits = {split: _coco_images(folder, path, split) for split, path in sorted(annotations.items())}
         rows = [
-            f"{s}: {{images: {images}, annotations: {annotations[s].relative_to(folder)}}}"
+            f"{s}: {{images: {_quoted(images)}, annotations: {_quoted(annotations[s].relative_to(folder))}}}"
             for s, images in splits.items()
         ]
         return "\n  " + "\n  ".join(["format: coco", *rows]), ["your", "class", "names"], "val" in annotations
     for xmls in sorted(path for path in folder.rglob("Annotations") if path.is_dir()):
         images = xmls.parent / "JPEGImages"
         if images.is_dir():
-            place = f"images: {images.relative_to(folder)}, annotations: {xmls.relative_to(folder)}"
+            place = f"images: {_quoted(images.relative_to(folder))}, annotations: {_quoted(xmls.relative_to(folder))}"
             return f"\n  format: voc\n  train: {{{place}}}", ["your", "class", "names"], False
     raise UsageError(
         f"{folder}: found no dataset: no data.yaml, no COCO instances, no VOC Annotations beside JPEGImages",
         "give the folder that holds it, or copy a recipe from configs/",
     )
+
+
+def _quoted(text: object) -> str:
+    """Text as a YAML value, in quotes where it needs them."""
+    return yaml.safe_dump(str(text), allow_unicode=True, width=10_000).removesuffix("...\n").strip()
 
 
 def _below(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from diffgen.types import Record, Result
 FORMAT = 1
 RECORDS = "records.jsonl"
 STATE = "run.json"
+_OURS = re.compile(r"[0-9a-f]{32}\.(jpg|png|webp)")
 _UNFINISHED = ".tmp"  # below images/: what lies here was never committed
 
 
@@ -125,8 +127,11 @@ def done(present: dict[str, Record]) -> set[str]:
 def _image_files(folder: Path) -> Iterator[Path]:
     top = folder / "images"
     for place in os.scandir(top) if top.is_dir() else ():
-        if place.is_dir() and place.name != _UNFINISHED:
-            yield from (Path(entry.path) for entry in os.scandir(place))
+        if place.is_dir(follow_symlinks=False) and place.name != _UNFINISHED:
+            for entry in os.scandir(place):
+                # Only what we made: a file that somebody put here is nothing to count, and nothing to clean away.
+                if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and entry.stat().st_size:
+                    yield Path(entry.path)
 
 
 class RunStore:

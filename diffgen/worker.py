@@ -20,7 +20,7 @@ import numpy as np
 from diffgen import __version__
 from diffgen.checks import measure
 from diffgen.editors import Edited, Editor, load_editor
-from diffgen.errors import OutOfMemory, SourceError, TransientError
+from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError
 from diffgen.geometry import Fit, Pixels, decode, encode, fit, plan_fit, unfit
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.models import Model
@@ -29,6 +29,7 @@ from diffgen.types import Batch, Item, Record, Result
 # A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
 # (in the last bits) on the composition of a batch.
 _BLANK = 128
+MOST_IN_VAIN = 3  # batches in a row: then the device is broken, not a batch
 
 
 class Work(Protocol):
@@ -64,6 +65,7 @@ class Worker:
         self._classes = classes
         self._keypoints = keypoints
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._in_vain = 0  # batches that the device failed at since one went well
         self._room: int | None = None  # the largest batch that fitted since memory ran out
 
     def __call__(self, batch: Batch) -> list[Result]:
@@ -108,12 +110,21 @@ class Worker:
         if self._room is not None and len(images) > self._room:
             return self._halves(images, jobs)
         try:
-            return list(self._editor.edit(images, jobs))
+            edited: list[Edited | TransientError] = list(self._editor.edit(images, jobs))
+            self._in_vain = 0
+            return edited
         except OutOfMemory as error:
             if len(images) == 1:
                 return [error]
             self._room = (len(images) + 1) // 2
             return self._halves(images, jobs)
+        except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
+            text = f"the device failed: {(str(error).splitlines() or ['RuntimeError'])[0][:200]}"
+            self._in_vain += 1
+            if self._in_vain == MOST_IN_VAIN:
+                hint = "see 'diffgen doctor'; the same command goes on with what is made"
+                raise DiffgenError(f"{MOST_IN_VAIN} batches in a row: {text}", hint) from error
+            return [TransientError(text) for _ in images]
 
     def _halves(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> list[Edited | TransientError]:
         half = (len(images) + 1) // 2
@@ -128,7 +139,12 @@ class Worker:
         pixels = unfit(edited.image, opened.fit)
         if pixels.shape != opened.pixels.shape:
             raise AssertionError(f"job {job.id}: made {pixels.shape} from {opened.pixels.shape}")
-        image = encode(pixels, settings.image_format, settings.quality, f"diffgen {__version__}, job {job.id}")
+        try:
+            note = f"diffgen {__version__}, job {job.id}"
+            image = encode(pixels, settings.image_format, settings.quality, note)
+        except (OSError, ValueError) as error:  # more pixels a side than the format can hold
+            message = f"{item.source.key}: cannot be written as {settings.image_format}: {error}"
+            return Result(Record(job.id, "failed", kind="source", error=message))
         facts = {"strength": round(edited.strength, 4), **measure(opened.pixels, pixels, opened.shapes)}
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)

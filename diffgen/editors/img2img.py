@@ -53,7 +53,12 @@ def effective_strength(settings: Settings) -> float:
     """The strength that an image with these settings really gets."""
     if settings.strength <= 0:
         return 0.0
-    return settings.steps / schedule(settings.strength, settings.steps)[0]
+    return settings.steps / schedule(settings.strength, settings.steps, most_steps(settings))[0]
+
+
+def most_steps(settings: Settings) -> int:
+    """The longest schedule that the settings' scheduler makes: LCM's has 50 levels (diffusers' original_inference_steps)."""
+    return 50 if settings.scheduler in ("lcm", "LCMScheduler") else TRAIN_STEPS - 1
 
 
 class Img2Img:
@@ -91,7 +96,7 @@ class Img2Img:
         negatives = [job.negative_prompt for job in jobs] if guided else None
         start, generators = noise(jobs, source.shape[1:])
         pipe.scheduler = self._schedulers.get(settings.scheduler)
-        total, share = schedule(settings.strength, settings.steps)
+        total, share = schedule(settings.strength, settings.steps, most_steps(settings))
         self._start = (self._codec.to_model(source), start)
         return pipe(
             **self._prompts.embeds([job.prompt for job in jobs], negatives),

@@ -27,6 +27,7 @@ class Found:
     folder: Path
     label: Path | bytes | None
     size: tuple[int, int] | None = None
+    problem: str | None = None  # "word: text" when the format's own annotation of it is broken: carried over unedited
 
 
 @dataclass(frozen=True, slots=True)

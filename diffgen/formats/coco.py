@@ -7,6 +7,8 @@ object of a split has a polygon all its objects get one, because Ultralytics tak
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -69,21 +71,25 @@ def _split(
         raise UsageError(f"{path}: the image folder {folder} is not there", "check 'images:' of the split")
     objects: dict[Any, list[dict[str, Any]]] = {}
     for entry in _rows(data, "annotations", path):
-        objects.setdefault(entry.get("image_id"), []).append(entry)
+        if isinstance(entry.get("image_id"), (int, str)):
+            objects.setdefault(entry["image_id"], []).append(entry)
     outlines = any(_polygons(entry) for entries in objects.values() for entry in entries if not entry.get("iscrowd"))
     found = []
     for image in _rows(data, "images", path):
         name, width, height = image.get("file_name"), image.get("width"), image.get("height")
-        if not isinstance(name, str) or not _positive(width) or not _positive(height):
+        if not isinstance(name, str) or "\0" in name or not _positive(width) or not _positive(height):
             raise UsageError(f"{path}: an image has no file_name, width or height", "is this COCO instances JSON?")
-        file = folder / name
-        if not file.is_file() and (folder / Path(name).name).is_file():
+        file = Path(os.path.abspath(folder / name))
+        if not os.path.isfile(file) and os.path.isfile(folder / Path(name).name):
             file = folder / Path(name).name  # exports often write the folder into the name once more
         if not is_image(file.name):
             notes.setdefault("format", []).append(f"{split}: {name}: not a suffix that Ultralytics loads")
             continue
         rows = []
-        for entry in objects.get(image.get("id"), ()):
+        identity = image.get("id")
+        for entry in objects.get(identity, ()) if isinstance(identity, (int, str)) else ():
+            if outlines and isinstance(entry.get("segmentation"), dict) and not entry.get("iscrowd"):
+                notes.setdefault("mask", []).append(f"{split}: annotation {entry.get('id')} of {name}: its box instead")
             row = _row(entry, (float(width), float(height)), order, outlines)
             if row is None:
                 word = "crowd" if entry.get("iscrowd") else "degenerate"
@@ -97,18 +103,22 @@ def _split(
 
 
 def _positive(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return _number(value) and 0 < value < 1e9
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _row(entry: dict[str, Any], size: tuple[float, float], order: dict[int, int], outlines: bool) -> str | None:
     """The YOLO row of one annotation; None for crowd regions and for those that no box can be made of."""
-    if entry.get("iscrowd") or entry.get("category_id") not in order:
+    if entry.get("iscrowd") or not isinstance(entry.get("category_id"), int) or entry["category_id"] not in order:
         return None
     class_id = order[entry["category_id"]]
     if outlines and (polygons := _polygons(entry)):
         return outline_row(class_id, _joined(polygons), size)
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_number, box)):
         return None
     x0, y0, x1, y1 = box[0], box[1], box[0] + box[2], box[1] + box[3]
     if box_row(class_id, (x0, y0, x1, y1), size) is None:
@@ -126,10 +136,7 @@ def _polygons(entry: dict[str, Any]) -> list[list[float]]:
     return [
         part
         for part in parts
-        if isinstance(part, list)
-        and len(part) >= 6
-        and len(part) % 2 == 0
-        and all(isinstance(v, (int, float)) for v in part)
+        if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and all(map(_number, part))
     ]
 
 

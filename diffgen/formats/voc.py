@@ -25,7 +25,7 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
         raise UsageError(
             "dataset: a voc dataset needs at least a train split", "add 'train: {images: …, annotations: …}'"
         )
-    files: list[tuple[str, Path, Path, dict[str, Any] | None]] = []
+    files: list[tuple[str, Path, Path, dict[str, Any] | None]] = []  # no annotation: None
     for split, (folder, beside, names) in splits.items():
         for image in _images(split, folder, beside, names):
             xml = beside / image.relative_to(folder).with_suffix(".xml")
@@ -49,8 +49,9 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
                 rows.append(row)
         if facts is None:
             notes.setdefault("no annotation", []).append(f"{split}: {image.name}")
-        size = (int(facts["size"][0]), int(facts["size"][1])) if facts else None
-        found.append(Found(split, image, folder, "".join(rows).encode() if facts else None, size))
+        size = (int(facts["size"][0]), int(facts["size"][1])) if facts and not facts["problem"] else None
+        problem = facts["problem"] if facts else None
+        found.append(Found(split, image, folder, "".join(rows).encode() if facts else None, size, problem))
     folders = tuple(folder for folder, _, _ in splits.values())
     return Listing(next(iter(splits.values()))[1], tuple(classes), tuple(found), folders=folders, notes=notes)
 
@@ -76,8 +77,8 @@ def _images(split: str, folder: Path, annotations: Path, names: Path | None) -> 
 
 
 def _objects(xml: Path, cache: FileCache) -> dict[str, Any]:
-    """{"size": [width, height], "objects": [[name, xmin, ymin, xmax, ymax], …]} of one file, as written."""
-    mark = stamp([xml])
+    """{"size": [width, height], "objects": [[name, xmin, ymin, xmax, ymax], …], "problem": text or null} of one file."""
+    mark = f"2;{stamp([xml])}"
     if (known := cache.get("voc", xml, mark)) is not None:
         facts: dict[str, Any] = json.loads(known)
         return facts
@@ -99,15 +100,11 @@ def _parse(xml: Path) -> dict[str, Any]:
             if not name:
                 raise ValueError("an object has no name")
             objects.append([name, *(_number(item, f"bndbox/{end}") for end in _ENDS)])
+        if min(size) <= 0:
+            raise ValueError(f"its size is {size[0]:g}×{size[1]:g}")
     except (OSError, ParseError, DefusedXmlException, ValueError) as error:
-        raise UsageError(
-            f"{xml}: not a VOC annotation: {error}", "repair the file, or take it and its image out"
-        ) from None
-    if min(size) <= 0:
-        raise UsageError(
-            f"{xml}: its size is {size[0]:g}×{size[1]:g}", "repair the file: boxes are shares of that size"
-        )
-    return {"size": size, "objects": objects}
+        return {"size": [1, 1], "objects": [], "problem": f"annotation: {xml.name}: {error}"}
+    return {"size": size, "objects": objects, "problem": None}
 
 
 def _number(element: Element, path: str) -> float:

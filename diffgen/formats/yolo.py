@@ -184,7 +184,7 @@ def _images(place: Path) -> list[tuple[Path, Path]]:
     for line in (line.strip() for line in lines):
         if not line:
             continue
-        image = place.parent / line[2:] if line.startswith("./") else Path(os.path.abspath(line))
+        image = Path(os.path.abspath(place.parent / line[2:] if line.startswith("./") else line))
         if is_image(image.name):
             images.append(image)
     common = Path(os.path.commonpath([image.parent for image in images])) if images else place.parent

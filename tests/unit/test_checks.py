@@ -95,7 +95,7 @@ def test_a_shift_is_measured_through_a_change_of_light() -> None:
     dark = (moved(SCENE, 2.5, 0) * 0.3).astype(np.uint8)
     facts = measure(SCENE, dark, [OBJECT])
     assert facts["shift_px"] == pytest.approx(2.5, abs=0.5)
-    assert judge(Record("x", "made", facts), Checks()).reason == "registration"
+    assert judge(Record("x", "made", facts), Checks(registration=2)).reason == "registration"
 
 
 @pytest.mark.parametrize("size", [(64, 48), (1, 1), (1, 40), (40, 1), (3, 3)], ids=str)
@@ -138,7 +138,7 @@ VERDICTS: list[tuple[str, dict[str, object], dict[str, object], str | None]] = [
     ("flat", {"contrast": 0.01}, {}, "degenerate"),
     ("flat, not checked", {"contrast": 0.01}, {"contrast": None}, None),
     ("at the contrast threshold", {"contrast": 0.02}, {}, None),
-    ("shifted", {"shift_px": 2.1}, {}, "registration"),
+    ("shifted", {"shift_px": 3.1}, {}, "registration"),
     ("at the shift threshold", {"shift_px": 2.0}, {}, None),
     ("shifted, not checked", {"shift_px": 9.0}, {"registration": None}, None),
     ("a shift that means nothing", {"shift_px": 9.0, "shift_peak": 0.05}, {}, None),

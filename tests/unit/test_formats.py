@@ -165,11 +165,43 @@ def test_voc_a_list_names_the_split(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_voc_is_one_error(text: str, tmp_path: Path) -> None:
+def test_what_is_not_voc_is_the_problem_of_its_image_alone(text: str, tmp_path: Path) -> None:
     spec = voc(tmp_path, "")
     put(tmp_path / "xml/a.xml", text)
-    with pytest.raises(UsageError, match=r"a\.xml"):
-        read(spec, tmp_path)
+    dataset = read(spec, tmp_path)
+    (bad,), (good,) = dataset.split("train"), dataset.split("val")
+    assert (bad.problem or "").startswith("annotation: a.xml")
+    assert good.problem is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"category_id": [5]}, id="category of a wrong kind"),
+        pytest.param({"bbox": [1, 1, float("nan"), 5]}, id="nan"),
+        pytest.param({"bbox": [1, 1, float("inf"), 5]}, id="infinite"),
+        pytest.param({"image_id": {}}, id="image of a wrong kind"),
+        pytest.param({"segmentation": [[float("nan")] * 6], "bbox": None}, id="nan polygon"),
+    ],
+)
+def test_a_broken_coco_annotation_is_left_out(change: dict[str, Any], tmp_path: Path) -> None:
+    dataset = read(coco(tmp_path, [{**BOX, **change}, {**BOX, "id": 2}]), tmp_path)
+    assert label(dataset) == "1 0.200000 0.200000 0.200000 0.200000\n"
+
+
+def test_a_name_that_leads_out_of_its_folder_stays_in_its_split(tmp_path: Path) -> None:
+    save(tmp_path / "data/outside.png", photo(4))
+    image = {"id": 7, "file_name": "../outside.png", "width": 64, "height": 48}
+    spec = coco(tmp_path / "data", [BOX], images=[image])
+    fields = recipe_fields(Path("unused"), tmp_path / "out", conditions=["night"])
+    recipe = put(tmp_path / "data/r.yaml", json.dumps({**fields, "dataset": spec.model_dump(exclude_none=True)}))
+    before = set(tree(tmp_path))
+    make(recipe)
+    assert sorted(path.name for path in (tmp_path / "out/dataset/images/train/up_").iterdir()) == [
+        "outside.png",
+        "outside__night-0.jpg",
+    ]
+    assert {path for path in set(tree(tmp_path)) - before if not path.startswith("out/")} == set()
 
 
 @pytest.mark.parametrize("form", ["coco", "voc"])
