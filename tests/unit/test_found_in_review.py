@@ -176,7 +176,7 @@ def test_a_device_that_keeps_failing_ends_the_run_with_one_error(tmp_path: Path)
     editor = Failing(range(2, 99))
     with pytest.raises(DiffgenError, match="device-side assert"):
         make(recipe, editor)
-    assert len(editor.batches) <= 5
+    assert len(editor.batches) <= 7  # one that went well, three that did not, and those already in hand
     assert make(recipe)[0].accepted == 40
 
 
