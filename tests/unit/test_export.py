@@ -185,6 +185,16 @@ def test_a_made_name_that_a_source_has_already_gets_another(made: Made, tmp_path
     assert (folder / "labels/train/00__fog-0-2.txt").read_bytes() == (folder / "labels/train/00.txt").read_bytes()
 
 
+def test_names_that_differ_by_case_alone_do_not_meet(made: Made, tmp_path: Path) -> None:
+    """On the disks of macOS and Windows they are one file."""
+    data = make_dataset(tmp_path / "data", counts=(0, 1), train="images/train")
+    for i, name in enumerate(("STREET.jpg", "street__FOG-0.jpg")):
+        save(tmp_path / "data/images/train" / name, photo(i))
+    folder = made(data, conditions=["fog"])
+    names = [name.casefold() for name in images(folder)]
+    assert len(names) == len(set(names)) == 5
+
+
 # --- manifest
 
 

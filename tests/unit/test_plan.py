@@ -312,6 +312,14 @@ def test_batches_are_cut_before_what_is_done_is_taken_away() -> None:
     assert left[1] == batches[2]
 
 
+def test_a_batch_runs_again_whole_only_where_all_that_it_lacks_was_tried_before() -> None:
+    (batch,) = cut_batches(plan(MANY[:3], conditions=["night"]).items, 4)
+    one, two, three = (item.job.id for item in batch.items)
+    assert pending_batches([batch], {one}, {one, two, three}) == [batch]
+    assert [i.job.id for i in pending_batches([batch], {one}, {one, two})[0].items] == [two, three]
+    assert pending_batches([batch], {one, two, three}, {one, two, three}) == []
+
+
 def test_unit_is_even_and_depends_on_every_part() -> None:
     values = [unit("x", i) for i in range(2000)]
     assert all(0 <= v < 1 for v in values)

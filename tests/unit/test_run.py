@@ -131,6 +131,17 @@ def test_an_image_deleted_is_made_again_and_with_its_whole_batch_gone_with_the_s
     assert tree(tmp_path / "out/dataset") == before
 
 
+def test_one_image_deleted_is_made_again_in_its_old_company_with_the_same_bytes(recipe: Path, tmp_path: Path) -> None:
+    _, first = make(recipe)
+    before = tree(tmp_path / "out/dataset")
+    batch = max(first.batches, key=len)
+    (tmp_path / f"out/images/{batch[1][:2]}/{batch[1]}.jpg").unlink()
+    summary, second = make(recipe)
+    assert second.batches == [batch]
+    assert summary.accepted == 8
+    assert tree(tmp_path / "out/dataset") == before
+
+
 def test_an_image_deleted_is_not_exported_and_pending(recipe: Path, tmp_path: Path) -> None:
     _, editor = make(recipe)
     job_id = editor.made[0]
@@ -402,6 +413,7 @@ CODES = [
     ("nothing planned", {"planned": 0, "accepted": 0, "rejected": {}}, 1),
     ("out of time", {"stopped": "max-minutes"}, 4),
     ("out of time comes before require", {"stopped": "max-minutes", "require": 1.0}, 4),
+    ("changed during the run, so to be run again", {"pending": 2, "rejected": {}, "require": 1.0}, 4),
     ("interrupted", {"stopped": "SIGINT"}, 130),
     ("terminated", {"stopped": "SIGTERM", "accepted": 0, "rejected": {}}, 143),
 ]

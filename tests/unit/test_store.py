@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.store import RunStore, image_path, read_records, read_state, write_atomically
+from diffgen.store import RunStore, image_path, read_present, read_records, read_state, write_atomically
 from diffgen.types import Record, Result
 from tests.fakes import put, tree
 
@@ -95,6 +95,15 @@ def test_damage_before_whole_batches_is_an_error_and_nothing_is_cut(tmp_path: Pa
     with pytest.raises(DiffgenError, match="damaged at byte"):
         RunStore(tmp_path, "jpg")
     assert records.read_bytes() == raw
+
+
+def test_an_unfinished_image_is_not_taken_for_the_one_that_is_gone(tmp_path: Path) -> None:
+    """`status` reads without opening the folder, so nothing has swept it."""
+    filled(tmp_path)
+    gone = image_path(tmp_path, IDS[0], "jpg")
+    put(tmp_path / "images/.tmp" / gone.name, "half")
+    gone.unlink()
+    assert IDS[0] not in read_present(tmp_path, "jpg")
 
 
 def test_unfinished_images_are_swept(tmp_path: Path) -> None:
