@@ -19,12 +19,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffgen"
 
 
-def stamp(paths: Sequence[Path | None]) -> str:
+def stamp(paths: Sequence[str | Path]) -> str:
     """Size and mtime of each file, as text; a missing file is part of the stamp. Changes when any of them changes."""
     parts = []
     for path in paths:
         try:
-            stat = os.stat(path) if path is not None else None
+            stat: os.stat_result | None = os.stat(path)
         except OSError:
             stat = None
         parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
@@ -53,7 +53,7 @@ class FileCache:
             self._db = None
         self._new: list[tuple[str, str, str, str]] = []
 
-    def get(self, kind: str, path: Path, stamp: str) -> str | None:
+    def get(self, kind: str, path: str | Path, stamp: str) -> str | None:
         known = self._select("SELECT path, stamp, value FROM facts WHERE kind=? AND path=?", kind, str(path))
         return known[str(path)][1] if known and known[str(path)][0] == stamp else None
 
@@ -70,7 +70,7 @@ class FileCache:
         except sqlite3.Error:
             return {}
 
-    def put(self, kind: str, path: Path, stamp: str, value: str) -> None:
+    def put(self, kind: str, path: str | Path, stamp: str, value: str) -> None:
         if not str(path).isprintable() and "\\udc" in ascii(str(path)):
             return  # a name that is not UTF-8: SQLite takes none
         with self._lock:

@@ -115,7 +115,8 @@ def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> 
         own = source.split in recipe.select.splits
         if own and recipe.include_sources == "none":
             continue
-        yield _Entry(source.split, unique(source.split, source.name), source.path.suffix, source.path, source)
+        path = Path(source.path)
+        yield _Entry(source.split, unique(source.split, source.name), path.suffix, path, source)
     for entry in judged:
         if entry.accepted:
             item = entry.item
@@ -186,9 +187,9 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
     for entry in entries:
         image = building / "images" / entry.split / f"{entry.name}{entry.suffix}"
         label = building / "labels" / entry.split / f"{entry.name}.txt"
-        if os.path.normpath(image) != str(image) or label_path(image) != label:
+        if os.path.normpath(image) != str(image) or label_path(str(image)) != str(label):
             raise AssertionError(
-                f"Ultralytics would look for the labels of {image} at {label_path(image)}, not {label}"
+                f"Ultralytics would look for the labels of {image} at {label_path(str(image))}, not {label}"
             )
         image.parent.mkdir(parents=True, exist_ok=True)
         if _is_linked(entry, recipe):
@@ -196,9 +197,9 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
             image.symlink_to(os.path.relpath(entry.image, image.parent))
         else:
             _copy(entry.image, image, share=entry.judged is not None)
-        if isinstance(entry.source.label, Path):
+        if isinstance(entry.source.label, str):
             label.parent.mkdir(parents=True, exist_ok=True)
-            _copy(entry.source.label, label)
+            _copy(Path(entry.source.label), label)
         elif entry.source.label is not None:
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_bytes(entry.source.label)

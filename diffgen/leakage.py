@@ -74,7 +74,7 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
     def one(source: Source) -> int:
         mark = stamp([source.path])
         known = cache.get("dhash", source.path, mark)
-        value = int(known) if known is not None else _difference_hash(source.path)
+        value = int(known) if known is not None else _difference_hash(Path(source.path))
         if known is None:
             cache.put("dhash", source.path, mark, str(value))
         return value

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from diffgen.cache import FileCache
 from diffgen.formats.yolo import orphan_labels
 from diffgen.leakage import identical, near
-from diffgen.plan import working_size
+from diffgen.plan import Plan, working_size
 from diffgen.recipe import LoadedRecipe
 from diffgen.run import Prepared, Summary, prepare
 from diffgen.store import done, is_run_folder, read_present
-from diffgen.types import Item
+from diffgen.types import Settings, Source
 
 # Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
 BYTES_PER_PIXEL = {"jpg": 0.45, "webp": 0.3, "png": 1.9}
@@ -28,35 +28,70 @@ def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None =
     plan, recipe = prepared.plan, prepared.recipe
     present = read_present(prepared.output, recipe.image.format) if is_run_folder(prepared.output) else {}
     finished = done(present)
-    jobs = {item.job.id: item for item in plan.items}
-    left = [item for key, item in jobs.items() if key not in finished]
+    edits = _edits(plan, finished)
     problems: dict[str, list[str]] = {}
     for source in plan.sources:
         if source.problem is not None:
             word, _, text = source.problem.partition(": ")
             problems.setdefault(word, []).append(f"{source.key}: {text}")
     conditions: dict[str, Counter[str]] = {condition.name: Counter() for condition in recipe.conditions}
-    for item in plan.items:
-        conditions[item.job.settings.condition][item.source.split] += 1
+    for source, conditioned in plan.edits:
+        for condition, _ in conditioned:
+            conditions[condition.name][source.split] += plan.variants
     return {
         "recipe": str(loaded.path),
         "dataset": str(prepared.dataset.path),
         "output": str(prepared.output),
         "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
         "sources": dict(Counter(source.split for source in plan.sources)),
-        "edited_sources": len({item.source.key for item in plan.items}),
+        "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
-        "images": len(plan.items),
-        "jobs": len(jobs),
-        "to_make": len(left),
+        "images": sum(count for counts in conditions.values() for count in counts.values()),
+        "jobs": edits.jobs,
+        "to_make": edits.left,
         "not_edited": _examples(problems),
         "labels": _labels(prepared),
         "notes": _examples(prepared.dataset.notes),
         "leakage": _leakage(prepared, look),
         "small_boxes": _small_boxes(prepared),
-        "disk_mb": round(_disk(prepared, left) / 1e6, 1),
-        "minutes": _minutes(prepared, left, [record.seconds for record in present.values() if record.seconds]),
+        "disk_mb": round(_disk(prepared, edits) / 1e6, 1),
+        "minutes": _minutes(prepared, edits, [record.seconds for record in present.values() if record.seconds]),
     }
+
+
+@dataclass(slots=True)
+class _Edits:
+    """Images that the plan needs, each once; how many are left to make, and their pixels as sources and as worked on."""
+
+    jobs: int = 0
+    left: int = 0
+    pixels: int = 0
+    worked: int = 0
+
+    def add(self, source: Source, settings: Settings, count: int) -> None:
+        width, height = working_size(source, settings)
+        self.left += count
+        self.pixels += count * source.width * source.height
+        self.worked += count * width * height
+
+
+def _edits(plan: Plan, finished: set[str]) -> _Edits:
+    found = _Edits()
+    if finished:
+        jobs = {item.job.id: item for item in plan.items}
+        found.jobs = len(jobs)
+        for key, item in jobs.items():
+            if key not in finished:
+                found.add(item.source, item.job.settings, 1)
+        return found
+    seen: set[str] = set()  # a source that stands twice shares its images; nothing else can share one
+    for source, conditioned in plan.edits:
+        if source.digest not in seen:
+            seen.add(source.digest)
+            for _, settings in conditioned:
+                found.add(source, settings, plan.variants)
+    found.jobs = found.left
+    return found
 
 
 def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
@@ -66,7 +101,7 @@ def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
 def _labels(prepared: Prepared) -> dict[str, Any]:
     """Images without label file, with an empty one, and label files without image."""
     sources = prepared.dataset.sources
-    files = {str(source.label) for source in sources if isinstance(source.label, Path)}
+    files = {source.label for source in sources if isinstance(source.label, str)}
     orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
     return {
         "none": sum(source.label is None for source in sources),
@@ -91,38 +126,35 @@ def _small_boxes(prepared: Prepared) -> dict[str, Any]:
     """Boxes whose shorter side, at the working size, is under what the model's autoencoder can hold."""
     least = prepared.model.least_object
     total = small = 0
-    seen = set()
-    for item in prepared.plan.items:
-        if item.source.key in seen:
+    for source, conditioned in prepared.plan.edits:
+        if not conditioned:
             continue
-        seen.add(item.source.key)
-        settings = item.job.settings
-        longest = max(item.source.width, item.source.height)
+        settings = conditioned[0][1]
+        longest = max(source.width, source.height)
         scale = (
             min(max(longest, settings.smallest), settings.long_side) if settings.smallest else settings.long_side
         ) / longest
-        total += len(item.source.smallest)
-        small += sum(side * scale < least for side in item.source.smallest)
+        total += len(source.smallest)
+        small += sum(side * scale < least for side in source.smallest)
     return {"least_px": least, "small": small, "boxes": total}
 
 
-def _disk(prepared: Prepared, left: list[Item]) -> float:
+def _disk(prepared: Prepared, edits: _Edits) -> float:
     """Bytes that the run adds: images to make, and copies of the sources."""
     per_pixel = BYTES_PER_PIXEL[prepared.recipe.image.format]
-    made = sum(item.source.width * item.source.height for item in left) * per_pixel
+    made = edits.pixels * per_pixel
     if prepared.recipe.include_sources != "copy":
         return made
-    return made + sum(source.path.stat().st_size for source in prepared.plan.sources if source.digest)
+    return made + sum(source.size for source in prepared.plan.sources)
 
 
-def _minutes(prepared: Prepared, left: list[Item], seconds: list[float]) -> float | None:
+def _minutes(prepared: Prepared, edits: _Edits, seconds: list[float]) -> float | None:
     """From the images made so far, else from the model's measured speed on a CPU; None when neither is known."""
     if seconds:
-        return round(len(left) * median(seconds) / 60, 1)
+        return round(edits.left * median(seconds) / 60, 1)
     if prepared.model.cpu_seconds_per_mpx is None:
         return None
-    pixels = sum(width * height for width, height in map(working_size, left))
-    return round(pixels / 1e6 * prepared.model.cpu_seconds_per_mpx / 60, 1)
+    return round(edits.worked / 1e6 * prepared.model.cpu_seconds_per_mpx / 60, 1)
 
 
 def overview_text(facts: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from diffgen.editors import check_family
 from diffgen.editors.schedulers import scheduler_class
@@ -25,13 +26,38 @@ from diffgen.types import Batch, Item, Job, Settings, Source
 MOST_OBJECTS = 4
 
 
-@dataclass(frozen=True, slots=True)
+Edit = tuple[Condition, Settings]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """`items` in plan order. `sources` are all that the exported dataset holds, edited or not, in plan order."""
+    """`sources` are all that the exported dataset holds, edited or not, in plan order; `edits` are those to edit, each
+    with its conditions, in plan order. `items` follow from them, `variants` for each edit."""
 
     sources: tuple[Source, ...]
-    items: tuple[Item, ...]
+    edits: tuple[tuple[Source, tuple[Edit, ...]], ...]
     dataset: Dataset
+    seed: int
+    variants: int
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        """Every image to make. Made when first asked for: half a million jobs take seconds."""
+        return tuple(self._items())
+
+    def _items(self) -> Iterator[Item]:
+        prompts: dict[tuple[str, str], str] = {}  # one text object a prompt: half a million jobs share a few
+        for source, edits in self.edits:
+            objects = describe(source, self.dataset.names)
+            for condition, settings in edits:
+                if (prompt := prompts.get((condition.name, objects))) is None:
+                    instruct = settings.editor == "instruct" and condition.instruction
+                    text = condition.instruction if instruct else condition.prompt
+                    prompt = prompts[condition.name, objects] = str(text).replace("{objects}", objects)
+                for variant in range(self.variants):
+                    seed = int(unit("seed", self.seed, source.digest, condition.name, variant) * 2**48)
+                    job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
+                    yield Item(source, job)
 
 
 def unit(*parts: str | int) -> float:
@@ -56,21 +82,9 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         chosen = [s for split in SPLITS for s in [c for c in chosen if c.split == split][:limit]]
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
-    conditions = [(condition, _settings(recipe, condition, model)) for condition in recipe.conditions]
-    prompts: dict[tuple[str, str], str] = {}  # one text object a prompt: half a million jobs share a few
-    items = []
-    for source in chosen:
-        objects = describe(source, dataset.names)
-        for condition, settings in _assigned(recipe, conditions, source):
-            if (prompt := prompts.get((condition.name, objects))) is None:
-                instruct = model.editor == "instruct" and condition.instruction
-                text = condition.instruction if instruct else condition.prompt
-                prompt = prompts[condition.name, objects] = str(text).replace("{objects}", objects)
-            for variant in range(recipe.variants):
-                seed = int(unit("seed", recipe.seed, source.digest, condition.name, variant) * 2**48)
-                job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
-                items.append(Item(source, job))
-    return Plan(tuple(sources), tuple(items), dataset)
+    conditions = tuple((condition, _settings(recipe, condition, model)) for condition in recipe.conditions)
+    edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
+    return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants)
 
 
 def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
@@ -121,9 +135,7 @@ def _select(recipe: Recipe, sources: Iterable[Source], names: Sequence[str]) -> 
     return chosen
 
 
-def _assigned(
-    recipe: Recipe, conditions: list[tuple[Condition, Settings]], source: Source
-) -> list[tuple[Condition, Settings]]:
+def _assigned(recipe: Recipe, conditions: tuple[Edit, ...], source: Source) -> tuple[Edit, ...]:
     """The conditions of one source.
 
     `one` is rendezvous hashing weighted by share (Thaler and Ravishankar 1998; weights after Wang, Schindelhauer 2005):
@@ -134,16 +146,16 @@ def _assigned(
         return conditions
     if recipe.assign == "one":
 
-        def score(entry: tuple[Condition, Settings]) -> float:
+        def score(entry: Edit) -> float:
             drawn = unit("assign", recipe.seed, digest, entry[0].name)
             return entry[0].share / -math.log(drawn or 1e-300)
 
-        return [max(conditions, key=score)]
-    return [
+        return (max(conditions, key=score),)
+    return tuple(
         entry
         for entry in conditions
         if entry[0].share >= 1 or unit("share", recipe.seed, digest, entry[0].name) < entry[0].share
-    ]
+    )
 
 
 def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
@@ -197,10 +209,14 @@ def _plural(noun: str) -> str:
     return f"{noun}s"
 
 
-def working_size(item: Item) -> tuple[int, int]:
+def working_size(source: Source, settings: Settings) -> tuple[int, int]:
     """(width, height) in pixels at which the model sees the source."""
-    s = item.job.settings
-    return plan_fit(item.source.width, item.source.height, s.long_side, s.multiple, s.smallest).size
+    return _working_size(source.width, source.height, settings.long_side, settings.multiple, settings.smallest)
+
+
+@lru_cache(maxsize=4096)
+def _working_size(width: int, height: int, long_side: int, multiple: int, smallest: int | None) -> tuple[int, int]:
+    return plan_fit(width, height, long_side, multiple, smallest).size
 
 
 def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
@@ -215,7 +231,7 @@ def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
         if item.job.id in seen:
             continue
         seen.add(item.job.id)
-        group = open_groups.setdefault((item.job.settings.digest, working_size(item)), [])
+        group = open_groups.setdefault((item.job.settings.digest, working_size(item.source, item.job.settings)), [])
         group.append(item)
         if len(group) == batch_size:
             batches.append(Batch(tuple(group)))

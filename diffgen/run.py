@@ -95,7 +95,7 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
     state = read_state(output) if is_run_folder(output) else {}
     model = with_revision(model, recipe.model, state.get("revisions", {}).get(model.place))
-    parents = {os.path.dirname(str(source.path)) for source in dataset.sources}
+    parents = {os.path.dirname(source.path) for source in dataset.sources}
     above = next((folder for folder in parents if Path(folder).resolve().is_relative_to(output)), None)
     below = next((f for f in dataset.folders if output.is_relative_to(f.resolve())), None)
     if above or below:

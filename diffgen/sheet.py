@@ -55,7 +55,7 @@ def run_sheet(
             continue
         source, job = entry.item.source, entry.item.job
         shapes = read_shapes(source, plan)
-        row = rows.setdefault(source.key, [Tile(source.path, source.key, shapes)])
+        row = rows.setdefault(source.key, [Tile(Path(source.path), source.key, shapes)])
         verdict = "" if entry.accepted or entry.verdict is None else f" (rejected: {entry.verdict.reason})"
         row.append(Tile(image_path(folder, job.id, image_format), f"{job.settings.condition}{verdict}", shapes))
     if not rows:

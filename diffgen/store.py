@@ -56,6 +56,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -253,10 +254,14 @@ class RunStore:
         with _disk(self.folder):
             self._commit_images(results)
             lines = "".join(f"{result.record.to_json()}\n" for result in results).encode()
-            with (self.folder / RECORDS).open("ab") as file:
+            path = self.folder / RECORDS
+            first = not path.exists()
+            with path.open("ab") as file:
                 file.write(lines + _trailer(len(results), lines) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
+            if first:
+                _sync_folder(self.folder)
         self.records.update((result.record.id, result.record) for result in results)
 
     def _commit_images(self, results: Iterable[Result]) -> None:
@@ -276,7 +281,8 @@ class RunStore:
         for temporary, target in moves:
             target.parent.mkdir(exist_ok=True)
             os.replace(temporary, target)
-        for folder in {target.parent for _, target in moves}:
+        # A power cut must not take a name that a record speaks of: the images', and their folders'.
+        for folder in {self.folder, unfinished.parent, *(target.parent for _, target in moves)}:
             _sync_folder(folder)
 
     def close(self) -> None:

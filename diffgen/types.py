@@ -40,14 +40,15 @@ class Source:
 
     `name` is unique in its split and is the path, without suffix, that the export gives it.
     `width` and `height` are upright pixels (after the EXIF orientation).
-    `label` is a YOLO label file, or YOLO text where the dataset's format has none; None is an image without objects.
+    `path` is absolute. `label` is the path of a YOLO label file, or YOLO text as bytes where the dataset's format has no
+    such file; None is an image without objects. `size` is of the image file, in bytes.
     `problem` says why the source is carried over unedited; None means that it may be edited.
     """
 
     split: str
     name: str
-    path: Path
-    label: Path | bytes | None
+    path: str
+    label: str | bytes | None
     digest: str
     width: int
     height: int
@@ -55,10 +56,11 @@ class Source:
     smallest: tuple[float, ...] = ()  # per object: shorter side of its box, in upright pixels
     problem: str | None = None
     image_digest: str = ""  # of the image alone, to find the same picture in two splits
+    size: int = 0
 
     def read_label(self) -> bytes | None:
         """The label text. Raises OSError when its file is away."""
-        return self.label.read_bytes() if isinstance(self.label, Path) else self.label
+        return Path(self.label).read_bytes() if isinstance(self.label, str) else self.label
 
     @property
     def key(self) -> str:

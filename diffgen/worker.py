@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,7 +83,7 @@ class Worker:
         source, settings = item.source, item.job.settings
         plan = plan_fit(source.width, source.height, settings.long_side, settings.multiple, settings.smallest)
         try:
-            raw = source.path.read_bytes()
+            raw = Path(source.path).read_bytes()
             label = source.read_label() or b""
             if hashlib.sha256(raw + b"\0" + label).hexdigest() != source.digest:
                 raise TransientError("the image or its label changed while the run was going on")

@@ -131,7 +131,7 @@ def source(i: int = 0, **fields: Any) -> Source:
     """A source that lies nowhere, for plans."""
     digest = hashlib.sha256(f"source {i}".encode()).hexdigest()
     given = {
-        "split": "train", "name": f"{i:04}", "path": Path(f"/nowhere/images/{i:04}.jpg"), "label": None,
+        "split": "train", "name": f"{i:04}", "path": f"/nowhere/images/{i:04}.jpg", "label": None,
         "digest": digest, "image_digest": digest[:32], "width": 64, "height": 48, "counts": ((0, 1),), "smallest": (12.0,),
     }  # fmt: skip
     return Source(**{**given, **fields})

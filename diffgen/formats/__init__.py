@@ -17,15 +17,17 @@ LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image of a split, the folder it was found below, and its YOLO label: a file (there or not), or text.
+    """An image of a split, the folder it was found below, and its YOLO label: a file (there or not), or bytes of text.
+
+    Paths are plain text here and in Source: a hundred thousand of them as Path objects take seconds.
 
     `size` is the upright (width, height) that the labels were made for, where the format tells.
     """
 
     split: str
-    image: Path
-    folder: Path
-    label: Path | bytes | None
+    image: str
+    folder: str
+    label: str | bytes | None
     size: tuple[int, int] | None = None
     problem: str | None = None  # "word: text" when the format's own annotation of it is broken: carried over unedited
 
@@ -44,13 +46,13 @@ class Listing:
     notes: dict[str, list[str]] = field(default_factory=dict)
 
 
-def images_below(place: Path) -> list[Path]:
+def images_below(place: Path) -> list[str]:
     """Every image below a folder, sorted by path, hidden ones left out: as Ultralytics finds them."""
     found = []
     for folder, dirs, names in os.walk(place, followlinks=True):
         dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
         found += [os.path.join(folder, name) for name in names if is_image(name)]
-    return [Path(image) for image in sorted(found)]
+    return sorted(found)
 
 
 def is_image(name: str) -> bool:

@@ -96,10 +96,10 @@ def _split(
                 notes.setdefault(word, []).append(f"{split}: annotation {entry.get('id')} of {name}")
             else:
                 rows.append(row)
-        found.append(Found(split, file, folder, "".join(rows).encode(), (int(width), int(height))))
+        found.append(Found(split, str(file), str(folder), "".join(rows).encode(), (int(width), int(height))))
     if not found:
         raise UsageError(f"{path}: names no images", "is this COCO instances JSON?")
-    return sorted(found, key=lambda entry: str(entry.image))
+    return sorted(found, key=lambda entry: entry.image)
 
 
 def _positive(value: Any) -> TypeGuard[float]:

@@ -51,7 +51,8 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
             notes.setdefault("no annotation", []).append(f"{split}: {image.name}")
         size = (int(facts["size"][0]), int(facts["size"][1])) if facts and not facts["problem"] else None
         problem = facts["problem"] if facts else None
-        found.append(Found(split, image, folder, "".join(rows).encode() if facts else None, size, problem))
+        label = "".join(rows).encode() if facts else None
+        found.append(Found(split, str(image), str(folder), label, size, problem))
     folders = tuple(folder for folder, _, _ in splits.values())
     return Listing(next(iter(splits.values()))[1], tuple(classes), tuple(found), folders=folders, notes=notes)
 
@@ -62,7 +63,7 @@ def _images(split: str, folder: Path, annotations: Path, names: Path | None) -> 
             raise UsageError(
                 f"dataset.{split}.{key}: {place} is not a folder", "check the path, relative to the recipe"
             )
-    images = images_below(folder)
+    images = [Path(image) for image in images_below(folder)]
     if names is not None:
         try:
             wanted = {line.split()[0] for line in names.read_text("utf-8-sig").splitlines() if line.strip()}

@@ -50,7 +50,7 @@ def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
     """Label files beside the searched image folders that belong to no image."""
     orphans = []
     for folder in folders:
-        place = label_path(folder / "image").parent
+        place = os.path.dirname(label_path(os.path.join(folder, "image")))
         for below, _, names in os.walk(place):
             files = (os.path.join(below, name) for name in names if name.endswith(".txt") and name[0] != ".")
             orphans += [file for file in files if file not in labels]
@@ -170,10 +170,10 @@ def _places(value: Any, root: Path, path: Path, split: str) -> Iterator[Path]:
         yield Path(os.path.abspath(place))
 
 
-def _images(place: Path) -> list[tuple[Path, Path]]:
+def _images(place: Path) -> list[tuple[str, str]]:
     """(image, folder it was found below), sorted by path, as Ultralytics finds them."""
     if place.is_dir():
-        return [(image, place) for image in images_below(place)]
+        return [(image, str(place)) for image in images_below(place)]
     try:
         lines = place.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -184,16 +184,16 @@ def _images(place: Path) -> list[tuple[Path, Path]]:
     for line in (line.strip() for line in lines):
         if not line:
             continue
-        image = Path(os.path.abspath(place.parent / line[2:] if line.startswith("./") else line))
-        if is_image(image.name):
+        image = os.path.abspath(place.parent / line[2:] if line.startswith("./") else line)
+        if is_image(os.path.basename(image)):
             images.append(image)
-    common = Path(os.path.commonpath([image.parent for image in images])) if images else place.parent
-    return sorted((image, common) for image in images)
+    common = os.path.commonpath([os.path.dirname(image) for image in images]) if images else str(place.parent)
+    return [(image, common) for image in sorted(images)]
 
 
-def label_path(image: Path) -> Path:
+def label_path(image: str) -> str:
     """Where Ultralytics looks for an image's labels: the last folder called `images` becomes `labels`."""
     sep = os.sep
-    head, found, tail = str(image).rpartition(f"{sep}images{sep}")
-    moved = f"{head}{sep}labels{sep}{tail}" if found else str(image)
-    return Path(f"{os.path.splitext(moved)[0]}.txt")
+    head, found, tail = image.rpartition(f"{sep}images{sep}")
+    moved = f"{head}{sep}labels{sep}{tail}" if found else image
+    return f"{os.path.splitext(moved)[0]}.txt"

@@ -8,6 +8,7 @@ proves that resumed runs make the same batches.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -102,7 +103,7 @@ def test_killed_at_fifty_random_moments(data: Path, whole: dict[str, str], tmp_p
         assert made.total() - IMAGES <= killed_here * OVERLAP * BATCH
 
 
-CALLS = ("replace", "fsync", "link", "truncate", "rmdir", "unlink")
+CALLS = ("replace", "fsync", "link", "truncate", "rmdir", "unlink", "mkdir", "symlink", "open")
 
 
 def at_call(number: int, then: Callable[[str, Any], None], patch: pytest.MonkeyPatch) -> list[int]:
@@ -110,15 +111,17 @@ def at_call(number: int, then: Callable[[str, Any], None], patch: pytest.MonkeyP
     count = [0]
 
     def wrap(name: str) -> None:
-        real = getattr(os, name)
+        place = io if name == "open" else os
+        real = getattr(place, name)
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            count[0] += 1
-            if count[0] == number:
-                then(name, args)
+            if name != "open" or set(str(kwargs.get("mode", args[1] if len(args) > 1 else "r"))) & set("wa+"):
+                count[0] += 1
+                if count[0] == number:
+                    then(name, args)
             return real(*args, **kwargs)
 
-        patch.setattr(os, name, wrapped)
+        patch.setattr(place, name, wrapped)
 
     for name in CALLS:
         wrap(name)
@@ -129,9 +132,10 @@ def at_call(number: int, then: Callable[[str, Any], None], patch: pytest.MonkeyP
 def writes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
     """How many of these calls an uninterrupted run makes."""
     root = tmp_path_factory.mktemp("count")
+    recipe = write_recipe(root / "r.yaml", data, root / "out", batch_size=BATCH)
     with pytest.MonkeyPatch.context() as patch:
         count = at_call(0, lambda *_: None, patch)
-        make(write_recipe(root / "r.yaml", data, root / "out", batch_size=BATCH))
+        make(recipe)
     assert count[0] > 3 * IMAGES
     return count[0]
 

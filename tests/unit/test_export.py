@@ -69,10 +69,10 @@ def test_labels_are_equal_byte_for_byte_where_the_trainer_looks(made: Made, tmp_
     for row in rows:
         split, _, name = row["source"].partition("/")
         own = (tmp_path / "data/labels" / split / f"{name}.txt").read_bytes()
-        assert label_path(folder / row["image"]).read_bytes() == own
+        assert Path(label_path(str(folder / row["image"]))).read_bytes() == own
         with Image.open(folder / row["image"]) as image:
             assert image.size == (64, 48)
-    assert sum(label_path(folder / row["image"]).read_bytes() == odd for row in rows) == 3
+    assert sum(Path(label_path(str(folder / row["image"]))).read_bytes() == odd for row in rows) == 3
 
 
 def test_a_background_has_no_label_file(made: Made, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_equal_stems_and_folders_called_images(made: Made, tmp_path: Path) -> No
     folder = made(data, conditions=["fog"])
     for row in manifest(folder)[1:]:
         assert "images" not in row["image"].split("/")[1:]
-        assert label_path(folder / row["image"]) == folder / row["image"].replace("images/", "labels/", 1).rsplit(".", 1)[0].__add__(".txt")  # fmt: skip
+        assert Path(label_path(str(folder / row["image"]))) == folder / row["image"].replace("images/", "labels/", 1).rsplit(".", 1)[0].__add__(".txt")  # fmt: skip
     stems = [re.sub(r"\.\w+$", "", name).casefold() for name in images(folder)]
     assert len(stems) == len(set(stems)) == 2 * 5 + 3
 

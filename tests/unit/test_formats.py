@@ -149,7 +149,7 @@ def test_voc_is_read_again_when_a_file_changes(tmp_path: Path) -> None:
 def test_voc_a_list_names_the_split(tmp_path: Path) -> None:
     spec = voc(tmp_path, "", train={"images": "images", "annotations": "xml", "list": "train.txt"})
     put(tmp_path / "train.txt", "train/a 1\n")
-    assert [source.path.name for source in read(spec, tmp_path).split("train")] == ["a.png"]
+    assert [Path(source.path).name for source in read(spec, tmp_path).split("train")] == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_a_label_edited_moves_no_picture_to_another_side_or_choice(tmp_path: Pat
     def sides() -> tuple[Any, Any]:
         plan = prepare(load_recipe(recipe)).plan
         return (
-            {source.path.name: source.split for source in plan.sources},
-            {item.source.path.name: item.job.settings.condition for item in plan.items},
+            {Path(source.path).name: source.split for source in plan.sources},
+            {Path(item.source.path).name: item.job.settings.condition for item in plan.items},
         )
 
     before = sides()

@@ -24,7 +24,7 @@ LAYERS = [
     {"worker", "plan"},
     {"sources", "store", "editors"},
     {"recipe", "models", "checks", "formats", "progress"},
-    {"labels", "geometry", "cache", "yamltree", "hub"},
+    {"labels", "geometry", "cache", "forked", "yamltree", "hub"},
     {"types", "errors"},
     {"__init__"},
 ]

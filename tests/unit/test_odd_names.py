@@ -36,7 +36,7 @@ def test_an_odd_name_is_edited_exported_and_labelled(stem: str, tmp_path: Path) 
     assert stem in names_of(images)
     assert len(names_of(images)) == 4
     for image in images.iterdir():
-        assert label_path(image).is_file()
+        assert Path(label_path(str(image))).is_file()
 
 
 def test_two_long_names_that_differ_at_the_end_stay_two(tmp_path: Path) -> None:
