@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,8 +114,11 @@ def find_dataset(folder: Path) -> tuple[str, list[str], bool]:
 
 
 def _quoted(text: object) -> str:
-    """Text as a YAML value, in quotes where it needs them."""
-    return yaml.safe_dump(str(text), allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    """Text as a YAML value, in quotes where it needs them, also between the braces of a flow mapping."""
+    plain = str(text)
+    if re.fullmatch(r"[\w./-]+( [\w./-]+)*", plain) and yaml.safe_load(plain) == plain:
+        return plain
+    return json.dumps(plain, ensure_ascii=False)
 
 
 def _below(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", "lamps", "rows")
+MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", "lamps", "rows", "windows")
 WORK_PX = 112  # long side on which segments are found
 
 
@@ -25,8 +25,8 @@ def blur(planes: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur of (C, H, W), sigma in px; wide ones are made on a smaller copy."""
     if sigma < 0.3:
         return planes
-    if sigma > 6:
-        size = [max(4, round(n * 3 / sigma)) for n in planes.shape[-2:]]
+    if sigma > 3 and min(planes.shape[-2:]) > 8:
+        size = [max(4, round(n * 2 / sigma)) for n in planes.shape[-2:]]
         small = F.interpolate(planes[None], size=size, mode="area")[0]
         small = blur(small, sigma * size[0] / planes.shape[-2])
         return F.interpolate(small[None], size=planes.shape[-2:], mode="bilinear", align_corners=False)[0]
@@ -42,7 +42,8 @@ def guided(plane: torch.Tensor, guide: torch.Tensor, radius: int, eps: float) ->
     """Guided filter (He, Sun and Tang, ECCV 2010) with a grey guide; all (1, H, W)."""
 
     def box(x: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(x[None], 2 * radius + 1, 1, radius, count_include_pad=False)[0]
+        side = 2 * radius + 1
+        return torch.from_numpy(cv2.blur(x[0].numpy(), (side, side), borderType=cv2.BORDER_REFLECT))[None]
 
     mean_g, mean_p = box(guide), box(plane)
     slope = (box(guide * plane) - mean_g * mean_p) / (box(guide * guide) - mean_g**2 + eps)
@@ -92,8 +93,14 @@ def sky_map(rgb: torch.Tensor) -> torch.Tensor:
     rough = (blur(light**2, 1.2) - blur(light, 1.2) ** 2).clamp_min(0).sqrt()
     red, green, blue = small.unbind(0)
     coloured = (blue - red > 0.04) & (blue >= green - 0.02) & (light[0] > 0.25)
-    pale = (blue - red > -0.05) & (light[0] > 0.5) & (small.amax(0) - small.amin(0) < 0.22)
-    seed = ((rough[0] < 0.035) & (coloured | pale)).numpy().astype(np.uint8)
+    least_blue = torch.where(light[0] > 0.86, -0.2, -0.05)  # a sky burnt out is often yellowish
+    pale = (blue - red > least_blue) & (light[0] > 0.5) & (small.amax(0) - small.amin(0) < 0.22)
+    seed = (rough[0] < 0.035) & (coloured | pale)
+    upper = light[0, : light.shape[1] // 3][seed[: light.shape[1] // 3]]
+    # Walls in the sky's colour are darker; a deep blue sky may itself be darker than its clouds.
+    usual = float(torch.quantile(upper, 0.6)) if len(upper) else 0.0
+    lit = light[0] > usual * torch.where(blue - red > 0.12, 0.5, 0.65)
+    seed = (seed & lit).numpy().astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(seed, connectivity=4)
     sky = torch.zeros_like(light)
     rows = torch.arange(small.shape[1])[None, :, None]
@@ -111,14 +118,47 @@ def sky_map(rgb: torch.Tensor) -> torch.Tensor:
         spread = torch.cov(colours.T) + torch.eye(3) * 0.0012
         away = (small.flatten(1).T - colours.mean(0)) @ torch.linalg.inv(spread)
         away = (away * (small.flatten(1).T - colours.mean(0))).sum(1).reshape(light.shape)
-        alike = torch.exp(-0.5 * (away - 4).clamp_min(0)) * (rows < bottom + 1)
+        alike = torch.exp(-0.5 * (away - 4).clamp_min(0)) * (rows < bottom + 1) * lit
         sky = torch.maximum(sky, torch.where(region[None], torch.ones_like(alike), alike))
-    # Clouds: pale places that the sky surrounds.
+    # Clouds: pale places that the sky surrounds, darker ones too.
     around = blur((sky > 0.5).float(), 7)
-    sky = torch.maximum(sky, ((around - 0.45) * 6).clamp(0, 1) * (pale | coloured)[None])
+    sky = torch.maximum(sky, ((around - 0.45) * 6).clamp(0, 1) * ((pale | coloured) & (light[0] > 0.45 * usual))[None])
     sky = F.interpolate(sky[None], size=(height, width), mode="bilinear", align_corners=False)[0]
     sharp = guided(sky, luminance(rgb), max(2, height // 60), 4e-4).clamp(0, 1)
-    return ((sharp - 0.15) / 0.7).clamp(0, 1)
+    return matte(rgb, ((sharp - 0.15) / 0.7).clamp(0, 1))
+
+
+def local_mean(rgb: torch.Tensor, weight: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Mean colour of the places of high `weight` near each pixel; far from all of them, their overall mean."""
+    whole = (rgb * weight).sum((1, 2), keepdim=True) / (weight.sum() + 1e-3)
+    return (blur(rgb * weight, sigma) + 1e-3 * whole) / (blur(weight, sigma) + 1e-3)
+
+
+def matte(rgb: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
+    """Sky share of the pixels at its border: where they lie between the nearby sky's colour and the nearby things' colour.
+
+    The projection of natural matting (Ruzon and Tomasi, CVPR 2000, with one colour a side), in linear light.
+    """
+    reach = max(2, rgb.shape[-2] // 110)
+    light = rgb**2.2
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    sure_sky = torch.from_numpy(cv2.erode((sky[0] > 0.6).float().numpy(), kernel))[None]
+    sure_thing = torch.from_numpy(cv2.erode((sky[0] < 0.4).float().numpy(), kernel))[None]
+    above, below = local_mean(light, sure_sky, 3.0 * reach), local_mean(light, sure_thing, 2.0 * reach)
+    axis = above - below
+    share = ((light - below) * axis).sum(0, keepdim=True) / (axis.square().sum(0, keepdim=True) + 1e-3)
+    border = (1 - sure_sky) * (1 - sure_thing)
+    return (sure_sky + border * share.clamp(0, 1)) * (1 - poles(rgb))
+
+
+def poles(rgb: torch.Tensor) -> torch.Tensor:
+    """Upright things a few px wide, darker or brighter than what is beside them: lost on the small copy, cut out here."""
+    width = max(5, rgb.shape[-2] // 40) | 1
+    image = np.ascontiguousarray(rgb.permute(1, 2, 0).numpy())
+    beside = np.ones((1, width), np.uint8)
+    hats = [cv2.morphologyEx(image, kind, beside).max(2) for kind in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)]
+    upright = [cv2.morphologyEx(hat, cv2.MORPH_OPEN, np.ones((2 * width, 1), np.uint8)) for hat in hats]
+    return ((torch.from_numpy(np.maximum(*upright))[None] - 0.06) * 12).clamp(0, 1)
 
 
 def horizon_row(sky: torch.Tensor) -> float:
@@ -143,10 +183,35 @@ def _lies(colour: np.ndarray, roads: list, width: float, top: float, bottom: flo
         return False
     tint = colour - colour.mean()
     green = tint[1] > 0.015 and tint[2] < -0.02
+    # Sun and shade differ much in lightness, little in tint; a thing much darker than the road is a car.
     alike = any(
-        abs(colour.mean() - road.mean()) < 0.15 and np.abs(tint - (road - road.mean())).max() < 0.045 for road in roads
+        -0.4 * road.mean() < colour.mean() - road.mean() < 0.3 and np.abs(tint - (road - road.mean())).max() < 0.05
+        for road in roads
     )
     return (alike and width > 0.5 * (bottom - top)) or (green and width > 1.5 * (bottom - top))
+
+
+def _road(colours: np.ndarray, front: np.ndarray, horizon: float) -> np.ndarray:
+    """The grey or bluish area that looks like the median of `front` and hangs together with it; maybe empty."""
+    h, w, _ = colours.shape
+    typical = np.median(colours[front], 0)
+    none = np.zeros((h, w), bool)
+    bluish = typical[0] <= typical[1] <= typical[2] and np.ptp(typical) < 0.45 * typical.max()
+    if not bluish and np.ptp(typical) > 0.13:
+        return none
+    # The opening takes lane marks away, which would part the road into lanes.
+    light = cv2.morphologyEx(colours.mean(2), cv2.MORPH_OPEN, np.ones((3, 5), np.uint8)) - typical.mean()
+    tint = np.abs(colours - colours.mean(2, keepdims=True) - (typical - typical.mean())).max(2)
+    smooth = cv2.morphologyEx(light, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) < max(0.05, 0.16 * typical.mean())
+    alike = ((light > -0.28 * typical.mean()) & (light < 0.2) & (tint < 0.04) & smooth).astype(np.uint8)
+    alike[: int((horizon + 0.04) * h)] = 0
+    alike = cv2.morphologyEx(alike, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, labels = cv2.connectedComponents(alike, connectivity=4)
+    counts = np.bincount(labels[front & (alike > 0)], minlength=2)
+    best = int(counts.argmax())
+    if counts[best] < 0.45 * front.sum() or np.ptp(np.nonzero(labels == best)[1]) < 0.6 * w:
+        return none
+    return cv2.morphologyEx((labels == best).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5), np.uint8)) > 0
 
 
 def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,14 +219,20 @@ def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tu
     height, width = rgb.shape[-2:]
     size = [round(n * WORK_PX / max(height, width)) for n in (height, width)]
     small = F.interpolate(blur(rgb, 1.0)[None], size=size, mode="area")[0]
+    h, w = size
     small_sky = F.interpolate(sky[None], size=size, mode="area")[0, 0].numpy()
     colours = small.permute(1, 2, 0).numpy()
+    # In dark pictures the road and the cars on it differ too little for fixed thresholds.
+    colours = np.minimum(colours * max(1.0, min(2.5, 0.4 / (np.median(colours[h // 2 :]) + 1e-3))), 1)
     labels = segments(colours)
-    h, w = labels.shape
     share = (np.arange(h, dtype=np.float32) + 0.5) / h
     by_row = np.repeat(ground_distance(share, horizon)[:, None], w, 1)
-    # The lower border may be the bonnet of the camera's own car, so a strip further up has a say too.
-    roads = [np.median(colours[int(a * h) : int(b * h)].reshape(-1, 3), 0) for a, b in ((0.9, 1.0), (0.74, 0.84))]
+    middle = slice(w // 5, w - w // 5)
+    roads = [
+        np.median(colours[int(a * h) : int(b * h), middle].reshape(-1, 3), 0) for a, b in ((0.72, 0.8), (0.8, 0.88))
+    ]
+    own_car, front = np.zeros((h, w), bool), np.zeros((h, w), bool)
+    front[int(0.6 * h) : int(0.8 * h), middle] = True
     depth, ground = np.ones((h, w), np.float32), np.zeros((h, w), np.float32)
     lowest = {k: np.nonzero((labels == k).any(1))[0].max() for k in range(labels.max() + 1)}
     for k in sorted(lowest, key=lowest.get, reverse=True):
@@ -174,8 +245,14 @@ def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tu
         below[1:] = region[:-1]
         below[:-1] |= region[1:] & (rows.max() < h - 1)
         below &= ~region
-        on_ground = region[-1].any() or ground[below].mean() > 0.3
-        if on_ground and _lies(colours[region].mean(0), roads, np.ptp(columns) / w, top, bottom, horizon):
+        wide = np.ptp(columns) / w
+        like_road = _lies(colours[region].mean(0), roads, wide, top, bottom, horizon)
+        if region[-1].any() and top > 0.78 and not like_road:
+            own_car |= region  # the bonnet or the dashboard under the camera
+        # A wide grey area in the middle of the lower half is the road, whatever is below it.
+        in_front = region[front].mean() > 0.15 and wide > 0.4 and np.ptp(colours[region].mean(0)) < 0.1
+        on_ground = region[-1].any() or ground[below].mean() > 0.3 or own_car[below].mean() > 0.5 or in_front
+        if on_ground and like_road:
             ground[region] = 1
             depth[region] = by_row[region]
             continue
@@ -184,6 +261,14 @@ def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tu
         stands = below & (ground < 0.5)
         on_thing = stands.sum() > 0.6 * max(1, below.sum()) and below.any()
         depth[region] = min(own, float(np.median(depth[stands])) * 1.15) if on_thing else own
+    if ground.any() and ground[: int(0.88 * h)].sum() == 0:
+        ground[:] = 0  # only a strip at the lower border: a dashboard
+    road = _road(colours, front, horizon)
+    if not road.any() and ground.mean() < 0.06:
+        strip = np.zeros_like(front)
+        strip[int(0.88 * h) :] = True
+        road = _road(colours, strip, horizon)
+    ground[road], depth[road] = 1, by_row[road]
     depth[small_sky > 0.5] = 1
 
     def full(plane: np.ndarray, radius: int, eps: float) -> torch.Tensor:
@@ -193,44 +278,87 @@ def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tu
         return guided(big[0], luminance(rgb), radius, eps).clamp(0, 1)
 
     far = torch.maximum(full(depth, height // 40, 2e-3), sky)
-    below_horizon = ((torch.arange(height) / height - horizon) / 0.05).clamp(0, 1)[None, :, None]
+    below_horizon = ((torch.arange(height) / height - horizon) / 0.1).clamp(0, 1)[None, :, None]
     lying = full(ground, height // 60, 1e-3)
     return far, ((lying - 0.15) / 0.7).clamp(0, 1) * below_horizon * (1 - sky)
 
 
-def cap_map(rgb: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
-    """Upper edges of darker things in front of brighter ones, where snow would lie; fades downwards over a few px."""
+def cap_map(rgb: torch.Tensor, sky: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Upper edges of darker things before brighter ones, above the horizon (not on cars): a line a few px thick."""
     light = blur(luminance(rgb), 1.0)
-    drop = F.pad(light[:, :-3] - light[:, 3:], (0, 0, 2, 1)).clamp_min(0)
-    edge = ((drop - 0.10) * 6).clamp(0, 1)
-    reach = max(3, rgb.shape[-2] // 70)
+    drop = F.pad(light[:, :-3] - light[:, 3:], (0, 0, 0, 3)).clamp_min(0)
+    edge = ((drop - 0.12) * 5).clamp(0, 1)
+    reach = max(2, rgb.shape[-2] // 120)
     cap = edge
     for k in range(1, reach):
         cap = torch.maximum(cap, F.pad(edge[:, :-k], (0, 0, k, 0)) * (1 - k / reach))
-    return blur(cap, 0.7).clamp(0, 1) * (1 - sky)
+    return blur(cap, 0.8).clamp(0, 1) * (1 - sky) * ((rows - 0.52) * 20).clamp(0, 1)
 
 
-def lamp_map(rgb: torch.Tensor, sky: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
-    """Small bright spots and small strongly red or amber ones: lamps, reflectors, tail lights."""
+def straightness(light: torch.Tensor, size: float) -> torch.Tensor:
+    """1 where edges run level or upright, as on buildings; 0 where they run anyhow, as in trees, and where none are."""
+    across = F.pad(light[:, :, 1:] - light[:, :, :-1], (0, 1, 0, 0))
+    down = F.pad(light[:, 1:] - light[:, :-1], (0, 0, 0, 1))
+    energy = blur(across**2 + down**2, size)
+    slanted = blur((across * down).abs(), size) / (energy + 1e-5)
+    return ((0.235 - slanted) * 12).clamp(0, 1) * ((energy - 4e-4) * 2500).clamp(0, 1)
+
+
+def window_map(rgb: torch.Tensor, sky: torch.Tensor, plants: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Small dark areas of buildings above the horizon (black top-hat), where lamps would shine through at night."""
+    light = luminance(rgb)
+    height = rgb.shape[-2]
+    size = max(5, height // 24)
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (size, size))
+    dark = torch.from_numpy(cv2.morphologyEx(blur(light, 0.8)[0].numpy(), cv2.MORPH_BLACKHAT, kernel))[None]
+    dark = ((dark - 0.10) * 9).clamp(0, 1) * ((0.5 - light) * 6).clamp(0, 1)
+    kept = torch.from_numpy(cv2.morphologyEx(dark[0].numpy(), cv2.MORPH_OPEN, np.ones((3, 2), np.uint8)))[None]
+    leafy = (blur(plants, height / 50) * 3).clamp(0, 1)
+    open_sky = (1 - blur(sky, 2.0) * 2).clamp(0, 1)
+    return (
+        kept * straightness(blur(light, 0.7), height / 30) * (1 - leafy) * open_sky * ((rows - 0.53) * 20).clamp(0, 1)
+    )
+
+
+def lamp_map(
+    rgb: torch.Tensor, sky: torch.Tensor, ground: torch.Tensor, plants: torch.Tensor, rows: torch.Tensor
+) -> torch.Tensor:
+    """Small bright spots and small strongly red or amber ones: headlights, lamps, reflectors, tail lights."""
     light = luminance(rgb)
     size = max(3.0, rgb.shape[-2] / 45)
-    bright = ((light - 0.82) * 8).clamp(0, 1) * ((light - blur(light, size) - 0.2) * 6).clamp(0, 1)
-    bright = bright * (1 - 3.5 * (blur(bright, size * 0.8) - 0.06).clamp_min(0)).clamp(0, 1)  # a white van is no lamp
+
+    def small(spots: torch.Tensor) -> torch.Tensor:
+        """Without thin edges, long lines and large areas: those have much of the same around them."""
+        kernel = np.ones((max(2, rgb.shape[-2] // 110),) * 2, np.uint8)
+        spots = torch.from_numpy(cv2.morphologyEx(spots[0].numpy(), cv2.MORPH_OPEN, kernel))[None]
+        return spots * (1 - 25 * (blur(spots, 1.5 * size) - 0.03).clamp_min(0)).clamp(0, 1)
+
+    # White top-hat: brighter than what is left when bright things narrower than the kernel are cut off.
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(size) + 1,) * 2)
+    above = torch.from_numpy(cv2.morphologyEx(light[0].numpy(), cv2.MORPH_TOPHAT, kernel))[None]
+    bright = ((light - 0.72) * 7).clamp(0, 1) * ((above - 0.2) * 5).clamp(0, 1)
+    # Bright specks high up are sky between leaves or sun on a wall.
+    bright = small(bright) * ((0.56 - rows) * 12).clamp(0, 1) * (1 - (blur(plants, size) * 3).clamp(0, 1))
     red, green, blue = (c[None] for c in rgb.unbind(0))
-    warm = ((red - 0.5) * 5).clamp(0, 1) * ((red - torch.maximum(green * 0.9, blue) - 0.3) * 6).clamp(0, 1)
-    warm = warm * (1 - blur(warm, size) * 2.5).clamp(0, 1)  # only small ones: a red car is no lamp
+    warm = ((red - 0.45) * 6).clamp(0, 1) * ((red - torch.maximum(green * 0.9, blue) - 0.25) * 6).clamp(0, 1)
+    warm = small(warm)  # a red car is no lamp
     near_sky = (blur(sky, size) * 2).clamp(0, 1)
     # Not on the ground: lane markings.
-    return (torch.maximum(bright * (1 - near_sky) * (1 - ground), warm * 0.8) * (1 - sky)).clamp(0, 1)
+    no_ground = 1 - (blur(ground, 1.5) * 2).clamp(0, 1)
+    return (torch.maximum(bright * (1 - near_sky), warm * 0.9) * (1 - sky) * no_ground).clamp(0, 1)
 
 
 def make_maps(rgb: torch.Tensor) -> torch.Tensor:
-    """All maps of a picture in the order of MAP_NAMES, (7, H, W); `rows` is the height above the horizon, .5 on it."""
+    """All maps of a picture in the order of MAP_NAMES, (8, H, W); `rows` is the height above the horizon, .5 on it."""
     sky = sky_map(rgb)
     horizon = horizon_row(sky)
     depth, ground = depth_and_ground(rgb, sky, horizon)
     red, green, blue = (c[None] for c in rgb.unbind(0))
-    plants = blur((((2 * green - red - blue) / (red + green + blue + 0.1) - 0.06) * 8).clamp(0, 1), 1.5) * (1 - sky)
+    plants = blur(
+        (((2 * green - red - blue) / (red + green + blue + 0.1) - 0.06) * 8).clamp(0, 1), rgb.shape[-2] / 130
+    ) * (1 - sky)
     height, width = rgb.shape[-2:]
     rows = (0.5 + horizon - torch.arange(height) / height).clamp(0, 1)[None, :, None].expand(1, height, width)
-    return torch.cat((sky, depth, ground, plants, cap_map(rgb, sky), lamp_map(rgb, sky, ground), rows)).clamp(0, 1)
+    caps, windows = cap_map(rgb, sky, rows), window_map(rgb, sky, plants, rows)
+    lamps = lamp_map(rgb, sky, ground, plants, rows)
+    return torch.cat((sky, depth, ground, plants, caps, lamps, rows, windows)).clamp(0, 1)

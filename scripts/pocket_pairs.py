@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
-from pocket_maps import make_maps
+from pocket_maps import MAP_NAMES, make_maps
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
-from pocket_render import render
+from pocket_render import NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour), large ones last (whole scenes): (share of the training time, crop side in px).
 CROP_SIDES = ((0.0, 192), (0.5, 256), (0.9, 320))
@@ -21,14 +21,19 @@ TARGETS_PER_CROP = 3
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
 SHARES = {
-    "snow": 22, "night": 17, "rain": 18, "fog": 13, "dusk": 6, "dawn": 5, "overcast": 5, "glare": 4, "dust": 5, "same": 5,
+    "snow": 19, "snow/lying": 5, "night": 15, "night/unlit": 4, "rain": 17, "rain/wet": 3, "fog": 12, "dusk": 6, "dawn": 5,
+    "overcast": 5, "glare": 4, "dust": 5, "same": 5,
 }  # fmt: skip
 
 
 def map_photos(photos: list[Photo], work: Path, say) -> dict[str, torch.Tensor]:
-    """Maps of every photograph as uint8 (7, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped."""
+    """Maps of every photograph as uint8 (8, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
+
+    Maps of another number of planes come from an older version of make_maps and are made again.
+    """
     path = work / "maps.pt"
     maps = torch.load(path) if path.exists() else {}
+    maps = {name: planes for name, planes in maps.items() if len(planes) == len(MAP_NAMES)}
     missing = [p for p in photos if p.name not in maps]
     saved = time.monotonic()
     for i, photo in enumerate(missing):
@@ -46,7 +51,8 @@ def map_photos(photos: list[Photo], work: Path, say) -> dict[str, torch.Tensor]:
 class Pair:
     """One training pair in latents, fp16: `source` and `target` as the encoder gives them, (16, h, w) each.
 
-    `noise` (1, h, w) is the channel to which flakes and streaks are tied, `mask` (1, h, w) where they are.
+    `noise` (2, h, w) are the channels that the renderer reads (flakes and streaks; banks and patches), `mask` (1, h, w)
+    is where flakes and streaks are. `condition` may name a variant ("night/unlit").
     """
 
     condition: str
@@ -95,7 +101,7 @@ class PairPool:
             condition = names[k] if severity else "same"
             picture, mask = render(condition, rgb, maps, severity / 100, noise)
             pictures.append(picture)
-            made.append((names[k], severity, noise[:1].half(), mask.half()))
+            made.append((names[k], severity, noise[:NOISE_CHANNELS].half(), mask.half()))
         with torch.no_grad():
             latents = self.vae.encoder(torch.stack(pictures).to(self.device) * 2 - 1).half().cpu()
         for target, (name, severity, noise, mask) in zip(latents[1:], made, strict=True):

@@ -28,6 +28,7 @@ PHRASES = {
     "snow on the ground, roofs and trees, falling snow|fresh snow|snow flurries|dense falling snow",
     "night": "night|at night|nighttime|night time|a dark night|midnight|late at night|in the dark|after dark|a night scene|"
     "dark sky and street lamps|night, low light|darkness|a city at night|dark sky, street lamps and lit headlights|"
+    "night with street lamps and headlights|"
     "night driving|dark",
     "fog": "fog|foggy|in fog|dense fog|thick fog|light fog|mist|misty|a misty day|haze|hazy|heavy fog|a foggy day|"
     "low visibility fog|distant things fade into grey haze|foggy weather|morning fog",
@@ -44,6 +45,17 @@ PHRASES = {
     "dust": "dust|a dust storm|a sandstorm|brown haze|dusty air|sand in the air|a dusty day|blowing sand|"
     "dust storm, brown haze|desert dust|smog",
     "same": "no change|a clear day|unchanged|the same|as it is|nothing|daylight|a photo|original|clear weather|keep it",
+}  # fmt: skip
+
+# Texts that ask for another look of a condition, by the renderer's name for it.
+VARIANTS = {
+    "snow/lying": "snow on the ground, no snowfall|lying snow, clear air|snow on the ground but no falling snow|"
+    "a snow-covered street, no snowflakes|after the snowfall, snow on the ground|lying snow without snowfall|"
+    "snow on the ground, no falling snow",
+    "night/unlit": "an unlit night|unlit night|a night without street lamps|a pitch-dark night, no street lamps|"
+    "night on an unlit road|night, no lamps, no lit windows|a dark country road at night, unlit|night, lights out",
+    "rain/wet": "a wet road after the rain|wet ground, no falling rain|after the rain|a wet street, the rain has stopped|"
+    "wet ground without raindrops|wet road, no rain",
 }  # fmt: skip
 
 FRAMES = _choices(
@@ -93,7 +105,9 @@ def draw_objects(rng: np.random.Generator) -> str:
 
 def draw_prompt(condition: str, severity: int, presets: dict[str, list[str]], rng: np.random.Generator) -> str:
     """A text for the condition; the severity is told as ', severity 65', and at the default may be left out."""
-    if condition == "same" and rng.random() < 0.6:
+    if condition in VARIANTS:
+        text = str(rng.choice(FRAMES)).replace("{}", str(rng.choice(_choices(VARIANTS[condition]))))
+    elif condition == "same" and rng.random() < 0.6:
         text = str(rng.choice(NOTHING))
     elif presets[condition] and rng.random() < 0.5:
         text = str(rng.choice(presets[condition]))

@@ -1,21 +1,27 @@
 """Weather and light painted on a photograph, pixel by pixel: the teacher of the pocket model. Nothing moves.
 
 A renderer takes a crop (3, H, W) in sRGB 0..1, its maps, a severity 0..1 and the very noise the denoiser will start
-from (16, H/4, W/4); flakes and streaks sit where that noise is high, so the seed decides where they are and one
-denoising step can learn them. Light is mixed in linear values (gamma 2.2), haze after Koschmieder (1924):
-I = J·t + A·(1 − t), t = exp(−βd), as in Narasimhan and Nayar, "Vision and the atmosphere", IJCV 2002.
+from (16, H/4, W/4). Channel 0 says where flakes and streaks are; channel 1, made smooth, where fog is thicker, snow or
+water lies and windows are lit. So the seed decides, and one denoising step can learn it. Light is mixed in linear values
+(gamma 2.2), haze after Koschmieder (1924): I = J·t + A·(1 − t), t = exp(−βd), as in Narasimhan and Nayar, "Vision and the
+atmosphere", IJCV 2002.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from math import pi, sqrt
 
 import torch
 import torch.nn.functional as F
 from pocket_maps import MAP_NAMES, blur, luminance
 
 Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); where flakes and streaks are (1, H, W)
+FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
+NOISE_CHANNELS = 2  # as many of the noise's channels are read
+WARM = (1.0, 0.72, 0.42)  # lamp light
 
 
 @dataclass(frozen=True)
@@ -26,16 +32,59 @@ class Scene:
     maps: dict[str, torch.Tensor]
     noise: torch.Tensor
 
-    @property
+    @cached_property
+    def light(self) -> torch.Tensor:
+        return luminance(self.linear)
+
+    @cached_property
     def detail(self) -> torch.Tensor:
         """Local shading: luminance over its surroundings, about 1."""
-        light = luminance(self.linear) + 0.02
+        light = self.light + 0.02
         return (light / blur(light, 10)).clamp(0.4, 1.8)
+
+    @cached_property
+    def front(self) -> torch.Tensor:
+        """Things alone: the sky's share of each pixel's light taken off, so that a new sky leaves no bright border."""
+        sky = self.maps["sky"]
+        pure = (sky - 0.98).clamp_min(0)
+        near = (blur(self.linear * pure, 4) + 1e-5 * self.linear) / (blur(pure, 4) + 1e-5)
+        return (self.linear - sky * near).clamp_min(0) * (1 - sky).clamp_min(0) ** 0.25
+
+    @cached_property
+    def height(self) -> torch.Tensor:
+        """Share of the picture's height above the horizon; negative below it."""
+        return self.maps["rows"] - 0.5
+
+    @cached_property
+    def distance(self) -> torch.Tensor:
+        """Depth with the flat ground's law mixed in: steadier where a segment's contact with the ground is guessed wrong."""
+        flat = (0.05 / (0.05 - self.height.clamp(-0.5, 0) * 1.2)).clamp(0.05, 1)
+        return self.maps["depth"].clamp_min(0.04) ** 0.6 * flat**0.4
+
+    def field(self, cells: int) -> torch.Tensor:
+        """Noise channel 1, smooth over about `cells` cells of 4 px, unit variance, (1, H, W)."""
+        step = max(1, cells // 4)
+        height, width = self.noise.shape[-2:]
+        padded = F.pad(self.noise[None, 1:2], (0, -width % step, 0, -height % step))
+        coarse = blur(F.avg_pool2d(padded, step)[0], 1.5)
+        # Averages of step² cells have deviation 1/step; a Gaussian of sigma 1.5 leaves 1/(2·√π·1.5) of that.
+        coarse = coarse * step * 2 * sqrt(pi) * 1.5
+        full = F.interpolate(coarse[None], scale_factor=step * 4, mode="bilinear", align_corners=False)[0]
+        return full[:, : self.linear.shape[1], : self.linear.shape[2]]
+
+    @cached_property
+    def patches(self) -> torch.Tensor:
+        return self.field(20)
 
 
 def colour(red: float, green: float, blue: float) -> torch.Tensor:
     """An sRGB colour as linear light, (3, 1, 1)."""
     return torch.tensor([red, green, blue])[:, None, None] ** 2.2
+
+
+def tint(red: float, green: float, blue: float) -> torch.Tensor:
+    """Factors for linear light, (3, 1, 1)."""
+    return torch.tensor([red, green, blue])[:, None, None]
 
 
 def mix(a: torch.Tensor, b: torch.Tensor, share: torch.Tensor | float) -> torch.Tensor:
@@ -46,172 +95,259 @@ def greyed(linear: torch.Tensor, share: float) -> torch.Tensor:
     return mix(linear, luminance(linear).expand_as(linear), share)
 
 
-def haze(linear: torch.Tensor, scene: Scene, beta: float, air: torch.Tensor) -> torch.Tensor:
-    """Koschmieder; depth 1 is the horizon, .04 the ground at the lower border."""
-    # Things are kept nearer than the sky: a wrong guess of depth must not swallow an object that has a label.
-    near = scene.maps["depth"] * (0.55 + 0.45 * scene.maps["sky"])
-    return mix(air, linear, torch.exp(-beta * near))
+def even_light(scene: Scene, share: float) -> torch.Tensor:
+    """The things without hard sun and shade: luminance of large areas brought together, its mean kept."""
+    wide = blur(luminance(scene.front), 12) + 0.02
+    level = 0.16
+    return scene.front * ((level / wide) ** share).clamp(0.35, 2.5)
 
 
-def sky_gradient(scene: Scene, high: torch.Tensor, low: torch.Tensor, span: float = 0.45) -> torch.Tensor:
+def haze(linear: torch.Tensor, scene: Scene, beta: float | torch.Tensor, air: torch.Tensor) -> torch.Tensor:
+    """Koschmieder; distance 1 is the horizon, .04 the ground at the lower border."""
+    return mix(air, linear, torch.exp(-beta * scene.distance))
+
+
+def gradient(scene: Scene, high: torch.Tensor, low: torch.Tensor, span: float) -> torch.Tensor:
     """Colour `low` at the horizon, `high` from `span` of the height above it."""
-    return mix(low, high, ((scene.maps["rows"] - 0.5) / span).clamp(0, 1) ** 0.8)
+    return mix(low, high, (scene.height / span).clamp(0, 1) ** 0.7)
 
 
-def clouds(scene: Scene, base: torch.Tensor, amount: float) -> torch.Tensor:
-    """Grey clouds that keep the source's own cloud shapes, so that the sky is not a flat sheet."""
-    return base * (1 + amount * (blur(scene.detail, 2) - 1)).clamp(0.6, 1.3)
+def under(scene: Scene, front: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
+    """A new sky behind painted things."""
+    return front + scene.maps["sky"] * sky
 
 
-def specks(scene: Scene, threshold: float) -> torch.Tensor:
-    """Flakes about 4–6 px wide: where noise channel 0, brought to pixels, exceeds `threshold`. (1, H, W) in 0..1."""
-    field = F.interpolate(scene.noise[None, :1], size=scene.linear.shape[-2:], mode="bicubic", align_corners=False)[0]
-    return ((field - threshold) * 1.8).clamp(0, 1)
+def grey_clouds(scene: Scene, base: torch.Tensor, amount: float) -> torch.Tensor:
+    """A grey sheet with soft unevenness from the noise, a little darker high up."""
+    sheet = 1 + amount * (0.5 * scene.patches.clamp(-2, 2) * 0.3 - (scene.height - 0.2))
+    return base * sheet.clamp(0.5, 1.4)
 
 
-def streaks(scene: Scene, threshold: float) -> torch.Tensor:
-    """Rain streaks about 36 px long: noise channel 0 summed along a slanted line of 9 cells, then as for `specks`."""
-    field = F.pad(scene.noise[:1], (2, 2, 4, 4))
-    height, width = scene.noise.shape[-2:]
-    shifts = [(4 + k, 2 - round(k / 4)) for k in range(-4, 5)]
-    total = sum(field[:, y : y + height, x : x + width] for y, x in shifts) / len(shifts) ** 0.5
-    field = F.interpolate(total[None], size=scene.linear.shape[-2:], mode="bicubic", align_corners=False)[0]
-    return ((field - threshold) * 1.6).clamp(0, 1)
+def sprites(scene: Scene, cell: int, sprite: torch.Tensor, threshold: float) -> torch.Tensor:
+    """A soft `sprite` (h, w) on every cell of `cell` px whose noise (channel 0) is over `threshold`, (1, H, W).
+
+    The more the noise exceeds it, the more of the sprite is opaque, so sizes differ.
+    """
+    pooled = F.avg_pool2d(scene.noise[None, :1], cell // 4) * (cell // 4)  # deviation 1 again
+    excess = 3 * (pooled - threshold).clamp_min(0)
+    margins = [(side - cell) // 2 for side in sprite.shape]
+    drawn = F.conv_transpose2d(excess, sprite[None, None], stride=cell, padding=margins)[0]
+    height, width = scene.linear.shape[-2:]
+    return F.pad(drawn, (0, width - drawn.shape[-1], 0, height - drawn.shape[-2])).clamp(0, 1)
 
 
-def lamps(scene: Scene, power: float, lamp_colour: torch.Tensor) -> torch.Tensor:
-    """Light of small sources with three widths of bloom, white ones in `lamp_colour`, coloured ones in their own."""
+def offsets(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances (down, across) in px from the middle of a rectangle."""
+    return (torch.arange(height) - (height - 1) / 2)[:, None], (torch.arange(width) - (width - 1) / 2)[None]
+
+
+def flakes(scene: Scene, s: float) -> torch.Tensor:
+    """Round snowflakes 3–8 px wide, from a few to a storm; beside them larger near ones, more and more of them."""
+    down, across = offsets(24, 24)
+    square = down**2 + across**2
+    small = sprites(scene, 4, torch.exp(-square / (2 * 1.8**2)), 2.9 - 1.25 * s)
+    near = sprites(scene, 8, torch.exp(-square / (2 * 3.0**2)), 4.0 - 1.6 * s)
+    return torch.maximum(small, near)
+
+
+def streaks(scene: Scene, s: float) -> torch.Tensor:
+    """Thin slanted lines, 15–40 px long.
+
+    A falling drop moves during the exposure and draws a line brighter than what is behind it (Garg and Nayar, "Vision and
+    rain", IJCV 2007).
+    """
+    down, across = offsets(44, 20)
+    line = torch.exp(-((across + 0.25 * down) ** 2) / (2 * 0.8**2) - down**2 / (2 * 9.0**2))
+    return sprites(scene, 4, line, 2.85 - 1.1 * s)
+
+
+def bloom(source: torch.Tensor) -> torch.Tensor:
+    """Light of small sources with three widths of glow."""
+    return 1.8 * source + 1.5 * blur(source, 1.5) + 1.6 * blur(source, 5) + 2.0 * blur(source, 16)
+
+
+def lamp_light(scene: Scene) -> torch.Tensor:
+    """White sources warm, red and amber ones in their own colour, linear (3, H, W)."""
     own = scene.linear / (scene.linear.amax(0, keepdim=True) + 1e-3)
-    source = scene.maps["lamps"] * own**1.5 * lamp_colour
-    return power * (source * 1.5 + 1.6 * blur(source, 2.5) + 1.8 * blur(source, 7) + 2.0 * blur(source, 20))
+    own = own**1.6
+    white = own.amin(0, keepdim=True)
+    return scene.maps["lamps"] * mix(own, tint(1.0, 0.86, 0.62), white)
+
+
+def windows_lit(scene: Scene, share: float) -> torch.Tensor:
+    """Which windows are lit: where the noise, smooth over a few cells, is high. (1, H, W)."""
+    return scene.maps["windows"] * torch.sigmoid((scene.field(4) + share) * 8)
 
 
 def snow(scene: Scene, s: float) -> Painted:
-    """Cover grows with severity from the bright and flat places; plants and upper edges get less of it than the ground."""
+    """Falling snow over lying snow."""
+    lying, _ = snow_lying(scene, s)
+    air = colour(0.74, 0.76, 0.80)
+    out = haze(lying, scene, 1.6 * s**3, air)
+    spots = flakes(scene, s) * (0.85 + 0.15 * s)
+    return mix(out, colour(0.99, 0.99, 1.0), spots), spots
+
+
+def snow_lying(scene: Scene, s: float) -> Painted:
+    """Snow covers the ground patch by patch, then plants, and lines upper edges; grey sky, soft light, less colour."""
     maps = scene.maps
-    air = colour(0.80, 0.82, 0.86)
-    scenery = greyed(scene.linear, 0.25 + 0.45 * s)
-    scenery = scenery / (1 + 0.8 * s * blur(luminance(scenery), 12))  # an overcast sky takes the hard sunlight away
+    scenery = greyed(even_light(scene, 0.3 * s), 0.08 + 0.1 * s) * 0.66
     shade = scene.detail
-    level = 1.35 * s**0.6
-    lying = torch.sigmoid((level + 0.9 * (shade - 1) - 0.55) * 7) * maps["ground"]
-    on_plants = torch.sigmoid((level + 0.8 * (shade - 1) - 0.75) * 6) * maps["plants"] * 0.85
-    on_caps = maps["caps"] * min(1.0, 1.5 * s) * (1 - maps["ground"])
-    cover = torch.maximum(torch.maximum(lying, on_plants), on_caps * 0.9) * (1 - maps["sky"])
-    white = colour(0.93, 0.95, 0.98) * (0.55 + 0.45 * shade).clamp(0.55, 1.08)
-    out = mix(scenery, white, cover * min(1.0, 0.45 + s))
-    grey = clouds(scene, air * (1.05 - 0.1 * s), 0.5)
-    out = mix(out, grey, maps["sky"] * min(1.0, 0.35 + 1.0 * s))
-    out = haze(out, scene, 0.25 + 2.2 * s**1.5, air)
-    flakes = specks(scene, 2.75 - 1.35 * s**0.75) * (0.75 + 0.2 * s)
-    return mix(out, colour(0.97, 0.98, 1.0), flakes), flakes
+    level = 2.1 * s + 0.35 * scene.patches.clamp(-2, 2) + 0.5 * (shade - 1)
+    lying = torch.sigmoid((level - 0.62) * 6) * maps["ground"] * (0.8 + 0.17 * s)
+    plants = torch.sigmoid((level + 0.5 * (shade - 1) - 1.05) * 5) * maps["plants"] * (0.5 + 0.35 * s)
+    caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    cover = torch.maximum(torch.maximum(lying, plants), caps)
+    white = colour(0.88, 0.90, 0.94) * (0.5 + 0.5 * shade).clamp(0.6, 1.15)
+    out = mix(scenery, white, cover)
+    return under(scene, out * (1 - maps["sky"]) ** 0.5, grey_clouds(scene, colour(0.74, 0.77, 0.82), 0.4)), None
+
+
+def night_front(scene: Scene, s: float) -> torch.Tensor:
+    """The things by night: dim, even, less coloured, local contrast kept so that dark cars stay readable."""
+    even = even_light(scene, 0.6 * s)
+    exposure = 0.75 * 0.010**s
+    rim = scene.detail ** (0.5 * s)
+    return greyed(even, 0.1) * mix(tint(1, 1, 1), tint(0.55, 0.9, 1.5), s) * exposure * rim
+
+
+def headlights(scene: Scene) -> torch.Tensor:
+    """Light of the camera's own lamps: on the near ground, less on what stands near; (1, H, W) in 0..1."""
+    near = torch.exp(-((scene.distance / 0.22) ** 1.5))
+    ahead = ((scene.height + 0.5) / 0.12).clamp(0.25, 1)
+    return near * ahead * (0.25 + 0.75 * scene.maps["ground"])
+
+
+def night_sky(scene: Scene, s: float) -> torch.Tensor:
+    """Navy above, the brownish glow of a town at the horizon; no clouds of the day."""
+    dim = 1.8 - s
+    return gradient(scene, colour(0.025, 0.04, 0.09), colour(0.12, 0.085, 0.06), 0.26) * dim**2
 
 
 def night(scene: Scene, s: float) -> Painted:
-    """Exposure down, colour lost and shifted to blue (Purkinje), navy sky, small sources glow with bloom."""
-    maps = scene.maps
-    exposure = 0.72 * 0.045**s
-    tint = mix(torch.ones(3, 1, 1), torch.tensor([0.62, 0.82, 1.35])[:, None, None], min(1.0, 0.3 + 0.8 * s))
-    scenery = greyed(scene.linear, 0.2 + 0.45 * s) * tint * exposure
-    # Headlights of the camera's own car and of street lamps: the near ground stays warmer and brighter than the distance.
-    near = (1 - maps["depth"]).clamp(0, 1) ** 2 * (0.35 + 0.65 * maps["ground"])
-    scenery = scenery * (1 - 0.35 * s + near * 1.1 * s * torch.tensor([1.25, 1.0, 0.72])[:, None, None])
-    dark_sky = sky_gradient(scene, colour(0.03, 0.045, 0.11), colour(0.10, 0.115, 0.19))
-    dusk_sky = scene.linear * exposure * tint
-    out = mix(scenery, mix(dusk_sky, dark_sky, min(1.0, 0.25 + 1.3 * s)), maps["sky"])
-    light = lamps(scene, 0.25 + 0.75 * s, torch.tensor([1.0, 0.83, 0.55])[:, None, None])
-    return out + light * min(1.0, 0.3 + s), None
+    """Lit street at night: lamps and their pools of light, lit windows, tail lights, own headlights on the road."""
+    front = night_front(scene, s)
+    warm = tint(*WARM)
+    albedo = greyed(even_light(scene, 0.3), 0.1)
+    road = scene.maps["ground"]
+    usual = (blur(scene.light * road, 20) + 1e-4) / (blur(road, 20) + 1e-3)
+    retro = (1.5 * (scene.light / usual - 1.6)).clamp(0, 1) * road  # lane marks throw light back
+    own = headlights(scene) * (0.5 + 2 * retro) * tint(1.0, 0.84, 0.55)
+    street = torch.sigmoid((scene.patches - 0.5) * 3) * ((0.14 - scene.height) / 0.22).clamp(0, 1) * warm
+    out = front + albedo * (own * 0.4 + street * 0.4) * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    out = under(scene, out, night_sky(scene, s))
+    glow = lamp_light(scene) + 0.65 * windows_lit(scene, -0.2) * warm
+    return out + bloom(glow) * 1.4 * s, None
+
+
+def night_unlit(scene: Scene, s: float) -> Painted:
+    """Night away from lamps: darker and bluer, only the camera's own headlights on the road."""
+    front = night_front(scene, s) * (1 - 0.35 * s) * tint(0.85, 0.97, 1.15)
+    own = headlights(scene) * tint(1.0, 0.92, 0.78)
+    out = front + greyed(even_light(scene, 0.4), 0.4) * own * 0.13 * s
+    return under(scene, out, night_sky(scene, s) * tint(0.5, 0.7, 1.0)), None
 
 
 def fog(scene: Scene, s: float) -> Painted:
-    """Koschmieder haze; at 100 the visibility is about a tenth of the way to the horizon."""
-    air = colour(0.80, 0.81, 0.82) * (1 - 0.08 * s)
-    soft = greyed(scene.linear, 0.15 + 0.35 * s)
-    soft = mix(soft, blur(soft, 1.2), 0.5 * s * scene.maps["depth"])
-    out = haze(soft, scene, 0.35 + 10 * s**1.3, air)
-    return out, None
+    """Koschmieder haze in banks: the extinction is up to twice as strong in some places as in others."""
+    air = colour(0.79, 0.80, 0.81) * (1 - 0.06 * s)
+    soft = greyed(even_light(scene, 0.45 * s), 0.2 + 0.4 * s)
+    soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
+    banks = torch.exp(0.4 * scene.patches.clamp(-2, 2))
+    return haze(soft, scene, (0.6 * s + 9.5 * s**2.2) * banks, air), None
 
 
 def rain(scene: Scene, s: float) -> Painted:
-    """Darker and greyer, wet ground (lower albedo, mirror image of what stands on it), streaks, some haze."""
+    """Falling rain over a wet street."""
+    out, _ = rain_wet(scene, s)
+    lines = streaks(scene, s)
+    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.4 + 0.2 * s)), lines * 0.8
+
+
+def rain_wet(scene: Scene, s: float) -> Painted:
+    """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
     maps = scene.maps
-    air = colour(0.60, 0.63, 0.67)
-    scenery = greyed(scene.linear, 0.2 + 0.4 * s)
-    scenery = scenery / (1 + 1.2 * s * blur(luminance(scenery), 12)) * (0.9 - 0.38 * s)
-    grey = clouds(scene, air * (1 - 0.35 * s), 0.9)
-    out = mix(scenery, grey, maps["sky"] * min(1.0, 0.35 + s))
-    out = haze(out, scene, 0.1 + 1.4 * s, air * (1 - 0.3 * s))
-    wet = maps["ground"] * min(1.0, 0.25 + 0.9 * s)
-    # Fresnel: a flat view far away mirrors more than the ground at one's feet.
-    gloss = wet * (0.30 + 0.45 * maps["depth"].clamp(0, 0.5) * 2)
-    out = mix(out * (1 - 0.45 * wet), mirrored(out, maps["ground"]), gloss)
-    lines = streaks(scene, 2.4 - 1.3 * s**0.8)
-    return mix(out, colour(0.80, 0.82, 0.86), lines * (0.32 + 0.23 * s)), lines * 0.7
+    air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
+    scenery = greyed(even_light(scene, 0.05 * s), 0.1 + 0.1 * s) * (0.95 - 0.6 * s)
+    out = under(scene, scenery, grey_clouds(scene, air * 1.6, 0.6))
+    out = haze(out, scene, 0.1 + 0.5 * s**1.5, 1.1 * air)
+    wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
+    puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
+    gloss = wet * (0.12 + 0.33 * scene.distance.sqrt() + 0.3 * puddles * (0.4 + 0.6 * s))
+    out = mix(out * (1 - 0.6 * wet), mirrored(out, maps["ground"]), gloss)
+    return out, None
 
 
 def mirrored(linear: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
     """Mirror image at the upper border of the lying ground, column by column, run downwards as on a rough wet surface."""
     _, height, width = linear.shape
     rows = torch.arange(height, dtype=linear.dtype)[:, None]
-    is_ground = (ground[0] > 0.5).to(linear.dtype)
     # For each pixel the nearest row above it that is not ground: a running maximum down the column.
-    standing = torch.where(is_ground > 0, torch.full_like(ground[0], -1.0), rows.expand(height, width))
+    standing = torch.where(ground[0] > 0.5, torch.full_like(ground[0], -1.0), rows.expand(height, width))
     edge = blur(torch.cummax(standing, 0).values[None], 3)[0]
-    source = (2 * edge - rows).clamp(0, height - 1)
-    grid_y = source / (height - 1) * 2 - 1
-    grid_x = (torch.arange(width, dtype=linear.dtype) / (width - 1) * 2 - 1)[None].expand(height, width)
-    grid = torch.stack((grid_x, grid_y), -1)[None]
-    image = F.grid_sample(linear[None], grid, align_corners=True, padding_mode="border")[0]
-    taps = F.avg_pool2d(image[None], (25, 3), 1, (12, 1), count_include_pad=False)[0]
-    return 0.55 * taps + 0.45 * image
+    source = (2 * edge - rows).clamp(0, height - 1).round().long()
+    image = torch.gather(linear, 1, source[None].expand(3, -1, -1))
+    run = F.avg_pool2d(F.avg_pool2d(image[None], (9, 7), (4, 1), (4, 3), count_include_pad=False), (5, 1), 1, (2, 0))
+    run = F.interpolate(run, size=(height, width), mode="bilinear", align_corners=False)[0]
+    return 0.8 * run + 0.2 * image
 
 
 def overcast(scene: Scene, s: float) -> Painted:
-    """Flat light: local contrast of large things and colour go down, the sky becomes a grey sheet."""
-    wide = blur(luminance(scene.linear), 14) + 0.03
-    flat = greyed(scene.linear, 0.15 + 0.4 * s) * (wide.mean() / wide) ** (0.45 * s) * (0.95 - 0.3 * s)
-    out = mix(flat, clouds(scene, colour(0.70, 0.72, 0.75), 0.7), scene.maps["sky"] * min(1.0, 0.35 + s))
-    return haze(out, scene, 0.1 + 0.35 * s, colour(0.66, 0.68, 0.70)), None
+    """Flat light: sun and shade of large things come together, colour goes down, the sky becomes a grey sheet."""
+    flat = greyed(even_light(scene, 0.6 * s), 0.1 + 0.4 * s) * (1.05 - 0.3 * s)
+    out = under(scene, flat, grey_clouds(scene, colour(0.76, 0.78, 0.81) * (1.1 - 0.35 * s), 0.7))
+    return haze(out, scene, 0.3 * s, colour(0.66, 0.68, 0.70)), None
 
 
 def dusk(scene: Scene, s: float) -> Painted:
-    """After sunset: orange at the horizon, violet above, scenery dim and violet, first lamps."""
-    exposure = 0.85 * 0.16**s
-    tint = mix(torch.ones(3, 1, 1), torch.tensor([1.12, 0.80, 1.12])[:, None, None], min(1.0, 0.3 + 0.8 * s))
-    scenery = greyed(scene.linear, 0.1 + 0.3 * s) * tint * exposure
-    sky = sky_gradient(scene, colour(0.30, 0.26, 0.45), colour(0.95, 0.55, 0.32)) * (1.15 - 0.6 * s)
-    out = mix(scenery, clouds(scene, sky, 0.5), scene.maps["sky"] * min(1.0, 0.35 + 1.1 * s))
-    return out + lamps(scene, 0.5 * s, torch.tensor([1.0, 0.75, 0.42])[:, None, None]), None
+    """After sunset: orange at the horizon, violet-blue above, scenery dim and violet, first lamps and windows."""
+    front = greyed(even_light(scene, 0.4 * s), 0.1 + 0.25 * s) * 0.8 * 0.15**s
+    front = front * mix(tint(1, 1, 1), tint(1.12, 0.84, 1.08), s)
+    low = mix(colour(0.98, 0.62, 0.30), colour(0.90, 0.42, 0.24), s)
+    middle = gradient(scene, colour(0.60, 0.40, 0.46), low, 0.2)
+    sky = mix(middle, colour(0.22, 0.20, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
+    out = under(scene, front, sky)
+    glow = lamp_light(scene) + 0.5 * windows_lit(scene, -0.8) * tint(*WARM)
+    return out + bloom(glow) * 0.45 * s, None
 
 
 def dawn(scene: Scene, s: float) -> Painted:
-    """Before sunrise: pale pink and blue sky, cool dim scenery, light mist in the distance."""
-    exposure = 0.9 * 0.33**s
-    tint = mix(torch.ones(3, 1, 1), torch.tensor([0.95, 0.92, 1.12])[:, None, None], min(1.0, 0.3 + 0.8 * s))
-    scenery = greyed(scene.linear, 0.15 + 0.35 * s) * tint * exposure
-    sky = sky_gradient(scene, colour(0.55, 0.62, 0.78), colour(0.96, 0.76, 0.70)) * (1.1 - 0.35 * s)
-    out = mix(scenery, clouds(scene, sky, 0.4), scene.maps["sky"] * min(1.0, 0.35 + 1.1 * s))
-    return haze(out, scene, 0.2 + 1.6 * s, colour(0.80, 0.70, 0.70) * (1 - 0.3 * s)), None
+    """Before sunrise: pale pink at the horizon, pale blue above, cool dim scenery, mist in the distance."""
+    front = greyed(even_light(scene, 0.4 * s), 0.15 + 0.3 * s) * 0.9 * 0.32**s
+    front = front * mix(tint(1, 1, 1), tint(0.92, 0.92, 1.14), s)
+    sky = gradient(scene, colour(0.50, 0.62, 0.82), colour(0.98, 0.78, 0.70), 0.3) * (1.15 - 0.4 * s)
+    return haze(under(scene, front, sky), scene, 0.1 + 0.8 * s, colour(0.80, 0.72, 0.74) * (1 - 0.4 * s)), None
+
+
+def sun_place(scene: Scene) -> torch.Tensor:
+    """Disc of a low sun (1, H, W), where most sky lies just above the horizon; nothing without sky there."""
+    low = scene.maps["sky"] * torch.exp(-(((scene.height - 0.1) / 0.07) ** 2))
+    columns = blur(low.mean(1, keepdim=True).expand(1, 8, -1), 12)[0, 0] ** 4
+    x = torch.arange(low.shape[-1], dtype=low.dtype)
+    centre = (columns * x).sum() / (columns.sum() + 1e-9)
+    away = ((x - centre)[None, None] ** 2 + ((scene.height - 0.12) * scene.linear.shape[1]) ** 2).sqrt()
+    return torch.exp(-((away / (0.05 * low.shape[-1])) ** 2)) * min(1.0, float(low.mean()) * 40)
 
 
 def glare(scene: Scene, s: float) -> Painted:
-    """Against a low sun: warm light spills from the sky over everything near it, the foreground falls into shade."""
+    """Against a low sun: its disc, warm light spilling from the sky over what is near it, the rest in shade."""
     sky = scene.maps["sky"]
-    low = torch.exp(-(((scene.maps["rows"] - 0.55) / 0.16) ** 2))
-    spill = (0.5 * blur(sky, 14) + 0.8 * blur(sky, 45) + 0.25 * scene.maps["depth"]) * (0.45 + 0.75 * low)
-    warm = torch.tensor([1.0, 0.83, 0.55])[:, None, None]
-    scenery = scene.linear * mix(torch.ones(3, 1, 1), warm, min(1.0, 0.3 + 0.7 * s)) * (1 - 0.45 * s)
-    bright = mix(scene.linear, colour(1.0, 0.93, 0.78) * 1.2, min(1.0, 0.25 + 0.9 * s))
-    out = mix(scenery, bright, sky)
-    return out + warm * (0.12 + 0.9 * s) * spill * 0.75 + 0.03 * s, None
+    warm = tint(1.0, 0.83, 0.55)
+    low = torch.exp(-(((scene.height - 0.08) / 0.2) ** 2))
+    disc = sun_place(scene) * sky
+    front = scene.front * mix(tint(1, 1, 1), warm, s) * (1 - 0.5 * s)
+    bright = mix(scene.linear, colour(1.0, 0.93, 0.76) * 1.1, 0.3 + 0.6 * s * low)
+    spill = (0.4 * blur(sky, 14) + 0.7 * blur(sky, 45) + 0.3 * scene.maps["depth"]) * (0.35 + 0.65 * low)
+    spill = spill + 2.5 * blur(disc, 30) + blur(disc, 10)
+    return under(scene, front, bright + 1.5 * disc * s) + warm * s * (0.62 * spill + 0.05), None
 
 
 def dust(scene: Scene, s: float) -> Painted:
-    """Brown haze, dimmer as the dust thickens."""
-    air = colour(0.74, 0.58, 0.40) * (1.05 - 0.25 * s)
-    tint = mix(torch.ones(3, 1, 1), torch.tensor([1.1, 0.92, 0.68])[:, None, None], min(1.0, 0.25 + 0.8 * s))
-    out = haze(scene.linear * tint * (1 - 0.2 * s), scene, 0.4 + 8.5 * s**1.3, air)
-    return out, None
+    """Brown haze in banks, dimmer as the dust thickens."""
+    air = colour(0.76, 0.60, 0.42) * (1.05 - 0.3 * s)
+    front = greyed(scene.front, 0.3 * s) * mix(tint(1, 1, 1), tint(1.08, 0.92, 0.68), s) * (1 - 0.25 * s)
+    banks = torch.exp(0.3 * scene.patches.clamp(-2, 2))
+    return haze(under(scene, front, air), scene, (0.5 * s + 9 * s**2) * banks, air), None
 
 
 def same(scene: Scene, s: float) -> Painted:
@@ -219,9 +355,10 @@ def same(scene: Scene, s: float) -> Painted:
     return scene.linear, None
 
 
+# "night/unlit" is a variant of "night": the same condition with other texts (pocket_prompts.VARIANTS) and another look.
 RENDERERS: dict[str, Callable[[Scene, float], Painted]] = {
-    "snow": snow, "night": night, "fog": fog, "rain": rain, "overcast": overcast,
-    "dusk": dusk, "dawn": dawn, "glare": glare, "dust": dust, "same": same,
+    "snow": snow, "snow/lying": snow_lying, "night": night, "night/unlit": night_unlit, "fog": fog, "rain": rain,
+    "rain/wet": rain_wet, "overcast": overcast, "dusk": dusk, "dawn": dawn, "glare": glare, "dust": dust, "same": same,
 }  # fmt: skip
 
 
@@ -229,8 +366,10 @@ def render(
     condition: str, rgb: torch.Tensor, maps: torch.Tensor, severity: float, noise: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) of flakes and streaks in 0..1). Severity 0..1."""
-    named = {name: maps[i : i + 1] for i, name in enumerate(MAP_NAMES)}
+    named = {name: maps[i : i + 1].clamp(0, 1) for i, name in enumerate(MAP_NAMES)}
     linear = rgb.clamp(0, 1) ** 2.2
-    out, mask = RENDERERS[condition](Scene(linear, named, noise), severity)
-    mask = torch.zeros_like(maps[:1]) if mask is None else mask
+    painted, mask = RENDERERS[condition](Scene(linear, named, noise), severity)
+    fade = min(1.0, severity / FADE_IN)
+    out = mix(linear, painted, fade)
+    mask = torch.zeros_like(maps[:1]) if mask is None else mask * fade
     return out.clamp(0, 1) ** (1 / 2.2), F.avg_pool2d(mask, 4)

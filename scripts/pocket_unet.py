@@ -122,7 +122,7 @@ def train_unet(
         source = torch.stack([p.source for p in pairs]).float().to(device)
         target = torch.stack([p.target for p in pairs]).float().to(device) * scaling
         noise = torch.randn_like(target)
-        noise[:, :1] = torch.stack([p.noise for p in pairs]).float().to(device)
+        noise[:, : pairs[0].noise.shape[0]] = torch.stack([p.noise for p in pairs]).float().to(device)
         mask = torch.stack([p.mask for p in pairs]).float().to(device)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device)
         alpha = alphas[times][:, None, None, None]

@@ -32,18 +32,20 @@ def voc(root: Path) -> None:
     put(root / "Annotations/a.xml", f"<annotation>{size}<object><name>car</name>{box}</object></annotation>")
 
 
+@pytest.mark.parametrize("name", ["data", "on", "a, b: {c} #d 'e' \"f\""])
 @pytest.mark.parametrize("make", [make_dataset, coco, voc], ids=["yolo", "coco", "voc"])
 def test_the_recipe_plans_the_dataset_at_hand(
-    make: Callable[[Path], Any], tmp_path: Path, cli: Callable[..., Any]
+    make: Callable[[Path], Any], name: str, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
-    make(tmp_path / "project/data")
+    make(tmp_path / "project" / name)
     answer = cli("init", tmp_path / "project")
     assert answer.code == 0, answer.err
     assert sorted(path.name for path in (tmp_path / "project").iterdir() if path.is_file()) == FILES
     recipe = tmp_path / "project/diffgen.yaml"
     sets = ["--set", f"model={json.dumps(MODEL)}", "--set", "editor=instruct", "--set", "select.share=1"]
     if make is voc:
-        sets += ["--set", "dataset.val={images: data/JPEGImages, annotations: data/Annotations}"]
+        val = {"images": f"{name}/JPEGImages", "annotations": f"{name}/Annotations"}
+        sets += ["--set", f"dataset.val={json.dumps(val)}"]
     plan = cli("plan", recipe, "--json", *sets)
     assert plan.code == 0, plan.err
     facts = json.loads(plan.out)
