@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from diffgen import __version__
 from diffgen.errors import DiffgenError, UsageError
@@ -172,15 +173,24 @@ def conditions(
         typer.echo(f"{preset:<12} {fields['strength']:<5} {fields['prompt']}")
 
 
-models_app = typer.Typer(invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None)
+class _OrName(TyperGroup):
+    """`diffgen models NAME` is short for `diffgen models show NAME`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["show", *args]
+        return super().resolve_command(ctx, args)
+
+
+models_app = typer.Typer(cls=_OrName, invoke_without_command=True, no_args_is_help=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
 
 
 @models_app.callback()
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models that have a short name: licence, size, whether they are on this machine.
+    """List the models that have a short name, or show one: licence, size, whether they are on this machine.
 
-    Example: diffgen models --json
+    Example: diffgen models pocket
     """
     from diffgen.cache import FileCache
     from diffgen.models import model_rows
@@ -198,6 +208,36 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         typer.echo(
             f"{row['name']:<18}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {row['licence']}; {row['about']}"
         )
+
+
+@models_app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A short name, a hub id, a folder or a file.")], as_json: AsJson = False
+) -> None:
+    """Show what a model is, its defaults, and, for a small one, what it was taught.
+
+    Example: diffgen models show pocket
+    """
+    from dataclasses import asdict
+
+    from diffgen.cache import FileCache
+    from diffgen.models import is_on_disk, resolve_model, vocabulary
+
+    with FileCache() as cache:
+        model = resolve_model(name, None, Path(), cache)
+    words = vocabulary(model)
+    facts = {key: value for key, value in asdict(model).items() if value is not None and key != "vocabulary"}
+    facts |= {"on_disk": is_on_disk(model)}
+    if words is not None:
+        facts |= {"conditions": [kind for kind in words if kind], "words": words}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        if key != "words":
+            typer.echo(f"{key:<20} {', '.join(value) if isinstance(value, list) else value}")
+    if words is not None:
+        typer.echo("It makes these conditions only, one at a time; other words change nothing. --json lists its words.")
 
 
 @models_app.command("pull")

@@ -23,6 +23,7 @@ from diffgen import hub
 from diffgen.cache import FileCache, stamp
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.types import digest_of
+from diffgen.vocabulary import Vocabulary, read_vocabulary
 
 _PACKAGE = Path(__file__).parent
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -31,7 +32,7 @@ _PLACES = ("alias", "folder", "file", "hub")
 _FACTS: dict[str, type] = {
     "steps": int, "guidance": float, "image_guidance": float, "native": int, "multiple": int,
     "severity": str, "licence": str, "memory_gb": float,
-    "smallest": int, "least_object": int, "cpu_seconds_per_mpx": float,
+    "smallest": int, "least_object": int, "cpu_seconds_per_mpx": float, "vocabulary": str,
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "img2img": {"steps": 20, "guidance": 6.0},
@@ -67,6 +68,7 @@ class Model:
     smallest: int | None = None  # sources between this long side and `native` are edited at their own size
     least_object: int = 16  # px at the working size: smaller boxes the autoencoder may melt (two cells of an f8 one)
     cpu_seconds_per_mpx: float | None = None  # measured, for the estimate of `plan`
+    vocabulary: str | None = None  # file in its folder with the words it was taught, for small models
 
 
 @lru_cache(maxsize=1)
@@ -149,6 +151,12 @@ def require_on_disk(model: Model) -> Model:
     return found
 
 
+def vocabulary(model: Model) -> Vocabulary | None:
+    """The words it was taught; None for a model that has no such list, and reads any text."""
+    folder = local_folder(model)
+    return read_vocabulary(folder / model.vocabulary) if folder and model.vocabulary else None
+
+
 def pipeline_class(model: Model) -> str:
     """The diffusers class that its files name. The model must be on this machine."""
     folder = local_folder(model)
@@ -166,7 +174,9 @@ def model_rows(cache: FileCache) -> list[dict[str, Any]]:
         if "hub" in entry:
             here = is_on_disk(resolve_model(name, None, _PACKAGE, cache))
         else:
-            here = (_PACKAGE / entry["path"] / "model_index.json").is_file()
+            folder = _PACKAGE / entry["path"]
+            here = (folder / "model_index.json").is_file()
+            entry = {**(hub.read_json(folder / "diffgen.json") if here else {}), **entry}
         columns = ("editor", "licence", "size_mb", "native", "steps", "about")
         rows.append({"name": name, "on_disk": here, **{key: entry.get(key) for key in columns}})
     return rows

@@ -10,11 +10,12 @@ from typing import Any
 from diffgen.cache import FileCache
 from diffgen.formats.yolo import orphan_labels
 from diffgen.leakage import identical, near
-from diffgen.plan import Plan, working_size
+from diffgen.models import vocabulary
+from diffgen.plan import Edit, Plan, misheard_prompts, working_size
 from diffgen.recipe import LoadedRecipe
-from diffgen.run import Prepared, Summary, prepare
+from diffgen.run import Prepared, Summary, no_collector, prepare
 from diffgen.store import done, is_run_folder, read_present
-from diffgen.types import Settings, Source
+from diffgen.types import Settings
 
 # Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
 BYTES_PER_PIXEL = {"jpg": 0.45, "webp": 0.3, "png": 1.9}
@@ -24,7 +25,11 @@ MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than pla
 
 def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
     """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
-    prepared = prepare(loaded, limit)
+    with no_collector():
+        return _overview(prepare(loaded, limit), loaded, look)
+
+
+def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> dict[str, Any]:
     plan, recipe = prepared.plan, prepared.recipe
     present = read_present(prepared.output, recipe.image.format) if is_run_folder(prepared.output) else {}
     finished = done(present)
@@ -51,6 +56,7 @@ def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None =
         "to_make": edits.left,
         "not_edited": _examples(problems),
         "labels": _labels(prepared),
+        "prompts": misheard_prompts(plan, vocabulary(prepared.model)),
         "notes": _examples(prepared.dataset.notes),
         "leakage": _leakage(prepared, look),
         "small_boxes": _small_boxes(prepared),
@@ -68,10 +74,11 @@ class _Edits:
     pixels: int = 0
     worked: int = 0
 
-    def add(self, source: Source, settings: Settings, count: int) -> None:
-        width, height = working_size(source, settings)
+    def add(self, size: tuple[int, int], settings: Settings, count: int) -> None:
+        """Of sources of `size`, `count` images."""
+        width, height = working_size(size, settings)
         self.left += count
-        self.pixels += count * source.width * source.height
+        self.pixels += count * size[0] * size[1]
         self.worked += count * width * height
 
 
@@ -82,14 +89,19 @@ def _edits(plan: Plan, finished: set[str]) -> _Edits:
         found.jobs = len(jobs)
         for key, item in jobs.items():
             if key not in finished:
-                found.add(item.source, item.job.settings, 1)
+                found.add((item.source.width, item.source.height), item.job.settings, 1)
         return found
     seen: set[str] = set()  # a source that stands twice shares its images; nothing else can share one
+    alike: Counter[tuple[int, int, int]] = Counter()  # by size and conditions, which sources share
+    shared: dict[int, tuple[Edit, ...]] = {}
     for source, conditioned in plan.edits:
         if source.digest not in seen:
             seen.add(source.digest)
-            for _, settings in conditioned:
-                found.add(source, settings, plan.variants)
+            shared[id(conditioned)] = conditioned
+            alike[source.width, source.height, id(conditioned)] += plan.variants
+    for (width, height, one), count in alike.items():
+        for _, settings in shared[one]:
+            found.add((width, height), settings, count)
     found.jobs = found.left
     return found
 
@@ -176,6 +188,7 @@ def overview_text(facts: dict[str, Any]) -> str:
             f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
             "working size and may melt; a larger resolution.long_side keeps them"
         )
+    lines += [f"prompt    {line}" for line in facts["prompts"]]
     for word, found in facts["not_edited"].items():
         lines += _counted("unedited", found, f"{word}, carried over as they are")
     labels, leakage = facts["labels"], facts["leakage"]

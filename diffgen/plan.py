@@ -21,6 +21,7 @@ from diffgen.models import Model
 from diffgen.recipe import Condition, Recipe
 from diffgen.sources import Dataset
 from diffgen.types import Batch, Item, Job, Settings, Source
+from diffgen.vocabulary import Vocabulary, misheard
 
 # The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
 MOST_OBJECTS = 4
@@ -51,9 +52,8 @@ class Plan:
             objects = describe(source, self.dataset.names)
             for condition, settings in edits:
                 if (prompt := prompts.get((condition.name, objects))) is None:
-                    instruct = settings.editor == "instruct" and condition.instruction
-                    text = condition.instruction if instruct else condition.prompt
-                    prompt = prompts[condition.name, objects] = str(text).replace("{objects}", objects)
+                    prompt = _text(condition, settings).replace("{objects}", objects)
+                    prompts[condition.name, objects] = prompt
                 for variant in range(self.variants):
                     seed = int(unit("seed", self.seed, source.digest, condition.name, variant) * 2**48)
                     job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
@@ -83,7 +83,10 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
     conditions = tuple((condition, _settings(recipe, condition, model)) for condition in recipe.conditions)
-    edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
+    if recipe.assign == "all" and all(condition.share >= 1 for condition, _ in conditions):
+        edits = tuple((source, conditions) for source in chosen)
+    else:
+        edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
     return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants)
 
 
@@ -142,8 +145,6 @@ def _assigned(recipe: Recipe, conditions: tuple[Edit, ...], source: Source) -> t
     a condition added later takes sources from the others and moves no other source.
     """
     digest = source.image_digest
-    if recipe.assign == "all" and all(condition.share >= 1 for condition, _ in conditions):
-        return conditions
     if recipe.assign == "one":
 
         def score(entry: Edit) -> float:
@@ -185,6 +186,12 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
     )
 
 
+def _text(condition: Condition, settings: Settings) -> str:
+    """What the editor's family reads of a condition, `{objects}` not yet filled in."""
+    instruct = settings.editor == "instruct" and condition.instruction
+    return str(condition.instruction if instruct else condition.prompt)
+
+
 def describe(source: Source, names: Sequence[str]) -> str:
     """The objects of a picture in words, most frequent first: "cars, a person and a traffic light"."""
     ranked = sorted(source.counts, key=lambda pair: (-pair[1], pair[0]))[:MOST_OBJECTS]
@@ -209,14 +216,27 @@ def _plural(noun: str) -> str:
     return f"{noun}s"
 
 
-def working_size(source: Source, settings: Settings) -> tuple[int, int]:
-    """(width, height) in pixels at which the model sees the source."""
-    return _working_size(source.width, source.height, settings.long_side, settings.multiple, settings.smallest)
+def working_size(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
+    """(width, height) in pixels at which the model sees a source of `size`."""
+    return _working_size(*size, settings.long_side, settings.multiple, settings.smallest)
 
 
 @lru_cache(maxsize=4096)
 def _working_size(width: int, height: int, long_side: int, multiple: int, smallest: int | None) -> tuple[int, int]:
     return plan_fit(width, height, long_side, multiple, smallest).size
+
+
+def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:
+    """One line for each condition whose text asks a model of few words for more than it was taught."""
+    if words is None:
+        return []
+    lines = {}
+    for _, edits in plan.edits:
+        for condition, settings in edits:
+            if condition.name not in lines:
+                why = misheard(_text(condition, settings).replace("{objects}", ""), words)
+                lines[condition.name] = why and f"{condition.name}: the model {why}"
+    return [line for line in lines.values() if line]
 
 
 def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
@@ -231,7 +251,9 @@ def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
         if item.job.id in seen:
             continue
         seen.add(item.job.id)
-        group = open_groups.setdefault((item.job.settings.digest, working_size(item.source, item.job.settings)), [])
+        group = open_groups.setdefault(
+            (item.job.settings.digest, working_size((item.source.width, item.source.height), item.job.settings)), []
+        )
         group.append(item)
         if len(group) == batch_size:
             batches.append(Batch(tuple(group)))

@@ -18,8 +18,8 @@ from diffgen.checks import judge
 from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
-from diffgen.models import Model, aliases, require_on_disk, resolve_model, with_revision
-from diffgen.plan import Plan, cut_batches, pending_batches, plan_jobs
+from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocabulary, with_revision
+from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
@@ -90,12 +90,12 @@ _STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
 def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests."""
     recipe, output = loaded.recipe, loaded.output
-    with FileCache() as cache, _no_collector():
+    with FileCache() as cache, no_collector():
         dataset = read_dataset(recipe.dataset, loaded.base, cache)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
     state = read_state(output) if is_run_folder(output) else {}
     model = with_revision(model, recipe.model, state.get("revisions", {}).get(model.place))
-    parents = {os.path.dirname(source.path) for source in dataset.sources}
+    parents = {source.path.rpartition(os.sep)[0] for source in dataset.sources}
     above = next((folder for folder in parents if Path(folder).resolve().is_relative_to(output)), None)
     below = next((f for f in dataset.folders if output.is_relative_to(f.resolve())), None)
     if above or below:
@@ -104,13 +104,13 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
             + (f"holds images of the dataset ({above})" if above else f"lies in its folder {below}"),
             "choose a run folder outside the dataset's folders",
         )
-    with _no_collector():
+    with no_collector():
         plan = plan_jobs(recipe, dataset, model, limit)
     return Prepared(recipe, dataset, model, plan, output)
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Planning makes millions of small values and no garbage: looking through them for some took half of its time."""
     enabled = gc.isenabled()
     gc.disable()
@@ -152,6 +152,8 @@ def run(
                     store.note(
                         revisions={**store.state.get("revisions", {}), prepared.model.place: prepared.model.revision}
                     )
+            for line in misheard_prompts(plan, vocabulary(prepared.model)):
+                talk(f"warning: {line}")
             talk(f"{len(left)} of {len({item.job.id for item in plan.items})} images to make in {store.folder}")
             kept, make = _settle(store, prepared, make_worker, talk)
             batches = pending_batches(cut_batches(plan.items, kept["batch_size"]), done, store.records.keys())

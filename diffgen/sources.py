@@ -107,7 +107,7 @@ def _base_name(entry: Found) -> str:
     """The path below the folder it was found in, as a name that stays below the export's folder and is found there."""
     image, folder = entry.image, entry.folder
     inside = image[len(folder) + 1 :] if image.startswith(f"{folder}{os.sep}") else os.path.relpath(image, folder)
-    stem, _ = os.path.splitext(inside.encode("utf-8", "backslashreplace").decode())
+    stem, _ = os.path.splitext(inside if inside.isascii() else inside.encode("utf-8", "backslashreplace").decode())
     *folders, last = stem.split(os.sep)
     if folders:
         return "/".join([*map(_tame, folders), f"_{last}" if last.startswith(".") else last])
@@ -134,7 +134,7 @@ def _read_sources(listing: Listing, cache: FileCache) -> tuple[Source, ...]:
     kind = f"source/{FACTS_VERSION}/{len(listing.names)}/{listing.keypoints}"
     named = list(_named(listing.found))
     known: dict[str, tuple[str, str]] = {}
-    for folder in _tops({os.path.dirname(entry.image) for _, entry in named}):
+    for folder in _tops({entry.image.rpartition(os.sep)[0] for _, entry in named}):
         known |= cache.below(kind, folder)
     marks = [_mark(entry) for _, entry in named]
     rows = [known.get(entry.image) for _, entry in named]

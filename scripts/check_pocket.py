@@ -80,34 +80,20 @@ def edge_agreement(source: torch.Tensor, made: torch.Tensor) -> float:
     return cosine[strong].mean().item()
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--sources", type=Path)
-    parser.add_argument("--licence")
-    parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
-    parser.add_argument("--count", type=int, default=8, help="held-out photographs to measure")
-    parser.add_argument("--long-side", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--sheet", type=Path, help="also write source and conditions, a row a photograph, as PNG")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    _, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
-    step = max(1, len(held) // args.count)
-    images = [picture(photo, args.long_side) for photo in held[::step][: args.count]]
-    edit = Editor(args.model)
-
+def check(model: Path, held: list[Photo], long_side: int = 512, threads: int = 2, sheet: Path | None = None) -> None:
+    """Print the figures of a model on photographs that it was not trained on."""
+    torch.set_num_threads(threads)
+    images = [picture(photo, long_side) for photo in held]
+    edit = Editor(model)
     psnr = [-10 * torch.log10(F.mse_loss(edit.round_trip(image), image)).item() for image in images]
-    print(f"round trip at {args.long_side} px: {sum(psnr) / len(psnr):.2f} dB over {len(psnr)} held-out photographs")
+    print(f"round trip at {long_side} px: {sum(psnr) / len(psnr):.2f} dB over {len(psnr)} held-out photographs")
     square = F.interpolate(images[0][None], size=(512, 512), mode="bilinear")[0]
     edit(square, TEXTS["night"])
     for steps in (1, 2, 4):
         began = time.perf_counter()
         for seed in range(3):
             edit(square, TEXTS["night"], seed, steps)
-        print(
-            f"{steps} step(s): {(time.perf_counter() - began) / 3:.2f} s per 512 x 512 picture, {args.threads} threads"
-        )
+        print(f"{steps} step(s): {(time.perf_counter() - began) / 3:.2f} s per 512 x 512 picture, {threads} threads")
 
     print("condition  change (mean |difference|, 0-255) at severity " + ", ".join(map(str, LEVELS)), end="")
     print("  grows  between seeds  edges kept at 65")
@@ -124,9 +110,25 @@ def main(argv: list[str] | None = None) -> int:
             row.append(made[2])
         levels = "  ".join(f"{value:5.1f}" for value in changes.tolist())
         print(f"{name:9}  {levels}  {grows}/{len(images) * (len(LEVELS) - 1)}  {seeds:.1f}  {edges:.2f}")
-    if args.sheet:
+    if sheet:
         lines = [torch.cat([F.interpolate(c[None], size=(192, 256), mode="area")[0] for c in row], 2) for row in rows]
-        Image.fromarray((torch.cat(lines, 1).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()).save(args.sheet)
+        Image.fromarray((torch.cat(lines, 1).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()).save(sheet)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--sources", type=Path)
+    parser.add_argument("--licence")
+    parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
+    parser.add_argument("--count", type=int, default=8, help="held-out photographs to measure")
+    parser.add_argument("--long-side", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sheet", type=Path, help="also write source and conditions, a row a photograph, as PNG")
+    args = parser.parse_args(argv)
+    _, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
+    step = max(1, len(held) // args.count)
+    check(args.model, held[::step][: args.count], args.long_side, args.threads, args.sheet)
     return 0
 
 

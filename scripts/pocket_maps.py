@@ -30,12 +30,11 @@ def blur(planes: torch.Tensor, sigma: float) -> torch.Tensor:
         small = F.interpolate(planes[None], size=size, mode="area")[0]
         small = blur(small, sigma * size[0] / planes.shape[-2])
         return F.interpolate(small[None], size=planes.shape[-2:], mode="bilinear", align_corners=False)[0]
-    radius = max(1, int(2.5 * sigma + 0.5))
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=planes.device) / sigma) ** 2)
-    taps = (taps / taps.sum()).to(planes.dtype)
-    rows = F.pad(planes[:, None], (radius,) * 2 + (0, 0), mode="replicate")
-    rows = F.conv2d(rows, taps[None, None, None, :])
-    return F.conv2d(F.pad(rows, (0, 0) + (radius,) * 2, mode="replicate"), taps[None, None, :, None])[:, 0]
+    side = 2 * max(1, int(2.5 * sigma + 0.5)) + 1
+    made = [
+        cv2.GaussianBlur(p.numpy(), (side, side), sigma, borderType=cv2.BORDER_REPLICATE) for p in planes.contiguous()
+    ]
+    return torch.from_numpy(np.stack(made))
 
 
 def guided(plane: torch.Tensor, guide: torch.Tensor, radius: int, eps: float) -> torch.Tensor:
@@ -354,9 +353,10 @@ def make_maps(rgb: torch.Tensor) -> torch.Tensor:
     horizon = horizon_row(sky)
     depth, ground = depth_and_ground(rgb, sky, horizon)
     red, green, blue = (c[None] for c in rgb.unbind(0))
-    plants = blur(
-        (((2 * green - red - blue) / (red + green + blue + 0.1) - 0.06) * 8).clamp(0, 1), rgb.shape[-2] / 130
-    ) * (1 - sky)
+    greener = (((2 * green - red - blue) / (red + green + blue + 0.1) - 0.06) * 8).clamp(0, 1)
+    # Not the yellow of signs and vehicles, in which green is no more than red.
+    greener = greener * ((green - red + 0.04) * 20).clamp(0, 1)
+    plants = blur(greener, rgb.shape[-2] / 130) * (1 - sky)
     height, width = rgb.shape[-2:]
     rows = (0.5 + horizon - torch.arange(height) / height).clamp(0, 1)[None, :, None].expand(1, height, width)
     caps, windows = cap_map(rgb, sky, rows), window_map(rgb, sky, plants, rows)

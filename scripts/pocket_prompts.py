@@ -58,6 +58,19 @@ VARIANTS = {
     "wet ground without raindrops|wet road, no rain",
 }  # fmt: skip
 
+# Which words mean a condition; one that stands under two conditions decides nothing beside others.
+KEYWORDS = {
+    "snow": "snow snowy snowfall snowstorm blizzard flurries winter",
+    "night": "night nighttime midnight dark darkness",
+    "fog": "fog foggy mist misty haze hazy visibility",
+    "rain": "rain rainy raining rainstorm downpour drizzle thunderstorm wet dark",
+    "dusk": "dusk sunset evening twilight nightfall dark",
+    "dawn": "dawn sunrise daybreak morning mist",
+    "overcast": "overcast cloudy clouds dull",
+    "glare": "glare backlight backlit sun",
+    "dust": "dust dusty sandstorm sand desert smog haze visibility",
+}
+
 FRAMES = _choices(
     "{}|{}|{}|make it {}|make it {}|turn it into {}|change the weather to {}|change it to {}|{}, please|with {}|in {}|"
     "a photo of {o}, {}|a photo of {o} in {}|a photo of {o} on {}|a photo with {}|{o}, {}|{o} in {}|"
@@ -94,6 +107,15 @@ def preset_texts(path: Path | None) -> dict[str, list[str]]:
             found = [preset.get(key) for key in ("prompt", "instruction")]
             texts[kind] += [text.replace("{objects}", "{o}") for text in found if text]
     return texts
+
+
+def vocabulary(presets: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Condition -> the words that mean it; "" -> every other word that training reads."""
+    texts = [*FRAMES, *TAILS, *OBJECTS, *NOTHING, "severity"]
+    texts += [text for kind in PHRASES for text in (*_choices(PHRASES[kind]), *presets[kind])]
+    known = set(re.findall(r"[^\W\d_]+", " ".join(texts).lower()))
+    meant = {kind: words.split() for kind, words in KEYWORDS.items()}
+    return {**meant, "": sorted(known - {word for words in meant.values() for word in words})}
 
 
 def draw_objects(rng: np.random.Generator) -> str:

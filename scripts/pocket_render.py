@@ -48,7 +48,12 @@ class Scene:
         sky = self.maps["sky"]
         pure = (sky - 0.98).clamp_min(0)
         near = (blur(self.linear * pure, 4) + 1e-5 * self.linear) / (blur(pure, 4) + 1e-5)
-        return (self.linear - sky * near).clamp_min(0) * (1 - sky).clamp_min(0) ** 0.25
+        return (self.linear - sky * near).clamp_min(0) * (1 - sky).sqrt()
+
+    @cached_property
+    def wide(self) -> torch.Tensor:
+        """Luminance of large areas of things."""
+        return blur(luminance(self.front), 12) + 0.02
 
     @cached_property
     def height(self) -> torch.Tensor:
@@ -59,7 +64,9 @@ class Scene:
     def distance(self) -> torch.Tensor:
         """Depth with the flat ground's law mixed in: steadier where a segment's contact with the ground is guessed wrong."""
         flat = (0.05 / (0.05 - self.height.clamp(-0.5, 0) * 1.2)).clamp(0.05, 1)
-        return self.maps["depth"].clamp_min(0.04) ** 0.6 * flat**0.4
+        far = self.maps["depth"].clamp_min(0.04) ** 0.78 * flat**0.22
+        # Things are kept nearer than the sky: a wrong guess of depth must not swallow an object that has a label.
+        return far.minimum(0.6 + 0.4 * self.maps["sky"])
 
     def field(self, cells: int) -> torch.Tensor:
         """Noise channel 1, smooth over about `cells` cells of 4 px, unit variance, (1, H, W)."""
@@ -96,10 +103,8 @@ def greyed(linear: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def even_light(scene: Scene, share: float) -> torch.Tensor:
-    """The things without hard sun and shade: luminance of large areas brought together, its mean kept."""
-    wide = blur(luminance(scene.front), 12) + 0.02
-    level = 0.16
-    return scene.front * ((level / wide) ** share).clamp(0.35, 2.5)
+    """The things without hard sun and shade: luminance of large areas brought near .16, as on a usual photograph."""
+    return scene.front * ((0.16 / scene.wide) ** share).clamp(0.35, 2.5)
 
 
 def haze(linear: torch.Tensor, scene: Scene, beta: float | torch.Tensor, air: torch.Tensor) -> torch.Tensor:
@@ -169,7 +174,7 @@ def bloom(source: torch.Tensor) -> torch.Tensor:
 def lamp_light(scene: Scene) -> torch.Tensor:
     """White sources warm, red and amber ones in their own colour, linear (3, H, W)."""
     own = scene.linear / (scene.linear.amax(0, keepdim=True) + 1e-3)
-    own = own**1.6
+    own = own * own.sqrt()
     white = own.amin(0, keepdim=True)
     return scene.maps["lamps"] * mix(own, tint(1.0, 0.86, 0.62), white)
 
@@ -200,7 +205,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     cover = torch.maximum(torch.maximum(lying, plants), caps)
     white = colour(0.88, 0.90, 0.94) * (0.5 + 0.5 * shade).clamp(0.6, 1.15)
     out = mix(scenery, white, cover)
-    return under(scene, out * (1 - maps["sky"]) ** 0.5, grey_clouds(scene, colour(0.74, 0.77, 0.82), 0.4)), None
+    return under(scene, out, grey_clouds(scene, colour(0.74, 0.77, 0.82), 0.4)), None
 
 
 def night_front(scene: Scene, s: float) -> torch.Tensor:
@@ -253,24 +258,24 @@ def fog(scene: Scene, s: float) -> Painted:
     air = colour(0.79, 0.80, 0.81) * (1 - 0.06 * s)
     soft = greyed(even_light(scene, 0.45 * s), 0.2 + 0.4 * s)
     soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
-    banks = torch.exp(0.4 * scene.patches.clamp(-2, 2))
-    return haze(soft, scene, (0.6 * s + 9.5 * s**2.2) * banks, air), None
+    banks = torch.exp(0.3 * scene.patches.clamp(-2, 2))
+    return haze(soft, scene, (0.5 * s + 9 * s**2.6) * banks, air), None
 
 
 def rain(scene: Scene, s: float) -> Painted:
     """Falling rain over a wet street."""
     out, _ = rain_wet(scene, s)
-    lines = streaks(scene, s)
-    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.4 + 0.2 * s)), lines * 0.8
+    lines = streaks(scene, 0.8 * s)
+    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.22 + 0.28 * s)), lines * 0.8
 
 
 def rain_wet(scene: Scene, s: float) -> Painted:
     """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
-    scenery = greyed(even_light(scene, 0.05 * s), 0.1 + 0.1 * s) * (0.95 - 0.6 * s)
+    scenery = greyed(even_light(scene, 0.05 * s), 0.1 + 0.1 * s) * (0.95 - 0.45 * s)
     out = under(scene, scenery, grey_clouds(scene, air * 1.6, 0.6))
-    out = haze(out, scene, 0.1 + 0.5 * s**1.5, 1.1 * air)
+    out = haze(out, scene, 0.08 + 0.35 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
     gloss = wet * (0.12 + 0.33 * scene.distance.sqrt() + 0.3 * puddles * (0.4 + 0.6 * s))
@@ -347,7 +352,7 @@ def dust(scene: Scene, s: float) -> Painted:
     air = colour(0.76, 0.60, 0.42) * (1.05 - 0.3 * s)
     front = greyed(scene.front, 0.3 * s) * mix(tint(1, 1, 1), tint(1.08, 0.92, 0.68), s) * (1 - 0.25 * s)
     banks = torch.exp(0.3 * scene.patches.clamp(-2, 2))
-    return haze(under(scene, front, air), scene, (0.5 * s + 9 * s**2) * banks, air), None
+    return haze(under(scene, front, air), scene, (0.5 * s + 7 * s**2.4) * banks, air), None
 
 
 def same(scene: Scene, s: float) -> Painted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import shutil
 import time
@@ -16,15 +17,20 @@ from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
 from pocket_model import TEXT_WIDTH, build_scheduler, build_unet, build_vae, init_identity
 from pocket_pairs import PairPool
 from pocket_photos import Photo
-from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer
-from pocket_vae import CHECKPOINT_SECONDS, save, vae_batch
+from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer, vocabulary
+from pocket_vae import save, vae_batch
 from torch import nn
 from transformers import CLIPTokenizer
 
 BATCH = 8
 LEARNING_RATE = 1e-3
-FIRST_PAIRS = 500
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
+
+# What the exported model says about itself to diffgen.
+ABOUT = {
+    "steps": 1, "guidance": 1.0, "image_guidance": 1.0, "native": 1024, "smallest": 256, "multiple": 32, "least_object": 8,
+    "cpu_seconds_per_mpx": 2.5, "severity": "{prompt}, severity {percent}", "vocabulary": "vocabulary.json",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,20 @@ class Denoiser(nn.Module):
         return self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
 
 
-def train_unet(
-    photos: list[Photo], maps: dict, work: Path, minutes: float, conditions: Path | None, device: str, seed: int, say
-) -> None:
-    """Train for `minutes` in all, counted over restarts. Writes `work/unet.pt` and `work/tokenizer/`."""
+@dataclass(frozen=True)
+class Settings:
+    """`minutes` of training in all, counted over restarts; seconds between checkpoints; "cpu" or "cuda"."""
+
+    minutes: float
+    checkpoint: float
+    device: str
+    seed: int
+
+
+def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | None, how: Settings, say) -> None:
+    """Writes `work/unet.pt` and `work/tokenizer/`; goes on from them when they are there."""
+    minutes, device, seed = how.minutes, how.device, how.seed
+    first_pairs = min(500, 3 * BATCH + int(20 * minutes))  # a short run must not spend itself on preparing
     path = work / "unet.pt"
     state = torch.load(path, map_location="cpu") if path.exists() else None
     seconds, step = (state["seconds"], state["step"]) if state else (0.0, 0)
@@ -110,7 +126,7 @@ def train_unet(
         for group in optimizer.param_groups:
             group["lr"] = rate
         if pool.grow_crops(seconds / (minutes * 60)):
-            while len(pool.pairs) < FIRST_PAIRS:
+            while len(pool.pairs) < first_pairs:
                 pool.add(rng)
             say(f"denoiser: crops of {pool.side} px, {len(pool.pairs)} pairs ready")
             last = time.monotonic()
@@ -143,7 +159,7 @@ def train_unet(
         now = time.monotonic()
         # A step that took over 10 s was paused from outside; that is not training time.
         seconds, last = seconds + min(now - last, 10.0), now
-        if now - saved > CHECKPOINT_SECONDS or seconds >= minutes * 60:
+        if now - saved > how.checkpoint or seconds >= minutes * 60:
             state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
             save(path, {**state, "seconds": seconds, "step": step})
             mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
@@ -152,7 +168,7 @@ def train_unet(
             saved = last = time.monotonic()
 
 
-def export(photos: list[Photo], work: Path, out: Path, seed: int, say) -> None:
+def export(photos: list[Photo], work: Path, out: Path, conditions: Path | None, seed: int, say) -> None:
     """Write the newest averaged weights as a diffusers folder in fp16, then swap it in whole."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     vae, facts = load_vae(work, photos, seed)
@@ -172,6 +188,14 @@ def export(photos: list[Photo], work: Path, out: Path, seed: int, say) -> None:
     fresh, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
     shutil.rmtree(fresh, ignore_errors=True)
     pipe.to(torch.float16).save_pretrained(fresh)
+    # transformers loads in the type that the config names, and half precision does not run beside the others on a CPU.
+    config = fresh / "text_encoder" / "config.json"
+    config.write_text(
+        json.dumps({**json.loads(config.read_text("utf-8")), "dtype": "float32"}, indent=2) + "\n", "utf-8"
+    )
+    (fresh / "diffgen.json").write_text(json.dumps(ABOUT, indent=1) + "\n", encoding="utf-8")
+    words = json.dumps(vocabulary(preset_texts(conditions)), indent=1, ensure_ascii=False)
+    (fresh / str(ABOUT["vocabulary"])).write_text(words + "\n", encoding="utf-8")
     for path in fresh.rglob("*"):
         # save_pretrained leaves weights readable by their owner only, which breaks a wheel.
         path.chmod(0o755 if path.is_dir() else 0o644)

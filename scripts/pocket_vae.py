@@ -16,11 +16,13 @@ from pocket_photos import Photo, random_crop
 
 BATCH, CROP_PX = 8, 128
 LEARNING_RATE = 1.5e-3
-CHECKPOINT_SECONDS = 120
 
 
-def train_vae(train: list[Photo], held: list[Photo], work: Path, minutes: float, device: str, seed: int, say) -> None:
-    """Train for `minutes` in all, counted over restarts. Writes `work/vae.pt`: {vae, ema, optimizer, seconds, step}."""
+def train_vae(
+    train: list[Photo], held: list[Photo], work: Path, minutes: float, checkpoint: float, device: str, seed: int, say
+) -> None:
+    """Train for `minutes` in all, counted over restarts. Writes `work/vae.pt`: {vae, ema, optimizer, seconds, step}, every
+    `checkpoint` seconds."""
     path = work / "vae.pt"
     state = torch.load(path, map_location="cpu") if path.exists() else None
     rng = np.random.default_rng(seed + (state["step"] if state else 0))
@@ -60,7 +62,7 @@ def train_vae(train: list[Photo], held: list[Photo], work: Path, minutes: float,
         now = time.monotonic()
         # A step that took over 10 s was paused from outside; that is not training time.
         seconds, last = seconds + min(now - last, 10.0), now
-        if now - saved > CHECKPOINT_SECONDS or seconds >= minutes * 60:
+        if now - saved > checkpoint or seconds >= minutes * 60:
             state = {"vae": vae.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
             save(path, {**state, "seconds": seconds, "step": step})
             left = minutes - seconds / 60

@@ -3,8 +3,8 @@
     python scripts/train_pocket.py --photos photos/ --sources photos/sources.tsv --licence "CC BY" \\
         --work .train --out diffgen/pocket --minutes-vae 28 --minutes-unet 70
 
-Stages: maps of each photograph, autoencoder, denoiser, export. Every stage goes on where it was when it is started again.
-`--stage export` writes the newest checkpoint while another process is still training.
+Stages: maps of each photograph, autoencoder, denoiser, export, evaluate. Every stage goes on where it was when it is started
+again. `--stage export` writes the newest checkpoint while another process is still training.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 
 import torch
+from check_pocket import check
 from pocket_pairs import map_photos
 from pocket_photos import count_licences, list_photos, load_photos, split_photos
-from pocket_unet import export, train_unet
+from pocket_unet import Settings, export, train_unet
 from pocket_vae import train_vae
 
-STAGES = ("maps", "vae", "unet", "export")
+STAGES = ("maps", "vae", "unet", "export", "evaluate")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,7 +37,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes-vae", type=float, default=28)
     parser.add_argument("--minutes-unet", type=float, default=70)
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--checkpoint-seconds", type=float, default=120)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
@@ -59,11 +61,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.stage in ("all", "maps", "unet"):
         maps = map_photos(train, args.work, say)
     if args.stage in ("all", "vae"):
-        train_vae(train, held, args.work, args.minutes_vae, args.device, args.seed, say)
+        train_vae(train, held, args.work, args.minutes_vae, args.checkpoint_seconds, args.device, args.seed, say)
     if args.stage in ("all", "unet"):
-        train_unet(train, maps, args.work, args.minutes_unet, args.conditions, args.device, args.seed, say)
+        settings = Settings(args.minutes_unet, args.checkpoint_seconds, args.device, args.seed)
+        train_unet(train, maps, args.work, args.conditions, settings, say)
     if args.stage in ("all", "export"):
-        export(train, args.work, args.out, args.seed, say)
+        export(train, args.work, args.out, args.conditions, args.seed, say)
+    if args.stage in ("all", "evaluate"):
+        long_side = min(512, max(max(photo.pixels.shape) for photo in held))
+        check(args.out, held[:: max(1, len(held) // 8)][:8], long_side, args.threads)
     return 0
 
 

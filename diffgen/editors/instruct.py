@@ -27,8 +27,8 @@ CLASSES = {
     "StableDiffusionXLInstructPix2PixPipeline": "StableDiffusionXLInstructPix2PixPipeline",
 }
 
-# Below this percentage a severity was never seen in training: the latents are interpolated instead.
-LEAST_SEVERITY = 10
+# The least percentage that is told; below it the latents are interpolated instead.
+LEAST_SEVERITY = 5
 
 
 def load(model: Model, device: str, dtype: str) -> Instruct:
@@ -38,7 +38,7 @@ def load(model: Model, device: str, dtype: str) -> Instruct:
 def severity_and_share(strength: float) -> tuple[int, float]:
     """The percentage that a model is told, in steps of 5, and the share of the change that is then taken.
 
-    Both together are continuous from 0 on and never shrink: below .1 the percentage stays 10 and the share falls to 0.
+    Both together are continuous from 0 on and never shrink: below .05 the percentage stays 5 and the share falls to 0.
     """
     least = LEAST_SEVERITY / 100
     if strength < least:

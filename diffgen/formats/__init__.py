@@ -56,7 +56,7 @@ def images_below(place: Path) -> list[str]:
 
 
 def is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in LOADED
+    return name[name.rfind(".") :].lower() in LOADED and not name.startswith(".")
 
 
 def _leads_back(folder: Path) -> bool:

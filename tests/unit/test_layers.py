@@ -24,7 +24,7 @@ LAYERS = [
     {"worker", "plan"},
     {"sources", "store", "editors"},
     {"recipe", "models", "checks", "formats", "progress"},
-    {"labels", "geometry", "cache", "forked", "yamltree", "hub"},
+    {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
     {"__init__"},
 ]

@@ -1,0 +1,36 @@
+"""What a small model can be told: which words it was taught, and for which condition. Larger models have no such list."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from diffgen.errors import DiffgenError
+
+Vocabulary = dict[str, list[str]]  # condition -> words that mean it; "" -> other words it has read
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Raises DiffgenError when the file is not a mapping of conditions to lists of words."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DiffgenError(f"{path}: cannot be read: {error}", "copy or download the model again") from None
+    if not isinstance(found, dict) or not all(isinstance(words, list) for words in found.values()):
+        raise DiffgenError(f"{path}: not a mapping of conditions to words", "copy or download the model again")
+    return found
+
+
+def misheard(prompt: str, vocabulary: Vocabulary) -> str | None:
+    """What a prompt asks for that the model was not taught, as the end of a sentence; None when it was."""
+    words = list(dict.fromkeys(re.findall(r"[^\W\d_]+", prompt.lower())))
+    known = {word for words in vocabulary.values() for word in words}
+    if unknown := [word for word in words if word not in known]:
+        return f"was never taught {', '.join(map(repr, unknown))}"
+    meant = [[kind for kind in vocabulary if kind and word in vocabulary[kind]] for word in words]
+    if not any(meant):
+        return f"makes only {', '.join(kind for kind in vocabulary if kind)}, and this names none of them"
+    # A word of two conditions ("haze") decides nothing.
+    clear = list(dict.fromkeys(kinds[0] for kinds in meant if len(kinds) == 1))
+    return f"makes one condition at a time, and this names {' and '.join(clear)}" if len(clear) > 1 else None

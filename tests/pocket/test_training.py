@@ -1,0 +1,87 @@
+"""A tiny training run of every stage, killed in the middle and started again: it ends with a model that loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two dozen small streets: sky, ground, a house, a car."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        image = Image.new("RGB", (192, 144), (150 + 4 * i, 190, 230))
+        pen = ImageDraw.Draw(image)
+        pen.rectangle((0, 90, 192, 144), fill=(90 + i, 90, 88))
+        pen.rectangle((10 + 3 * i, 40, 70 + 3 * i, 95), fill=(150, 60 + 5 * i, 50))
+        pen.rectangle((90, 95, 130, 112), fill=(20, 20 + 8 * i, 120))
+        noise = rng.normal(0, 4, (144, 192, 3))
+        Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
+    return folder
+
+
+def command(photos: Path, work: Path, out: Path, minutes_vae: float) -> list[str]:
+    return [
+        sys.executable, str(SCRIPTS / "train_pocket.py"), "--photos", str(photos), "--work", str(work), "--out", str(out),
+        "--minutes-vae", str(minutes_vae), "--minutes-unet", "0.05", "--checkpoint-seconds", "1",
+        "--conditions", str(SCRIPTS.parent / "diffgen/conditions.yaml"),
+    ]  # fmt: skip
+
+
+def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
+    import torch
+
+    work, out = tmp_path / "work", tmp_path / "model"
+    process = subprocess.Popen(command(photos, work, out, 9.0), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not (work / "vae.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (work / "vae.pt").exists(), process.stderr.read() if process.stderr else ""
+    before = torch.load(work / "vae.pt", map_location="cpu")
+    done = subprocess.run(
+        command(photos, work, out, before["seconds"] / 60 + 0.05), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    after = torch.load(work / "vae.pt", map_location="cpu")
+    assert after["step"] > before["step"]
+    assert "linear start" not in done.stderr, "it went on, and did not begin again"
+    assert "min left" in done.stderr
+    assert "round trip at" in done.stdout
+    assert json.loads((out / "vocabulary.json").read_text())["snow"]
+    check_loads(out)
+
+
+def check_loads(model: Path) -> None:
+    """It loads as what its model_index.json says, and `diffgen` needs no further word about it."""
+    code = (
+        "import sys, torch\n"
+        "from PIL import Image\n"
+        "from diffusers import DiffusionPipeline\n"
+        "pipe = DiffusionPipeline.from_pretrained(sys.argv[1])\n"
+        "image = pipe('make it snow, severity 65', image=Image.new('RGB', (96, 64)), num_inference_steps=1,\n"
+        "             guidance_scale=1.0).images[0]\n"
+        "assert type(pipe).__name__ == 'StableDiffusionInstructPix2PixPipeline' and image.size == (96, 64)\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    shown = subprocess.run(
+        [sys.executable, "-m", "diffgen", "models", "show", str(model), "--json"], capture_output=True, text=True
+    )
+    facts = json.loads(shown.stdout)
+    assert (facts["editor"], facts["steps"], facts["multiple"]) == ("instruct", 1, 32)
