@@ -21,8 +21,8 @@ import yaml
 from diffgen.checks import judge
 from diffgen.errors import DiffgenError
 from diffgen.formats.yolo import label_path
-from diffgen.plan import Plan
-from diffgen.recipe import Recipe
+from diffgen.plan import Plan, next_attempt
+from diffgen.recipe import Checks, Recipe
 from diffgen.store import image_path
 from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, digest_of
 
@@ -32,7 +32,7 @@ _FICLONE = 0x40049409  # ioctl of Linux: share the blocks of a file (btrfs, xfs)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An item of the plan with what became of it; `record` is None while it is not made."""
+    """An item of the plan, as the attempt that counts, with what became of it; `record` is None while it is not made."""
 
     item: Item
     record: Record | None
@@ -46,12 +46,20 @@ class Judged:
 def judge_plan(plan: Plan, recipe: Recipe, records: dict[str, Record]) -> list[Judged]:
     """Every item with its verdict under the recipe's thresholds, in plan order."""
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
-    judged = []
-    for item in plan.items:
+    return [judge_item(item, checks[item.job.settings.condition], records, plan.attempts) for item in plan.items]
+
+
+def judge_item(item: Item, checks: Checks, records: dict[str, Record], attempts: int) -> Judged:
+    """The first attempt that is accepted; else the one that is due, and else the last."""
+    while True:
         record = records.get(item.job.id)
-        verdict = judge(record, checks[item.job.settings.condition]) if record else None
-        judged.append(Judged(item, record, verdict))
-    return judged
+        entry = Judged(item, record, judge(record, checks) if record else None)
+        if record is None or record.status == "failed" or entry.accepted:
+            return entry
+        following = next_attempt(item, attempts)
+        if following is None:
+            return entry
+        item = following
 
 
 def made_name(item: Item) -> str:

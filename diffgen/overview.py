@@ -225,6 +225,8 @@ def summary_text(summary: Summary) -> str:
     lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%})  {summary.output}"]
     for name, count in summary.conditions.items():
         lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
+    if summary.saved:
+        lines.append(f"saved     {summary.saved} by a later attempt with less strength")
     if summary.rejected:
         lines.append("rejected  " + ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items()))
     if summary.failed:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from diffgen.editors import check_family
+from diffgen.editors import check_family, effective_strength
 from diffgen.editors.schedulers import scheduler_class
 from diffgen.errors import UsageError
 from diffgen.formats import SPLITS
@@ -25,6 +25,7 @@ from diffgen.vocabulary import Vocabulary, misheard
 
 # The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
 MOST_OBJECTS = 4
+ATTEMPT_FACTOR = 0.75  # of the strength from one attempt to the next
 
 
 Edit = tuple[Condition, Settings]
@@ -40,6 +41,7 @@ class Plan:
     dataset: Dataset
     seed: int
     variants: int
+    attempts: int = 1
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
@@ -87,7 +89,7 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         edits = tuple((source, conditions) for source in chosen)
     else:
         edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
-    return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants)
+    return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts)
 
 
 def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
@@ -168,6 +170,9 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         scheduler_class(condition.scheduler)  # raises for a name that is none, before any work
     long_side = recipe.resolution.long_side
     image_guidance = pick(condition.image_guidance, model.image_guidance) if model.image_guidance is not None else None
+    objects = recipe.objects_for(condition)
+    held = objects.strength is not None and objects.strength < condition.strength
+    detail = recipe.detail if condition.detail is None else condition.detail
     return Settings(
         editor=model.editor,
         model=model.identity,
@@ -183,6 +188,10 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         multiple=model.multiple,
         image_format=recipe.image.format,
         quality=None if recipe.image.format == "png" else recipe.image.quality,
+        object_strength=objects.strength if held else None,
+        feather=objects.feather if held or objects.detail else None,
+        object_detail=objects.detail or None,
+        detail=detail or None,
     )
 
 
@@ -237,6 +246,30 @@ def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:
                 why = misheard(_text(condition, settings).replace("{objects}", ""), words)
                 lines[condition.name] = why and f"{condition.name}: the model {why}"
     return [line for line in lines.values() if line]
+
+
+def next_attempt(item: Item, attempts: int) -> Item | None:
+    """The image of a rejected item with less strength; None when no attempt is left that would be another image.
+
+    Prompt and seed stay: the same snow, thinner. An attempt whose effective strengths are the last one's is skipped.
+    """
+    job, settings = item.job, item.job.settings
+    before = effective_strength(settings), settings.object_strength
+    for attempt in range(job.attempt + 1, attempts):
+        settings = _weaker(settings)
+        if (effective_strength(settings), settings.object_strength) != before:
+            return Item(item.source, replace(job, settings=settings, attempt=attempt))
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _weaker(settings: Settings) -> Settings:
+    held = settings.object_strength
+    return replace(
+        settings,
+        strength=round(settings.strength * ATTEMPT_FACTOR, 4),
+        object_strength=None if held is None else round(held * ATTEMPT_FACTOR, 4),
+    )
 
 
 def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:

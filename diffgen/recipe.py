@@ -44,6 +44,20 @@ class Checks(_Strict):
     )
 
 
+class Objects(_Strict):
+    """How the labelled objects are treated beside the scene."""
+
+    strength: float | None = Field(
+        None, ge=0, le=1, description="of the change inside labelled objects, at most the scene's; default: the scene's"
+    )
+    feather: int = Field(
+        12, ge=0, le=512, description="pixels of the working size over which it fades into the scene's"
+    )
+    detail: float | None = Field(
+        None, ge=0, le=1, description="share of the source's fine detail brought back inside objects"
+    )
+
+
 class Condition(_Strict):
     """A named change. A preset's fields fill what the recipe leaves out."""
 
@@ -59,6 +73,8 @@ class Condition(_Strict):
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: the model's")
     image_guidance: float | None = Field(None, ge=0, description="guidance by the source, instruct editors only")
     scheduler: str | None = Field(None, description="diffusers scheduler; default: the model's")
+    objects: Objects | None = Field(None, description="objects' settings that differ from the recipe's")
+    detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
     checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
 
     @model_validator(mode="before")
@@ -146,6 +162,11 @@ class Recipe(_Strict):
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
     assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")
     variants: int = Field(1, ge=1, le=1000, description="images per source and condition, with different seeds")
+    attempts: int = Field(
+        1, ge=1, le=10, description="a rejected image is made again with less strength, so often in all"
+    )
+    objects: Objects = Objects()
+    detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail brought back")
     resolution: Resolution = Resolution()
     checks: Checks = Checks()
     require: Require = Require()
@@ -186,6 +207,11 @@ class Recipe(_Strict):
             else self.checks
         )
 
+    def objects_for(self, condition: Condition) -> Objects:
+        """The recipe's treatment of objects, with what the condition sets in its place."""
+        own = condition.objects
+        return self.objects.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
+
 
 class LoadedRecipe:
     """A recipe with the place it was read from and the text it was written in."""
@@ -210,8 +236,9 @@ class LoadedRecipe:
         """
         data = self.recipe.model_dump()
         for condition, fields in zip(self.recipe.conditions, data["conditions"], strict=True):
-            if condition.checks is not None:  # what it leaves to the recipe must stay so
-                fields["checks"] = condition.checks.model_dump(exclude_unset=True)
+            for key, own in (("checks", condition.checks), ("objects", condition.objects)):
+                if own is not None:  # what it leaves to the recipe must stay so
+                    fields[key] = own.model_dump(exclude_unset=True)
         for path, value in list(_leaves(data)):
             written = _lookup(self.raw, path)
             if isinstance(written, str) and "${" in written and isinstance(value, (str, int, float)):
@@ -302,6 +329,7 @@ def _kind(value: Any) -> str:
 _FIELDS: dict[str, type[BaseModel]] = {
     "select": Select,
     "checks": Checks,
+    "objects": Objects,
     "resolution": Resolution,
     "image": ImageFile,
     "require": Require,

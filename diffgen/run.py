@@ -19,12 +19,12 @@ from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
 from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocabulary, with_revision
-from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
+from diffgen.plan import Plan, cut_batches, misheard_prompts, next_attempt, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
 from diffgen.store import RunStore, is_run_folder, read_present, read_state, write_atomically
-from diffgen.types import Batch, Result
+from diffgen.types import Batch, Item, Result
 from diffgen.worker import MakeWorker, load_worker
 
 # Images per batch when the recipe says "auto". On a CPU a larger batch is no faster; on a GPU it is, and memory that
@@ -63,6 +63,7 @@ class Summary:
     seconds: float = 0.0
     stopped: str | None = None
     require: float = 0.0
+    saved: int = 0  # accepted in a later attempt than the first
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -141,24 +142,22 @@ def run(
     with RunStore(prepared.output, recipe.image.format) as store:
         write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
         store.note(limit=limit)
-        done = store.done()
-        left = {item.job.id for item in plan.items} - done
-        if left:
+        if next(_rounds(plan, recipe, store, store.state.get("batch_size", 64)), None):
             if make_worker is None:
                 prepared = _fetched(prepared, limit)
                 plan = prepared.plan
-                left = {item.job.id for item in plan.items} - done
                 if prepared.model.revision is not None:  # a run folder stays with the commit it began with
                     store.note(
                         revisions={**store.state.get("revisions", {}), prepared.model.place: prepared.model.revision}
                     )
             for line in misheard_prompts(plan, vocabulary(prepared.model)):
                 talk(f"warning: {line}")
-            talk(f"{len(left)} of {len({item.job.id for item in plan.items})} images to make in {store.folder}")
+            jobs = {item.job.id for item in plan.items}
+            talk(f"{len(jobs - store.done())} of {len(jobs)} images to make in {store.folder}")
             kept, make = _settle(store, prepared, make_worker, talk)
-            batches = pending_batches(cut_batches(plan.items, kept["batch_size"]), done, store.records.keys())
+            rounds = _rounds(plan, recipe, store, kept["batch_size"])
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            made_now, stopped = _make(store, recipe, batches, done, make, deadline, progress or Silent(), talk)
+            made_now, stopped = _make(store, recipe, rounds, make, deadline, progress or Silent(), talk)
             # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
         judged = judge_plan(plan, recipe, store.present())
@@ -198,8 +197,37 @@ def status(loaded: LoadedRecipe) -> Summary:
 def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
     """(images, bytes) in the run folder that the recipe no longer plans; with `remove`, they and their records go."""
     plan = prepare(loaded).plan  # without the limit of the last run: what it hid is still wanted
+    keep = set()
+    for item in plan.items:
+        attempt: Item | None = item
+        while attempt is not None:
+            keep.add(attempt.job.id)
+            attempt = next_attempt(attempt, plan.attempts)
     with RunStore(loaded.output, loaded.recipe.image.format) as store:
-        return store.drop_all_but({item.job.id for item in plan.items}, remove=remove)
+        return store.drop_all_but(keep, remove=remove)
+
+
+def _rounds(plan: Plan, recipe: Recipe, store: RunStore, batch_size: int) -> Iterator[list[Batch]]:
+    """What is left to make: first of the plan itself, then, when that is wholly committed, of the next attempts.
+
+    Ask for a round when the one before is committed: who is rejected decides it. Batches are cut from a whole round before
+    what is done is taken away, so that a resumed run makes the same ones.
+    """
+    checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
+    items: Sequence[Item] = plan.items
+    while items:
+        if batches := pending_batches(cut_batches(items, batch_size), store.done(), store.records.keys()):
+            yield batches
+        present = store.present()
+        if any(item.job.id not in present for item in items):
+            return
+        rejected = [
+            item
+            for item in items
+            if (record := present[item.job.id]).status == "made"
+            and not judge(record, checks[item.job.settings.condition]).accepted
+        ]
+        items = [weaker for item in rejected if (weaker := next_attempt(item, plan.attempts)) is not None]
 
 
 def _settle(
@@ -227,16 +255,14 @@ def _settle(
 def _make(
     store: RunStore,
     recipe: Recipe,
-    batches: Sequence[Batch],
-    done: set[str],
+    rounds: Iterator[list[Batch]],
     make_worker: MakeWorker,
     deadline: float | None,
     progress: Progress,
     talk: Talk,
 ) -> tuple[int, str | None]:
     """Execute and commit; returns how many images were made, and why it stopped early."""
-    total = sum(item.job.id not in done for batch in batches for item in batch.items)
-    finished = accepted = made = 0
+    total = finished = accepted = made = 0
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
     with _signals(talk) as stop, progress:
         worker = make_worker()
@@ -247,16 +273,21 @@ def _make(
                 stop.append("max-minutes")
             return bool(stop)
 
-        results: Iterator[list[Result]] = local(worker, batches, stopping)
-        for batch, batch_results in zip(batches, results, strict=False):
-            fresh = (result for result in batch_results if result.record.id not in done)
-            stamped = [replace(r, record=replace(r.record, environment=environment)) for r in fresh]
-            store.commit(stamped)
-            condition = batch.items[0].job.settings.condition
-            finished += len(stamped)
-            made += sum(result.image is not None for result in stamped)
-            accepted += sum(judge(result.record, checks[condition]).accepted for result in stamped)
-            progress.update(finished, total, accepted, condition)
+        for batches in rounds:
+            done = store.done()
+            total += sum(item.job.id not in done for batch in batches for item in batch.items)
+            results: Iterator[list[Result]] = local(worker, batches, stopping)
+            for batch, batch_results in zip(batches, results, strict=False):
+                fresh = (result for result in batch_results if result.record.id not in done)
+                stamped = [replace(r, record=replace(r.record, environment=environment)) for r in fresh]
+                store.commit(stamped)
+                condition = batch.items[0].job.settings.condition
+                finished += len(stamped)
+                made += sum(result.image is not None for result in stamped)
+                accepted += sum(judge(result.record, checks[condition]).accepted for result in stamped)
+                progress.update(finished, total, accepted, condition)
+            if stop:
+                break
     return made, stop[0] if stop and finished < total else None
 
 
@@ -299,7 +330,7 @@ def summarise(
     failed: Counter[str] = Counter()
     conditions: dict[str, Counter[str]] = {c.name: Counter(planned=0, accepted=0) for c in prepared.recipe.conditions}
     errors: list[str] = []
-    pending = 0
+    pending = saved = 0
     for entry in judged:
         count = conditions[entry.item.job.settings.condition]
         count["planned"] += 1
@@ -310,6 +341,7 @@ def summarise(
             errors.append(entry.record.error or "")
         elif entry.accepted:
             count["accepted"] += 1
+            saved += entry.item.job.attempt > 0
         else:
             rejected[entry.verdict.reason or ""] += 1
     unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
@@ -327,5 +359,6 @@ def summarise(
         seconds=seconds,
         stopped=stopped,
         require=prepared.recipe.require.accepted,
+        saved=saved,
         errors=sorted(set(errors)),
     )

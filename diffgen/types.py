@@ -91,6 +91,10 @@ class Settings:
     severity: str | None = None  # template that tells a model the strength in words (the embedded model)
     mode: str = "fit"
     smallest: int | None = None
+    object_strength: float | None = None  # of labelled objects, at most `strength`; None: as strong as the scene
+    feather: int | None = None  # pixels of the working size over which the objects' strength fades into the scene's
+    object_detail: float | None = None  # share of the source's fine detail brought back: inside objects …
+    detail: float | None = None  # … and in the scene; see diffgen.detail
 
     @cached_property
     def digest(self) -> str:

@@ -19,13 +19,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffgen import __version__
+from diffgen.blend import Mask, object_mask
 from diffgen.checks import measure
 from diffgen.editors import Edited, Editor, load_editor
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError
 from diffgen.geometry import Fit, Pixels, decode, encode, fit, plan_fit, unfit
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.models import Model
-from diffgen.types import Batch, Item, Record, Result
+from diffgen.types import Batch, Item, Job, Record, Result
 
 # A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
 # (in the last bits) on the composition of a batch.
@@ -55,6 +56,15 @@ class _Open:
     failure: Record | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One image of a batch at the working size; `mask` where its objects have a strength of their own."""
+
+    image: Pixels
+    job: Job
+    mask: Mask | None
+
+
 class Worker:
     """Edits batches with one loaded editor. Calls may overlap."""
 
@@ -71,9 +81,16 @@ class Worker:
 
     def __call__(self, batch: Batch) -> list[Result]:
         opened = [self._open(item) for item in batch.items]
-        images = [fit(entry.pixels, entry.fit) for entry in opened]
         jobs = [item.job for item in batch.items]
-        edited, seconds = self._device.submit(self._timed, images, jobs).result()
+        feather = jobs[0].settings.feather
+        held = jobs[0].settings.object_strength is not None and feather is not None
+        rows = [
+            _Row(
+                fit(entry.pixels, entry.fit), job, object_mask(entry.shapes, entry.fit, feather or 0) if held else None
+            )
+            for entry, job in zip(opened, jobs, strict=True)
+        ]
+        edited, seconds = self._device.submit(self._timed, rows).result()
         return [
             self._finish(item, entry, result, seconds)
             for item, entry, result in zip(batch.items, opened, edited, strict=True)
@@ -100,36 +117,37 @@ class Worker:
         blank = np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
         return _Open(blank, (), plan, failure)
 
-    def _timed(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> tuple[list[Edited | TransientError], float]:
+    def _timed(self, rows: Sequence[_Row]) -> tuple[list[Edited | TransientError], float]:
         """The edited images and the device's seconds per image: without the time a batch waits for its turn."""
         started = time.perf_counter()
-        edited = self._edit(images, jobs)
-        return edited, (time.perf_counter() - started) / len(jobs)
+        edited = self._edit(rows)
+        return edited, (time.perf_counter() - started) / len(rows)
 
-    def _edit(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> list[Edited | TransientError]:
+    def _edit(self, rows: Sequence[_Row]) -> list[Edited | TransientError]:
         """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
-        if self._room is not None and len(images) > self._room:
-            return self._halves(images, jobs)
+        if self._room is not None and len(rows) > self._room:
+            return self._halves(rows)
+        masks = [row.mask for row in rows if row.mask is not None]
         try:
-            edited: list[Edited | TransientError] = list(self._editor.edit(images, jobs))
+            made = self._editor.edit([row.image for row in rows], [row.job for row in rows], masks or None)
             self._in_vain = 0
-            return edited
+            return list(made)
         except OutOfMemory as error:
-            if len(images) == 1:
+            if len(rows) == 1:
                 return [error]
-            self._room = (len(images) + 1) // 2
-            return self._halves(images, jobs)
+            self._room = (len(rows) + 1) // 2
+            return self._halves(rows)
         except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
             text = f"the device failed: {(str(error).splitlines() or ['RuntimeError'])[0][:200]}"
             self._in_vain += 1
             if self._in_vain == MOST_IN_VAIN:
                 hint = "see 'diffgen doctor'; the same command goes on with what is made"
                 raise DiffgenError(f"{MOST_IN_VAIN} batches in a row: {text}", hint) from error
-            return [TransientError(text) for _ in images]
+            return [TransientError(text) for _ in rows]
 
-    def _halves(self, images: Sequence[Pixels], jobs: Sequence[Any]) -> list[Edited | TransientError]:
-        half = (len(images) + 1) // 2
-        return self._edit(images[:half], jobs[:half]) + self._edit(images[half:], jobs[half:])
+    def _halves(self, rows: Sequence[_Row]) -> list[Edited | TransientError]:
+        half = (len(rows) + 1) // 2
+        return self._edit(rows[:half]) + self._edit(rows[half:])
 
     def _finish(self, item: Item, opened: _Open, edited: Edited | TransientError, seconds: float) -> Result:
         job, settings = item.job, item.job.settings
@@ -146,7 +164,10 @@ class Worker:
         except (OSError, ValueError) as error:  # more pixels a side than the format can hold
             message = f"{item.source.key}: cannot be written as {settings.image_format}: {error}"
             return Result(Record(job.id, "failed", kind="source", error=message))
-        facts = {"strength": round(edited.strength, 4), **measure(opened.pixels, pixels, opened.shapes)}
+        facts: dict[str, Any] = {"strength": round(edited.strength, 4)}
+        if edited.object_strength is not None:
+            facts["object_strength"] = round(edited.object_strength, 4)
+        facts |= measure(opened.pixels, pixels, opened.shapes)
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
 

@@ -29,14 +29,21 @@ class Edited:
 
     image: NDArray[np.uint8]
     strength: float
+    object_strength: float | None = None  # the same of the masked objects; None where there was no mask
 
 
 class Editor(Protocol):
     """A loaded model. Not thread-safe: the worker calls it from one thread."""
 
-    def edit(self, images: Sequence[NDArray[np.uint8]], jobs: Sequence[Job]) -> list[Edited]:
+    def edit(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        jobs: Sequence[Job],
+        masks: Sequence[NDArray[np.float32]] | None = None,
+    ) -> list[Edited]:
         """Edit a batch: `images` all (H, W, 3) uint8 of one size, `jobs` sharing one Settings, prompts and seeds their own.
 
+        `masks`, (H, W) in 0–1 each, say where the change has the settings' `object_strength` (1) instead of `strength` (0).
         Raises OutOfMemory when the device has no room for this many.
         """
 

@@ -1,6 +1,8 @@
 """Image to image with Stable Diffusion 1.x, 2.x, turbo and SDXL: noise the source part of the way, denoise to the prompt.
 
-Strength is the share of the schedule that is run; 0 is the VAE round trip and runs no step.
+Strength is the share of the schedule that is run; 0 is the VAE round trip and runs no step. Objects of a lower strength
+are held to their source at each level's noise until their own start (Levin and Fried, Differential Diffusion: Giving Each
+Pixel Its Strength, 2023).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editors import Edited
-from diffgen.editors.latents import Codec, check_batch, check_size, noise
+from diffgen.editors.latents import Codec, check_batch, check_size, noise, pooled
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
 from diffgen.editors.prompts import Prompts
 from diffgen.editors.schedulers import Schedulers
@@ -56,6 +58,21 @@ def effective_strength(settings: Settings) -> float:
     return settings.steps / schedule(settings.strength, settings.steps, most_steps(settings))[0]
 
 
+def object_steps(settings: Settings) -> int:
+    """How many of the schedule's steps run inside objects."""
+    if settings.strength <= 0:
+        return 0
+    total, _ = schedule(settings.strength, settings.steps, most_steps(settings))
+    return min(settings.steps, round(total * (settings.object_strength or 0.0)))
+
+
+def effective_object_strength(settings: Settings) -> float | None:
+    """The strength that objects really get; None where they get the scene's."""
+    if settings.object_strength is None or settings.strength <= 0:
+        return None
+    return object_steps(settings) / schedule(settings.strength, settings.steps, most_steps(settings))[0]
+
+
 def most_steps(settings: Settings) -> int:
     """The longest schedule that the settings' scheduler makes: LCM's has 50 levels (diffusers' original_inference_steps)."""
     return 50 if settings.scheduler in ("lcm", "LCMScheduler") else TRAIN_STEPS - 1
@@ -71,7 +88,12 @@ class Img2Img:
         # The only method replaced: it would encode each source again, one at a time, and sample from the VAE.
         pipe.prepare_latents = self._noised
 
-    def edit(self, images: Sequence[NDArray[np.uint8]], jobs: Sequence[Job]) -> list[Edited]:
+    def edit(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        jobs: Sequence[Job],
+        masks: Sequence[NDArray[np.float32]] | None = None,
+    ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch
 
@@ -80,14 +102,16 @@ class Img2Img:
         with memory_errors(len(jobs)), torch.inference_mode():
             latents = self._codec.encode(images)
             if settings.strength > 0:
-                latents = self._codec.from_model(self._denoise(latents, jobs))
+                held = None if settings.object_strength is None or masks is None else pooled(masks, latents)
+                latents = self._codec.from_model(self._denoise(latents, jobs, held))
             made = self._codec.decode(latents)
         check_size(made, images)
         strength = effective_strength(settings)
-        return [Edited(image, strength) for image in made]
+        objects = None if masks is None else effective_object_strength(settings)
+        return [Edited(image, strength, objects) for image in made]
 
-    def _denoise(self, source: Any, jobs: Sequence[Job]) -> Any:
-        """Edited model latents (B, C, h, w) for source latents of that shape."""
+    def _denoise(self, source: Any, jobs: Sequence[Job], held: Any = None) -> Any:
+        """Edited model latents (B, C, h, w) for source latents of that shape; `held` (B, 1, h, w) in 0–1 is the objects."""
         import torch
 
         settings, pipe = jobs[0].settings, self._pipe
@@ -98,7 +122,14 @@ class Img2Img:
         pipe.scheduler = self._schedulers.get(settings.scheduler)
         total, share = schedule(settings.strength, settings.steps, most_steps(settings))
         self._start = (self._codec.to_model(source), start)
+        callback = {}
+        if held is not None:
+            least = object_steps(settings)
+            # Steps of each cell: the feather passes through all numbers between the object's and the scene's.
+            steps = torch.floor(settings.steps - held * (settings.steps - least) + 1e-4)
+            callback = {"callback_on_step_end": self._hold((total - steps) * pipe.scheduler.order)}
         return pipe(
+            **callback,
             **self._prompts.embeds([job.prompt for job in jobs], negatives),
             image=torch.zeros(1, 3, 8, 8),  # unused: _noised knows the sources
             strength=share,
@@ -107,6 +138,26 @@ class Img2Img:
             generator=generators,
             output_type="latent",
         ).images
+
+    def _hold(self, begins: Any) -> Any:
+        """A callback that keeps each cell at its source, with the noise of the level, until the level at which it begins.
+
+        `begins` (B, 1, h, w) are indices into the schedule. After step i the latents are at the next level.
+        """
+        import torch
+
+        source, start = self._start
+
+        def callback(pipe: Any, i: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+            levels = pipe.scheduler.timesteps
+            level = len(levels) - pipe.num_timesteps + i + 1
+            kept = source
+            if level < len(levels):
+                kept = pipe.scheduler.add_noise(source, start.to(source.device), levels[level].repeat(len(source)))
+            latents = kwargs["latents"]
+            return {**kwargs, "latents": torch.where(begins >= level, kept.to(latents.dtype), latents)}
+
+        return callback
 
     def _noised(
         self, image: Any, timestep: Any, batch_size: int, num_images_per_prompt: int, dtype: Any, device: Any, *_: Any

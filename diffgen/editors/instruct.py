@@ -2,6 +2,7 @@
 
 Strength: the latents move from the source's to the edited ones, z_source + s·(z_edited − z_source), after the last step;
 0 is the VAE round trip and runs no step. A model that was taught severity in words gets the strength in its prompt instead.
+Objects of a lower strength: s is a map then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editors import Edited
-from diffgen.editors.latents import Codec, check_batch, check_size, noise
+from diffgen.editors.latents import Codec, check_batch, check_size, noise, pooled
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
 from diffgen.editors.prompts import Prompts
 from diffgen.editors.schedulers import Schedulers
@@ -73,7 +74,12 @@ class Instruct:
         # The only method replaced: it would encode each source again, and take 4 channels for latents.
         pipe.prepare_image_latents = self._image_latents
 
-    def edit(self, images: Sequence[NDArray[np.uint8]], jobs: Sequence[Job]) -> list[Edited]:
+    def edit(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        jobs: Sequence[Job],
+        masks: Sequence[NDArray[np.float32]] | None = None,
+    ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch
 
@@ -84,12 +90,16 @@ class Instruct:
             if settings.strength > 0:
                 edited = self._codec.from_model(self._denoise(source, images[0].shape, jobs))
                 share = severity_and_share(settings.strength)[1] if settings.severity else settings.strength
+                if masks is not None and settings.object_strength is not None:
+                    fall = 1 - settings.object_strength / settings.strength
+                    share = share * (1 - max(0.0, fall) * pooled(masks, source))
                 # lerp is exact at both ends, so that strength 1 is the whole edit to the last bit.
                 source = torch.lerp(source, edited, share)
             made = self._codec.decode(source)
         check_size(made, images)
         strength = effective_strength(settings)
-        return [Edited(image, strength) for image in made]
+        held = None if masks is None or settings.object_strength is None else min(strength, settings.object_strength)
+        return [Edited(image, strength, held) for image in made]
 
     def _denoise(self, source: Any, size: tuple[int, ...], jobs: Sequence[Job]) -> Any:
         """Edited model latents (B, C, h, w) for source latents of that shape."""

@@ -83,6 +83,15 @@ class Codec:
         return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(std).view(1, -1, 1, 1)
 
 
+def pooled(masks: Sequence[NDArray[np.float32]], like: Any) -> Any:
+    """B masks (H, W) -> (B, 1, h, w) on the grid of the latents `like`: the largest value of each cell, to hold all of an
+    object that only touches it."""
+    import torch
+
+    stack = torch.from_numpy(np.stack(masks))[:, None].to(like.device)
+    return torch.nn.functional.adaptive_max_pool2d(stack, tuple(like.shape[-2:]))
+
+
 def noise(jobs: Sequence[Job], shape: Sequence[int]) -> tuple[Any, list[Any]]:
     """Noise (B, *shape) float32 on the CPU, and the jobs' generators for schedulers that draw more while stepping.
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"executors", "export", "leakage"},
     {"worker", "plan"},
     {"sources", "store", "editors"},
-    {"recipe", "models", "checks", "formats", "progress"},
+    {"recipe", "models", "checks", "formats", "progress", "blend"},
     {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
     {"__init__"},

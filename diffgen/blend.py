@@ -1,0 +1,40 @@
+"""Where the labelled objects are, as soft masks. Pure; knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from diffgen.geometry import Fit
+from diffgen.labels import Shape
+
+Mask = NDArray[np.float32]
+
+
+def object_mask(shapes: Sequence[Shape], plan: Fit, feather: float) -> Mask:
+    """(H, W) in 0–1 at the plan's working size: 1 in labelled objects, falling to 0 within `feather` pixels around them.
+
+    Boxes (also those of pose rows) and outlines (segments, OBB) alike. The fall lies outside the object, so that a small
+    one is held as well as a large one.
+    """
+    import cv2
+
+    width, height = plan.size
+    canvas = Image.new("L", (width, height), 255)
+    pen = ImageDraw.Draw(canvas)
+    for shape in shapes:
+        x0, y0, x1, y1 = shape.box
+        outline = shape.outline or ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+        pen.polygon([(plan.left + x * plan.inner[0], plan.top + y * plan.inner[1]) for x, y in outline], fill=0)
+    if not shapes:
+        return np.zeros((height, width), dtype=np.float32)
+    away = cv2.distanceTransform(np.asarray(canvas), cv2.DIST_L2, 5)
+    return np.asarray(np.clip(1 - away / max(feather, 1e-6), 0, 1), dtype=np.float32)
+
+
+def native(width: int, height: int) -> Fit:
+    """The plan of a picture that is worked on as it is, for masks at the source's own size."""
+    return Fit((width, height), (width, height), 0, 0, (width, height))
