@@ -9,6 +9,7 @@ from typing import Any
 
 from diffgen.cache import FileCache
 from diffgen.formats.yolo import orphan_labels
+from diffgen.geometry import plan_for
 from diffgen.leakage import identical, near
 from diffgen.models import vocabulary
 from diffgen.plan import Edit, Plan, misheard_prompts, working_size
@@ -143,9 +144,7 @@ def _small_boxes(prepared: Prepared) -> dict[str, Any]:
             continue
         settings = conditioned[0][1]
         longest = max(source.width, source.height)
-        scale = (
-            min(max(longest, settings.smallest), settings.long_side) if settings.smallest else settings.long_side
-        ) / longest
+        scale = max(plan_for(source.width, source.height, settings).inner) / longest
         total += len(source.smallest)
         small += sum(side * scale < least for side in source.smallest)
     return {"least_px": least, "small": small, "boxes": total}
@@ -186,7 +185,7 @@ def overview_text(facts: dict[str, Any]) -> str:
     if boxes["small"]:
         lines.append(
             f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
-            "working size and may melt; a larger resolution.long_side keeps them"
+            "working size and may melt; resolution: {mode: tile}, or a larger long_side, keeps them"
         )
     lines += [f"prompt    {line}" for line in facts["prompts"]]
     for word, found in facts["not_edited"].items():

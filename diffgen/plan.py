@@ -16,7 +16,7 @@ from diffgen.editors import check_family, effective_strength
 from diffgen.editors.schedulers import scheduler_class
 from diffgen.errors import UsageError
 from diffgen.formats import SPLITS
-from diffgen.geometry import plan_fit
+from diffgen.geometry import plan_for
 from diffgen.models import Model
 from diffgen.recipe import Condition, Recipe
 from diffgen.sources import Dataset
@@ -185,6 +185,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         severity=model.severity,
         long_side=long_side or model.native,
         smallest=None if long_side else model.smallest,
+        mode=recipe.resolution.mode,
         multiple=model.multiple,
         image_format=recipe.image.format,
         quality=None if recipe.image.format == "png" else recipe.image.quality,
@@ -227,12 +228,7 @@ def _plural(noun: str) -> str:
 
 def working_size(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
     """(width, height) in pixels at which the model sees a source of `size`."""
-    return _working_size(*size, settings.long_side, settings.multiple, settings.smallest)
-
-
-@lru_cache(maxsize=4096)
-def _working_size(width: int, height: int, long_side: int, multiple: int, smallest: int | None) -> tuple[int, int]:
-    return plan_fit(width, height, long_side, multiple, smallest).size
+    return plan_for(*size, settings).size
 
 
 def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:

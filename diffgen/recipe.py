@@ -133,7 +133,11 @@ def _dataset_form(value: Any) -> str:
 class Resolution(_Strict):
     """The working size. Without `long_side` the model's native one; smaller sources keep their own size if it can."""
 
-    mode: Literal["fit"] = Field("fit", description="fit: the whole picture is scaled to the working size and back")
+    mode: Literal["fit", "tile"] = Field(
+        "fit",
+        description="fit: the whole picture is scaled to the working size and back; tile: worked on at its own size, in "
+        "overlapping tiles of the working size, for small objects in large pictures (slower)",
+    )
     long_side: int | None = Field(None, ge=64, le=8192, description="pixels")
 
 

@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from diffgen.blend import Mask, object_mask
 from diffgen.checks import measure
 from diffgen.editors import Edited, Editor, load_editor
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError
-from diffgen.geometry import Fit, Pixels, decode, encode, fit, plan_fit, unfit
+from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge, plan_for, unfit, views_for
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.models import Model
 from diffgen.types import Batch, Item, Job, Record, Result
@@ -58,11 +58,37 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One image of a batch at the working size; `mask` where its objects have a strength of their own."""
+    """One image for the editor: a picture at the working size, or a tile of it, as `view` says; `mask` where its objects
+    have a strength of their own."""
 
     image: Pixels
     job: Job
     mask: Mask | None
+    view: View
+
+
+def _rows(opened: _Open, job: Job) -> list[_Row]:
+    """A picture as the editor gets it: whole, or in tiles."""
+    settings, image = job.settings, fit(opened.pixels, opened.fit)
+    mask = None
+    if settings.object_strength is not None:
+        mask = object_mask(opened.shapes, opened.fit, settings.feather or 0)
+    views = views_for(opened.fit, settings)
+    if len(views) == 1:
+        return [_Row(image, job, mask, views[0])]
+    side = settings.long_side // settings.multiple * settings.multiple
+    return [_Row(cut(image, v, side), job, None if mask is None else cut(mask, v, side), v) for v in views]
+
+
+def _joined(edited: Sequence[Edited | TransientError], rows: Sequence[_Row]) -> Edited | TransientError:
+    tiles: list[Edited] = []
+    for one in edited:
+        if isinstance(one, TransientError):
+            return one
+        tiles.append(one)
+    if len(tiles) == 1:
+        return tiles[0]
+    return replace(tiles[0], image=merge([tile.image for tile in tiles], [row.view for row in rows]))
 
 
 class Worker:
@@ -82,15 +108,8 @@ class Worker:
     def __call__(self, batch: Batch) -> list[Result]:
         opened = [self._open(item) for item in batch.items]
         jobs = [item.job for item in batch.items]
-        feather = jobs[0].settings.feather
-        held = jobs[0].settings.object_strength is not None and feather is not None
-        rows = [
-            _Row(
-                fit(entry.pixels, entry.fit), job, object_mask(entry.shapes, entry.fit, feather or 0) if held else None
-            )
-            for entry, job in zip(opened, jobs, strict=True)
-        ]
-        edited, seconds = self._device.submit(self._timed, rows).result()
+        pictures = [_rows(entry, job) for entry, job in zip(opened, jobs, strict=True)]
+        edited, seconds = self._device.submit(self._timed, pictures).result()
         return [
             self._finish(item, entry, result, seconds)
             for item, entry, result in zip(batch.items, opened, edited, strict=True)
@@ -98,7 +117,7 @@ class Worker:
 
     def _open(self, item: Item) -> _Open:
         source, settings = item.source, item.job.settings
-        plan = plan_fit(source.width, source.height, settings.long_side, settings.multiple, settings.smallest)
+        plan = plan_for(source.width, source.height, settings)
         try:
             raw = Path(source.path).read_bytes()
             label = source.read_label() or b""
@@ -117,11 +136,14 @@ class Worker:
         blank = np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
         return _Open(blank, (), plan, failure)
 
-    def _timed(self, rows: Sequence[_Row]) -> tuple[list[Edited | TransientError], float]:
+    def _timed(self, pictures: Sequence[Sequence[_Row]]) -> tuple[list[Edited | TransientError], float]:
         """The edited images and the device's seconds per image: without the time a batch waits for its turn."""
         started = time.perf_counter()
-        edited = self._edit(rows)
-        return edited, (time.perf_counter() - started) / len(rows)
+        rows = [row for picture in pictures for row in picture]
+        most = len(pictures)  # tiles run in batches no larger than pictures do
+        edited = iter([made for i in range(0, len(rows), most) for made in self._edit(rows[i : i + most])])
+        whole = [_joined([next(edited) for _ in picture], picture) for picture in pictures]
+        return whole, (time.perf_counter() - started) / len(pictures)
 
     def _edit(self, rows: Sequence[_Row]) -> list[Edited | TransientError]:
         """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
@@ -129,7 +151,8 @@ class Worker:
             return self._halves(rows)
         masks = [row.mask for row in rows if row.mask is not None]
         try:
-            made = self._editor.edit([row.image for row in rows], [row.job for row in rows], masks or None)
+            views = [row.view for row in rows]
+            made = self._editor.edit([row.image for row in rows], [row.job for row in rows], masks or None, views)
             self._in_vain = 0
             return list(made)
         except OutOfMemory as error:

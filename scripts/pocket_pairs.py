@@ -15,7 +15,7 @@ from pocket_photos import Photo, random_crop
 from pocket_render import NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour), large ones last (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 192), (0.5, 256), (0.9, 320))
+CROP_SIDES = ((0.0, 192), (0.6, 256), (0.9, 320))
 SCALES = (0.5, 1.7)  # of the photograph; makes long sides of about 200–700 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 SEVERITIES = tuple(range(0, 101, 5))

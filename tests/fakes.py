@@ -145,7 +145,9 @@ class FakeEditor:
     seconds: float = 0.0
     batches: list[list[str]] = field(default_factory=list)  # job ids, call by call
 
-    def edit(self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None) -> list[Edited]:
+    def edit(
+        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
+    ) -> list[Edited]:
         assert len({image.shape for image in images}) == 1
         assert len({job.settings.digest for job in jobs}) == 1
         self.batches.append([job.id for job in jobs])

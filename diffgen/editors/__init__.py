@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from diffgen.errors import UsageError
+from diffgen.geometry import View
 from diffgen.types import Job, Settings
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ class Editor(Protocol):
         images: Sequence[NDArray[np.uint8]],
         jobs: Sequence[Job],
         masks: Sequence[NDArray[np.float32]] | None = None,
+        views: Sequence[View] | None = None,
     ) -> list[Edited]:
         """Edit a batch: `images` all (H, W, 3) uint8 of one size, `jobs` sharing one Settings, prompts and seeds their own.
 
         `masks`, (H, W) in 0–1 each, say where the change has the settings' `object_strength` (1) instead of `strength` (0).
+        `views` say which part of a larger picture each image is: the parts of one picture share one field of noise.
         Raises OutOfMemory when the device has no room for this many.
         """
 

@@ -15,6 +15,7 @@ from diffgen.editors.latents import Codec, check_batch, check_size, noise, poole
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
 from diffgen.editors.prompts import Prompts
 from diffgen.editors.schedulers import Schedulers
+from diffgen.geometry import View
 from diffgen.types import Job, Settings
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Img2Img:
         images: Sequence[NDArray[np.uint8]],
         jobs: Sequence[Job],
         masks: Sequence[NDArray[np.float32]] | None = None,
+        views: Sequence[View] | None = None,
     ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch
@@ -103,14 +105,14 @@ class Img2Img:
             latents = self._codec.encode(images)
             if settings.strength > 0:
                 held = None if settings.object_strength is None or masks is None else pooled(masks, latents)
-                latents = self._codec.from_model(self._denoise(latents, jobs, held))
+                latents = self._codec.from_model(self._denoise(latents, jobs, held, views))
             made = self._codec.decode(latents)
         check_size(made, images)
         strength = effective_strength(settings)
         objects = None if masks is None else effective_object_strength(settings)
         return [Edited(image, strength, objects) for image in made]
 
-    def _denoise(self, source: Any, jobs: Sequence[Job], held: Any = None) -> Any:
+    def _denoise(self, source: Any, jobs: Sequence[Job], held: Any = None, views: Sequence[View] | None = None) -> Any:
         """Edited model latents (B, C, h, w) for source latents of that shape; `held` (B, 1, h, w) in 0–1 is the objects."""
         import torch
 
@@ -118,7 +120,7 @@ class Img2Img:
         # The pipeline's own rule; models distilled with guidance (LCM) take it as a number, in one pass.
         guided = settings.guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
         negatives = [job.negative_prompt for job in jobs] if guided else None
-        start, generators = noise(jobs, source.shape[1:])
+        start, generators = noise(jobs, source.shape[1:], views, self._codec.factor)
         pipe.scheduler = self._schedulers.get(settings.scheduler)
         total, share = schedule(settings.strength, settings.steps, most_steps(settings))
         self._start = (self._codec.to_model(source), start)

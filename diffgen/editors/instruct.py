@@ -15,6 +15,7 @@ from diffgen.editors.latents import Codec, check_batch, check_size, noise, poole
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
 from diffgen.editors.prompts import Prompts
 from diffgen.editors.schedulers import Schedulers
+from diffgen.geometry import View
 from diffgen.types import Job, Settings
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Instruct:
         images: Sequence[NDArray[np.uint8]],
         jobs: Sequence[Job],
         masks: Sequence[NDArray[np.float32]] | None = None,
+        views: Sequence[View] | None = None,
     ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch
@@ -88,7 +90,7 @@ class Instruct:
         with memory_errors(len(jobs)), torch.inference_mode():
             source = self._codec.encode(images)
             if settings.strength > 0:
-                edited = self._codec.from_model(self._denoise(source, images[0].shape, jobs))
+                edited = self._codec.from_model(self._denoise(source, images[0].shape, jobs, views))
                 share = severity_and_share(settings.strength)[1] if settings.severity else settings.strength
                 if masks is not None and settings.object_strength is not None:
                     fall = 1 - settings.object_strength / settings.strength
@@ -101,7 +103,9 @@ class Instruct:
         held = None if masks is None or settings.object_strength is None else min(strength, settings.object_strength)
         return [Edited(image, strength, held) for image in made]
 
-    def _denoise(self, source: Any, size: tuple[int, ...], jobs: Sequence[Job]) -> Any:
+    def _denoise(
+        self, source: Any, size: tuple[int, ...], jobs: Sequence[Job], views: Sequence[View] | None = None
+    ) -> Any:
         """Edited model latents (B, C, h, w) for source latents of that shape."""
         import torch
 
@@ -111,7 +115,7 @@ class Instruct:
             settings.guidance > 1 and image_guidance >= 1
         )  # the pipeline's own rule; three rows an image instead of one
         negatives = [job.negative_prompt for job in jobs] if guided else None
-        start, generators = noise(jobs, source.shape[1:])
+        start, generators = noise(jobs, source.shape[1:], views, self._codec.factor)
         arguments = self._prompts.embeds([resolved_prompt(job.prompt, settings) for job in jobs], negatives)
         if self._xl:
             arguments |= {"height": size[0], "width": size[1]}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffgen.editors.recent import Recent
+from diffgen.geometry import View
 from diffgen.types import Job
 
 if TYPE_CHECKING:
@@ -92,15 +93,24 @@ def pooled(masks: Sequence[NDArray[np.float32]], like: Any) -> Any:
     return torch.nn.functional.adaptive_max_pool2d(stack, tuple(like.shape[-2:]))
 
 
-def noise(jobs: Sequence[Job], shape: Sequence[int]) -> tuple[Any, list[Any]]:
+def noise(
+    jobs: Sequence[Job], shape: Sequence[int], views: Sequence[View] | None = None, factor: int = 1
+) -> tuple[Any, list[Any]]:
     """Noise (B, *shape) float32 on the CPU, and the jobs' generators for schedulers that draw more while stepping.
 
-    One generator a job, on the CPU: the same noise on every device and in every batch.
+    One generator a job, on the CPU: the same noise on every device and in every batch. With `views` each row is its part
+    of the noise of the whole picture; `factor` is pixels a latent.
     """
     import torch
 
+    channels, height, width = shape
     generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
-    rows = [torch.randn(tuple(shape), generator=g, dtype=torch.float32) for g in generators]
+    rows = []
+    for i, generator in enumerate(generators):
+        view = views[i] if views else View(0, 0, (width * factor, height * factor))
+        field = (channels, view.whole[1] // factor, view.whole[0] // factor)
+        top, left = view.top // factor, view.left // factor
+        rows.append(torch.randn(field, generator=generator)[:, top : top + height, left : left + width])
     return torch.stack(rows), generators
 
 

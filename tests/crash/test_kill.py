@@ -39,7 +39,9 @@ class LoggingEditor(FakeEditor):
 
     log: Path | None = None
 
-    def edit(self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None) -> list[Edited]:
+    def edit(
+        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
+    ) -> list[Edited]:
         assert self.log is not None
         with self.log.open("a") as file:
             file.write("".join(f"{job.id}\n" for job in jobs))

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from diffgen.editors import img2img
+from diffgen.editors.latents import noise
 from diffgen.editors.schedulers import SCHEDULERS
+from diffgen.geometry import View
 from tests.editors.tiny_models import job, picture, settings
 
 FULL = np.ones((48, 64), np.float32)
@@ -116,3 +118,12 @@ def test_batches_of_masks_equal_single_ones(sd: Any, load: Any) -> None:
         (alone,) = editor.edit([image], [one], [mask])
         assert np.abs(alone.image.astype(int) - made.image).max() <= 1
         assert made.object_strength == pytest.approx(0.2)
+
+
+def test_parts_of_a_picture_share_one_field_of_noise() -> None:
+    one = job(settings("img2img"), seed=5)
+    views = [View(0, 0, (128, 96)), View(64, 32, (128, 96))]
+    rows, _ = noise([one, one], (4, 8, 8), views, 8)
+    whole, _ = noise([one], (4, 12, 16))
+    assert torch.equal(rows[0], whole[0, :, :8, :8])
+    assert torch.equal(rows[1], whole[0, :, 4:12, 8:16])

@@ -73,11 +73,13 @@ def test_a_run_cut_short_ends_the_same(tmp_path: Path) -> None:
         class Stopping(Melting):
             left: int = stop
 
-            def edit(self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None) -> list[Edited]:
+            def edit(
+                self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
+            ) -> list[Edited]:
                 self.left -= 1
                 if self.left < 0:
                     raise KeyboardInterrupt
-                return super().edit(images, jobs, masks)
+                return super().edit(images, jobs, masks, views)
 
         with pytest.raises(KeyboardInterrupt):
             run_it(tmp_path, name, 3, Stopping())

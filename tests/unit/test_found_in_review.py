@@ -153,7 +153,9 @@ class Failing(FakeEditor):
         super().__init__()
         self.calls = calls
 
-    def edit(self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None) -> list[Edited]:
+    def edit(
+        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
+    ) -> list[Edited]:
         made = super().edit(images, jobs)
         if len(self.batches) in self.calls:
             raise RuntimeError("device-side assert")

@@ -247,7 +247,7 @@ def test_an_image_alone_that_does_not_fit_is_tried_again_by_the_next_run(recipe:
 
 def test_a_bug_in_an_editor_is_a_crash_with_what_was_made_kept(recipe: Path, tmp_path: Path) -> None:
     class Broken(FakeEditor):
-        def edit(self, images: Any, jobs: Any, masks: Any = None) -> Any:
+        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
             if len(jobs) < 3:
                 raise IndexError("a bug")
             return super().edit(images, jobs)
@@ -260,7 +260,7 @@ def test_a_bug_in_an_editor_is_a_crash_with_what_was_made_kept(recipe: Path, tmp
 
 def test_an_editor_that_returns_another_size_is_a_bug(recipe: Path) -> None:
     class Cropping(FakeEditor):
-        def edit(self, images: Any, jobs: Any, masks: Any = None) -> Any:
+        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
             return super().edit([image[:-8] for image in images], jobs)
 
     with pytest.raises(ValueError, match="expected an image of shape"):
@@ -369,7 +369,7 @@ def test_a_resumed_run_asks_the_editor_for_the_same_batches(recipe: Path, tmp_pa
     shutil.rmtree(tmp_path / "out")
 
     class Stopping(FakeEditor):
-        def edit(self, images: Any, jobs: Any, masks: Any = None) -> Any:
+        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
             if len(jobs) < 3:  # the last two
                 raise KeyboardInterrupt
             return super().edit(images, jobs)
