@@ -19,14 +19,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffgen import __version__
-from diffgen.blend import Mask, object_mask
+from diffgen.blend import Mask, native, object_mask
 from diffgen.checks import measure
+from diffgen.detail import transfer
 from diffgen.editors import Edited, Editor, load_editor
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError
 from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge, plan_for, unfit, views_for
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.models import Model
-from diffgen.types import Batch, Item, Job, Record, Result
+from diffgen.types import Batch, Item, Job, Record, Result, Settings
 
 # A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
 # (in the last bits) on the composition of a batch.
@@ -78,6 +79,17 @@ def _rows(opened: _Open, job: Job) -> list[_Row]:
         return [_Row(image, job, mask, views[0])]
     side = settings.long_side // settings.multiple * settings.multiple
     return [_Row(cut(image, v, side), job, None if mask is None else cut(mask, v, side), v) for v in views]
+
+
+def _detail(opened: _Open, settings: Settings) -> Mask | float | None:
+    """How much of the source's detail each pixel gets back, at the source's own size; None for nowhere."""
+    scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
+    if not objects or not opened.shapes:
+        return scene or None
+    height, width = opened.pixels.shape[:2]
+    feather = (settings.feather or 0) * width / opened.fit.inner[0]
+    mask = object_mask(opened.shapes, native(width, height), feather)
+    return np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
 
 
 def _joined(edited: Sequence[Edited | TransientError], rows: Sequence[_Row]) -> Edited | TransientError:
@@ -181,6 +193,8 @@ class Worker:
         pixels = unfit(edited.image, opened.fit)
         if pixels.shape != opened.pixels.shape:
             raise AssertionError(f"job {job.id}: made {pixels.shape} from {opened.pixels.shape}")
+        if (amount := _detail(opened, settings)) is not None:
+            pixels = transfer(opened.pixels, pixels, amount)
         try:
             note = f"diffgen {__version__}, job {job.id}"
             image = encode(pixels, settings.image_format, settings.quality, note)

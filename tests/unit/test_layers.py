@@ -23,7 +23,7 @@ LAYERS = [
     {"executors", "export", "leakage"},
     {"worker", "plan"},
     {"sources", "store", "editors"},
-    {"recipe", "models", "checks", "formats", "progress", "blend"},
+    {"recipe", "models", "checks", "detect", "facts", "formats", "progress", "blend", "detail"},
     {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
     {"__init__"},
