@@ -5,13 +5,15 @@ Measuring and judging are apart on purpose: a fact is written once, a threshold 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffgen.facts import Found as Box
+from diffgen.facts import condition_statistics, happened, new_objects, recall, relative_recall
 from diffgen.geometry import Pixels
 from diffgen.labels import Shape
 from diffgen.types import Record, Verdict
@@ -34,13 +36,20 @@ class Thresholds(Protocol):
     def registration(self) -> float | None: ...
     @property
     def contrast(self) -> float | None: ...
+    @property
+    def happened(self) -> float | None: ...
+    @property
+    def recall(self) -> float | None: ...
+    @property
+    def new_objects(self) -> int | None: ...
 
 
 def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str, Any]:
     """All facts of one edit. `source` and `edited` are (H, W, 3) of one size, upright.
 
     Keys: `luminance` and `contrast` (mean and deviation, 0–1), `shift_px` and `shift_peak` (registration), `structure`
-    (one number per shape, in label order; None where its box holds no pixel), `structure_image` (the whole picture).
+    (one number per shape, in label order; None where its box holds no pixel), `structure_image` (the whole picture),
+    `before` and `after` (`facts.condition_statistics` of both).
     """
     before, after = luminance(source), luminance(edited)
     shift, peak = registration(before, after)
@@ -55,11 +64,45 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str
         "structure": [None if value is None else round(value, 3) for value in per_object],
         "sides_px": [_shorter_side(shape, before.shape) for shape in shapes],
         "structure_image": None if whole is None else round(whole, 3),
+        "before": condition_statistics(source),
+        "after": condition_statistics(edited),
     }
 
 
-def judge(record: Record, checks: Thresholds) -> Verdict:
-    """Accept or reject by recorded facts alone. Loosening a threshold never rejects what was accepted."""
+def measure_detections(
+    source: Sequence[Box], edited: Sequence[Box], matched: Sequence[Box], shapes: Sequence[Shape], size: tuple[int, int]
+) -> dict[str, Any]:
+    """What a detector finds in the source, in the edit, and in the edit brought to the source's brightness.
+
+    Keys: `found`, `found_matched` and `found_px` (one entry per box of the source: found again, its side in pixels),
+    `new_objects` (how many confident boxes of the edit lie where nothing was).
+    """
+    plain = relative_recall(source, edited, size)
+    return {
+        **plain,
+        "found_matched": relative_recall(source, matched, size)["found"],
+        "new_objects": len(new_objects(source, edited, shapes)),
+    }
+
+
+def judged_recall(facts: Mapping[str, Any], size: str | None = None) -> float | None:
+    """The number that `checks.recall` is held against: the share of the detector's objects found in either look.
+
+    A detector trained by day misses true objects at night, which are the ones worth having; the copy brought to the
+    source's brightness shows that they are still there. None without a detector, or where it found nothing; `size` is one
+    of `facts.COCO_SIZES`.
+    """
+    if "found" not in facts:
+        return None
+    either = [a or b for a, b in zip(facts["found"], facts["found_matched"], strict=True)]
+    return recall({"found": either, "found_px": facts["found_px"]}, size)
+
+
+def judge(record: Record, checks: Thresholds, condition: str = "") -> Verdict:
+    """Accept or reject by recorded facts alone. Loosening a threshold never rejects what was accepted.
+
+    A fact that was not recorded (no detector, a condition that nothing is known about) is not judged.
+    """
     if record.status != "made":
         return Verdict(False, "failed")
     facts = record.facts
@@ -74,6 +117,14 @@ def judge(record: Record, checks: Thresholds) -> Verdict:
     structure = judged_structure(facts)
     if checks.structure is not None and structure is not None and structure < checks.structure:
         return Verdict(False, "structure")
+    found = judged_recall(facts)
+    if checks.recall is not None and found is not None and found < checks.recall:
+        return Verdict(False, "recall")
+    if checks.new_objects is not None and facts.get("new_objects", 0) > checks.new_objects:
+        return Verdict(False, "new-objects")
+    moved = happened(condition, facts["before"], facts["after"]) if "after" in facts else None
+    if checks.happened is not None and moved is not None and moved < checks.happened:
+        return Verdict(False, "unchanged")
     return Verdict(True)
 
 

@@ -53,7 +53,7 @@ def judge_item(item: Item, checks: Checks, records: dict[str, Record], attempts:
     """The first attempt that is accepted; else the one that is due, and else the last."""
     while True:
         record = records.get(item.job.id)
-        entry = Judged(item, record, judge(record, checks) if record else None)
+        entry = Judged(item, record, judge(record, checks, item.job.settings.condition) if record else None)
         if record is None or record.status == "failed" or entry.accepted:
             return entry
         following = next_attempt(item, attempts)

@@ -42,6 +42,19 @@ class Checks(_Strict):
     contrast: float | None = Field(
         0.02, ge=0, le=1, description="deviation of the luminance, at least (degenerate image)"
     )
+    happened: float | None = Field(
+        0.1, ge=0, le=2, description="how far the picture moved the condition's way, at least; 1 is a plain case"
+    )
+    recall: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of what the detector finds in the source that it must find again, in the picture or in a copy "
+        "brought to the source's brightness; needs `detector`",
+    )
+    new_objects: int | None = Field(
+        2, ge=0, description="confident detections where nothing was, at most; needs `detector`"
+    )
 
 
 class Objects(_Strict):
@@ -172,6 +185,9 @@ class Recipe(_Strict):
     objects: Objects = Objects()
     detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail brought back")
     resolution: Resolution = Resolution()
+    detector: str | None = Field(
+        None, description="Ultralytics weights, a file: what it finds in source and edited picture is recorded"
+    )
     checks: Checks = Checks()
     require: Require = Require()
     include_sources: Literal["copy", "link", "none"] = Field(
@@ -230,6 +246,16 @@ class LoadedRecipe:
         return self.path.parent
 
     @property
+    def detector(self) -> Path | None:
+        """The detector's weights. Raises UsageError when there is no such file: Ultralytics would download it."""
+        if self.recipe.detector is None:
+            return None
+        path = self.base / Path(self.recipe.detector).expanduser()
+        if not path.is_file():
+            raise UsageError(f"detector: there is no file {path}", "give Ultralytics weights, relative to the recipe")
+        return path
+
+    @property
     def output(self) -> Path:
         return (self.base / self.recipe.output).resolve()
 
@@ -255,6 +281,8 @@ class LoadedRecipe:
                 if keys[-1] in ("images", "annotations", "list") and value is not None:
                     _put(data["dataset"], keys, _rebase(str(_lookup(data["dataset"], keys)), value, self.base, folder))
         data["output"] = "."
+        if (detector := self.recipe.detector) is not None:
+            data["detector"] = _rebase(str(data["detector"]), detector, self.base, folder)
         spec = self.recipe.model
         if isinstance(spec, str) and spec not in names and (self.base / spec).exists():
             data["model"] = _rebase(str(data["model"]), spec, self.base, folder)

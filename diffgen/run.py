@@ -136,6 +136,7 @@ def run(
     `make_worker` replaces the worker of this process (tests, other executors). Raises DiffgenError.
     """
     started = time.monotonic()
+    detector = loaded.detector
     prepared = prepare(loaded, limit)
     recipe, plan = prepared.recipe, prepared.plan
     made_now, stopped = 0, None
@@ -154,7 +155,7 @@ def run(
                 talk(f"warning: {line}")
             jobs = {item.job.id for item in plan.items}
             talk(f"{len(jobs - store.done())} of {len(jobs)} images to make in {store.folder}")
-            kept, make = _settle(store, prepared, make_worker, talk)
+            kept, make = _settle(store, prepared, detector, make_worker, talk)
             rounds = _rounds(plan, recipe, store, kept["batch_size"])
             deadline = None if max_minutes is None else started + 60 * max_minutes
             made_now, stopped = _make(store, recipe, rounds, make, deadline, progress or Silent(), talk)
@@ -225,13 +226,13 @@ def _rounds(plan: Plan, recipe: Recipe, store: RunStore, batch_size: int) -> Ite
             item
             for item in items
             if (record := present[item.job.id]).status == "made"
-            and not judge(record, checks[item.job.settings.condition]).accepted
+            and not judge(record, checks[name := item.job.settings.condition], name).accepted
         ]
         items = [weaker for item in rejected if (weaker := next_attempt(item, plan.attempts)) is not None]
 
 
 def _settle(
-    store: RunStore, prepared: Prepared, make_worker: MakeWorker | None, talk: Talk
+    store: RunStore, prepared: Prepared, detector: Path | None, make_worker: MakeWorker | None, talk: Talk
 ) -> tuple[dict[str, Any], MakeWorker]:
     """Batch size and threads: a run folder keeps its first choice, so that resuming gives the same bytes."""
     recipe, model = prepared.recipe, prepared.model
@@ -249,7 +250,7 @@ def _settle(
     if recipe.batch_size not in ("auto", kept["batch_size"]):
         talk(f"batch_size stays {kept['batch_size']}, as this run folder began; a new folder takes the new one")
     classes, keypoints = len(prepared.dataset.names), prepared.dataset.keypoints
-    return kept, lambda: load_worker(model, device, dtype, kept["threads"], classes, keypoints)
+    return kept, lambda: load_worker(model, device, dtype, kept["threads"], classes, keypoints, detector)
 
 
 def _make(
@@ -284,7 +285,7 @@ def _make(
                 condition = batch.items[0].job.settings.condition
                 finished += len(stamped)
                 made += sum(result.image is not None for result in stamped)
-                accepted += sum(judge(result.record, checks[condition]).accepted for result in stamped)
+                accepted += sum(judge(result.record, checks[condition], condition).accepted for result in stamped)
                 progress.update(finished, total, accepted, condition)
             if stop:
                 break

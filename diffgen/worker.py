@@ -20,10 +20,13 @@ import numpy as np
 
 from diffgen import __version__
 from diffgen.blend import Mask, native, object_mask
-from diffgen.checks import measure
+from diffgen.checks import measure, measure_detections
 from diffgen.detail import transfer
+from diffgen.detect import Box, load_detector
 from diffgen.editors import Edited, Editor, load_editor
+from diffgen.editors.recent import Recent
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError
+from diffgen.facts import luminance_matched
 from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge, plan_for, unfit, views_for
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.models import Model
@@ -45,6 +48,7 @@ class Work(Protocol):
 
 
 MakeWorker = Callable[[], Work]
+Detect = Callable[[Sequence[Pixels]], list[list[Box]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +111,20 @@ class Worker:
     """Edits batches with one loaded editor. Calls may overlap."""
 
     def __init__(
-        self, editor: Editor, classes: int, keypoints: tuple[int, int] | None, environment: dict[str, Any]
+        self,
+        editor: Editor,
+        classes: int,
+        keypoints: tuple[int, int] | None,
+        environment: dict[str, Any],
+        detector: Detect | None = None,
     ) -> None:
         self.environment = environment
         self._editor = editor
         self._classes = classes
         self._keypoints = keypoints
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._detector = detector
+        self._seen: Recent[str, list[Box]] = Recent(64)  # what the detector finds in sources: conditions share them
         self._in_vain = 0  # batches that the device failed at since one went well
         self._room: int | None = None  # the largest batch that fitted since memory ran out
 
@@ -205,19 +216,47 @@ class Worker:
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
         facts |= measure(opened.pixels, pixels, opened.shapes)
+        if self._detector is not None:
+            try:
+                facts |= self._device.submit(self._detect, item.source.digest, opened, pixels).result()
+            except OutOfMemory as error:
+                return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {error}"))
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
 
+    def _detect(self, digest: str, opened: _Open, pixels: Pixels) -> dict[str, Any]:
+        """In the device's thread: a detector is not made for several at once."""
+        assert self._detector is not None
+        looks = [pixels, luminance_matched(opened.pixels, pixels)]
+        if digest not in self._seen:
+            (self._seen[digest],) = self._detector([opened.pixels])
+        edited, matched = self._detector(looks)
+        height, width = pixels.shape[:2]
+        return measure_detections(self._seen[digest], edited, matched, opened.shapes, (width, height))
+
 
 def load_worker(
-    model: Model, device: str, dtype: str, threads: int, classes: int, keypoints: tuple[int, int] | None
+    model: Model,
+    device: str,
+    dtype: str,
+    threads: int,
+    classes: int,
+    keypoints: tuple[int, int] | None,
+    detector: Path | None = None,
 ) -> Worker:
     """Load the model (this imports torch) and make the worker for it. Raises DiffgenError when it cannot be loaded."""
     import torch
 
     torch.set_num_threads(threads)
     editor = load_editor(model, device, dtype)
-    return Worker(editor, classes, keypoints, describe_environment(device, dtype, threads))
+    environment = describe_environment(device, dtype, threads)
+    if detector is None:
+        return Worker(editor, classes, keypoints, environment)
+    environment |= {
+        "detector": hashlib.sha256(detector.read_bytes()).hexdigest()[:16],
+        "ultralytics": _version("ultralytics"),
+    }
+    return Worker(editor, classes, keypoints, environment, load_detector(detector, device))
 
 
 def describe_environment(device: str, dtype: str, threads: int) -> dict[str, Any]:
