@@ -42,6 +42,8 @@ class Thresholds(Protocol):
     def recall(self) -> float | None: ...
     @property
     def new_objects(self) -> int | None: ...
+    @property
+    def on_object_lost(self) -> str: ...
 
 
 def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str, Any]:
@@ -115,7 +117,10 @@ def judge(record: Record, checks: Thresholds, condition: str = "") -> Verdict:
     ):
         return Verdict(False, "registration")
     structure = judged_structure(facts)
-    if checks.structure is not None and structure is not None and structure < checks.structure:
+    if checks.on_object_lost == "drop_label" and facts["structure"]:
+        if len(lost_objects(facts, checks)) == len(facts["structure"]):
+            return Verdict(False, "structure")
+    elif checks.structure is not None and structure is not None and structure < checks.structure:
         return Verdict(False, "structure")
     found = judged_recall(facts)
     if checks.recall is not None and found is not None and found < checks.recall:
@@ -126,6 +131,18 @@ def judge(record: Record, checks: Thresholds, condition: str = "") -> Verdict:
     if checks.happened is not None and moved is not None and moved < checks.happened:
         return Verdict(False, "unchanged")
     return Verdict(True)
+
+
+def lost_objects(facts: Mapping[str, Any], checks: Thresholds) -> list[int]:
+    """Which label rows go with `on_object_lost: drop_label`: objects large enough to measure, below `structure`."""
+    if checks.on_object_lost != "drop_label" or checks.structure is None:
+        return []
+    measured = zip(facts["structure"], facts["sides_px"], strict=True)
+    return [
+        i
+        for i, (value, side) in enumerate(measured)
+        if value is not None and side >= LEAST_OBJECT and value < checks.structure
+    ]
 
 
 def judged_structure(facts: dict[str, Any]) -> float | None:

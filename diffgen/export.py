@@ -12,16 +12,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from diffgen.checks import judge
+from diffgen.checks import judge, lost_objects
 from diffgen.errors import DiffgenError
 from diffgen.formats.yolo import label_path
-from diffgen.plan import Plan, next_attempt
+from diffgen.labels import without_rows
+from diffgen.plan import Plan
 from diffgen.recipe import Checks, Recipe
 from diffgen.store import image_path
 from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, digest_of
@@ -37,6 +38,7 @@ class Judged:
     item: Item
     record: Record | None
     verdict: Verdict | None
+    dropped: tuple[int, ...] = ()  # label rows that go, of objects that were lost
 
     @property
     def accepted(self) -> bool:
@@ -46,17 +48,20 @@ class Judged:
 def judge_plan(plan: Plan, recipe: Recipe, records: dict[str, Record]) -> list[Judged]:
     """Every item with its verdict under the recipe's thresholds, in plan order."""
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
-    return [judge_item(item, checks[item.job.settings.condition], records, plan.attempts) for item in plan.items]
+    return [judge_item(item, checks[item.job.settings.condition], records, plan) for item in plan.items]
 
 
-def judge_item(item: Item, checks: Checks, records: dict[str, Record], attempts: int) -> Judged:
+def judge_item(item: Item, checks: Checks, records: dict[str, Record], plan: Plan) -> Judged:
     """The first attempt that is accepted; else the one that is due, and else the last."""
     while True:
         record = records.get(item.job.id)
-        entry = Judged(item, record, judge(record, checks, item.job.settings.condition) if record else None)
-        if record is None or record.status == "failed" or entry.accepted:
+        verdict = judge(record, checks, item.job.settings.condition) if record else None
+        entry = Judged(item, record, verdict)
+        if record is not None and entry.accepted:
+            return replace(entry, dropped=tuple(lost_objects(record.facts, checks)))
+        if record is None or record.status == "failed":
             return entry
-        following = next_attempt(item, attempts)
+        following = plan.next_attempt(item)
         if following is None:
             return entry
         item = following
@@ -173,7 +178,7 @@ def _digest(plan: Plan, recipe: Recipe, entries: list[_Entry]) -> str:
 def _origin(entry: _Entry, recipe: Recipe) -> str:
     """What else decides the file: the image that was made, or where a link leads."""
     if entry.judged is not None and entry.judged.record is not None:
-        return str(entry.judged.record.sha256)
+        return f"{entry.judged.record.sha256} {list(entry.judged.dropped) or ''}"
     return str(entry.image) if _is_linked(entry, recipe) else str(entry.source.problem)
 
 
@@ -205,13 +210,17 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
             image.symlink_to(os.path.relpath(entry.image, image.parent))
         else:
             _copy(entry.image, image, share=entry.judged is not None)
-        if isinstance(entry.source.label, str):
+        dropped = entry.judged.dropped if entry.judged is not None else ()
+        if dropped:
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_bytes(without_rows(entry.source.read_label() or b"", dropped))
+        elif isinstance(entry.source.label, str):
             label.parent.mkdir(parents=True, exist_ok=True)
             _copy(Path(entry.source.label), label)
         elif entry.source.label is not None:
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_bytes(entry.source.label)
-        if entry.source.label is not None and label.read_bytes() != entry.source.read_label():
+        if entry.source.label is not None and not dropped and label.read_bytes() != entry.source.read_label():
             raise AssertionError(f"{label} does not hold the labels of {entry.source.key}")
     splits = [split for split in ("train", "val", "test") if any(entry.split == split for entry in entries)]
     for split in splits:  # Ultralytics warns when a split has no labels folder at all
@@ -250,6 +259,7 @@ def _manifest_row(entry: _Entry) -> dict[str, Any]:
         "model": job.settings.model,
         "sha256": record.sha256,
         "facts": record.facts,
+        **({"dropped_rows": list(entry.judged.dropped)} if entry.judged.dropped else {}),
     }
 
 

@@ -7,6 +7,7 @@ file with one bad row is one problem with one reason. Label text is only ever re
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 TOLERANCE = 0.01  # Ultralytics lets coordinates leave the picture by this share of its side
@@ -30,6 +31,18 @@ class LabelError(ValueError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def without_rows(raw: bytes, drop: Collection[int]) -> bytes:
+    """A label file without the rows of these numbers (0 is the first that is not blank); all else byte for byte."""
+    kept, number = [], 0
+    for line in raw.decode("utf-8").splitlines(keepends=True):
+        if line.strip("\ufeff").strip():
+            number += 1
+            if number - 1 in drop:
+                continue
+        kept.append(line)
+    return "".join(kept).encode()
 
 
 def parse_labels(raw: bytes, classes: int, keypoints: tuple[int, int] | None = None) -> tuple[Shape, ...]:

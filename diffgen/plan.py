@@ -25,6 +25,7 @@ from diffgen.vocabulary import Vocabulary, misheard
 
 # The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
 MOST_OBJECTS = 4
+FEATHER = 12  # pixels, where a restored object needs one and the recipe names none
 ATTEMPT_FACTOR = 0.75  # of the strength from one attempt to the next
 
 
@@ -42,11 +43,15 @@ class Plan:
     seed: int
     variants: int
     attempts: int = 1
+    restore: frozenset[str] = frozenset()  # conditions whose next attempt holds the objects
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
         """Every image to make. Made when first asked for: half a million jobs take seconds."""
         return tuple(self._items())
+
+    def next_attempt(self, item: Item) -> Item | None:
+        return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
 
     def _items(self) -> Iterator[Item]:
         prompts: dict[tuple[str, str], str] = {}  # one text object a prompt: half a million jobs share a few
@@ -89,7 +94,8 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         edits = tuple((source, conditions) for source in chosen)
     else:
         edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
-    return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts)
+    restore = {c.name for c in recipe.conditions if recipe.checks_for(c).on_object_lost == "restore"}
+    return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore))
 
 
 def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
@@ -244,12 +250,16 @@ def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:
     return [line for line in lines.values() if line]
 
 
-def next_attempt(item: Item, attempts: int) -> Item | None:
+def next_attempt(item: Item, attempts: int, restore: bool = False) -> Item | None:
     """The image of a rejected item with less strength; None when no attempt is left that would be another image.
 
-    Prompt and seed stay: the same snow, thinner. An attempt whose effective strengths are the last one's is skipped.
+    Prompt and seed stay: the same snow, thinner. An attempt whose effective strengths are the last one's is skipped. With
+    `restore` the first of them keeps the scene's strength, and has the source's objects: not edited, detail in full.
     """
     job, settings = item.job, item.job.settings
+    if restore and settings.strength > 0 and settings.object_strength != 0 and job.attempt + 1 < attempts:
+        held = replace(settings, object_strength=0.0, object_detail=1.0, feather=settings.feather or FEATHER)
+        return Item(item.source, replace(job, settings=held, attempt=job.attempt + 1))
     before = effective_strength(settings), settings.object_strength
     for attempt in range(job.attempt + 1, attempts):
         settings = _weaker(settings)

@@ -52,6 +52,11 @@ class Checks(_Strict):
         description="share of what the detector finds in the source that it must find again, in the picture or in a copy "
         "brought to the source's brightness; needs `detector`",
     )
+    on_object_lost: Literal["reject", "drop_label", "restore"] = Field(
+        "reject",
+        description="where objects fall below `structure`: reject the image; drop_label: keep it without their rows; "
+        "restore: make it again with the source's objects (needs attempts of 2 or more)",
+    )
     new_objects: int | None = Field(
         2, ge=0, description="confident detections where nothing was, at most; needs `detector`"
     )

@@ -19,7 +19,7 @@ from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
 from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocabulary, with_revision
-from diffgen.plan import Plan, cut_batches, misheard_prompts, next_attempt, pending_batches, plan_jobs
+from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
@@ -154,7 +154,8 @@ def run(
             for line in misheard_prompts(plan, vocabulary(prepared.model)):
                 talk(f"warning: {line}")
             jobs = {item.job.id for item in plan.items}
-            talk(f"{len(jobs - store.done())} of {len(jobs)} images to make in {store.folder}")
+            left = len(jobs - store.done())
+            talk(f"{left or 'more attempts at rejected ones'} of {len(jobs)} images to make in {store.folder}")
             kept, make = _settle(store, prepared, detector, make_worker, talk)
             rounds = _rounds(plan, recipe, store, kept["batch_size"])
             deadline = None if max_minutes is None else started + 60 * max_minutes
@@ -203,7 +204,7 @@ def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
         attempt: Item | None = item
         while attempt is not None:
             keep.add(attempt.job.id)
-            attempt = next_attempt(attempt, plan.attempts)
+            attempt = plan.next_attempt(attempt)
     with RunStore(loaded.output, loaded.recipe.image.format) as store:
         return store.drop_all_but(keep, remove=remove)
 
@@ -228,7 +229,7 @@ def _rounds(plan: Plan, recipe: Recipe, store: RunStore, batch_size: int) -> Ite
             if (record := present[item.job.id]).status == "made"
             and not judge(record, checks[name := item.job.settings.condition], name).accepted
         ]
-        items = [weaker for item in rejected if (weaker := next_attempt(item, plan.attempts)) is not None]
+        items = [weaker for item in rejected if (weaker := plan.next_attempt(item)) is not None]
 
 
 def _settle(

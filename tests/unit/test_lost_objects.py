@@ -1,0 +1,105 @@
+"""`on_object_lost`: the image goes, the lost object's row goes, or the object comes back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffgen.editors import Edited
+from diffgen.formats.yolo import label_path
+from diffgen.labels import without_rows
+from diffgen.recipe import load_recipe
+from diffgen.run import export
+from diffgen.types import Job
+from tests.fakes import FakeEditor, make, make_dataset, put, write_recipe
+
+# A left object and a right one; the editor below loses what is on the left.
+ROWS = "0 0.25 0.5 0.3 0.6\n1 0.75 0.5 0.3 0.6\n"
+
+
+@dataclass
+class LosesTheLeft(FakeEditor):
+    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> list[Edited]:
+        self.batches.append([job.id for job in jobs])
+        held = masks or [None] * len(images)
+        return [self._lose(i, job, mask) for i, job, mask in zip(images, jobs, held, strict=True)]
+
+    def _lose(self, image: np.ndarray, job: Job, mask: Any) -> Edited:
+        made = (image * 0.5).astype(np.uint8)
+        if mask is not None and job.settings.object_strength == 0:
+            return Edited(made, job.settings.strength, 0.0)
+        half = made.shape[1] // 2
+        made[:, :half] = np.random.default_rng(0).integers(0, 120, made[:, :half].shape)
+        return Edited(made, job.settings.strength)
+
+
+def lossy(root: Path, name: str, **fields: Any) -> tuple[Any, Any, Path]:
+    data = root / "data/data.yaml"
+    if not data.exists():
+        make_dataset(root / "data", counts=(3, 1), size=(160, 96))
+        for path in (root / "data/labels/train").iterdir():
+            put(path, ROWS)
+    fields = {"conditions": ["night"], "resolution": {"long_side": 160}, **fields}
+    recipe = write_recipe(root / f"{name}.yaml", data, root / name, **fields)
+    return *make(recipe, LosesTheLeft()), recipe
+
+
+def labels(root: Path, name: str) -> list[str]:
+    images = sorted((root / name / "dataset/images/train").glob("*night*"))
+    return [Path(label_path(str(image))).read_text() for image in images]
+
+
+def test_reject_is_the_default(tmp_path: Path) -> None:
+    summary, _, _ = lossy(tmp_path, "reject")
+    assert summary.rejected == {"structure": 3}
+
+
+def test_drop_label_takes_the_lost_row_and_no_other(tmp_path: Path) -> None:
+    summary, _, recipe = lossy(tmp_path, "drop", checks={"on_object_lost": "drop_label"})
+    assert summary.accepted == 3
+    assert labels(tmp_path, "drop") == ["1 0.75 0.5 0.3 0.6\n"] * 3
+    sources = sorted((tmp_path / "drop/dataset/labels/train").glob("??.txt"))
+    assert [path.read_text() for path in sources] == [ROWS] * 3, "the source's own labels are not touched"
+    rows = [json.loads(line) for line in (tmp_path / "drop/dataset/manifest.jsonl").read_text().splitlines()]
+    assert [row["dropped_rows"] for row in rows if "job" in row] == [[0]] * 3
+    export(load_recipe(recipe, ["checks.structure=null"]))
+    assert labels(tmp_path, "drop") == [ROWS] * 3, "another threshold, other rows, no image made"
+
+
+def test_restore_makes_it_again_with_the_source_s_objects(tmp_path: Path) -> None:
+    summary, editor, recipe = lossy(tmp_path, "restore", checks={"on_object_lost": "restore"}, attempts=2)
+    assert (summary.accepted, summary.saved) == (3, 3)
+    assert labels(tmp_path, "restore") == [ROWS] * 3
+    assert len(editor.made) == 6
+    rows = [json.loads(line) for line in (tmp_path / "restore/dataset/manifest.jsonl").read_text().splitlines()]
+    assert {(row["attempt"], row["facts"]["object_strength"]) for row in rows if "job" in row} == {(1, 0.0)}
+    again, idle = make(recipe, LosesTheLeft())
+    assert (again.accepted, idle.made) == (3, [])
+
+
+def test_all_lost_is_rejected_all_the_same(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", counts=(3, 1), size=(160, 96))
+    for path in (tmp_path / "data/labels/train").iterdir():
+        put(path, ROWS.splitlines()[0])
+    summary, _, _ = lossy(tmp_path, "all", checks={"on_object_lost": "drop_label"})
+    assert summary.rejected == {"structure": 3}
+
+
+@pytest.mark.parametrize(
+    ("raw", "drop", "left"),
+    [
+        (b"a\nb\nc\n", {1}, b"a\nc\n"),
+        (b"a\r\n\r\nb\r\nc", {1}, b"a\r\n\r\nc"),
+        (b"\xef\xbb\xbf\n a\nb", {0}, b"\xef\xbb\xbf\nb"),
+        (b"a\x0cb\nc", {1}, b"a\x0cc"),
+        (b"", {0}, b""),
+        (b"a\nb", set(), b"a\nb"),
+    ],
+)
+def test_rows_are_counted_as_they_are_read(raw: bytes, drop: set[int], left: bytes) -> None:
+    assert without_rows(raw, drop) == left
