@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffgen.checks import agreement, double_angle, judge, judged_structure, luminance, measure, registration
 from diffgen.labels import Shape
-from diffgen.recipe import Checks
+from diffgen.recipe import Checks, presets
 from diffgen.types import Record
 from tests.fakes import photo
 
@@ -173,3 +173,27 @@ def test_judged_structure_does_not_depend_on_the_order_of_objects() -> None:
     forward = judged_structure(facts(structure=values, sides_px=sides))
     backward = judged_structure(facts(structure=values[::-1], sides_px=sides[::-1]))
     assert forward == backward == 0.1
+
+
+@pytest.mark.parametrize("condition", presets())
+def test_a_copy_passes_all_but_that_something_happened(condition: str) -> None:
+    facts = measure(SCENE, SCENE, [OBJECT, OTHER])
+    assert judge(Record("x", "made", facts), Checks(), condition).reason == "unchanged"
+    assert judge(Record("x", "made", facts), Checks(happened=None), condition).accepted
+    assert judge(Record("x", "made", facts), Checks(), "of-my-own").accepted
+
+
+SPOILED: list[tuple[str, Callable[[np.ndarray], np.ndarray], str]] = [
+    ("shifted", lambda a: moved(a, 5, 0), "registration"),
+    ("mirrored", lambda a: a[:, ::-1], "structure"),
+    ("upside down", lambda a: a[::-1], "structure"),
+    ("emptied", lambda a: np.full_like(a, 100), "degenerate"),
+    ("melted", lambda a: np.array(Image.fromarray(a).resize((5, 4)).resize((320, 240))), "structure"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), [(c, r) for _, c, r in SPOILED], ids=[n for n, _, _ in SPOILED])
+def test_what_spoils_a_picture_fails_the_check_for_it(change: Callable[[np.ndarray], np.ndarray], reason: str) -> None:
+    facts = measure(SCENE, np.ascontiguousarray(change(SCENE)), [OBJECT, OTHER])
+    checks = Checks() if reason == "registration" else Checks(registration=None)  # a mirrored one may look shifted too
+    assert judge(Record("x", "made", facts), checks, "night").reason == reason
