@@ -11,23 +11,24 @@ Statistics: those of the edited pictures beside those of real pictures of the co
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from check_pocket import TEXTS, Editor, picture
 from PIL import Image
-from pocket_maps import luminance, make_maps
+from pocket_maps import make_maps
 from pocket_photos import SUFFIXES, Photo
 from pocket_render import render
 
-Boxes = tuple[np.ndarray, np.ndarray]  # (n, 4) x0 y0 x1 y1 in px; (n,) class ids
-LARGE_PX = 32  # square root of a box's area, COCO's border between small and medium
-STATISTICS = ("luminance", "spread", "saturation", "min-channel", "gradient", "near-white")
+from diffgen.detect import Detector, load_detector
+from diffgen.facts import condition_statistics, new_objects, recall, relative_recall
+
+SIZES = (0, 8, 12, 16, 24, 32, 96, 10_000)  # px, square root of a box's area
+STATISTICS = ("luminance", "spread", "saturation", "min_channel", "gradient", "near_white")
 
 
 def load(path: Path) -> Photo:
@@ -43,73 +44,17 @@ def images_below(folder: Path, count: int) -> list[Path]:
     return paths[::step][:count]
 
 
-class Detector:
-    """An Ultralytics detector; nothing is downloaded."""
-
-    def __init__(self, weights: Path) -> None:
-        os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false")
-        from ultralytics import YOLO
-
-        if not weights.is_file():
-            raise SystemExit(f"{weights}: there is no such file")
-
-        self.model = YOLO(weights)
-
-    def __call__(self, image: torch.Tensor) -> Boxes:
-        bgr = (image.flip(0).permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
-        (found,) = self.model.predict(np.ascontiguousarray(bgr), conf=0.25, imgsz=640, verbose=False)
-        return found.boxes.xyxy.cpu().numpy(), found.boxes.cls.cpu().numpy().astype(int)
+def pixels_of(image: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray((image.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
 
 
-def found_again(reference: Boxes, made: Boxes) -> np.ndarray:
-    """(n,) bool: each reference box that a box of its class overlaps by half; each made box serves once."""
-    boxes, classes = reference
-    free = list(range(len(made[0])))
-    hit = np.zeros(len(boxes), bool)
-    for i, box in enumerate(boxes):
-        scores = [_iou(box, made[0][j]) if made[1][j] == classes[i] else 0.0 for j in free]
-        if scores and max(scores) >= 0.5:
-            hit[i] = True
-            del free[int(np.argmax(scores))]
-    return hit
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
-
-
-def statistics(image: torch.Tensor) -> list[float]:
-    """STATISTICS of (3, H, W) in 0..1, at 480 px on the long side."""
-    scale = 480 / max(image.shape[-2:])
-    size = [round(n * scale) for n in image.shape[-2:]]
-    small = F.interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
-    light = luminance(small)[0]
-    high, low = small.amax(0), small.amin(0)
-    dx, dy = light[:-1].diff(dim=1), light[:, :-1].diff(dim=0)
-    return [
-        light.mean().item(),
-        light.std().item(),
-        ((high - low) / high.clamp_min(1e-3)).mean().item(),
-        low.mean().item(),
-        torch.sqrt(dx**2 + dy**2).mean().item(),
-        ((low > 0.7).float()[size[0] // 2 :]).mean().item(),
-    ]
-
-
-def recall_table(images: list[torch.Tensor], edit: Editor, detect: Detector, severity: int) -> dict[str, list[float]]:
-    """Row -> [recall of all boxes, of those over 32 px, new boxes a picture]."""
-    hits: dict[str, list[np.ndarray]] = {}
+def recall_table(images: list[torch.Tensor], edit: Editor, detect: Detector, severity: int) -> dict[str, dict]:
+    """Version -> recall of all boxes and by SIZES, and confident new boxes a picture."""
+    pooled: dict[str, dict[str, list]] = {}
     new: dict[str, int] = {}
-    large = []
     for image in images:
-        reference = detect(image)
-        boxes = reference[0]
-        large.append(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])) > LARGE_PX)
+        source = pixels_of(image)
+        (reference,) = detect([source])
         maps = make_maps(image)
         versions = {"round trip": edit.round_trip(image)}
         noise = torch.randn(16, image.shape[1] // 4, image.shape[2] // 4, generator=torch.Generator().manual_seed(0))
@@ -117,17 +62,21 @@ def recall_table(images: list[torch.Tensor], edit: Editor, detect: Detector, sev
             versions[name] = edit(image, f"{text}, severity {severity}")
             versions[f"{name} rendered"] = render(name, image, maps, severity / 100, noise)[0]
         for name, version in versions.items():
-            made = detect(version)
-            hit = found_again(reference, made)
-            hits.setdefault(name, []).append(hit)
-            new[name] = new.get(name, 0) + len(made[0]) - int(hit.sum())
-    is_large = np.concatenate(large)
-    print(f"recall against the source: {len(is_large)} boxes, {is_large.sum()} over {LARGE_PX} px, severity {severity}")
+            (made,) = detect([pixels_of(version)])
+            facts = relative_recall(reference, made, (source.shape[1], source.shape[0]))
+            for key, values in facts.items():
+                pooled.setdefault(name, {}).setdefault(key, []).extend(values)
+            new[name] = new.get(name, 0) + len(new_objects(reference, made, []))
+    print(f"recall against the source, severity {severity}, {len(pooled['round trip']['found'])} boxes:")
     table = {}
-    for name, found in hits.items():
-        hit = np.concatenate(found)
-        table[name] = [float(hit.mean()), float(hit[is_large].mean()), new[name] / len(images)]
-        print(f"{name:18} all {table[name][0]:.3f}  >{LARGE_PX} px {table[name][1]:.3f}  new {table[name][2]:.2f}")
+    for name, facts in pooled.items():
+        over = [hit for hit, side in zip(facts["found"], facts["found_px"], strict=True) if side > 32]
+        shares = {"all": recall(facts), ">32 px": sum(over) / max(1, len(over))}
+        for low, high in itertools.pairwise(SIZES):
+            hits = [h for h, side in zip(facts["found"], facts["found_px"], strict=True) if low <= side < high]
+            shares[f"{low}-{high} px ({len(hits)})"] = sum(hits) / len(hits) if hits else None
+        table[name] = {**shares, "new": new[name] / len(images)}
+        print(f"{name:18}", "  ".join(f"{k} {'–' if v is None else f'{v:.3f}'}" for k, v in table[name].items()))
     return table
 
 
@@ -136,10 +85,15 @@ def statistics_table(
 ) -> dict[str, dict[str, list[float]]]:
     """Condition -> made, real and deviation of the real, by STATISTICS."""
     table = {}
+
+    def of(pixels: np.ndarray) -> list[float]:
+        found = condition_statistics(pixels)
+        return [found[name] for name in STATISTICS]
+
     print(f"{'':10}" + "".join(f"{name:>22}" for name in STATISTICS))
     for name, folder in real.items():
-        made = np.array([statistics(edit(image, f"{TEXTS[name]}, severity {severity}")) for image in images])
-        there = np.array([statistics(load(path).pixels.float() / 255) for path in images_below(folder, count)])
+        made = np.array([of(pixels_of(edit(image, f"{TEXTS[name]}, severity {severity}"))) for image in images])
+        there = np.array([of(pixels_of(load(path).pixels.float() / 255)) for path in images_below(folder, count)])
         mean, deviation = there.mean(0), there.std(0)
         table[name] = {"made": made.mean(0).tolist(), "real": mean.tolist(), "deviation": deviation.tolist()}
         cells = [
@@ -176,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         frames = images[: args.count]
         figures["statistics"] = statistics_table(frames, edit, real, args.severity, 4 * args.count)
     if args.detector:
-        figures["recall"] = recall_table(images, edit, Detector(args.detector), args.severity)
+        figures["recall"] = recall_table(images, edit, load_detector(args.detector, "cpu"), args.severity)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -28,8 +28,8 @@ LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside
 
 # What the exported model says about itself to diffgen.
 ABOUT = {
-    "steps": 1, "guidance": 1.0, "image_guidance": 1.0, "native": 1024, "smallest": 256, "multiple": 32, "least_object": 8,
-    "cpu_seconds_per_mpx": 2.5, "severity": "{prompt}, severity {percent}", "vocabulary": "vocabulary.json",
+    "steps": 1, "guidance": 1.0, "image_guidance": 1.0, "native": 1280, "smallest": 256, "multiple": 32, "least_object": 8,
+    "cpu_seconds_per_mpx": 2.4, "severity": "{prompt}, severity {percent}", "vocabulary": "vocabulary.json",
 }  # fmt: skip
 
 
