@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from diffgen.errors import DiffgenError
 from diffgen.geometry import Fit
 from diffgen.labels import Shape
 
@@ -33,6 +34,17 @@ def object_mask(shapes: Sequence[Shape], plan: Fit, feather: float) -> Mask:
         return np.zeros((height, width), dtype=np.float32)
     away = cv2.distanceTransform(np.asarray(canvas), cv2.DIST_L2, 5)
     return np.asarray(np.clip(1 - away / max(feather, 1e-6), 0, 1), dtype=np.float32)
+
+
+def require_masks() -> None:
+    """Raises DiffgenError where OpenCV, which masks and detail need, cannot be imported: better now than after the model."""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise DiffgenError(
+            f"objects.strength and detail need OpenCV, which cannot be imported: {error}",
+            "where libGL is missing: pip install opencv-python-headless instead of opencv-python",
+        ) from None
 
 
 def native(width: int, height: int) -> Fit:

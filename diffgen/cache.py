@@ -67,7 +67,7 @@ class FileCache:
             return {}
         try:
             return {path: (stamp, value) for path, stamp, value in self._db.execute(query, values)}
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeEncodeError):  # the latter: a name that is not UTF-8, of which none is kept
             return {}
 
     def put(self, kind: str, path: str | Path, stamp: str, value: str) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffgen.facts import STATISTICS, condition_statistics, happened, new_objects, recall, relative_recall
 from diffgen.facts import Found as Box
-from diffgen.facts import condition_statistics, happened, new_objects, recall, relative_recall
 from diffgen.geometry import Pixels
 from diffgen.labels import Shape
 from diffgen.types import Record, Verdict
@@ -51,7 +51,7 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str
 
     Keys: `luminance` and `contrast` (mean and deviation, 0–1), `shift_px` and `shift_peak` (registration), `structure`
     (one number per shape, in label order; None where its box holds no pixel), `structure_image` (the whole picture),
-    `before` and `after` (`facts.condition_statistics` of both).
+    `before` and `after` (`facts.condition_statistics` of both, in the order of `facts.STATISTICS`).
     """
     before, after = luminance(source), luminance(edited)
     shift, peak = registration(before, after)
@@ -66,8 +66,8 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str
         "structure": [None if value is None else round(value, 3) for value in per_object],
         "sides_px": [_shorter_side(shape, before.shape) for shape in shapes],
         "structure_image": None if whole is None else round(whole, 3),
-        "before": condition_statistics(source),
-        "after": condition_statistics(edited),
+        "before": list(condition_statistics(source).values()),
+        "after": list(condition_statistics(edited).values()),
     }
 
 
@@ -85,6 +85,14 @@ def measure_detections(
         "found_matched": relative_recall(source, matched, size)["found"],
         "new_objects": len(new_objects(source, edited, shapes)),
     }
+
+
+def judged_happened(facts: Mapping[str, Any], condition: str) -> float | None:
+    """The number that `checks.happened` is held against; None for records without it and unknown conditions."""
+    if "after" not in facts:
+        return None
+    before, after = (dict(zip(STATISTICS, facts[key], strict=True)) for key in ("before", "after"))
+    return happened(condition, before, after)
 
 
 def judged_recall(facts: Mapping[str, Any], size: str | None = None) -> float | None:
@@ -117,8 +125,8 @@ def judge(record: Record, checks: Thresholds, condition: str = "") -> Verdict:
     ):
         return Verdict(False, "registration")
     structure = judged_structure(facts)
-    if checks.on_object_lost == "drop_label" and facts["structure"]:
-        if len(lost_objects(facts, checks)) == len(facts["structure"]):
+    if checks.on_object_lost == "drop_label" and (measured := _measured(facts)):
+        if len(lost_objects(facts, checks)) == len(measured):
             return Verdict(False, "structure")
     elif checks.structure is not None and structure is not None and structure < checks.structure:
         return Verdict(False, "structure")
@@ -127,7 +135,7 @@ def judge(record: Record, checks: Thresholds, condition: str = "") -> Verdict:
         return Verdict(False, "recall")
     if checks.new_objects is not None and facts.get("new_objects", 0) > checks.new_objects:
         return Verdict(False, "new-objects")
-    moved = happened(condition, facts["before"], facts["after"]) if "after" in facts else None
+    moved = judged_happened(facts, condition)
     if checks.happened is not None and moved is not None and moved < checks.happened:
         return Verdict(False, "unchanged")
     return Verdict(True)
@@ -137,12 +145,13 @@ def lost_objects(facts: Mapping[str, Any], checks: Thresholds) -> list[int]:
     """Which label rows go with `on_object_lost: drop_label`: objects large enough to measure, below `structure`."""
     if checks.on_object_lost != "drop_label" or checks.structure is None:
         return []
-    measured = zip(facts["structure"], facts["sides_px"], strict=True)
-    return [
-        i
-        for i, (value, side) in enumerate(measured)
-        if value is not None and side >= LEAST_OBJECT and value < checks.structure
-    ]
+    return [i for i, value in _measured(facts) if value < checks.structure]
+
+
+def _measured(facts: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """(label row, structure) of the objects that are large enough, and have edges enough, to be measured."""
+    pairs = zip(facts["structure"], facts["sides_px"], strict=True)
+    return [(i, value) for i, (value, side) in enumerate(pairs) if value is not None and side >= LEAST_OBJECT]
 
 
 def judged_structure(facts: dict[str, Any]) -> float | None:
@@ -151,11 +160,7 @@ def judged_structure(facts: dict[str, Any]) -> float | None:
     The quartile and not the least, because one object that snow has covered does not make a picture wrong; not the
     mean, because many good objects must not hide a lost quarter. Without such objects it is the whole picture's.
     """
-    values = sorted(
-        value
-        for value, side in zip(facts["structure"], facts["sides_px"], strict=True)
-        if value is not None and side >= LEAST_OBJECT
-    )
+    values = sorted(value for _, value in _measured(facts))
     if not values:
         whole: float | None = facts.get("structure_image")
         return whole

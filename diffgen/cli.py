@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -196,6 +197,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     from diffgen.models import model_rows
 
     if context.invoked_subcommand is not None:
+        context.obj = as_json  # `models --json NAME`
         return
     with FileCache() as cache:
         rows = model_rows(cache)
@@ -212,7 +214,9 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 @models_app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A short name, a hub id, a folder or a file.")], as_json: AsJson = False
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A short name, a hub id, a folder or a file.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show what a model is, its defaults, and, for a small one, what it was taught.
 
@@ -230,7 +234,7 @@ def show(
     facts |= {"on_disk": is_on_disk(model)}
     if words is not None:
         facts |= {"conditions": [kind for kind in words if kind], "words": words}
-    if as_json:
+    if as_json or context.obj:
         typer.echo(json.dumps(facts, indent=1))
         return
     for key, value in facts.items():
@@ -323,6 +327,9 @@ def _report(summary: Any, as_json: bool, quiet: bool = False) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name that is not UTF-8 must not break a message
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(arguments, prog_name="diffgen")
     except SystemExit as done:

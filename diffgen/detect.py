@@ -112,7 +112,7 @@ def _load(weights: Path, device: str, confidence: float, size: int) -> Detector:
         detector = Detector(model, device, confidence, size)
         try:
             detector([np.zeros((32, 32, 3), np.uint8)])  # the first call sets up the device, and more of the process
-        except ValueError as error:
+        except (ValueError, RuntimeError, AssertionError) as error:
             raise DiffgenError(f"the detector cannot run on {device}: {str(error).strip().splitlines()[0]}") from None
     return detector
 

@@ -59,9 +59,9 @@ def judge_item(item: Item, checks: Checks, records: dict[str, Record], plan: Pla
         entry = Judged(item, record, verdict)
         if record is not None and entry.accepted:
             return replace(entry, dropped=tuple(lost_objects(record.facts, checks)))
-        if record is None or record.status == "failed":
+        if verdict is None:
             return entry
-        following = plan.next_attempt(item)
+        following = plan.next_attempt(item, verdict)
         if following is None:
             return entry
         item = following

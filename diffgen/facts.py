@@ -38,6 +38,7 @@ _PLAIN: dict[str, dict[str, float]] = {
     "overcast": {"saturation": -0.54, "spread": -0.3},
     "glare": {"spread": -0.24, "gradient": -0.39, "warmth": 0.09},
 }
+STATISTICS = ("luminance", "spread", "saturation", "min_channel", "gradient", "near_white", "sky", "warmth")
 _DIFFERENCES = {"min_channel", "near_white", "warmth"}
 
 

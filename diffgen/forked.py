@@ -17,7 +17,7 @@ CHUNK = 64
 
 def can_fork() -> bool:
     """Elsewhere a new process starts from nothing, and a caller's script without a main guard would start it again."""
-    return sys.platform == "linux"
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def forked(work: Callable[[int], T], jobs: Sequence[int]) -> Iterator[tuple[int, T]]:
@@ -29,14 +29,19 @@ def forked(work: Callable[[int], T], jobs: Sequence[int]) -> Iterator[tuple[int,
     copies = min(8, os.cpu_count() or 1)
     readers: list[Connection] = []
     started = []
-    for i in range(copies):
-        reader, writer = context.Pipe(duplex=False)
-        process = context.Process(target=_copy, args=(work, jobs[i::copies], reader, writer), daemon=True)
-        process.start()
-        writer.close()
-        readers.append(reader)
-        started.append(process)
     try:
+        for i in range(copies):
+            reader, writer = context.Pipe(duplex=False)
+            process = context.Process(target=_copy, args=(work, jobs[i::copies], reader, writer), daemon=True)
+            try:
+                process.start()
+            except OSError:  # no more processes allowed: what is left out is the caller's
+                reader.close()
+                writer.close()
+                break
+            writer.close()
+            readers.append(reader)
+            started.append(process)
         while readers:
             ready = wait(readers)
             for reader in [one for one in readers if one in ready]:

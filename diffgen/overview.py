@@ -8,15 +8,16 @@ from statistics import median
 from typing import Any
 
 from diffgen.cache import FileCache
+from diffgen.export import judge_plan
 from diffgen.formats.yolo import orphan_labels
-from diffgen.geometry import plan_for
+from diffgen.geometry import plan_for, views_for
 from diffgen.leakage import identical, near
 from diffgen.models import vocabulary
-from diffgen.plan import Edit, Plan, misheard_prompts, working_size
-from diffgen.recipe import LoadedRecipe
+from diffgen.plan import Edit, Plan, misheard_prompts
+from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.run import Prepared, Summary, no_collector, prepare
-from diffgen.store import done, is_run_folder, read_present
-from diffgen.types import Settings
+from diffgen.store import is_run_folder, read_present
+from diffgen.types import Record, Settings
 
 # Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
 BYTES_PER_PIXEL = {"jpg": 0.45, "webp": 0.3, "png": 1.9}
@@ -34,8 +35,7 @@ def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None =
 def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> dict[str, Any]:
     plan, recipe = prepared.plan, prepared.recipe
     present = read_present(prepared.output, recipe.image.format) if is_run_folder(prepared.output) else {}
-    finished = done(present)
-    edits = _edits(plan, finished)
+    edits = _edits(plan, recipe, present)
     problems: dict[str, list[str]] = {}
     for source in plan.sources:
         if source.problem is not None:
@@ -78,20 +78,24 @@ class _Edits:
 
     def add(self, size: tuple[int, int], settings: Settings, count: int) -> None:
         """Of sources of `size`, `count` images."""
-        width, height = working_size(size, settings)
+        plan = plan_for(*size, settings)
+        tiles = views_for(plan, settings)
+        one = plan.size if len(tiles) == 1 else (settings.long_side, settings.long_side)
         self.left += count
         self.pixels += count * size[0] * size[1]
-        self.worked += count * width * height
+        self.worked += count * len(tiles) * one[0] * one[1]
 
 
-def _edits(plan: Plan, finished: set[str]) -> _Edits:
+def _edits(plan: Plan, recipe: Recipe, present: dict[str, Record]) -> _Edits:
     found = _Edits()
-    if finished:
-        jobs = {item.job.id: item for item in plan.items}
-        found.jobs = len(jobs)
-        for key, item in jobs.items():
-            if key not in finished:
-                found.add((item.source.width, item.source.height), item.job.settings, 1)
+    if present:
+        due = {}
+        for entry in judge_plan(plan, recipe, present):
+            due[entry.item.job.id] = entry
+        found.jobs = len({item.job.id for item in plan.items})
+        for entry in due.values():
+            if entry.record is None or entry.record.kind == "transient":
+                found.add((entry.item.source.width, entry.item.source.height), entry.item.job.settings, 1)
         return found
     seen: set[str] = set()  # a source that stands twice shares its images; nothing else can share one
     alike: Counter[tuple[int, int, int]] = Counter()  # by size and conditions, which sources share

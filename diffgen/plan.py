@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from diffgen.editors import check_family, effective_strength
+from diffgen.editors import check_family, effective_object_strength, effective_strength
 from diffgen.editors.schedulers import scheduler_class
 from diffgen.errors import UsageError
 from diffgen.formats import SPLITS
@@ -20,7 +20,7 @@ from diffgen.geometry import plan_for
 from diffgen.models import Model
 from diffgen.recipe import Condition, Recipe
 from diffgen.sources import Dataset
-from diffgen.types import Batch, Item, Job, Settings, Source
+from diffgen.types import Batch, Item, Job, Settings, Source, Verdict
 from diffgen.vocabulary import Vocabulary, misheard
 
 # The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
@@ -50,7 +50,15 @@ class Plan:
         """Every image to make. Made when first asked for: half a million jobs take seconds."""
         return tuple(self._items())
 
-    def next_attempt(self, item: Item) -> Item | None:
+    @property
+    def needs_masks(self) -> bool:
+        settings = {id(s): s for _, edits in self.edits for _, s in edits}.values()
+        return bool(self.restore) or any(s.object_strength is not None or s.object_detail or s.detail for s in settings)
+
+    def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
+        """What is made of a rejected item next. Less strength does not help where nothing happened."""
+        if verdict.accepted or verdict.reason in ("failed", "unchanged"):
+            return None
         return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
 
     def _items(self) -> Iterator[Item]:
@@ -257,13 +265,14 @@ def next_attempt(item: Item, attempts: int, restore: bool = False) -> Item | Non
     `restore` the first of them keeps the scene's strength, and has the source's objects: not edited, detail in full.
     """
     job, settings = item.job, item.job.settings
-    if restore and settings.strength > 0 and settings.object_strength != 0 and job.attempt + 1 < attempts:
+    first = restore and settings.strength > 0 and settings.object_strength != 0 and item.source.counts
+    if first and job.attempt + 1 < attempts:
         held = replace(settings, object_strength=0.0, object_detail=1.0, feather=settings.feather or FEATHER)
         return Item(item.source, replace(job, settings=held, attempt=job.attempt + 1))
-    before = effective_strength(settings), settings.object_strength
+    before = effective_strength(settings), effective_object_strength(settings)
     for attempt in range(job.attempt + 1, attempts):
         settings = _weaker(settings)
-        if (effective_strength(settings), settings.object_strength) != before:
+        if (effective_strength(settings), effective_object_strength(settings)) != before:
             return Item(item.source, replace(job, settings=settings, attempt=attempt))
     return None
 

@@ -55,7 +55,7 @@ class Checks(_Strict):
     on_object_lost: Literal["reject", "drop_label", "restore"] = Field(
         "reject",
         description="where objects fall below `structure`: reject the image; drop_label: keep it without their rows; "
-        "restore: make it again with the source's objects (needs attempts of 2 or more)",
+        "restore: make it again with the source's objects (needs attempts of 2 or more, and other images than `reject`)",
     )
     new_objects: int | None = Field(
         2, ge=0, description="confident detections where nothing was, at most; needs `detector`"
@@ -255,7 +255,7 @@ class LoadedRecipe:
         """The detector's weights. Raises UsageError when there is no such file: Ultralytics would download it."""
         if self.recipe.detector is None:
             return None
-        path = self.base / Path(self.recipe.detector).expanduser()
+        path = self.base / os.path.expanduser(self.recipe.detector)
         if not path.is_file():
             raise UsageError(f"detector: there is no file {path}", "give Ultralytics weights, relative to the recipe")
         return path

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from diffgen.blend import require_masks
 from diffgen.cache import FileCache
 from diffgen.checks import judge
 from diffgen.errors import UsageError
@@ -24,7 +25,7 @@ from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
 from diffgen.store import RunStore, is_run_folder, read_present, read_state, write_atomically
-from diffgen.types import Batch, Item, Result
+from diffgen.types import Batch, Item, Result, Verdict
 from diffgen.worker import MakeWorker, load_worker
 
 # Images per batch when the recipe says "auto". On a CPU a larger batch is no faster; on a GPU it is, and memory that
@@ -204,7 +205,7 @@ def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
         attempt: Item | None = item
         while attempt is not None:
             keep.add(attempt.job.id)
-            attempt = plan.next_attempt(attempt)
+            attempt = plan.next_attempt(attempt, Verdict(False))
     with RunStore(loaded.output, loaded.recipe.image.format) as store:
         return store.drop_all_but(keep, remove=remove)
 
@@ -223,13 +224,9 @@ def _rounds(plan: Plan, recipe: Recipe, store: RunStore, batch_size: int) -> Ite
         present = store.present()
         if any(item.job.id not in present for item in items):
             return
-        rejected = [
-            item
-            for item in items
-            if (record := present[item.job.id]).status == "made"
-            and not judge(record, checks[name := item.job.settings.condition], name).accepted
-        ]
-        items = [weaker for item in rejected if (weaker := plan.next_attempt(item)) is not None]
+        verdicts = (judge(present[item.job.id], checks[name := item.job.settings.condition], name) for item in items)
+        following = [plan.next_attempt(item, verdict) for item, verdict in zip(items, verdicts, strict=True)]
+        items = [item for item in following if item is not None]
 
 
 def _settle(
@@ -237,6 +234,8 @@ def _settle(
 ) -> tuple[dict[str, Any], MakeWorker]:
     """Batch size and threads: a run folder keeps its first choice, so that resuming gives the same bytes."""
     recipe, model = prepared.recipe, prepared.model
+    if prepared.plan.needs_masks:
+        require_masks()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if make_worker is not None:
         size = recipe.batch_size if isinstance(recipe.batch_size, int) else AUTO_BATCH["cpu"]
@@ -265,6 +264,7 @@ def _make(
 ) -> tuple[int, str | None]:
     """Execute and commit; returns how many images were made, and why it stopped early."""
     total = finished = accepted = made = 0
+    cut_short = False
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
     with _signals(talk) as stop, progress:
         worker = make_worker()
@@ -289,8 +289,9 @@ def _make(
                 accepted += sum(judge(result.record, checks[condition], condition).accepted for result in stamped)
                 progress.update(finished, total, accepted, condition)
             if stop:
+                cut_short = finished < total or next(rounds, None) is not None
                 break
-    return made, stop[0] if stop and finished < total else None
+    return made, stop[0] if stop and cut_short else None
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def _quoted(text: object) -> str:
     plain = str(text)
     if re.fullmatch(r"[\w./-]+( [\w./-]+)*", plain) and yaml.safe_load(plain) == plain:
         return plain
-    return json.dumps(plain, ensure_ascii=False)
+    return json.dumps(plain, ensure_ascii=not plain.isprintable())
 
 
 def _below(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

@@ -61,6 +61,14 @@ class _Open:
     failure: Record | None = None
 
 
+class _Broken(TransientError):
+    """The device failed at this row's batch."""
+
+
+def _device_failed(error: RuntimeError) -> str:
+    return f"the device failed: {(str(error).splitlines() or ['RuntimeError'])[0][:200]}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One image for the editor: a picture at the working size, or a tile of it, as `view` says; `mask` where its objects
@@ -164,7 +172,15 @@ class Worker:
         started = time.perf_counter()
         rows = [row for picture in pictures for row in picture]
         most = len(pictures)  # tiles run in batches no larger than pictures do
-        edited = iter([made for i in range(0, len(rows), most) for made in self._edit(rows[i : i + most])])
+        found = [made for i in range(0, len(rows), most) for made in self._edit(rows[i : i + most])]
+        if all(isinstance(made, _Broken) for made in found):
+            self._in_vain += 1
+            if self._in_vain == MOST_IN_VAIN:
+                hint = "see 'diffgen doctor'; the same command goes on with what is made"
+                raise DiffgenError(f"{MOST_IN_VAIN} batches in a row: {found[0]}", hint)
+        else:
+            self._in_vain = 0
+        edited = iter(found)
         whole = [_joined([next(edited) for _ in picture], picture) for picture in pictures]
         return whole, (time.perf_counter() - started) / len(pictures)
 
@@ -175,21 +191,14 @@ class Worker:
         masks = [row.mask for row in rows if row.mask is not None]
         try:
             views = [row.view for row in rows]
-            made = self._editor.edit([row.image for row in rows], [row.job for row in rows], masks or None, views)
-            self._in_vain = 0
-            return list(made)
+            return list(self._editor.edit([row.image for row in rows], [row.job for row in rows], masks or None, views))
         except OutOfMemory as error:
             if len(rows) == 1:
                 return [error]
             self._room = (len(rows) + 1) // 2
             return self._halves(rows)
         except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
-            text = f"the device failed: {(str(error).splitlines() or ['RuntimeError'])[0][:200]}"
-            self._in_vain += 1
-            if self._in_vain == MOST_IN_VAIN:
-                hint = "see 'diffgen doctor'; the same command goes on with what is made"
-                raise DiffgenError(f"{MOST_IN_VAIN} batches in a row: {text}", hint) from error
-            return [TransientError(text) for _ in rows]
+            return [_Broken(_device_failed(error)) for _ in rows]
 
     def _halves(self, rows: Sequence[_Row]) -> list[Edited | TransientError]:
         half = (len(rows) + 1) // 2
@@ -219,8 +228,9 @@ class Worker:
         if self._detector is not None:
             try:
                 facts |= self._device.submit(self._detect, item.source.digest, opened, pixels).result()
-            except OutOfMemory as error:
-                return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {error}"))
+            except (OutOfMemory, RuntimeError) as error:
+                why = error if isinstance(error, OutOfMemory) else f"the detector: {_device_failed(error)}"
+                return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {why}"))
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import yaml
 
-from diffgen.checks import judged_recall, judged_structure
+from diffgen.checks import judged_happened, judged_recall, judged_structure
 from diffgen.export import Judged, judge_plan
-from diffgen.facts import COCO_SIZES, happened, recall
+from diffgen.facts import COCO_SIZES, recall
 from diffgen.progress import choose
 from diffgen.recipe import load_recipe
 from diffgen.run import prepare, run
@@ -58,7 +58,7 @@ def row(entries: list[Judged]) -> dict[str, Any]:
     facts = [entry.record.facts for entry in accepted if entry.record is not None]
     pooled = {key: [v for fact in facts for v in fact.get(key, [])] for key in ("found", "found_matched", "found_px")}
     name = entries[0].item.job.settings.condition
-    moved = [happened(name, fact["before"], fact["after"]) for fact in facts]
+    moved = [judged_happened(fact, name) for fact in facts]
     figures: dict[str, Any] = {
         "images": len(entries),
         "accepted": len(accepted) / len(entries),

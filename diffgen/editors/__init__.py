@@ -67,6 +67,14 @@ def load_editor(model: Model, device: str, dtype: str) -> Editor:
 
 def effective_strength(settings: Settings) -> float:
     """The strength that an image with these settings really gets. Imports no torch, so that plans can ask."""
-    if settings.editor not in FAMILIES:
-        raise UsageError(f"editor '{settings.editor}' is not known", f"use one of: {', '.join(FAMILIES)}")
+    check_family(settings.editor)
     return float(importlib.import_module(f"diffgen.editors.{settings.editor}").effective_strength(settings))
+
+
+def effective_object_strength(settings: Settings) -> float | None:
+    """The same of its labelled objects; None where they get the scene's."""
+    check_family(settings.editor)
+    found: float | None = importlib.import_module(f"diffgen.editors.{settings.editor}").effective_object_strength(
+        settings
+    )
+    return found

@@ -56,6 +56,13 @@ def effective_strength(settings: Settings) -> float:
     return percent / 100 if share == 1 else settings.strength
 
 
+def effective_object_strength(settings: Settings) -> float | None:
+    """The strength that objects really get; None where they get the scene's."""
+    if settings.object_strength is None:
+        return None
+    return min(effective_strength(settings), settings.object_strength)
+
+
 def resolved_prompt(prompt: str, settings: Settings) -> str:
     """What the model reads. The prompt goes in last, as it may hold braces of its own."""
     if settings.severity is None:
@@ -100,7 +107,7 @@ class Instruct:
             made = self._codec.decode(source)
         check_size(made, images)
         strength = effective_strength(settings)
-        held = None if masks is None or settings.object_strength is None else min(strength, settings.object_strength)
+        held = None if masks is None else effective_object_strength(settings)
         return [Edited(image, strength, held) for image in made]
 
     def _denoise(
