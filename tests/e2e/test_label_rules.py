@@ -67,4 +67,4 @@ def test_keep_and_drop_agree(
     ],
 )  # fmt: skip
 def test_label_paths_agree(ultralytics: Any, path: str) -> None:
-    assert ultralytics.img2label_paths([path]) == [str(label_path(Path(path)))]
+    assert ultralytics.img2label_paths([path]) == [label_path(path)]
