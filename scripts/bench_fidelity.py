@@ -45,6 +45,8 @@ def measure(recipe: Path, limit: int) -> tuple[list[Judged], float, int]:
     started = time.perf_counter()
     loaded = load_recipe(recipe)
     summary = run(loaded, limit=limit, progress=choose(False), talk=lambda text: print(text, file=sys.stderr))
+    if summary.stopped:
+        sys.exit(summary.exit_code)
     seconds = time.perf_counter() - started
     prepared = prepare(loaded, limit)
     records = read_present(prepared.output, prepared.recipe.image.format)
