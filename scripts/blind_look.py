@@ -1,7 +1,7 @@
 """Numbered pictures of the pocket model without names, for judging by eye; the key lies apart.
 
     python scripts/blind_look.py --frames driving/day --photos photos/ --sources photos/sources.tsv --licence "CC BY" \\
-        --out /tmp/look
+        --out look
 
 Writes `sheet1.png` … with 12 numbered pictures each, and `key.json`, which is not to be opened before the answers are
 written down. Half of the pictures are made of `--frames`, half of held-out photographs.
