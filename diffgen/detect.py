@@ -95,9 +95,12 @@ def load_detector(weights: Path, device: str, *, confidence: float = 0.25, size:
 def _load(weights: Path, device: str, confidence: float, size: int) -> Detector:
     with left_as_it_was(), tempfile.TemporaryDirectory() as folder:
         from ultralytics import YOLO
+        from ultralytics.nn import tasks
 
         link = Path(folder, "detector.pt")  # Ultralytics reads meaning into names: yolov5n.pt, o'neil/, an URL
         link.symlink_to(weights.resolve())
+        # Whoever imported it before us may have done so without the variable.
+        tasks.SAFE_LOAD, own = os.environ["ULTRALYTICS_SAFE_LOAD"].lower() == "true", getattr(tasks, "SAFE_LOAD", False)
         try:
             model = YOLO(link)
         except Exception as error:  # whatever the file's bytes lead to  # noqa: BLE001
@@ -107,6 +110,8 @@ def _load(weights: Path, device: str, confidence: float, size: int) -> Detector:
                 "give the .pt file of a detection model; if you trust the file and it holds classes of its own, set "
                 "ULTRALYTICS_SAFE_LOAD=false",
             ) from None
+        finally:
+            tasks.SAFE_LOAD = own
         if model.task not in ("detect", "segment", "pose", "obb"):
             raise DiffgenError(f"{weights} is a model for '{model.task}', which finds no boxes")
         detector = Detector(model, device, confidence, size)

@@ -15,8 +15,8 @@ from pocket_photos import Photo, random_crop
 from pocket_render import NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour), large ones last (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 192), (0.6, 256), (0.9, 320))
-SCALES = (0.5, 1.7)  # of the photograph; makes long sides of about 200–700 px from the 416–448 px of the shipped model
+CROP_SIDES = ((0.0, 192), (0.75, 256), (0.93, 320))
+SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
@@ -52,7 +52,7 @@ class Pair:
     """One training pair in latents, fp16: `source` and `target` as the encoder gives them, (16, h, w) each.
 
     `noise` (2, h, w) are the channels that the renderer reads (flakes and streaks; banks and patches), `mask` (1, h, w)
-    is where flakes and streaks are. `condition` may name a variant ("night/unlit").
+    is where flakes, streaks and lights are. `condition` may name a variant ("night/unlit").
     """
 
     condition: str

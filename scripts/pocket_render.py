@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from pocket_maps import MAP_NAMES, blur, luminance
 
-Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); where flakes and streaks are (1, H, W)
+Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); what must not be missed (1, H, W)
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.72, 0.42)  # lamp light
@@ -229,6 +229,12 @@ def night_sky(scene: Scene, s: float) -> torch.Tensor:
     return gradient(scene, colour(0.025, 0.04, 0.09), colour(0.12, 0.085, 0.06), 0.26) * dim**2
 
 
+def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tensor:
+    """Few pixels that make the picture: light sources with their rim, and a sky in which nothing of the day is left."""
+    sky = 0.3 * scene.maps["sky"]
+    return sky if glow is None else torch.maximum(sky, (2 * blur(glow.amax(0, keepdim=True), 2.0)).clamp(0, 1))
+
+
 def night(scene: Scene, s: float) -> Painted:
     """Lit street at night: lamps and their pools of light, lit windows, tail lights, own headlights on the road."""
     front = night_front(scene, s)
@@ -242,7 +248,7 @@ def night(scene: Scene, s: float) -> Painted:
     out = front + albedo * (own * 0.4 + street * 0.4) * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     glow = lamp_light(scene) + 0.65 * windows_lit(scene, -0.2) * warm
-    return out + bloom(glow) * 1.4 * s, None
+    return out + bloom(glow) * 1.4 * s, lights_and_sky(scene, glow)
 
 
 def night_unlit(scene: Scene, s: float) -> Painted:
@@ -250,7 +256,7 @@ def night_unlit(scene: Scene, s: float) -> Painted:
     front = night_front(scene, s) * (1 - 0.35 * s) * tint(0.85, 0.97, 1.15)
     own = headlights(scene) * tint(1.0, 0.92, 0.78)
     out = front + greyed(even_light(scene, 0.4), 0.4) * own * 0.13 * s
-    return under(scene, out, night_sky(scene, s) * tint(0.5, 0.7, 1.0)), None
+    return under(scene, out, night_sky(scene, s) * tint(0.5, 0.7, 1.0)), lights_and_sky(scene)
 
 
 def fog(scene: Scene, s: float) -> Painted:
@@ -264,9 +270,9 @@ def fog(scene: Scene, s: float) -> Painted:
 
 def rain(scene: Scene, s: float) -> Painted:
     """Falling rain over a wet street."""
-    out, _ = rain_wet(scene, s)
+    out, wet = rain_wet(scene, s)
     lines = streaks(scene, 0.8 * s)
-    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.22 + 0.28 * s)), lines * 0.8
+    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.22 + 0.28 * s)), torch.maximum(lines * 0.8, wet)
 
 
 def rain_wet(scene: Scene, s: float) -> Painted:
@@ -280,7 +286,7 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
     gloss = wet * (0.12 + 0.33 * scene.distance.sqrt() + 0.3 * puddles * (0.4 + 0.6 * s))
     out = mix(out * (1 - 0.6 * wet), mirrored(out, maps["ground"]), gloss)
-    return out, None
+    return out, 0.3 * wet
 
 
 def mirrored(linear: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
@@ -313,7 +319,7 @@ def dusk(scene: Scene, s: float) -> Painted:
     sky = mix(middle, colour(0.22, 0.20, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
     out = under(scene, front, sky)
     glow = lamp_light(scene) + 0.5 * windows_lit(scene, -0.8) * tint(*WARM)
-    return out + bloom(glow) * 0.45 * s, None
+    return out + bloom(glow) * 0.45 * s, lights_and_sky(scene, glow)
 
 
 def dawn(scene: Scene, s: float) -> Painted:
@@ -370,7 +376,7 @@ RENDERERS: dict[str, Callable[[Scene, float], Painted]] = {
 def render(
     condition: str, rgb: torch.Tensor, maps: torch.Tensor, severity: float, noise: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) of flakes and streaks in 0..1). Severity 0..1."""
+    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights). Severity 0..1."""
     named = {name: maps[i : i + 1].clamp(0, 1) for i, name in enumerate(MAP_NAMES)}
     linear = rgb.clamp(0, 1) ** 2.2
     painted, mask = RENDERERS[condition](Scene(linear, named, noise), severity)

@@ -152,7 +152,14 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_file_that_is_no_detector_is_one_clear_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_a_file_that_is_no_detector_is_one_clear_error(
+    tmp_path: Path, imported_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.nn import tasks
+
+    # As it is when somebody imported Ultralytics without asking it to unpickle known classes only.
+    monkeypatch.setattr(tasks, "SAFE_LOAD", not imported_before)
     cases: dict[str, Any] = {
         "empty.pt": b"",
         "text.pt": b"hello",
