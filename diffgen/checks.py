@@ -19,6 +19,7 @@ from diffgen.labels import Shape
 from diffgen.types import Record, Verdict
 
 Plane = NDArray[np.float32]
+Row = NDArray[np.float32]
 Field = NDArray[np.complex64]
 
 REGISTRATION_SIDE = 640  # pixels; a longer picture is scaled down to this before its shift is measured
@@ -42,6 +43,8 @@ class Thresholds(Protocol):
     def recall(self) -> float | None: ...
     @property
     def new_objects(self) -> int | None: ...
+    @property
+    def clip(self) -> float | None: ...
     @property
     def on_object_lost(self) -> str: ...
 
@@ -95,6 +98,19 @@ def judged_happened(facts: Mapping[str, Any], condition: str) -> float | None:
     return happened(condition, before, after)
 
 
+def measure_clip(source: Row, edited: Row, text: Row) -> dict[str, list[float]]:
+    """CLIP scores of the source and of the edit against the job's prompt, −1 to 1, from unit vectors (D,) each."""
+    return {"clip": [round(float(picture @ text), 4) for picture in (source, edited)]}
+
+
+def judged_clip(facts: Mapping[str, Any]) -> float | None:
+    """The number that `checks.clip` is held against: how much nearer to the words the edit brought the picture."""
+    if "clip" not in facts:
+        return None
+    before, after = facts["clip"]
+    return round(float(after) - float(before), 4)
+
+
 def judged_recall(facts: Mapping[str, Any], size: str | None = None) -> float | None:
     """The number that `checks.recall` is held against: the share of the detector's objects found in either look.
 
@@ -137,6 +153,9 @@ def judge(record: Record, checks: Thresholds, condition: str = "") -> Verdict:
         return Verdict(False, "new-objects")
     moved = judged_happened(facts, condition)
     if checks.happened is not None and moved is not None and moved < checks.happened:
+        return Verdict(False, "unchanged")
+    nearer = judged_clip(facts)
+    if checks.clip is not None and nearer is not None and nearer < checks.clip:
         return Verdict(False, "unchanged")
     return Verdict(True)
 

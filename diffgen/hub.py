@@ -68,6 +68,15 @@ def snapshot(hub_id: str, commit: str) -> Path | None:
     return folder if folder and not missing_parts(folder) else None
 
 
+def model_folder(place: str) -> Path | None:
+    """The folder of a single model (config.json at its top): `place` itself, or the cache's for a hub id; None: not here."""
+    folder: Path | None = Path(place)
+    if not Path(place).is_dir():
+        commit = cached_commit(place, None) if HUB_ID.fullmatch(place) else None
+        folder = _repo_folder(place) / "snapshots" / commit if commit else None
+    return folder if folder and (folder / "config.json").is_file() else None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Raises DiffgenError when the file is not a JSON object."""
     try:

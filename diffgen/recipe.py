@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from diffgen.errors import UsageError
+from diffgen.hub import model_folder
 from diffgen.yamltree import compose, construct, line_of, read_yaml
 
 
@@ -51,6 +52,12 @@ class Checks(_Strict):
         le=1,
         description="share of what the detector finds in the source that it must find again, in the picture or in a copy "
         "brought to the source's brightness; needs `detector`",
+    )
+    clip: float | None = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="how much nearer to the prompt the edit brings the CLIP score, at least; needs `clip`",
     )
     on_object_lost: Literal["reject", "drop_label", "restore"] = Field(
         "reject",
@@ -193,6 +200,9 @@ class Recipe(_Strict):
     detector: str | None = Field(
         None, description="Ultralytics weights, a file: what it finds in source and edited picture is recorded"
     )
+    clip: str | None = Field(
+        None, description="a CLIP model, folder or hub id: its scores of source and edited picture are recorded"
+    )
     checks: Checks = Checks()
     require: Require = Require()
     include_sources: Literal["copy", "link", "none"] = Field(
@@ -261,6 +271,17 @@ class LoadedRecipe:
         return path
 
     @property
+    def clip(self) -> str | None:
+        """The CLIP model: a folder, or a hub id that is in the cache. Raises UsageError when it is not on this machine."""
+        name = self.recipe.clip
+        if name is None:
+            return None
+        place = str(own) if (own := self.base / os.path.expanduser(name)).is_dir() else name
+        if model_folder(place) is None:
+            raise UsageError(f"clip: there is no model {name} on this machine", f"fetch it: hf download {name}")
+        return place
+
+    @property
     def output(self) -> Path:
         return (self.base / self.recipe.output).resolve()
 
@@ -288,6 +309,8 @@ class LoadedRecipe:
         data["output"] = "."
         if (detector := self.recipe.detector) is not None:
             data["detector"] = _rebase(str(data["detector"]), detector, self.base, folder)
+        if (clip := self.recipe.clip) is not None and (self.base / os.path.expanduser(clip)).is_dir():
+            data["clip"] = _rebase(str(data["clip"]), clip, self.base, folder)
         spec = self.recipe.model
         if isinstance(spec, str) and spec not in names and (self.base / spec).exists():
             data["model"] = _rebase(str(data["model"]), spec, self.base, folder)

@@ -26,7 +26,7 @@ from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
 from diffgen.store import RunStore, is_run_folder, read_present, read_state, write_atomically
 from diffgen.types import Batch, Item, Result, Verdict
-from diffgen.worker import MakeWorker, load_worker
+from diffgen.worker import Judges, MakeWorker, load_worker
 
 # Images per batch when the recipe says "auto". On a CPU a larger batch is no faster; on a GPU it is, and memory that
 # runs out halves it.
@@ -137,7 +137,7 @@ def run(
     `make_worker` replaces the worker of this process (tests, other executors). Raises DiffgenError.
     """
     started = time.monotonic()
-    detector = loaded.detector
+    judges = Judges(loaded.detector, loaded.clip)
     prepared = prepare(loaded, limit)
     recipe, plan = prepared.recipe, prepared.plan
     made_now, stopped = 0, None
@@ -157,7 +157,7 @@ def run(
             jobs = {item.job.id for item in plan.items}
             left = len(jobs - store.done())
             talk(f"{left or 'more attempts at rejected ones'} of {len(jobs)} images to make in {store.folder}")
-            kept, make = _settle(store, prepared, detector, make_worker, talk)
+            kept, make = _settle(store, prepared, judges, make_worker, talk)
             rounds = _rounds(plan, recipe, store, kept["batch_size"])
             deadline = None if max_minutes is None else started + 60 * max_minutes
             made_now, stopped = _make(store, recipe, rounds, make, deadline, progress or Silent(), talk)
@@ -230,7 +230,7 @@ def _rounds(plan: Plan, recipe: Recipe, store: RunStore, batch_size: int) -> Ite
 
 
 def _settle(
-    store: RunStore, prepared: Prepared, detector: Path | None, make_worker: MakeWorker | None, talk: Talk
+    store: RunStore, prepared: Prepared, judges: Judges, make_worker: MakeWorker | None, talk: Talk
 ) -> tuple[dict[str, Any], MakeWorker]:
     """Batch size and threads: a run folder keeps its first choice, so that resuming gives the same bytes."""
     recipe, model = prepared.recipe, prepared.model
@@ -250,7 +250,7 @@ def _settle(
     if recipe.batch_size not in ("auto", kept["batch_size"]):
         talk(f"batch_size stays {kept['batch_size']}, as this run folder began; a new folder takes the new one")
     classes, keypoints = len(prepared.dataset.names), prepared.dataset.keypoints
-    return kept, lambda: load_worker(model, device, dtype, kept["threads"], classes, keypoints, detector)
+    return kept, lambda: load_worker(model, device, dtype, kept["threads"], classes, keypoints, judges)
 
 
 def _make(

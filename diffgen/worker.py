@@ -20,7 +20,8 @@ import numpy as np
 
 from diffgen import __version__
 from diffgen.blend import Mask, native, object_mask
-from diffgen.checks import measure, measure_detections
+from diffgen.checks import measure, measure_clip, measure_detections
+from diffgen.clip import Clip, Vectors, load_clip
 from diffgen.detail import transfer
 from diffgen.detect import Box, load_detector
 from diffgen.editors import Edited, Editor, load_editor
@@ -49,6 +50,14 @@ class Work(Protocol):
 
 MakeWorker = Callable[[], Work]
 Detect = Callable[[Sequence[Pixels]], list[list[Box]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """Models that look at what was made: a detector's weights, a CLIP model's folder or hub id."""
+
+    detector: Path | None = None
+    clip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,7 @@ class Worker:
         keypoints: tuple[int, int] | None,
         environment: dict[str, Any],
         detector: Detect | None = None,
+        clip: Clip | None = None,
     ) -> None:
         self.environment = environment
         self._editor = editor
@@ -133,6 +143,8 @@ class Worker:
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._detector = detector
         self._seen: Recent[str, list[Box]] = Recent(64)  # what the detector finds in sources: conditions share them
+        self._clip = clip
+        self._looked: Recent[str, Vectors] = Recent(64)  # what CLIP sees in sources
         self._in_vain = 0  # batches that the device failed at since one went well
         self._room: int | None = None  # the largest batch that fitted since memory ran out
 
@@ -225,17 +237,27 @@ class Worker:
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
         facts |= measure(opened.pixels, pixels, opened.shapes)
-        if self._detector is not None:
+        if self._detector is not None or self._clip is not None:
             try:
-                facts |= self._device.submit(self._detect, item.source.digest, opened, pixels).result()
+                facts |= self._device.submit(self._second_looks, item, opened, pixels).result()
             except (OutOfMemory, RuntimeError) as error:
-                why = error if isinstance(error, OutOfMemory) else f"the detector: {_device_failed(error)}"
+                why = error if isinstance(error, OutOfMemory) else f"measuring: {_device_failed(error)}"
                 return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {why}"))
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
 
+    def _second_looks(self, item: Item, opened: _Open, pixels: Pixels) -> dict[str, Any]:
+        """In the device's thread: these models are not made for several at once."""
+        facts: dict[str, Any] = {}
+        if self._detector is not None:
+            facts |= self._detect(item.source.digest, opened, pixels)
+        if self._clip is not None:
+            digest, look = item.source.digest, self._clip.look
+            before = self._looked.get_or(digest, lambda _: look(opened.pixels))
+            facts |= measure_clip(before, look(pixels), self._clip.read(item.job.prompt))
+        return facts
+
     def _detect(self, digest: str, opened: _Open, pixels: Pixels) -> dict[str, Any]:
-        """In the device's thread: a detector is not made for several at once."""
         assert self._detector is not None
         looks = [pixels, luminance_matched(opened.pixels, pixels)]
         if digest not in self._seen:
@@ -252,7 +274,7 @@ def load_worker(
     threads: int,
     classes: int,
     keypoints: tuple[int, int] | None,
-    detector: Path | None = None,
+    judges: Judges | None = None,
 ) -> Worker:
     """Load the model (this imports torch) and make the worker for it. Raises DiffgenError when it cannot be loaded."""
     import torch
@@ -260,13 +282,17 @@ def load_worker(
     torch.set_num_threads(threads)
     editor = load_editor(model, device, dtype)
     environment = describe_environment(device, dtype, threads)
-    if detector is None:
-        return Worker(editor, classes, keypoints, environment)
-    environment |= {
-        "detector": hashlib.sha256(detector.read_bytes()).hexdigest()[:16],
-        "ultralytics": _version("ultralytics"),
-    }
-    return Worker(editor, classes, keypoints, environment, load_detector(detector, device))
+    detector = clip = None
+    if judges is not None and judges.detector is not None:
+        environment |= {
+            "detector": hashlib.sha256(judges.detector.read_bytes()).hexdigest()[:16],
+            "ultralytics": _version("ultralytics"),
+        }
+        detector = load_detector(judges.detector, device)
+    if judges is not None and judges.clip is not None:
+        environment |= {"clip": Path(judges.clip).name if Path(judges.clip).is_dir() else judges.clip}
+        clip = load_clip(judges.clip, device)
+    return Worker(editor, classes, keypoints, environment, detector, clip)
 
 
 def describe_environment(device: str, dtype: str, threads: int) -> dict[str, Any]:

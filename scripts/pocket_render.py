@@ -272,7 +272,9 @@ def rain(scene: Scene, s: float) -> Painted:
     """Falling rain over a wet street."""
     out, wet = rain_wet(scene, s)
     lines = streaks(scene, 0.8 * s)
-    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.22 + 0.28 * s)), torch.maximum(lines * 0.8, wet)
+    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.22 + 0.28 * s)), torch.maximum(
+        lines * 0.8, wet
+    )
 
 
 def rain_wet(scene: Scene, s: float) -> Painted:
@@ -376,7 +378,10 @@ RENDERERS: dict[str, Callable[[Scene, float], Painted]] = {
 def render(
     condition: str, rgb: torch.Tensor, maps: torch.Tensor, severity: float, noise: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights). Severity 0..1."""
+    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights).
+
+    Severity 0..1.
+    """
     named = {name: maps[i : i + 1].clamp(0, 1) for i, name in enumerate(MAP_NAMES)}
     linear = rgb.clamp(0, 1) ** 2.2
     painted, mask = RENDERERS[condition](Scene(linear, named, noise), severity)

@@ -23,7 +23,7 @@ LAYERS = [
     {"executors", "export", "leakage"},
     {"worker", "plan"},
     {"sources", "store", "editors"},
-    {"recipe", "models", "checks", "detect", "formats", "progress", "blend", "detail"},
+    {"recipe", "models", "checks", "detect", "clip", "formats", "progress", "blend", "detail"},
     {"facts"},
     {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
