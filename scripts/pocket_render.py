@@ -156,14 +156,14 @@ def flakes(scene: Scene, s: float) -> torch.Tensor:
 
 
 def streaks(scene: Scene, s: float) -> torch.Tensor:
-    """Thin slanted lines, 15–40 px long.
+    """Thin slanted lines, 10–25 px long.
 
     A falling drop moves during the exposure and draws a line brighter than what is behind it (Garg and Nayar, "Vision and
     rain", IJCV 2007).
     """
-    down, across = offsets(44, 20)
-    line = torch.exp(-((across + 0.25 * down) ** 2) / (2 * 0.8**2) - down**2 / (2 * 9.0**2))
-    return sprites(scene, 4, line, 2.85 - 1.1 * s)
+    down, across = offsets(28, 16)
+    line = torch.exp(-((across + 0.25 * down) ** 2) / (2 * 0.9**2) - down**2 / (2 * 6.0**2))
+    return sprites(scene, 4, line, 2.7 - 1.1 * s)
 
 
 def bloom(source: torch.Tensor) -> torch.Tensor:
@@ -272,7 +272,7 @@ def rain(scene: Scene, s: float) -> Painted:
     """Falling rain over a wet street."""
     out, wet = rain_wet(scene, s)
     lines = streaks(scene, 0.8 * s)
-    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.22 + 0.28 * s)), torch.maximum(
+    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.35 + 0.3 * s)), torch.maximum(
         lines * 0.8, wet
     )
 
