@@ -167,19 +167,47 @@ FACTS = st.fixed_dictionaries(
         "structure": st.lists(st.none() | st.floats(-1, 1), min_size=3, max_size=3),
         "sides_px": st.lists(st.floats(0, 99), min_size=3, max_size=3),
         "structure_image": st.none() | st.floats(-1, 1),
+        "found": st.lists(st.booleans(), min_size=4, max_size=4),
+        "found_matched": st.lists(st.booleans(), min_size=4, max_size=4),
+        "found_px": st.just([9.0, 40.0, 120.0, 300.0]),
+        "new_objects": st.integers(0, 5),
+        "clip": st.lists(st.floats(-1, 1), min_size=2, max_size=2),
+        "before": st.just([0.5, 0.25, 0.3, 0.3, 0.05, 0.1, 0.7, 0.0]),
+        "after": st.lists(st.floats(0, 1), min_size=8, max_size=8),
     }
 )
-LEVELS = st.tuples(st.floats(-1, 1), st.floats(0, 9), st.floats(0, 0.5))
+# Of each check its strictest and its most lenient value; True: a larger one is stricter.
+RANGES = {
+    "structure": (-1.0, 1.0, True),
+    "registration": (0.0, 9.0, False),
+    "contrast": (0.0, 0.5, True),
+    "happened": (0.0, 2.0, True),
+    "recall": (0.0, 1.0, True),
+    "new_objects": (0, 5, False),
+    "clip": (-1.0, 1.0, True),
+}
+LEVELS = st.fixed_dictionaries(
+    {
+        name: st.none() | (st.integers(least, most) if isinstance(least, int) else st.floats(least, most))
+        for name, (least, most, _) in RANGES.items()
+    }
+)
+
+
+def strictest(name: str, one: float | None, two: float | None) -> float | None:
+    """None turns a check off: everything is stricter."""
+    known = [value for value in (one, two) if value is not None]
+    return (max if RANGES[name][2] else min)(known) if known else None
 
 
 @given(FACTS, LEVELS, LEVELS)
 def test_a_looser_threshold_never_rejects_what_was_accepted(facts: dict[str, Any], one: Any, two: Any) -> None:
     record = Record("a", "made", facts)
-    strict = Checks(structure=max(one[0], two[0]), registration=min(one[1], two[1]), contrast=max(one[2], two[2]))
-    loose = Checks(structure=min(one[0], two[0]), registration=max(one[1], two[1]), contrast=min(one[2], two[2]))
-    if judge(record, strict).accepted:
-        assert judge(record, loose).accepted
-    assert judge(record, Checks(structure=None, registration=None, contrast=None)).accepted
+    strict = Checks(**{name: strictest(name, one[name], two[name]) for name in RANGES})
+    if judge(record, strict, "night").accepted:
+        assert judge(record, Checks(**one), "night").accepted
+        assert judge(record, Checks(**two), "night").accepted
+    assert judge(record, Checks(**dict.fromkeys(RANGES)), "night").accepted
 
 
 def test_any_prefix_of_the_records_is_a_prefix_of_the_batches() -> None:
