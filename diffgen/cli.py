@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from diffgen import __version__
-from diffgen.errors import DiffgenError, UsageError
+from diffgen.errors import DiffgenError, UsageError, why
 
 app = typer.Typer(
     name="diffgen",
@@ -346,6 +346,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our stdout went away (| head)
         sys.stderr.close()
         return 0
+    except OSError as error:  # a file or a disk that the code asks for in passing, and no bug of ours
+        if error.errno is None:
+            raise
+        where = error.filename2 or error.filename or "standard output"
+        typer.echo(f"error: {where}: {why(error)}", err=True)
+        typer.echo("hint: check that path, its permissions and the disk, then run the same command again", err=True)
+        return 1
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from diffgen.errors import DiffgenError, OutOfMemory, UsageError
+from diffgen.errors import DiffgenError, OutOfMemory, UsageError, why
 from diffgen.geometry import Pixels
 
 LARGEST_BATCH = 16  # pictures in one call of the network on an accelerator
@@ -70,7 +70,9 @@ class Detector:
         try:
             return [_boxes(result) for result in self._model.predict(bgr, **self._options)]
         except torch.OutOfMemoryError as error:
-            raise OutOfMemory(f"the device has no room for the detector: {error}") from None
+            raise OutOfMemory(
+                f"the device has no room for the detector: {why(error)}", "use a smaller detector, or another device"
+            ) from None
 
 
 def load_detector(weights: Path, device: str, *, confidence: float = 0.25, size: int = 640) -> Detector:
@@ -87,7 +89,7 @@ def load_detector(weights: Path, device: str, *, confidence: float = 0.25, size:
         return _load(weights, device, confidence, size)
     except ImportError as error:
         raise DiffgenError(
-            f"Ultralytics cannot be imported: {error}",
+            f"Ultralytics cannot be imported: {why(error)}",
             "pip install ultralytics; where libGL is missing also opencv-python-headless instead of opencv-python",
         ) from None
 
@@ -113,12 +115,17 @@ def _load(weights: Path, device: str, confidence: float, size: int) -> Detector:
         finally:
             tasks.SAFE_LOAD = own
         if model.task not in ("detect", "segment", "pose", "obb"):
-            raise DiffgenError(f"{weights} is a model for '{model.task}', which finds no boxes")
+            raise DiffgenError(
+                f"{weights} is a model for '{model.task}', which finds no boxes",
+                "give the .pt file of a detection model",
+            )
         detector = Detector(model, device, confidence, size)
         try:
             detector([np.zeros((32, 32, 3), np.uint8)])  # the first call sets up the device, and more of the process
         except (ValueError, RuntimeError, AssertionError) as error:
-            raise DiffgenError(f"the detector cannot run on {device}: {str(error).strip().splitlines()[0]}") from None
+            raise DiffgenError(
+                f"the detector cannot run on {device}: {why(error)}", "see 'diffgen doctor', or use another device"
+            ) from None
     return detector
 
 

@@ -20,6 +20,14 @@ class UsageError(DiffgenError):
     exit_code = 2
 
 
+def why(error: Exception) -> str:
+    """The cause of an error of Python's or a library's, on one line: without error number, path and traceback."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text (byte {error.start})"
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300].rstrip(".")
+
+
 class SourceError(DiffgenError):
     """One source cannot be used (image does not decode, label is broken). Final: a repaired file is a new job."""
 

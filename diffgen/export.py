@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from diffgen.checks import judge, lost_objects
-from diffgen.errors import DiffgenError
+from diffgen.errors import DiffgenError, why
 from diffgen.formats.yolo import label_path
 from diffgen.labels import without_rows
 from diffgen.plan import Plan
@@ -80,6 +80,9 @@ def export_dataset(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged
     if _exported(target) == digest and all(map(os.path.lexists, _files(target, entries))):
         return digest
     building, old = folder / ".dataset.new", folder / ".dataset.old"
+    for place in (target, building, old):
+        if place.exists() and not place.is_dir():
+            raise DiffgenError(f"{place} is a file, where a folder belongs", "move it away, then run again")
     try:
         for leftover in (building, old):
             _remove(leftover)
@@ -91,8 +94,8 @@ def export_dataset(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged
         _remove(old)
     except OSError as error:
         raise DiffgenError(
-            f"{target}: cannot write the dataset: {error.strerror or error}",
-            "make room or mend the disk, then run the same command again; the images made so far are kept",
+            f"{target}: cannot write the dataset: {error.filename or folder}: {why(error)}",
+            "make room, or mend what is in the way, then run the same command again; the images made so far are kept",
         ) from error
     return digest
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from diffgen.errors import DiffgenError
+from diffgen.errors import DiffgenError, why
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DiffgenError(f"{path}: cannot be read as JSON ({error})", "fetch or copy the model again") from error
+        raise DiffgenError(f"{path}: cannot be read as JSON: {why(error)}", "fetch or copy the model again") from error
     if not isinstance(value, dict):
         raise DiffgenError(
             f"{path}: expected a JSON object, got {type(value).__name__}", "fetch or copy the model again"
@@ -112,7 +112,13 @@ def components(index: dict[str, Any]) -> dict[str, bool]:
     """Component names of a model_index.json that we load -> whether they have weights."""
     found = {}
     for name, value in index.items():
-        if name not in UNUSED and isinstance(value, list) and len(value) == 2 and value[1]:
+        if (
+            name not in UNUSED
+            and isinstance(value, list)
+            and len(value) == 2
+            and value[1]
+            and isinstance(value[1], str)
+        ):
             found[name] = not any(word in value[1] for word in _WEIGHTLESS)
     return found
 

@@ -192,6 +192,13 @@ def _as_mapping(spec: str | Mapping[str, Any], base: Path) -> dict[str, Any]:
             raise UsageError(
                 "model: give exactly one of alias, folder, file, hub", "for example `model: {hub: OWNER/NAME}`"
             )
+        for key in (*_PLACES, "revision", "config"):
+            value = spec.get(key)
+            if key in spec and not isinstance(value, str) and not (value is None and key not in _PLACES):
+                raise UsageError(
+                    f"model: {key}: expected a text, got {value!r}",
+                    "write it as text, in quotes where YAML reads a number",
+                )
         return dict(spec)
     if spec in aliases():
         return {"alias": spec}
@@ -216,13 +223,15 @@ def _facts(given: Mapping[str, Any], where: str) -> dict[str, Any]:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and kind is float:
             value = float(value)
-        if type(value) is not kind or (isinstance(value, int) and value < 1):
-            raise UsageError(f"{where}: {key}: expected {_WORDS[kind]}, got {value!r}")
+        number: Any = 1 if kind is str else value
+        if type(value) is not kind or not (1 if kind is int else 0) <= number <= _LARGEST:
+            raise UsageError(f"{where}: {key}: expected {_WORDS[kind]}, got {value!r}", "correct it, or take it out")
         facts[key] = value
     return facts
 
 
-_WORDS = {int: "a whole number above 0", float: "a number", str: "a text"}
+_LARGEST = 8192  # of any number among the facts; also keeps out what is not finite
+_WORDS = {int: f"a whole number from 1 to {_LARGEST}", float: f"a number from 0 to {_LARGEST}", str: "a text"}
 
 
 def _alias(name: str) -> dict[str, Any]:
@@ -326,13 +335,14 @@ def _sizes(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
     # AutoencoderTiny: the first block keeps the size, each further one halves it. AutoencoderKL: all but the last halve.
     levels = vae.get("num_encoder_blocks") or vae.get("block_out_channels")
     size = unet.get("sample_size")
-    if not isinstance(levels, list) or not size:
+    side = max(size, default=0) if isinstance(size, list) and all(type(n) is int for n in size) else size
+    if not isinstance(levels, list) or len(levels) > 8 or type(side) is not int or side < 1:
         raise DiffgenError(
             f"{folder}: its configs do not tell the sizes it works at",
             "give `model: {…, native: PIXELS, multiple: PIXELS}`",
         )
     factor = 2 ** (len(levels) - 1)
-    return {"native": int(max(size) if isinstance(size, list) else size) * factor, "multiple": factor}
+    return {"native": side * factor, "multiple": factor}
 
 
 def _class_of(folder: Path) -> str:

@@ -242,6 +242,9 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"pending   {summary.pending}; run the same command again to go on")
     if summary.require and summary.share < summary.require:
         lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
+    if summary.exit_code == 1:
+        why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
+        lines.append(f"nothing could be made: {why}; 'diffgen plan' says what it finds")
     if summary.stopped is None:
         lines.append(f"train     yolo train data={summary.output}/dataset/data.yaml")
     return "\n".join(lines)

@@ -181,7 +181,10 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
 
     check_family(model.editor)
     if condition.scheduler is not None:
-        scheduler_class(condition.scheduler)  # raises for a name that is none, before any work
+        try:
+            scheduler_class(condition.scheduler)  # raises for a name that is none, before any work
+        except UsageError as error:
+            raise UsageError(f"conditions: {condition.name}: {error.message}", error.hint) from None
     long_side = recipe.resolution.long_side
     image_guidance = pick(condition.image_guidance, model.image_guidance) if model.image_guidance is not None else None
     objects = recipe.objects_for(condition)

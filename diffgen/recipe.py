@@ -8,16 +8,17 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, why
 from diffgen.hub import model_folder
 from diffgen.yamltree import compose, construct, line_of, read_yaml
 
@@ -267,7 +268,9 @@ class LoadedRecipe:
             return None
         path = self.base / os.path.expanduser(self.recipe.detector)
         if not path.is_file():
-            raise UsageError(f"detector: there is no file {path}", "give Ultralytics weights, relative to the recipe")
+            raise UsageError(
+                f"detector: there is no file {path}", "give an Ultralytics .pt file, its path relative to the recipe"
+            )
         return path
 
     @property
@@ -283,7 +286,7 @@ class LoadedRecipe:
 
     @property
     def output(self) -> Path:
-        return (self.base / self.recipe.output).resolve()
+        return Path(os.path.realpath(self.base / self.recipe.output))  # which a loop of links does not break
 
     def to_yaml(self, folder: Path, names: Container[str] = ()) -> str:
         """The recipe with its defaults, as kept in the run folder: paths relative to it, `${ENV}` unexpanded.
@@ -355,9 +358,7 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot read the recipe: {error.strerror or error}", "give the path of a recipe file"
-        ) from None
+        raise UsageError(f"{path}: cannot read the recipe: {why(error)}", "give the path of a recipe file") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: the recipe is not UTF-8 text", "save it as UTF-8") from None
     root = compose(text, path)
@@ -386,36 +387,85 @@ def _kind(value: Any) -> str:
 # --- readable errors ------------------------------------------------------------------------------------------------
 
 
-_FIELDS: dict[str, type[BaseModel]] = {
-    "select": Select,
-    "checks": Checks,
-    "objects": Objects,
-    "resolution": Resolution,
-    "image": ImageFile,
-    "require": Require,
+# What pydantic calls a fault → what a person does. Fields in braces are of its `ctx`.
+_FAULTS = {
+    "string_type": "must be text",
+    "string_unicode": "must be text of whole characters",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must be of {description}",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of keys",
+    "model_type": "must be a mapping of keys",
+    "too_short": "must have {min_length} or more entries",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_from_float": "must be a whole number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
+    "invalid_key": "a key must be text: put it in quotes",
+    "union_tag_invalid": "must be the path of a data.yaml, or a mapping with format: coco or voc",
 }
 
 
 def _readable(error: ValidationError, path: Path, root: Any) -> UsageError:
     first = error.errors(include_url=False)[0]
     loc = [part for part in first["loc"] if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
+    owner, field = _described(loc)
+    if loc[:1] == ["dataset"]:
+        del loc[1:2]  # pydantic's word for the form
     line = line_of(root, loc)
     where = f"{path}:{line}" if line else str(path)
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     if first["type"] == "extra_forbidden":
-        owner: type[BaseModel] = Recipe
-        for part in loc[:-1]:
-            owner = Condition if part == "conditions" else _FIELDS.get(str(part), owner)
         known = owner.model_fields
         message = f"{where}: {name}: unknown key{_did_you_mean(str(loc[-1]), known)}"
         return UsageError(message, f"known keys here: {', '.join(known)}")
+    meaning = field.description if field else None
+    key = next((part for part in reversed(loc) if isinstance(part, str)), "")
+    hint = f"{key}: {meaning}" if meaning else "'diffgen schema' describes every key"
     if first["type"] == "missing":
-        return UsageError(f"{where}: {name}: this key is missing", "'diffgen schema' describes every key")
-    text = first["msg"].removeprefix("Value error, ")
-    got = first.get("input")
-    if isinstance(got, (str, int, float, bool)) and first["type"] != "value_error":
-        text += f", got {got!r}"
-    return UsageError(f"{where}: {name + ': ' if name else ''}{text}", "'diffgen schema' describes every key")
+        return UsageError(f"{where}: {name}: this key is missing", hint)
+    if first["type"] == "value_error":
+        text = str(first["ctx"]["error"])
+    else:
+        known_fault = _FAULTS.get(first["type"])
+        text = known_fault.format(description=meaning, **first.get("ctx", {})) if known_fault else first["msg"]
+        text += f", got {_shown(first.get('input'))}"
+    return UsageError(f"{where}: {name + ': ' if name else ''}{text}", hint)
+
+
+def _described(loc: Sequence[int | str]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The model whose key a place is, and the key's field, where there is one of that name."""
+    forms: dict[int | str, type[BaseModel]] = {"coco": CocoDataset, "voc": VocDataset}
+    owner: type[BaseModel] = Recipe
+    inside, field = owner, None
+    for before, part in zip([None, *loc], loc, strict=False):
+        if before == "dataset":
+            inside = forms.get(part, inside)
+        elif isinstance(part, str):
+            owner = inside
+            field = owner.model_fields.get(part)
+            inside = next(_models(field.annotation), owner) if field else owner
+    return owner, field
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _shown(value: Any) -> str:
+    words = {type(None): "nothing", dict: "a mapping", list: "a list", str: f"'{value}'"[:60]}
+    return words.get(type(value), str(value)[:60])
 
 
 # --- overrides and environment --------------------------------------------------------------------------------------
@@ -485,13 +535,16 @@ def _expand(value: Any, path: Path) -> Any:
         return {key: _expand(item, path) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand(item, path) for item in value]
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{path}: a text holds a zero byte: {value[:60]!r}", "take it out")
     if not isinstance(value, str) or "${" not in value:
         return value
 
     def lookup(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise UsageError(
-                f"{path}: {match[0]}: the environment has no {match[1]}", f"set it: {match[1]}=… diffgen …"
+                f"{path}: {match[0]}: the environment has no {match[1]}",
+                f"set it before the command: {match[1]}=VALUE diffgen …",
             )
         return os.environ[match[1]]
 

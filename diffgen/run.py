@@ -199,6 +199,7 @@ def status(loaded: LoadedRecipe) -> Summary:
 
 def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
     """(images, bytes) in the run folder that the recipe no longer plans; with `remove`, they and their records go."""
+    read_state(loaded.output)  # raises where nothing was run: opening a store would make a folder
     plan = prepare(loaded).plan  # without the limit of the last run: what it hid is still wanted
     keep = set()
     for item in plan.items:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, why
 
 RECIPE_NAME, MAKE_NAME, CI_NAME = "diffgen.yaml", "diffgen.mk", "diffgen-ci.yml"
 _DEPTH = 3  # folders below the one asked about that are searched
@@ -82,7 +82,7 @@ def write_starter(folder: Path) -> list[Path]:
         for path, text in zip(targets, texts, strict=True):
             path.write_text(text, "utf-8")
     except OSError as error:
-        raise UsageError(f"{folder}: cannot write there: {error.strerror or error}", "choose another folder") from None
+        raise UsageError(f"{folder}: cannot write there: {why(error)}", "choose another folder") from None
     return targets
 
 

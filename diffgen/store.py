@@ -17,13 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from diffgen.errors import DiffgenError, UsageError
+from diffgen.errors import DiffgenError, UsageError, why
 from diffgen.types import Record, Result
 
 FORMAT = 1
 RECORDS = "records.jsonl"
 STATE = "run.json"
 _OURS = re.compile(r"[0-9a-f]{32}\.(jpg|png|webp)")
+# Of run.json, where it is written: what is read from it before anything else could notice.
+_KINDS = {"environments": dict, "revisions": dict | None, "batch_size": int | None, "limit": int | None}
 _UNFINISHED = ".tmp"  # below images/: what lies here was never committed
 
 
@@ -42,8 +44,8 @@ def _disk(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiffgenError(
-            f"{folder}: cannot write: {error.strerror or error}",
-            "make room or mend the disk and run the same command again; nothing that was committed is lost",
+            f"{error.filename2 or error.filename or folder}: cannot write: {why(error)}",
+            "make room, or mend what is in the way, and run the same command again; nothing that was committed is lost",
         ) from error
 
 
@@ -63,16 +65,19 @@ def read_state(folder: Path) -> dict[str, Any]:
     """run.json. Raises UsageError when the folder is not one of ours, or of a later version."""
     try:
         state = json.loads((folder / STATE).read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{folder} is not a run folder", "give the folder that 'diffgen run' wrote") from None
     except (OSError, ValueError) as error:
         raise DiffgenError(
-            f"{folder / STATE}: cannot be read: {error}", "restore the file, or start in a new folder"
+            f"{folder / STATE}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
         ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DiffgenError(
             f"{folder / STATE}: of another format than {FORMAT}", "use the diffgen that wrote it, or a new folder"
         )
+    for key, kinds in _KINDS.items():
+        if not isinstance(state.get(key), kinds):
+            raise DiffgenError(f"{folder / STATE}: {key} is damaged", "restore the file, or start in a new folder")
     return state
 
 
@@ -85,6 +90,10 @@ def read_records(folder: Path) -> tuple[dict[str, Record], int]:
         raw = (folder / RECORDS).read_bytes()
     except FileNotFoundError:
         return {}, 0
+    except OSError as error:
+        raise DiffgenError(
+            f"{folder / RECORDS}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
+        ) from None
     records: dict[str, Record] = {}
     good = start = position = 0
     damaged = False
@@ -99,7 +108,10 @@ def read_records(folder: Path) -> tuple[dict[str, Record], int]:
             continue
         if _trailer(len(batch), raw[start : position - len(line) - 1]) == line and not damaged:
             if good != start:
-                raise DiffgenError(f"{folder / RECORDS}: damaged at byte {good}", "restore the file from a backup")
+                raise DiffgenError(
+                    f"{folder / RECORDS}: damaged at byte {good}",
+                    "restore the file from a backup, or start in a new folder",
+                )
             records.update((record.id, record) for record in batch)
             good = position
         damaged, batch, start = False, [], position
@@ -161,9 +173,13 @@ class RunStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             names = {entry.name for entry in self.folder.iterdir()}
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(
+                f"{error.filename} is not a folder", "choose another run folder, or move away what is in its place"
+            ) from None
         except OSError as error:
             raise DiffgenError(
-                f"{self.folder}: cannot write there: {error.strerror or error}", "choose another --output"
+                f"{self.folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
             ) from None
         if names - {"lock", f".{STATE}.tmp"} and STATE not in names:
             raise UsageError(
@@ -176,7 +192,7 @@ class RunStore:
             handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise DiffgenError(
-                f"{self.folder}: cannot write there: {error.strerror or error}", "choose another --output"
+                f"{self.folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
             ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

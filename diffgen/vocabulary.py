@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from diffgen.errors import DiffgenError
+from diffgen.errors import DiffgenError, why
 
 Vocabulary = dict[str, list[str]]  # condition -> words that mean it; "" -> other words it has read
 
@@ -16,7 +16,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DiffgenError(f"{path}: cannot be read: {error}", "copy or download the model again") from None
+        raise DiffgenError(f"{path}: cannot be read: {why(error)}", "copy or download the model again") from None
     if not isinstance(found, dict) or not all(isinstance(words, list) for words in found.values()):
         raise DiffgenError(f"{path}: not a mapping of conditions to words", "copy or download the model again")
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, why
 
 # A recipe has some dozens of values, a data.yaml as many as classes. Anchors that unfold to more than this are a mistake
 # or an attack ("YAML bomb").
@@ -31,7 +31,7 @@ def compose(text: str, path: Path) -> yaml.Node | None:
             f"{path}{line}: not valid YAML: {error.problem or error}", "check indentation and quotes there"
         ) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: not valid YAML: {str(error).splitlines()[0]}", "it must be YAML text") from None
+        raise UsageError(f"{path}: not valid YAML: {why(error)}", "it must be YAML text") from None
 
 
 def construct(root: yaml.Node | None, path: Path) -> Any:
@@ -70,12 +70,13 @@ def construct(root: yaml.Node | None, path: Path) -> Any:
         try:
             return scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            raise UsageError(f"{where}: cannot read this value: {error}", "quote it if it is text") from None
+            reason = getattr(error, "problem", None) or why(error)
+            raise UsageError(f"{where}: cannot read this value: {reason}", "quote it if it is text") from None
 
     try:
         return build(root, ()) if root is not None else None
     except RecursionError:
-        raise UsageError(f"{path}: it is nested too deeply", "it must be YAML text") from None
+        raise UsageError(f"{path}: it is nested too deeply", "write it flatter") from None
 
 
 def line_of(root: yaml.Node | None, path: Sequence[int | str]) -> int | None:

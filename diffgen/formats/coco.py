@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, why
 from diffgen.formats import Found, Listing, box_row, is_image, outline_row
 
 
@@ -27,7 +27,9 @@ def read_coco(splits: Mapping[str, tuple[Path, Path]]) -> Listing:
         for category in _rows(data, "categories", splits[split][1]):
             identity, name = category.get("id"), category.get("name")
             if not isinstance(identity, int) or not isinstance(name, str):
-                raise UsageError(f"{splits[split][1]}: a category has no id or name", "is this COCO instances JSON?")
+                raise UsageError(
+                    f"{splits[split][1]}: a category has no id or name", "give the instances .json of a COCO dataset"
+                )
             if categories.setdefault(identity, name) != name:
                 raise UsageError(
                     f"{splits[split][1]}: category {identity} is '{name}', in another split '{categories[identity]}'",
@@ -35,7 +37,9 @@ def read_coco(splits: Mapping[str, tuple[Path, Path]]) -> Listing:
                 )
     order = {identity: i for i, identity in enumerate(sorted(categories))}
     if not order:
-        raise UsageError(f"{next(iter(splits.values()))[1]}: names no categories", "is this COCO instances JSON?")
+        raise UsageError(
+            f"{next(iter(splits.values()))[1]}: names no categories", "give the instances .json of a COCO dataset"
+        )
     found: list[Found] = []
     notes: dict[str, list[str]] = {}
     for split, (folder, path) in splits.items():
@@ -49,9 +53,11 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path}: cannot read the annotations: {error.strerror or error}", "check the path") from None
+        raise UsageError(
+            f"{path}: cannot read the annotations: {why(error)}", "check 'annotations:' of the split"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON: {str(error)[:120]}", "it must be a COCO instances file") from None
+        raise UsageError(f"{path}: not JSON: {why(error)}", "it must be a COCO instances file") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: not COCO instances JSON", "it must hold 'images', 'annotations' and 'categories'")
     return data
@@ -60,7 +66,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _rows(data: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
     rows = data.get(key)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{path}: '{key}' is not a list of mappings", "is this COCO instances JSON?")
+        raise UsageError(f"{path}: '{key}' is not a list of mappings", "give the instances .json of a COCO dataset")
     return rows
 
 
@@ -78,7 +84,9 @@ def _split(
     for image in _rows(data, "images", path):
         name, width, height = image.get("file_name"), image.get("width"), image.get("height")
         if not isinstance(name, str) or "\0" in name or not _positive(width) or not _positive(height):
-            raise UsageError(f"{path}: an image has no file_name, width or height", "is this COCO instances JSON?")
+            raise UsageError(
+                f"{path}: an image has no file_name, width or height", "give the instances .json of a COCO dataset"
+            )
         file = Path(os.path.abspath(folder / name))
         if not os.path.isfile(file) and os.path.isfile(folder / Path(name).name):
             file = folder / Path(name).name  # exports often write the folder into the name once more
@@ -98,7 +106,7 @@ def _split(
                 rows.append(row)
         found.append(Found(split, str(file), str(folder), "".join(rows).encode(), (int(width), int(height))))
     if not found:
-        raise UsageError(f"{path}: names no images", "is this COCO instances JSON?")
+        raise UsageError(f"{path}: names no images", "give the instances .json of a COCO dataset")
     return sorted(found, key=lambda entry: entry.image)
 
 

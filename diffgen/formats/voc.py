@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from diffgen.cache import FileCache, stamp
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, why
 from diffgen.formats import Found, Listing, box_row, images_below
 
 _ENDS = ("xmin", "ymin", "xmax", "ymax")
@@ -22,9 +22,7 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
     `one_based`: pixels count from 1 and a box holds its last pixel (VOC's own rule), so xmin…xmax is xmin−1 to xmax.
     """
     if not splits:
-        raise UsageError(
-            "dataset: a voc dataset needs at least a train split", "add 'train: {images: …, annotations: …}'"
-        )
+        raise UsageError("dataset: a voc dataset needs a train split", "add 'train: {images: …, annotations: …}'")
     files: list[tuple[str, Path, Path, dict[str, Any] | None]] = []  # no annotation: None
     for split, (folder, beside, names) in splits.items():
         for image in _images(split, folder, beside, names):
@@ -69,7 +67,7 @@ def _images(split: str, folder: Path, annotations: Path, names: Path | None) -> 
             wanted = {line.split()[0] for line in names.read_text("utf-8-sig").splitlines() if line.strip()}
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"dataset.{split}.list: {names}: cannot be read: {error}", "one image name a line"
+                f"dataset.{split}.list: {names}: cannot be read: {why(error)}", "it must be text, one image name a line"
             ) from None
         images = [image for image in images if image.relative_to(folder).with_suffix("").as_posix() in wanted]
     if not images:
@@ -104,7 +102,7 @@ def _parse(xml: Path) -> dict[str, Any]:
         if min(size) <= 0:
             raise ValueError(f"its size is {size[0]:g}×{size[1]:g}")
     except (OSError, ParseError, DefusedXmlException, ValueError) as error:
-        return {"size": [1, 1], "objects": [], "problem": f"annotation: {xml.name}: {error}"}
+        return {"size": [1, 1], "objects": [], "problem": f"annotation: {xml.name}: {why(error)}"}
     return {"size": size, "objects": objects, "problem": None}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, why
 from diffgen.formats import SPLITS, Found, Listing, images_below, is_image
 from diffgen.yamltree import read_yaml
 
@@ -68,12 +68,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is a folder", f"name the file: {path}/data.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path}: cannot read the dataset file: {str(error).splitlines()[0]}", "it must be YAML text"
+            f"{path}: cannot read the dataset file: {why(error)}", "it must be YAML, saved as UTF-8"
         ) from None
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: a data.yaml is a mapping", "it needs 'train:', 'val:' and 'names:'")
+        raise UsageError(f"{path}: this is no data.yaml: not a mapping", "it needs 'train:', 'val:' and 'names:'")
     if data.get("channels") not in (None, 1, 3):
-        raise UsageError(f"{path}: channels: {data['channels']}: only pictures of 1 or 3 channels can be edited")
+        raise UsageError(
+            f"{path}: channels: {data['channels']}: only pictures of 1 or 3 channels can be edited",
+            "give a dataset of ordinary photographs; take the key out if this one is",
+        )
     if "val" not in data and "validation" in data:
         data["val"] = data["validation"]
     return data
@@ -178,12 +181,14 @@ def _images(place: Path) -> list[tuple[str, str]]:
         lines = place.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{place}: cannot read the list of images: {error}", "it must be text, one path a line"
+            f"{place}: cannot read the list of images: {why(error)}", "it must be text, one path a line"
         ) from None
     images = []
-    for line in (line.strip() for line in lines):
+    for number, line in enumerate((line.strip() for line in lines), 1):
         if not line:
             continue
+        if "\0" in line:
+            raise UsageError(f"{place}:{number}: a path holds a zero byte", "it must be text, one path a line")
         image = os.path.abspath(place.parent / line[2:] if line.startswith("./") else line)
         if is_image(os.path.basename(image)):
             images.append(image)

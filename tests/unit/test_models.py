@@ -247,7 +247,7 @@ def test_weights_are_hashed_once(cache: FileCache, tmp_path: Path) -> None:
         ({"hub": "a/b", "file": "c.safetensors"}, "exactly one of", "hub"),
         ({"steps": 2}, "exactly one of", "hub"),
         ({"alias": "sd-turbo", "guidence": 1}, "unknown field 'guidence'", "guidance"),
-        ({"alias": "sd-turbo", "steps": 0}, "steps: expected a whole number above 0, got 0", ""),
+        ({"alias": "sd-turbo", "steps": 0}, "steps: expected a whole number from 1 to 8192, got 0", ""),
         ({"alias": "sd-turbo", "steps": True}, "steps: expected", ""),
         ({"alias": "sd-turbo", "guidance": "high"}, "guidance: expected a number", ""),
         ({"file": "broken.safetensors"}, "broken safetensors", "again"),

@@ -139,7 +139,7 @@ def test_a_folder_in_which_only_the_lock_was_made_is_ours(tmp_path: Path) -> Non
 
 
 def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DiffgenError, match="cannot write there"):
+    with pytest.raises(DiffgenError, match="file is not a folder"):
         RunStore(put(tmp_path / "file", "x"), "jpg")
 
 
