@@ -324,6 +324,13 @@ def _report(summary: Any, as_json: bool, quiet: bool = False) -> None:
         typer.echo(summary_text(summary))
 
 
+def _complain(error: DiffgenError) -> int:
+    typer.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        typer.echo(f"hint: {error.hint}", err=True)
+    return error.exit_code
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -337,10 +344,7 @@ def main(argv: list[str] | None = None) -> int:
     except DiffgenError as error:
         if "--json" in arguments:
             typer.echo(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}))
-        typer.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            typer.echo(f"hint: {error.hint}", err=True)
-        return error.exit_code
+        return _complain(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our stdout went away (| head)
@@ -349,10 +353,10 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # a file or a disk that the code asks for in passing, and no bug of ours
         if error.errno is None:
             raise
-        where = error.filename2 or error.filename or "standard output"
-        typer.echo(f"error: {where}: {why(error)}", err=True)
-        typer.echo("hint: check that path, its permissions and the disk, then run the same command again", err=True)
-        return 1
+        place = error.filename2 or error.filename or "standard output"
+        return _complain(
+            DiffgenError(f"{place}: {why(error)}", "check that path, its permissions and the disk, then run it again")
+        )
     return 0
 
 

@@ -1,7 +1,7 @@
 """Docs that follow from the code: writes them with `--write`, else fails when they are stale.
 
-docs/recipe.md (every key, from the recipe's own model) and docs/conditions.md (the presets). Also holds: the newest
-changelog entry names the version, and the README names every command.
+docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets) and docs/errors.md (every
+message). Also holds: the newest changelog entry names the version, and the README names every command.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from diffgen import __version__
-from diffgen.cli import app
-from diffgen.recipe import Condition, Recipe, presets
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the docs are of this checkout, whichever one is installed
+
+from diffgen import __version__  # noqa: E402
+from diffgen.cli import app  # noqa: E402
+from diffgen.recipe import Condition, Recipe, presets  # noqa: E402
+from scripts.errors_page import errors_page  # noqa: E402
+
 INTRO = """# Recipe reference
 
 Every key of a recipe, from `diffgen schema`. Paths are relative to the recipe file; `${NAME}` is taken from the
@@ -73,7 +76,11 @@ def conditions_page() -> str:
     )
 
 
-PAGES = {"docs/recipe.md": recipe_page, "docs/conditions.md": conditions_page}
+def message_page() -> str:
+    return errors_page((ROOT / "README.md").read_text("utf-8"))
+
+
+PAGES = {"docs/recipe.md": recipe_page, "docs/conditions.md": conditions_page, "docs/errors.md": message_page}
 
 
 def main() -> None:

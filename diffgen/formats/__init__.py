@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffgen.errors import UsageError, why
 from diffgen.geometry import SUFFIXES
 
 SPLITS = ("train", "val", "test")
@@ -47,12 +48,19 @@ class Listing:
 
 
 def images_below(place: Path) -> list[str]:
-    """Every image below a folder, sorted by path, hidden ones left out: as Ultralytics finds them."""
+    """Every image below a folder, sorted by path, hidden ones left out: as Ultralytics finds them.
+
+    Raises UsageError for a folder that cannot be looked into: its images would be missing without a word.
+    """
     found = []
-    for folder, dirs, names in os.walk(place, followlinks=True):
+    for folder, dirs, names in os.walk(place, onerror=_refuse, followlinks=True):
         dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
         found += [os.path.join(folder, name) for name in names if is_image(name)]
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"{error.filename}: cannot look into this folder: {why(error)}", "check its permissions") from None
 
 
 def is_image(name: str) -> bool:

@@ -23,29 +23,26 @@ def read_coco(splits: Mapping[str, tuple[Path, Path]]) -> Listing:
         raise UsageError("dataset: a coco dataset needs a train split", "add 'train: {images: …, annotations: …}'")
     loaded = {split: _load(path) for split, (_, path) in splits.items()}
     categories: dict[int, str] = {}
+    first = next(iter(splits.values()))[1]
     for split, data in loaded.items():
-        for category in _rows(data, "categories", splits[split][1]):
+        path = splits[split][1]
+        for category in _rows(data, "categories", path):
             identity, name = category.get("id"), category.get("name")
             if not isinstance(identity, int) or not isinstance(name, str):
-                raise UsageError(
-                    f"{splits[split][1]}: a category has no id or name", "give the instances .json of a COCO dataset"
-                )
+                raise UsageError(f"{path}: a category has no id or name", "give the instances .json of a COCO dataset")
             if categories.setdefault(identity, name) != name:
                 raise UsageError(
-                    f"{splits[split][1]}: category {identity} is '{name}', in another split '{categories[identity]}'",
+                    f"{path}: category {identity} is '{name}', in another split '{categories[identity]}'",
                     "use annotation files of one dataset",
                 )
     order = {identity: i for i, identity in enumerate(sorted(categories))}
     if not order:
-        raise UsageError(
-            f"{next(iter(splits.values()))[1]}: names no categories", "give the instances .json of a COCO dataset"
-        )
+        raise UsageError(f"{first}: names no categories", "give the instances .json of a COCO dataset")
     found: list[Found] = []
     notes: dict[str, list[str]] = {}
     for split, (folder, path) in splits.items():
         found += _split(split, folder, path, loaded[split], order, notes)
     folders = tuple(folder for folder, _ in splits.values())
-    first = next(iter(splits.values()))[1]
     return Listing(first, tuple(categories[i] for i in sorted(categories)), tuple(found), folders=folders, notes=notes)
 
 

@@ -66,10 +66,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", f"name the file: {path}/data.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(
-            f"{path}: cannot read the dataset file: {why(error)}", "it must be YAML, saved as UTF-8"
+            f"{path}: cannot read the dataset file: {why(error)}", "check the path and its permissions"
         ) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: the dataset file is {why(error)}", "save it as UTF-8") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: this is no data.yaml: not a mapping", "it needs 'train:', 'val:' and 'names:'")
     if data.get("channels") not in (None, 1, 3):
