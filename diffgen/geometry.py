@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
-from diffgen.errors import SourceError
+from diffgen.errors import SourceError, why
 from diffgen.types import Settings
 
 Pixels = NDArray[np.uint8]
@@ -50,7 +50,7 @@ def read_size(raw: bytes) -> tuple[int, int]:
                     width, height = height, width
                 return width, height
     except _BROKEN as error:
-        raise SourceError(f"cannot read the image: {error}") from None
+        raise SourceError(f"cannot read the image: {_fault(error)}") from None
 
 
 def decode(raw: bytes) -> Pixels:
@@ -65,7 +65,12 @@ def decode(raw: bytes) -> Pixels:
                 _check_mode(image)
                 return _to_rgb(ImageOps.exif_transpose(image), image.format)
     except _BROKEN as error:
-        raise SourceError(f"cannot decode the image: {error}") from None
+        raise SourceError(f"cannot decode the image: {_fault(error)}") from None
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a file, the same words each time: Pillow's own name an address in memory."""
+    return "of no format that is read" if isinstance(error, UnidentifiedImageError) else why(error)
 
 
 def _check_mode(image: PILImage.Image) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.cache import FileCache, stamp
-from diffgen.errors import SourceError
+from diffgen.errors import SourceError, why
 from diffgen.forked import can_fork, forked
 from diffgen.formats import SPLITS, Found, Listing
 from diffgen.formats.coco import read_coco
@@ -25,7 +25,7 @@ from diffgen.types import Source, digest_of
 
 LEAST_SIDE = 10  # pixels; Ultralytics drops smaller images
 MANY = 2000  # sources to read; starting other processes pays from here
-FACTS_VERSION = 3  # of what _read_facts finds; raised with it, so that no older cache is taken for it
+FACTS_VERSION = 4  # of what _read_facts finds; raised with it, so that no older cache is taken for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
         raw = _read(entry.image)
         text = _read_label(entry.label) if isinstance(entry.label, str) else entry.label
     except OSError as error:
-        return {**fields, "problem": f"unreadable: {error.strerror or error}"}
+        return {**fields, "problem": f"unreadable: {why(error)}"}
     fields.update(labelled=text is not None, size=len(raw))
     digest = hashlib.sha256(raw)
     fields["image_digest"] = digest.hexdigest()[:32]

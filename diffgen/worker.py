@@ -26,7 +26,7 @@ from diffgen.detail import transfer
 from diffgen.detect import Box, load_detector
 from diffgen.editors import Edited, Editor, load_editor
 from diffgen.editors.recent import Recent
-from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError
+from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
 from diffgen.facts import luminance_matched
 from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge, plan_for, unfit, views_for
 from diffgen.labels import LabelError, Shape, parse_labels
@@ -175,7 +175,7 @@ class Worker:
         except TransientError as error:
             failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error}")
         except OSError as error:
-            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error.strerror or error}")
+            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {why(error)}")
         blank = np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
         return _Open(blank, (), plan, failure)
 
@@ -231,7 +231,7 @@ class Worker:
             note = f"diffgen {__version__}, job {job.id}"
             image = encode(pixels, settings.image_format, settings.quality, note)
         except (OSError, ValueError) as error:  # more pixels a side than the format can hold
-            message = f"{item.source.key}: cannot be written as {settings.image_format}: {error}"
+            message = f"{item.source.key}: cannot be written as {settings.image_format}: {why(error)}"
             return Result(Record(job.id, "failed", kind="source", error=message))
         facts: dict[str, Any] = {"strength": round(edited.strength, 4)}
         if edited.object_strength is not None:

@@ -16,6 +16,7 @@ ERRORS = ("DiffgenError", "UsageError", "SourceError", "TransientError", "OutOfM
 # What a call puts into a message, where its name does not say it.
 CALLS = {
     "why": "<cause>",
+    "_fault": "<cause>",
     "_device_failed": "the device failed: <cause>",
     "_did_you_mean": ". Did you mean '<name>'?",
     "_kind": "is a <kind>",

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from diffgen.errors import why
+from diffgen.errors import SourceError, why
+from diffgen.geometry import read_size
 from scripts.messages import messages
 from tests.fakes import FakeEditor, make, make_dataset, put, recipe_fields, write_recipe
 
@@ -240,6 +241,15 @@ def test_nothing_to_edit_says_so(cli: Callable[..., Any], recipe: Path, tmp_path
     answer = cli("run", recipe, editor=FakeEditor())
     assert answer.code == 1
     assert "nothing could be made: the recipe selects no picture that can be edited" in answer.out
+
+
+def test_a_file_that_is_no_picture_has_the_same_words_each_time() -> None:
+    texts = set()
+    for raw in (b"", b"x", b"<html>"):
+        with pytest.raises(SourceError) as caught:
+            read_size(raw)
+        texts.add(caught.value.message)
+    assert texts == {"cannot read the image: of no format that is read"}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
