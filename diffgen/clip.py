@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffgen import hub
-from diffgen.errors import DiffgenError, OutOfMemory
+from diffgen.errors import DiffgenError, OutOfMemory, why
 from diffgen.geometry import Pixels
 
 Vectors = NDArray[np.float32]
@@ -45,7 +45,7 @@ class Clip:
                 pixels = torch.from_numpy(planes).permute(2, 0, 1)[None].to(self._device)
                 return _unit(self._model.visual_projection(self._model.vision_model(pixels).pooler_output))
         except torch.OutOfMemoryError as error:
-            raise OutOfMemory(f"the device has no room for CLIP: {error}") from None
+            raise OutOfMemory(f"the device has no room for CLIP: {why(error)}") from None
 
     def read(self, text: str) -> Vectors:
         """The text's unit vector, (D,); what is longer than the model reads is cut. Each text is read once."""

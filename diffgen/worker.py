@@ -241,8 +241,8 @@ class Worker:
             try:
                 facts |= self._device.submit(self._second_looks, item, opened, pixels).result()
             except (OutOfMemory, RuntimeError) as error:
-                why = error if isinstance(error, OutOfMemory) else f"measuring: {_device_failed(error)}"
-                return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {why}"))
+                reason = error if isinstance(error, OutOfMemory) else f"measuring: {_device_failed(error)}"
+                return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {reason}"))
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
 

@@ -43,7 +43,7 @@ THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("formats/__init__", "formats/yolo", "formats/coco", "formats/voc"),
     ),
     "The model": ("", ("models", "hub", "vocabulary", "editors/loading")),
-    "The detector": ("", ("detect",)),
+    "The detector and CLIP": ("", ("detect", "clip")),
     "The run folder and the dataset that is written": (
         "What was committed before an error is safe; the same command goes on from there.",
         ("store", "export"),
@@ -76,8 +76,8 @@ REASONS = {
     "the condition helps too",
     "new-objects": "the detector finds things where nothing was (`checks.new_objects`): lower the strength, or take words "
     "for things out of the prompt",
-    "unchanged": "the condition did not come about (`checks.happened`): raise the strength; a source that is night "
-    "already cannot become night",
+    "unchanged": "the condition did not come about (`checks.happened`, `checks.clip`): raise the strength; "
+    "a source that is night already cannot become night",
     "failed": "no image was made: see the failure kinds",
 }
 
