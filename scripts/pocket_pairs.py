@@ -21,7 +21,7 @@ TARGETS_PER_CROP = 3
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
 SHARES = {
-    "snow": 19, "snow/lying": 5, "night": 15, "night/unlit": 4, "rain": 17, "rain/wet": 3, "fog": 12, "dusk": 6, "dawn": 5,
+    "snow": 15, "snow/lying": 5, "night": 20, "night/unlit": 4, "rain": 19, "rain/wet": 3, "fog": 12, "dusk": 6, "dawn": 5,
     "overcast": 5, "glare": 4, "dust": 5, "same": 5,
 }  # fmt: skip
 

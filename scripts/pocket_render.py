@@ -156,13 +156,13 @@ def flakes(scene: Scene, s: float) -> torch.Tensor:
 
 
 def streaks(scene: Scene, s: float) -> torch.Tensor:
-    """Thin slanted lines, 10–25 px long.
+    """Thin slanted lines, 8–18 px long.
 
     A falling drop moves during the exposure and draws a line brighter than what is behind it (Garg and Nayar, "Vision and
     rain", IJCV 2007).
     """
-    down, across = offsets(28, 16)
-    line = torch.exp(-((across + 0.25 * down) ** 2) / (2 * 0.9**2) - down**2 / (2 * 6.0**2))
+    down, across = offsets(24, 16)
+    line = torch.exp(-((across + 0.25 * down) ** 2) / (2 * 0.9**2) - down**2 / (2 * 4.2**2))
     return sprites(scene, 4, line, 2.7 - 1.1 * s)
 
 

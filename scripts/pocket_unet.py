@@ -144,7 +144,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         alpha = alphas[times][:, None, None, None]
         answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
         error = answer - target
-        each = ((error.abs() + 0.5 * error.square()) * weight * (1 + 4 * mask)).mean((1, 2, 3))
+        each = ((error.abs() + 0.5 * error.square()) * weight * (1 + 6 * mask)).mean((1, 2, 3))
         optimizer.zero_grad(set_to_none=True)
         each.mean().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
