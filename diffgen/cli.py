@@ -76,7 +76,7 @@ def run(
     overrides = [*(sets or []), *([f"device={device}"] if device else [])]
     loaded = _load(recipe, overrides, output)
     talk = (lambda _: None) if quiet else (lambda text: typer.echo(text, err=True))
-    summary = spine.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet), talk=talk)
+    summary = spine.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet, as_json), talk=talk)
     _report(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
 

@@ -14,6 +14,7 @@ from diffgen.geometry import plan_for, views_for
 from diffgen.leakage import identical, near
 from diffgen.models import vocabulary
 from diffgen.plan import Edit, Plan, misheard_prompts
+from diffgen.progress import Speed
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.run import Prepared, Summary, no_collector, prepare
 from diffgen.store import is_run_folder, read_present
@@ -238,13 +239,23 @@ def summary_text(summary: Summary) -> str:
         lines += [f"  {error}" for error in summary.errors[:MOST_NAMED]]
     if summary.not_edited:
         lines.append("unedited  " + ", ".join(f"{word} {count}" for word, count in summary.not_edited.items()))
-    if summary.pending:
+    if summary.running:
+        lines.append(f"running   {_speed(summary)}")
+    elif summary.pending:
         lines.append(f"pending   {summary.pending}; run the same command again to go on")
     if summary.require and summary.share < summary.require:
         lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
-    if summary.exit_code == 1:
+    if summary.exit_code == 1 and not summary.pending:
         why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
         lines.append(f"nothing could be made: {why}; 'diffgen plan' says what it finds")
-    if summary.stopped is None:
+    if summary.stopped is None and not summary.running:
         lines.append(f"train     yolo train data={summary.output}/dataset/data.yaml")
     return "\n".join(lines)
+
+
+def _speed(summary: Summary) -> str:
+    """What is left of a run that is going on, and how fast it goes."""
+    speed = summary.images_per_second
+    if not speed or not summary.pending:
+        return f"{summary.pending} still to make"
+    return f"{summary.pending} still to make, {Speed(speed, summary.pending / speed)}"

@@ -97,13 +97,18 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         chosen = [s for split in SPLITS for s in [c for c in chosen if c.split == split][:limit]]
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
-    conditions = tuple((condition, _settings(recipe, condition, model)) for condition in recipe.conditions)
+    conditions = edits_of(recipe, model)
     if recipe.assign == "all" and all(condition.share >= 1 for condition, _ in conditions):
         edits = tuple((source, conditions) for source in chosen)
     else:
         edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
     restore = {c.name for c in recipe.conditions if recipe.checks_for(c).on_object_lost == "restore"}
     return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore))
+
+
+def edits_of(recipe: Recipe, model: Model) -> tuple[Edit, ...]:
+    """Every condition with its settings, as sources get them that it is meant for."""
+    return tuple((condition, _settings(recipe, condition, model)) for condition in recipe.conditions)
 
 
 def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:

@@ -1,18 +1,22 @@
-"""How far a run is, on stderr: a bar on a terminal, one plain line every half minute elsewhere."""
+"""How far a run is, on stderr: a bar on a terminal; a plain line, or one of JSON, every half minute elsewhere."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 EVERY_SECONDS = 30.0
 
+Clock = Callable[[], float]
+
 
 class Progress(Protocol):
-    """Told after each batch. `made` of `total` images of this invocation, `accepted` of those."""
+    """Told when a round begins and after each batch: `made` of `total` images of this invocation, `accepted` of those."""
 
     def __enter__(self) -> Progress: ...
     def __exit__(
@@ -34,65 +38,109 @@ class Silent:
         pass
 
 
-class Lines(Silent):
-    """One line every `EVERY_SECONDS`, and one at the end: for pipes and CI logs."""
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast, and how long still."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    per_second: float
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return f"{rate(self.per_second)}{left}"
+
+
+class Stopwatch:
+    """Counts from the last time that nothing was made yet, so that loading a model is no part of the speed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started = clock()
+
+    def speed(self, made: int, total: int) -> Speed:
+        now = self._clock()
+        if not made:
+            self._started = now
+        per_second = made / max(now - self._started, 1e-9)
+        left = (total - made) / per_second if per_second > 0 and made < total else None
+        return Speed(per_second, left)
+
+
+class Lines(Silent):
+    """One line every `EVERY_SECONDS` at the most, and one at the end: for pipes and CI logs. `as_json`: for machines."""
+
+    def __init__(self, stream: TextIO, clock: Clock = time.monotonic, *, as_json: bool = False) -> None:
         self._stream = stream
         self._clock = clock
-        self._started = self._last = clock()
+        self._as_json = as_json
+        self._stopwatch = Stopwatch(clock)
+        self._last = clock()
 
     def update(self, made: int, total: int, accepted: int, condition: str) -> None:
+        speed = self._stopwatch.speed(made, total)
         now = self._clock()
         if now - self._last < EVERY_SECONDS and made < total:
             return
         self._last = now
-        rate = made / max(now - self._started, 1e-9)
-        left = f", {_duration((total - made) / rate)} left" if made < total and rate > 0 else ""
-        share = f", {accepted / made:.0%} accepted" if made else ""
-        self._stream.write(f"{made}/{total} images{share}, {rate:.2f} images/s{left}\n")
+        text = _json_line if self._as_json else _plain_line
+        self._stream.write(f"{text(made, total, accepted, condition, speed)}\n")
         self._stream.flush()
 
 
+def _plain_line(made: int, total: int, accepted: int, condition: str, speed: Speed) -> str:
+    share = f", {accepted / made:.0%} accepted" if made else ""
+    return f"{made}/{total} images{share}, {speed}, {condition}"
+
+
+def _json_line(made: int, total: int, accepted: int, condition: str, speed: Speed) -> str:
+    facts: dict[str, Any] = {"made": made, "total": total, "accepted": accepted, "condition": condition}
+    facts["images_per_second"] = round(speed.per_second, 3)
+    facts["seconds_left"] = None if speed.seconds_left is None else round(speed.seconds_left)
+    return json.dumps({"progress": facts})
+
+
 class Bar(Silent):
-    """A rich progress bar."""
+    """A rich progress bar of the terminal's width."""
 
     def __enter__(self) -> Bar:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
         self._bar = RichProgress(
-            TextColumn("{task.fields[condition]:<12}"),
-            BarColumn(),
+            TextColumn("{task.fields[condition]}", markup=False),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}", markup=False),
             console=Console(stderr=True),
+            expand=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task("run", total=None, condition="loading", rate="")
-        self._started = time.monotonic()
+        self._task = self._bar.add_task("run", total=None, condition="loading", facts="")
+        self._stopwatch = Stopwatch(time.monotonic)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def update(self, made: int, total: int, accepted: int, condition: str) -> None:
-        rate = made / max(time.monotonic() - self._started, 1e-9)
-        share = f"{accepted / made:.0%} accepted, " if made else ""
-        self._bar.update(
-            self._task, completed=made, total=total, condition=condition[:12], rate=f"{share}{rate:.2f} images/s"
-        )
+        speed = self._stopwatch.speed(made, total)
+        facts = f"{accepted / made:.0%} accepted, {speed}" if made else ""
+        self._bar.update(self._task, completed=made, total=total, condition=condition[:12], facts=facts)
 
 
-def choose(quiet: bool) -> Progress:
+def choose(quiet: bool, as_json: bool = False) -> Progress:
     """The one that fits where stderr goes."""
     if quiet:
         return Silent()
-    return Bar() if sys.stderr.isatty() else Lines(sys.stderr)
+    return Bar() if sys.stderr.isatty() else Lines(sys.stderr, as_json=as_json)
 
 
-def _duration(seconds: float) -> str:
+def rate(per_second: float) -> str:
+    """Slow models in minutes: 0.02 images/s says little."""
+    return f"{per_second:.2f} images/s" if per_second >= 0.1 or not per_second else f"{60 * per_second:.1f} images/min"
+
+
+def duration(seconds: float) -> str:
     minutes, hours = round(seconds / 60), seconds / 3600
     return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 120 else f"{hours:.1f} h"

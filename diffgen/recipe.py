@@ -5,6 +5,7 @@ Knows the presets and defaults; reads no dataset and no model.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 import re
@@ -371,6 +372,18 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
         _override(raw, item)
     if output is not None:
         raw["output"] = str(output.absolute())
+    return _checked(raw, path, root)
+
+
+def overridden(loaded: LoadedRecipe, sets: Sequence[str]) -> LoadedRecipe:
+    """The same recipe with more `key=value` overrides. Raises UsageError as `load_recipe` does."""
+    raw = copy.deepcopy(loaded.raw)
+    for item in sets:
+        _override(raw, item)
+    return _checked(raw, loaded.path, None)
+
+
+def _checked(raw: dict[str, Any], path: Path, root: Any) -> LoadedRecipe:
     try:
         recipe = Recipe.model_validate(_expand(raw, path))
     except ValidationError as error:

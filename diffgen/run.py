@@ -24,14 +24,15 @@ from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, p
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.sources import Dataset, read_dataset
-from diffgen.store import RunStore, is_run_folder, read_present, read_state, write_atomically
-from diffgen.types import Batch, Item, Result, Verdict
-from diffgen.worker import Judges, MakeWorker, load_worker
+from diffgen.store import RunStore, is_locked, is_run_folder, read_present, read_state, write_atomically
+from diffgen.types import Batch, Item, Record, Result, Verdict
+from diffgen.worker import Judges, MakeWorker, Worker, load_worker
 
 # Images per batch when the recipe says "auto". On a CPU a larger batch is no faster; on a GPU it is, and memory that
 # runs out halves it.
 AUTO_BATCH = {"cpu": 4}
 AUTO_BATCH_ACCELERATOR = 16
+RECENT = 64  # images that the speed of a run is told by
 
 Talk = Callable[[str], None]
 
@@ -66,6 +67,8 @@ class Summary:
     require: float = 0.0
     saved: int = 0  # accepted in a later attempt than the first
     errors: list[str] = field(default_factory=list)
+    running: bool = False  # `status` only: somebody is making images in the folder now …
+    images_per_second: float | None = None  # … and this fast, by the last ones made
 
     @property
     def share(self) -> float:
@@ -74,8 +77,8 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0 done, 1 nothing could be made, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
-        if self.stopped in _STOP_CODES:
-            return _STOP_CODES[self.stopped]
+        if self.stopped in STOP_CODES:
+            return STOP_CODES[self.stopped]
         if not self.planned or (not self.accepted and not self.rejected):
             return 1
         if self.pending and self.stopped is None:
@@ -86,7 +89,7 @@ class Summary:
         return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
 
 
-_STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
+STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
 
 
 def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
@@ -145,22 +148,14 @@ def run(
         write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
         store.note(limit=limit)
         if next(_rounds(plan, recipe, store, store.state.get("batch_size", 64)), None):
-            if make_worker is None:
-                prepared = _fetched(prepared, limit)
-                plan = prepared.plan
-                if prepared.model.revision is not None:  # a run folder stays with the commit it began with
-                    store.note(
-                        revisions={**store.state.get("revisions", {}), prepared.model.place: prepared.model.revision}
-                    )
-            for line in misheard_prompts(plan, vocabulary(prepared.model)):
-                talk(f"warning: {line}")
+            prepared, batch_size, make = make_ready(store, prepared, judges, make_worker, talk, limit)
+            plan = prepared.plan
             jobs = {item.job.id for item in plan.items}
             left = len(jobs - store.done())
             talk(f"{left or 'more attempts at rejected ones'} of {len(jobs)} images to make in {store.folder}")
-            kept, make = _settle(store, prepared, judges, make_worker, talk)
-            rounds = _rounds(plan, recipe, store, kept["batch_size"])
+            rounds = _rounds(plan, recipe, store, batch_size)
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            made_now, stopped = _make(store, recipe, rounds, make, deadline, progress or Silent(), talk)
+            made_now, stopped = make_images(store, recipe, rounds, make, deadline, progress or Silent(), talk)
             # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
         judged = judge_plan(plan, recipe, store.present())
@@ -169,6 +164,26 @@ def run(
     return summarise(
         prepared, plan, judged, made_now=made_now, stopped=stopped, seconds=round(time.monotonic() - started, 1)
     )
+
+
+def make_ready(
+    store: RunStore,
+    prepared: Prepared,
+    judges: Judges,
+    make_worker: MakeWorker | None,
+    talk: Talk,
+    limit: int | None = None,
+) -> tuple[Prepared, int, MakeWorker]:
+    """What is needed to make images, not yet loaded: the plan with the model on this machine, the batch size of this
+    run folder, and the worker's maker. `make_worker` replaces ours."""
+    if make_worker is None:
+        prepared = _fetched(prepared, limit)
+        if prepared.model.revision is not None:  # a run folder stays with the commit it began with
+            store.note(revisions={**store.state.get("revisions", {}), prepared.model.place: prepared.model.revision})
+    for line in misheard_prompts(prepared.plan, vocabulary(prepared.model)):
+        talk(f"warning: {line}")
+    kept, make = _settle(store, prepared, judges, make_worker, talk)
+    return prepared, kept["batch_size"], make
 
 
 def _fetched(prepared: Prepared, limit: int | None) -> Prepared:
@@ -194,7 +209,10 @@ def status(loaded: LoadedRecipe) -> Summary:
     state = read_state(loaded.output)
     prepared = prepare(loaded, state.get("limit"))
     records = read_present(prepared.output, prepared.recipe.image.format)
-    return summarise(prepared, prepared.plan, judge_plan(prepared.plan, prepared.recipe, records))
+    summary = summarise(prepared, prepared.plan, judge_plan(prepared.plan, prepared.recipe, records))
+    recent = [record.seconds for record in records.values() if record.seconds][-RECENT:]
+    speed = len(recent) / sum(recent) if recent else None
+    return replace(summary, running=True, images_per_second=speed) if is_locked(prepared.output) else summary
 
 
 def stale(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
@@ -217,17 +235,21 @@ def _rounds(plan: Plan, recipe: Recipe, store: RunStore, batch_size: int) -> Ite
     Ask for a round when the one before is committed: who is rejected decides it. Batches are cut from a whole round before
     what is done is taken away, so that a resumed run makes the same ones.
     """
-    checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
     items: Sequence[Item] = plan.items
     while items:
         if batches := pending_batches(cut_batches(items, batch_size), store.done(), store.records.keys()):
             yield batches
-        present = store.present()
-        if any(item.job.id not in present for item in items):
-            return
-        verdicts = (judge(present[item.job.id], checks[name := item.job.settings.condition], name) for item in items)
-        following = [plan.next_attempt(item, verdict) for item, verdict in zip(items, verdicts, strict=True)]
-        items = [item for item in following if item is not None]
+        items = next_round(plan, recipe, items, store.present())
+
+
+def next_round(plan: Plan, recipe: Recipe, items: Sequence[Item], present: dict[str, Record]) -> list[Item]:
+    """The attempts that follow a round of `items`: of those that are rejected. None before the round is wholly made."""
+    if any(item.job.id not in present for item in items):
+        return []
+    checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
+    verdicts = (judge(present[item.job.id], checks[name := item.job.settings.condition], name) for item in items)
+    following = [plan.next_attempt(item, verdict) for item, verdict in zip(items, verdicts, strict=True)]
+    return [item for item in following if item is not None]
 
 
 def _settle(
@@ -250,11 +272,18 @@ def _settle(
     talk(f"model {model.name}, device {device} ({why_device}), {dtype} ({why_dtype}), batches of {kept['batch_size']}")
     if recipe.batch_size not in ("auto", kept["batch_size"]):
         talk(f"batch_size stays {kept['batch_size']}, as this run folder began; a new folder takes the new one")
-    classes, keypoints = len(prepared.dataset.names), prepared.dataset.keypoints
-    return kept, lambda: load_worker(model, device, dtype, kept["threads"], classes, keypoints, judges)
+    return kept, worker_on(prepared, device, dtype, kept["threads"], judges)
 
 
-def _make(
+def worker_on(
+    prepared: Prepared, device: str, dtype: str, threads: int, judges: Judges | None = None
+) -> Callable[[], Worker]:
+    """What loads the model and makes the worker of this process."""
+    model, dataset = prepared.model, prepared.dataset
+    return lambda: load_worker(model, device, dtype, threads, len(dataset.names), dataset.keypoints, judges)
+
+
+def make_images(
     store: RunStore,
     recipe: Recipe,
     rounds: Iterator[list[Batch]],
@@ -279,6 +308,7 @@ def _make(
         for batches in rounds:
             done = store.done()
             total += sum(item.job.id not in done for batch in batches for item in batch.items)
+            progress.update(finished, total, accepted, batches[0].items[0].job.settings.condition)
             results: Iterator[list[Result]] = local(worker, batches, stopping)
             for batch, batch_results in zip(batches, results, strict=False):
                 fresh = (result for result in batch_results if result.record.id not in done)
@@ -303,7 +333,7 @@ def _signals(talk: Talk) -> Iterator[list[str]]:
     def handle(number: int, _: Any) -> None:
         name = signal.Signals(number).name
         if any(reason != "max-minutes" for reason in stop):
-            os._exit(_STOP_CODES[name])  # what is committed is safe at any moment
+            os._exit(STOP_CODES[name])  # what is committed is safe at any moment
         stop.insert(0, name)
         talk(f"{name}: finishing the batches in hand; once more to stop at once. Run the same command again to go on.")
 

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from diffgen.types import Record, Result
 FORMAT = 1
 RECORDS = "records.jsonl"
 STATE = "run.json"
+PATIENCE_SECONDS = 0.2  # with the lock of another process
 _OURS = re.compile(r"[0-9a-f]{32}\.(jpg|png|webp)")
 # Of run.json, where it is written: what is read from it before anything else could notice.
 _KINDS = {"environments": dict, "revisions": dict | None, "batch_size": int | None, "limit": int | None}
@@ -37,6 +39,21 @@ def image_path(folder: Path, job_id: str, image_format: str) -> Path:
     return folder / "images" / job_id[:2] / f"{job_id}.{image_format}"
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process has the run folder open to write: a run is going on. Takes the lock for a moment to find out."""
+    try:
+        handle = os.open(folder / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextmanager
 def _disk(folder: Path) -> Iterator[None]:
     """A disk that does not take a write is one clear error; what was committed before it is safe."""
@@ -49,12 +66,12 @@ def _disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """The whole file or none of it; a reader never sees half. Raises DiffgenError when the disk does not take it."""
     temporary = path.with_name(f".{path.name}.tmp")
     with _disk(path.parent):
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -194,14 +211,19 @@ class RunStore:
             raise DiffgenError(
                 f"{self.folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
             ) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return handle
+            except OSError:
+                if time.monotonic() < deadline:  # `is_locked` holds it for a moment
+                    time.sleep(PATIENCE_SECONDS / 10)
+                    continue
             os.close(handle)
             raise DiffgenError(
                 f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
-            ) from None
-        return handle
+            )
 
     def _cut(self, good: int) -> None:
         path = self.folder / RECORDS

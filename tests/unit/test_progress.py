@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
 
-from diffgen.progress import Bar, Lines, Silent, choose
+from diffgen.progress import Bar, Lines, Silent, choose, rate
 
 
 class Clock:
@@ -24,9 +25,9 @@ def test_one_line_each_half_minute_and_one_at_the_end() -> None:
             clock.now = 100.0 + second
             lines.update(made, 100, made // 2, "night")
     assert out.getvalue().splitlines() == [
-        "30/100 images, 50% accepted, 0.97 images/s, 72 s left",
-        "60/100 images, 50% accepted, 0.97 images/s, 41 s left",
-        "100/100 images, 50% accepted, 1.59 images/s",
+        "30/100 images, 50% accepted, 0.97 images/s, 72 s left, night",
+        "60/100 images, 50% accepted, 0.97 images/s, 41 s left, night",
+        "100/100 images, 50% accepted, 1.59 images/s, night",
     ]
 
 
@@ -38,7 +39,7 @@ def test_the_time_left_has_a_fitting_unit(seconds_each: float, left: str) -> Non
     lines = Lines(out, clock)
     clock.now += 100 * seconds_each
     lines.update(100, 190, 100, "night")
-    assert out.getvalue().strip().endswith(left)
+    assert out.getvalue().strip().endswith(f"{left}, night")
 
 
 def test_nothing_made_is_no_division_by_nought() -> None:
@@ -47,7 +48,35 @@ def test_nothing_made_is_no_division_by_nought() -> None:
     clock.now += 60
     lines.update(0, 10, 0, "night")
     lines.update(0, 0, 0, "night")
-    assert out.getvalue().startswith("0/10 images, 0.00 images/s\n")
+    assert out.getvalue().startswith("0/10 images, 0.00 images/s, night\n")
+
+
+def test_loading_the_model_is_no_part_of_the_speed() -> None:
+    out, clock = io.StringIO(), Clock()
+    lines = Lines(out, clock)
+    clock.now += 20  # the model loads
+    lines.update(0, 10, 0, "night")
+    clock.now += 5
+    lines.update(10, 10, 10, "night")
+    assert out.getvalue() == "10/10 images, 100% accepted, 2.00 images/s, night\n"
+
+
+def test_a_slow_model_is_told_in_images_a_minute() -> None:
+    assert [rate(value) for value in (2.0, 0.1, 0.05, 0.0)] == [
+        "2.00 images/s", "0.10 images/s", "3.0 images/min", "0.00 images/s",
+    ]  # fmt: skip
+
+
+def test_lines_for_machines() -> None:
+    out, clock = io.StringIO(), Clock()
+    lines = Lines(out, clock, as_json=True)
+    clock.now += 40
+    lines.update(20, 100, 15, "night")
+    assert json.loads(out.getvalue()) == {
+        "progress": {
+            "made": 20, "total": 100, "accepted": 15, "condition": "night", "images_per_second": 0.5, "seconds_left": 160,
+        }
+    }  # fmt: skip
 
 
 def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
