@@ -115,6 +115,67 @@ def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def preview(
+    recipe: RecipePath,
+    number: Annotated[int, typer.Option("-n", min=1, help="How many sources.")] = 4,
+    conditions: Annotated[
+        list[str] | None, typer.Option("--condition", help="Only this condition. Repeatable.")
+    ] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep", metavar="FIELD=VALUES", help="A column for each value, e.g. strength=0.3,0.5. Repeatable."
+        ),
+    ] = None,
+    output: Output = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a few images, draw them beside their sources with boxes and scores, and print where the picture lies.
+
+    A run goes on from what is made here. Swept images are extra: `diffgen clean` deletes them.
+
+    Example: diffgen preview configs/winter.yaml -n 2 --sweep strength=0.3,0.5,0.7
+    """
+    from diffgen.preview import preview as draw
+    from diffgen.preview import read_sweep
+    from diffgen.progress import choose
+
+    found = draw(
+        _load(recipe, sets, output),
+        number=number,
+        conditions=conditions or [],
+        sweeps=[read_sweep(text) for text in sweeps or []],
+        progress=choose(False, as_json),
+        talk=lambda text: typer.echo(text, err=True),
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    elif found.path is not None:
+        typer.echo(found.path)
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def reproduce(
+    run_folder: RecipePath,
+    job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The id of an image, or the beginning of it.")],
+    keep: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the image there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one image again and say whether it is the same to the byte, and what differs. Exit code 3: it is not.
+
+    Example: diffgen reproduce runs/winter 3fa9c1
+    """
+    from diffgen.reproduce import reproduce as make_again
+    from diffgen.reproduce import reproduction_text
+
+    found = make_again(_load(run_folder), job, keep=keep, talk=lambda text: typer.echo(text, err=True))
+    typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else reproduction_text(found))
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def export(run_folder: RecipePath, sets: Sets = None, as_json: AsJson = False) -> None:
     """Judge the records again and write the dataset again, with other thresholds if you like. Makes no image.
 

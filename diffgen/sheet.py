@@ -8,30 +8,39 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from diffgen.errors import SourceError
 from diffgen.export import Judged
-from diffgen.geometry import decode
+from diffgen.geometry import Pixels, decode
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.plan import Plan
 from diffgen.store import image_path
 from diffgen.types import Source
 
-CAPTION = 20  # pixels
+LINE = 17  # pixels of height for each line of a caption
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+MARKS = {True: "#009E73", False: "#D55E00"}
+PLATE = "#D9D9D9"  # where there is no picture
 # Okabe and Ito's colours, told apart with any colour vision (Color Universal Design, 2008); by class id, in turn.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A picture with the shapes to draw on it and a caption."""
+    """A picture with the shapes to draw on it and a caption, of several lines if it likes.
 
-    path: Path
+    `picture` is a file, or (H, W, 3) uint8 RGB; None, and a file that cannot be decoded, is an empty plate. `good` puts a
+    green or a red mark before the caption.
+    """
+
+    picture: Path | Pixels | None
     caption: str
     shapes: tuple[Shape, ...] = ()
+    good: bool | None = None
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], names: Sequence[str], tile_width: int = 420) -> Image.Image:
     """Rows of tiles, each scaled to `tile_width` pixels."""
-    drawn = [[_draw(tile, names, tile_width) for tile in row] for row in rows]
+    drawn = [_draw_row(row, names, tile_width) for row in rows]
     heights = [max(tile.height for tile in row) for row in drawn]
     sheet = Image.new("RGB", (max(len(row) for row in drawn) * tile_width, sum(heights)), "white")
     top = 0
@@ -76,9 +85,14 @@ def read_shapes(source: Source, plan: Plan) -> tuple[Shape, ...]:
         return ()
 
 
-def _draw(tile: Tile, names: Sequence[str], width: int) -> Image.Image:
-    image = Image.fromarray(decode(tile.path.read_bytes()))
-    image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+def _draw_row(row: Sequence[Tile], names: Sequence[str], width: int) -> list[Image.Image]:
+    """The pictures of a row stand at one height, below the longest of its captions."""
+    lines = max(tile.caption.count("\n") + 1 for tile in row)
+    return [_draw(tile, names, width, lines) for tile in row]
+
+
+def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Image:
+    image = _opened(tile.picture, width)
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=11)
     for shape in tile.shapes:
@@ -91,10 +105,40 @@ def _draw(tile: Tile, names: Sequence[str], width: int) -> Image.Image:
             continue  # names of small boxes would cover each other, and the picture
         pen.rectangle(pen.textbbox((x, y), text, font=font), fill=colour)
         pen.text((x, y), text, fill="black", font=font)
-    framed = Image.new("RGB", (width, image.height + CAPTION), "white")
-    framed.paste(image, (0, CAPTION))
-    ImageDraw.Draw(framed).text((4, 3), tile.caption, fill="black", font=ImageFont.load_default(size=12))
+    above = lines * LINE + 3
+    framed = Image.new("RGB", (width, image.height + above), "white")
+    framed.paste(image, (0, above))
+    pen, font = ImageDraw.Draw(framed), ImageFont.load_default(size=12)
+    left = 4
+    if tile.good is not None:
+        pen.rectangle((left, 5, left + 10, 15), fill=MARKS[tile.good])
+        left += 16
+    for i, line in enumerate(tile.caption.split("\n")):
+        start = left if i == 0 else 4
+        pen.text((start, 3 + i * LINE), _fitting(line, pen, font, width - start - 4), fill="black", font=font)
     return framed
+
+
+def _opened(picture: Path | Pixels | None, width: int) -> Image.Image:
+    """The picture, `width` pixels wide."""
+    try:
+        if picture is None:
+            raise SourceError("no picture")
+        pixels = decode(picture.read_bytes()) if isinstance(picture, Path) else picture
+    except (OSError, SourceError):
+        return Image.new("RGB", (width, width * 9 // 16), PLATE)
+    image = Image.fromarray(pixels)
+    return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+
+
+def _fitting(text: str, pen: ImageDraw.ImageDraw, font: Font, width: float) -> str:
+    """The text, without its middle where it is too long."""
+    keep = len(text)
+    short = text
+    while keep > 2 and pen.textlength(short, font=font) > width:
+        keep -= 1
+        short = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
+    return short
 
 
 def _corners(box: tuple[float, float, float, float]) -> tuple[tuple[float, float], ...]:

@@ -103,15 +103,23 @@ def read_records(folder: Path) -> tuple[dict[str, Record], int]:
 
     Raises DiffgenError when a damaged batch has complete ones after it: that is no interrupted write.
     """
+    records: dict[str, Record] = {}
+    good = 0
+    for batch, good in read_commits(folder):  # noqa: B007 - the last one's end is wanted
+        records.update((record.id, record) for record in batch)
+    return records, good
+
+
+def read_commits(folder: Path) -> Iterator[tuple[list[Record], int]]:
+    """Every committed batch in turn: (its records, where it ends in bytes). Raises DiffgenError as `read_records`."""
     try:
         raw = (folder / RECORDS).read_bytes()
     except FileNotFoundError:
-        return {}, 0
+        return
     except OSError as error:
         raise DiffgenError(
             f"{folder / RECORDS}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
         ) from None
-    records: dict[str, Record] = {}
     good = start = position = 0
     damaged = False
     batch: list[Record] = []
@@ -129,10 +137,9 @@ def read_records(folder: Path) -> tuple[dict[str, Record], int]:
                     f"{folder / RECORDS}: damaged at byte {good}",
                     "restore the file from a backup, or start in a new folder",
                 )
-            records.update((record.id, record) for record in batch)
             good = position
+            yield batch, good
         damaged, batch, start = False, [], position
-    return records, good
 
 
 def _trailer(count: int, lines: bytes) -> bytes:

@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "diffgen"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"overview", "sheet", "doctor", "starter"},
-    {"run"},
+    {"overview", "preview", "reproduce", "doctor", "starter"},
+    {"run", "sheet"},
     {"executors", "export", "leakage"},
     {"worker", "plan"},
     {"sources", "store", "editors"},
@@ -89,14 +89,16 @@ def test_every_module_has_a_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "plan", "status", "export", "clean", "run", "conditions", "models", "schema"]
+    "command", ["--help", "plan", "status", "export", "clean", "run", "preview", "conditions", "models", "schema"]
 )
 def test_no_command_but_a_run_with_work_loads_torch(command: str, tmp_path: Path) -> None:
     """On a finished run: `run` has nothing to do."""
     data = make_dataset(tmp_path / "data", counts=(1, 1))
     make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out"))
     arguments = (
-        [command, str(tmp_path / "out")] if command in ("plan", "status", "export", "clean", "run") else [command]
+        [command, str(tmp_path / "out")]
+        if command in ("plan", "status", "export", "clean", "run", "preview")
+        else [command]
     )
     script = f"import sys; from diffgen.cli import main; code = main({arguments!r}); print(sorted(sys.modules), file=sys.stderr); sys.exit(code)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
