@@ -127,6 +127,9 @@ def preview(
             "--sweep", metavar="FIELD=VALUES", help="A column for each value, e.g. strength=0.3,0.5. Repeatable."
         ),
     ] = None,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Show the way through noise and back instead; a row for each image.")
+    ] = False,
     output: Output = None,
     sets: Sets = None,
     as_json: AsJson = False,
@@ -137,18 +140,22 @@ def preview(
 
     Example: diffgen preview configs/winter.yaml -n 2 --sweep strength=0.3,0.5,0.7
     """
-    from diffgen.preview import preview as draw
-    from diffgen.preview import read_sweep
+    from diffgen import preview as pictures
+    from diffgen import trajectory as ways
     from diffgen.progress import choose
+    from diffgen.sweeps import Look, read_sweep
 
-    found = draw(
-        _load(recipe, sets, output),
-        number=number,
-        conditions=conditions or [],
-        sweeps=[read_sweep(text) for text in sweeps or []],
-        progress=choose(False, as_json),
-        talk=lambda text: typer.echo(text, err=True),
-    )
+    loaded = _load(recipe, sets, output)
+    look = Look(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
+
+    def talk(text: str) -> None:
+        typer.echo(text, err=True)
+
+    if trajectory:
+        path = ways.preview_trajectory(loaded, look, talk=talk)
+        typer.echo(json.dumps({"trajectory": str(path)}) if as_json else path)
+        return
+    found = pictures.preview(loaded, look, progress=choose(False, as_json), talk=talk)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     elif found.path is not None:

@@ -19,7 +19,7 @@ from diffgen.geometry import decode
 from diffgen.models import require_on_disk
 from diffgen.plan import Plan, cut_batches
 from diffgen.recipe import LoadedRecipe
-from diffgen.run import Prepared, Talk, next_round, prepare, worker_on
+from diffgen.run import Prepared, Talk, choose_device, next_round, prepare, worker_on
 from diffgen.store import image_path, read_commits, read_present, read_state, write_atomically
 from diffgen.types import Batch, Item, Record, Verdict
 from diffgen.worker import MakeWorker, Work
@@ -148,14 +148,11 @@ def _all_attempts(plan: Plan) -> Iterator[Item]:
 
 def _loader(prepared: Prepared, threads: int, talk: Talk) -> MakeWorker:
     """The worker as `run` would make it now, with the threads that this run folder keeps to."""
-    from diffgen.editors.loading import pick_device, pick_dtype
-
     if prepared.plan.needs_masks:
         require_masks()
     require_on_disk(prepared.model)
-    device, why_device = pick_device(prepared.recipe.device)
-    dtype, why_dtype = pick_dtype(prepared.recipe.dtype, device)
-    talk(f"model {prepared.model.name}, device {device} ({why_device}), {dtype} ({why_dtype})")
+    device, dtype, why = choose_device(prepared.recipe)
+    talk(f"model {prepared.model.name}, {why}")
     return worker_on(prepared, device, dtype, threads)
 
 

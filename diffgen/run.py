@@ -263,16 +263,28 @@ def _settle(
     if make_worker is not None:
         size = recipe.batch_size if isinstance(recipe.batch_size, int) else AUTO_BATCH["cpu"]
         return store.settle(batch_size=size, threads=cores), make_worker
+    device, dtype, why = choose_device(recipe)
+    wanted = AUTO_BATCH.get(device, AUTO_BATCH_ACCELERATOR) if recipe.batch_size == "auto" else recipe.batch_size
+    kept = store.settle(batch_size=wanted, threads=cores)
+    talk(f"model {model.name}, {why}, batches of {kept['batch_size']}")
+    if recipe.batch_size not in ("auto", kept["batch_size"]):
+        talk(f"batch_size stays {kept['batch_size']}, as this run folder began; a new folder takes the new one")
+    return kept, worker_on(prepared, device, dtype, kept["threads"], judges)
+
+
+def keep_recipe(store: RunStore, loaded: LoadedRecipe) -> None:
+    """For a folder that has none yet; the recipe of a run stays the one that its dataset was made by."""
+    if not (store.folder / "recipe.yaml").exists():
+        write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
+
+
+def choose_device(recipe: Recipe) -> tuple[str, str, str]:
+    """(device, number type, both with their reasons for people)."""
     from diffgen.editors.loading import pick_device, pick_dtype
 
     device, why_device = pick_device(recipe.device)
     dtype, why_dtype = pick_dtype(recipe.dtype, device)
-    wanted = AUTO_BATCH.get(device, AUTO_BATCH_ACCELERATOR) if recipe.batch_size == "auto" else recipe.batch_size
-    kept = store.settle(batch_size=wanted, threads=cores)
-    talk(f"model {model.name}, device {device} ({why_device}), {dtype} ({why_dtype}), batches of {kept['batch_size']}")
-    if recipe.batch_size not in ("auto", kept["batch_size"]):
-        talk(f"batch_size stays {kept['batch_size']}, as this run folder began; a new folder takes the new one")
-    return kept, worker_on(prepared, device, dtype, kept["threads"], judges)
+    return device, dtype, f"device {device} ({why_device}), {dtype} ({why_dtype})"
 
 
 def worker_on(

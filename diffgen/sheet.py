@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from diffgen.plan import Plan
 from diffgen.store import image_path
 from diffgen.types import Source
 
+GAP = 6  # pixels between tiles
 LINE = 17  # pixels of height for each line of a caption
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 MARKS = {True: "#009E73", False: "#D55E00"}
@@ -41,14 +43,26 @@ class Tile:
 def contact_sheet(rows: Sequence[Sequence[Tile]], names: Sequence[str], tile_width: int = 420) -> Image.Image:
     """Rows of tiles, each scaled to `tile_width` pixels."""
     drawn = [_draw_row(row, names, tile_width) for row in rows]
-    heights = [max(tile.height for tile in row) for row in drawn]
-    sheet = Image.new("RGB", (max(len(row) for row in drawn) * tile_width, sum(heights)), "white")
+    heights = [max(tile.height for tile in row) + GAP for row in drawn]
+    width = max(len(row) for row in drawn) * (tile_width + GAP)
+    sheet = Image.new("RGB", (width - GAP, sum(heights) - GAP), "white")
     top = 0
     for row, height in zip(drawn, heights, strict=True):
         for column, tile in enumerate(row):
-            sheet.paste(tile, (column * tile_width, top))
+            sheet.paste(tile, (column * (tile_width + GAP), top))
         top += height
     return sheet
+
+
+def source_tile(source: Source, shapes: tuple[Shape, ...]) -> Tile:
+    """The source itself, with its name and size."""
+    return Tile(Path(source.path), f"{source.key}\n{source.width} x {source.height} px", shapes)
+
+
+def png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def run_sheet(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from diffgen.editors.watching import Watch
 from diffgen.errors import UsageError
 from diffgen.geometry import View
 from diffgen.types import Job, Settings
@@ -42,11 +43,13 @@ class Editor(Protocol):
         jobs: Sequence[Job],
         masks: Sequence[NDArray[np.float32]] | None = None,
         views: Sequence[View] | None = None,
+        watch: Watch | None = None,
     ) -> list[Edited]:
         """Edit a batch: `images` all (H, W, 3) uint8 of one size, `jobs` sharing one Settings, prompts and seeds their own.
 
         `masks`, (H, W) in 0–1 each, say where the change has the settings' `object_strength` (1) instead of `strength` (0).
         `views` say which part of a larger picture each image is: the parts of one picture share one field of noise.
+        `watch` is shown the images at a few steps of the way (noised, and denoised again).
         Raises OutOfMemory when the device has no room for this many.
         """
 

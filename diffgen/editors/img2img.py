@@ -7,6 +7,7 @@ Pixel Its Strength, 2023).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from diffgen.editors.latents import Codec, check_batch, check_size, noise, poole
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
 from diffgen.editors.prompts import Prompts
 from diffgen.editors.schedulers import Schedulers
+from diffgen.editors.watching import Watch, moments, step_end, watching
 from diffgen.geometry import View
 from diffgen.types import Job, Settings
 
@@ -86,6 +88,7 @@ class Img2Img:
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)
         self._start: tuple[Any, Any] = (None, None)
+        self._watch: Watch | None = None
         # The only method replaced: it would encode each source again, one at a time, and sample from the VAE.
         pipe.prepare_latents = self._noised
 
@@ -95,6 +98,7 @@ class Img2Img:
         jobs: Sequence[Job],
         masks: Sequence[NDArray[np.float32]] | None = None,
         views: Sequence[View] | None = None,
+        watch: Watch | None = None,
     ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch
@@ -105,14 +109,21 @@ class Img2Img:
             latents = self._codec.encode(images)
             if settings.strength > 0:
                 held = None if settings.object_strength is None or masks is None else pooled(masks, latents)
-                latents = self._codec.from_model(self._denoise(latents, jobs, held, views))
+                latents = self._codec.from_model(self._denoise(latents, jobs, held, views, watch))
             made = self._codec.decode(latents)
         check_size(made, images)
         strength = effective_strength(settings)
         objects = None if masks is None else effective_object_strength(settings)
         return [Edited(image, strength, objects) for image in made]
 
-    def _denoise(self, source: Any, jobs: Sequence[Job], held: Any = None, views: Sequence[View] | None = None) -> Any:
+    def _denoise(
+        self,
+        source: Any,
+        jobs: Sequence[Job],
+        held: Any = None,
+        views: Sequence[View] | None = None,
+        watch: Watch | None = None,
+    ) -> Any:
         """Edited model latents (B, C, h, w) for source latents of that shape; `held` (B, 1, h, w) in 0–1 is the objects."""
         import torch
 
@@ -124,14 +135,17 @@ class Img2Img:
         pipe.scheduler = self._schedulers.get(settings.scheduler)
         total, share = schedule(settings.strength, settings.steps, most_steps(settings))
         self._start = (self._codec.to_model(source), start)
-        callback = {}
+        self._watch = watch
+        after = []
         if held is not None:
             least = object_steps(settings)
             # Steps of each cell: the feather passes through all numbers between the object's and the scene's.
             steps = torch.floor(settings.steps - held * (settings.steps - least) + 1e-4)
-            callback = {"callback_on_step_end": self._hold((total - steps) * pipe.scheduler.order)}
+            after.append(self._hold((total - steps) * pipe.scheduler.order))
+        if watch is not None:
+            after.append(watching(watch, self._look))
         return pipe(
-            **callback,
+            **step_end(after),
             **self._prompts.embeds([job.prompt for job in jobs], negatives),
             image=torch.zeros(1, 3, 8, 8),  # unused: _noised knows the sources
             strength=share,
@@ -166,4 +180,20 @@ class Img2Img:
     ) -> Any:
         """The sources' model latents, noised in float32 to the first level that is run. `timestep` is (B,)."""
         source, start = self._start
+        if self._watch is not None:
+            self._show_noising(self._watch, timestep)
         return self._pipe.scheduler.add_noise(source, start.to(device), timestep).to(dtype)
+
+    def _show_noising(self, watch: Watch, first: Any) -> None:
+        """The sources at a few levels of noise, from little to that at which denoising begins (`first`, (B,))."""
+        source, start = self._start
+        scheduler = copy.deepcopy(self._pipe.scheduler)
+        levels = scheduler.timesteps
+        for k in moments(int((levels <= first[0]).sum())):
+            if hasattr(scheduler, "set_begin_index"):  # those that have it go by it, whatever level they are told
+                scheduler.set_begin_index(len(levels) - k)
+            noised = scheduler.add_noise(source, start.to(source.device), levels[-k].repeat(len(source)))
+            watch(f"noise of strength {k / len(levels):.2f}", self._look(noised))
+
+    def _look(self, latents: Any) -> list[NDArray[np.uint8]]:
+        return self._codec.decode(self._codec.from_model(latents))

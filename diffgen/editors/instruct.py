@@ -15,6 +15,7 @@ from diffgen.editors.latents import Codec, check_batch, check_size, noise, poole
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
 from diffgen.editors.prompts import Prompts
 from diffgen.editors.schedulers import Schedulers
+from diffgen.editors.watching import Watch, step_end, watching
 from diffgen.geometry import View
 from diffgen.types import Job, Settings
 
@@ -88,6 +89,7 @@ class Instruct:
         jobs: Sequence[Job],
         masks: Sequence[NDArray[np.float32]] | None = None,
         views: Sequence[View] | None = None,
+        watch: Watch | None = None,
     ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch
@@ -97,7 +99,7 @@ class Instruct:
         with memory_errors(len(jobs)), torch.inference_mode():
             source = self._codec.encode(images)
             if settings.strength > 0:
-                edited = self._codec.from_model(self._denoise(source, images[0].shape, jobs, views))
+                edited = self._codec.from_model(self._denoise(source, images[0].shape, jobs, views, watch))
                 share = severity_and_share(settings.strength)[1] if settings.severity else settings.strength
                 if masks is not None and settings.object_strength is not None:
                     fall = 1 - settings.object_strength / settings.strength
@@ -111,7 +113,12 @@ class Instruct:
         return [Edited(image, strength, held) for image in made]
 
     def _denoise(
-        self, source: Any, size: tuple[int, ...], jobs: Sequence[Job], views: Sequence[View] | None = None
+        self,
+        source: Any,
+        size: tuple[int, ...],
+        jobs: Sequence[Job],
+        views: Sequence[View] | None = None,
+        watch: Watch | None = None,
     ) -> Any:
         """Edited model latents (B, C, h, w) for source latents of that shape."""
         import torch
@@ -128,7 +135,13 @@ class Instruct:
             arguments |= {"height": size[0], "width": size[1]}
         pipe.scheduler = self._schedulers.get(settings.scheduler)
         self._source = source
+        after = []
+        if watch is not None:
+            watch("pure noise, at any strength", self._look(start.to(source.device)))
+            if not self._xl:  # its pipeline calls nobody back
+                after.append(watching(watch, self._look))
         return pipe(
+            **step_end(after),
             **arguments,
             image=torch.zeros(1, 3, 8, 8),  # unused: _image_latents knows the sources
             latents=start.to(pipe.unet.device, pipe.unet.dtype),
@@ -138,6 +151,9 @@ class Instruct:
             generator=generators,
             output_type="latent",
         ).images
+
+    def _look(self, latents: Any) -> list[NDArray[np.uint8]]:
+        return self._codec.decode(self._codec.from_model(latents))
 
     def _image_latents(
         self, image: Any, batch_size: int, num_images_per_prompt: int, dtype: Any, device: Any, guided: bool, *_: Any

@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "diffgen"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"overview", "preview", "reproduce", "doctor", "starter"},
-    {"run", "sheet"},
+    {"overview", "preview", "trajectory", "reproduce", "doctor", "starter"},
+    {"run", "sheet", "sweeps"},
     {"executors", "export", "leakage"},
     {"worker", "plan"},
     {"sources", "store", "editors"},

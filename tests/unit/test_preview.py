@@ -14,9 +14,10 @@ from PIL import Image
 
 from diffgen import preview as previewing
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.preview import Preview, Sweep, preview, read_sweep
+from diffgen.preview import Preview, preview
 from diffgen.recipe import load_recipe
-from diffgen.sheet import LINE, MARKS
+from diffgen.sheet import GAP, LINE, MARKS
+from diffgen.sweeps import Look, Sweep, read_sweep
 from tests.fakes import FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
 
 TILE = 420  # pixels
@@ -25,13 +26,8 @@ TILE = 420  # pixels
 def look(recipe: Path, *sweeps: str, editor: Any = None, sets: Sequence[str] = (), **options: Any) -> Any:
     """(preview, the editor, which knows what it was asked)."""
     editor = editor or FakeEditor()
-    found = preview(
-        load_recipe(recipe, sets),
-        sweeps=[read_sweep(text) for text in sweeps],
-        make_worker=lambda: fake_worker(editor),
-        **options,
-    )
-    return found, editor
+    wanted = Look(sweeps=tuple(read_sweep(text) for text in sweeps), **options)
+    return preview(load_recipe(recipe, sets), wanted, make_worker=lambda: fake_worker(editor)), editor
 
 
 def verdicts(found: Preview) -> list[tuple[str, str, str]]:
@@ -46,9 +42,9 @@ def test_a_row_a_source_and_a_column_a_condition(recipe: Path, tmp_path: Path) -
         (source, condition) for source in ("train/00", "train/01") for condition in ("night", "fog")
     ]
     picture = Image.open(found.path)
-    assert picture.width == 3 * TILE
+    assert picture.width == 3 * TILE + 2 * GAP
     tile = TILE * 48 // 64
-    assert picture.height == 2 * (tile + 2 * LINE + 3)
+    assert picture.height == 2 * (tile + 2 * LINE + 3) + GAP
     assert len(editor.made) == found.made_now
 
 
@@ -66,7 +62,7 @@ def test_a_run_goes_on_from_it_with_the_bytes_of_a_run_without_it(tmp_path: Path
     fields = {"variants": 2, "batch_size": 3}
     shown = write_recipe(tmp_path / "a.yaml", data, tmp_path / "a", **fields)
     plain = write_recipe(tmp_path / "b.yaml", data, tmp_path / "b", **fields)
-    found, before = look(shown, number=3, conditions=["fog"])
+    found, before = look(shown, number=3, conditions=("fog",))
     assert 3 <= len(before.made) < 16
     _, after = make(shown)
     make(plain)
@@ -98,8 +94,8 @@ def test_swept_values_are_columns_and_each_condition_a_row(recipe: Path) -> None
     assert used == 2 * [(0.3, 0), (0.3, 0.2), (0.5, 0), (0.5, 0.2)]
     assert len(editor.made) == 8
     picture = Image.open(found.path)
-    assert picture.width == 5 * TILE
-    assert picture.height == 2 * (TILE * 48 // 64 + 2 * LINE + 3)
+    assert picture.width == 5 * TILE + 4 * GAP
+    assert picture.height == 2 * (TILE * 48 // 64 + 2 * LINE + 3) + GAP
 
 
 @pytest.mark.parametrize(
@@ -114,17 +110,17 @@ def test_swept_values_are_columns_and_each_condition_a_row(recipe: Path) -> None
     ],
 )
 def test_any_field_of_a_condition_can_be_swept(recipe: Path, sweep: str, field: str, value: Any) -> None:
-    found, _ = look(recipe, sweep, number=1, conditions=["night"])
+    found, _ = look(recipe, sweep, number=1, conditions=("night",))
     assert getattr(found.cells[0].item.job.settings, field) == value
 
 
 def test_a_prompt_is_swept_by_quoted_texts(recipe: Path) -> None:
-    found, _ = look(recipe, 'instruction="dusk, no lamps","dawn"', number=1, conditions=["night"])
+    found, _ = look(recipe, 'instruction="dusk, no lamps","dawn"', number=1, conditions=("night",))
     assert [cell.item.job.prompt for cell in found.cells] == ["dusk, no lamps", "dawn"]
 
 
 def test_a_swept_threshold_makes_one_image_and_judges_it_twice(recipe: Path) -> None:
-    found, editor = look(recipe, "checks.contrast=0,1", number=1, conditions=["night"])
+    found, editor = look(recipe, "checks.contrast=0,1", number=1, conditions=("night",))
     assert [verdict for _, _, verdict in verdicts(found)] == ["accepted", "degenerate"]
     assert len(set(editor.made)) == len(editor.made)
     assert len({cell.item.job.id for cell in found.cells}) == 1
@@ -132,7 +128,7 @@ def test_a_swept_threshold_makes_one_image_and_judges_it_twice(recipe: Path) -> 
 
 def test_the_recipes_own_value_in_a_sweep_is_made_in_the_runs_own_batch(recipe: Path) -> None:
     own = load_recipe(recipe).recipe.conditions[0].strength
-    _, editor = look(recipe, f"strength=0.2,{own}", number=2, conditions=["night"])
+    _, editor = look(recipe, f"strength=0.2,{own}", number=2, conditions=("night",))
     _, after = make(recipe)
     assert not {*editor.made} & {*after.made}
     alone = FakeEditor()
@@ -141,7 +137,7 @@ def test_the_recipes_own_value_in_a_sweep_is_made_in_the_runs_own_batch(recipe: 
 
 
 def test_swept_images_are_extra_until_clean(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
-    look(recipe, "strength=0.2,0.3", number=2, conditions=["night"])
+    look(recipe, "strength=0.2,0.3", number=2, conditions=("night",))
     assert make(recipe)[0].planned == 8
     assert json.loads(cli("clean", tmp_path / "out", "--json").out)["images"] == 4
 
@@ -216,7 +212,7 @@ def test_errors_name_what_is_wrong(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="less than or equal to 1"):
         look(recipe, "strength=3")
     with pytest.raises(UsageError, match="no such condition") as caught:
-        look(recipe, conditions=["snow"])
+        look(recipe, conditions=("snow",))
     assert caught.value.hint == "its conditions: night, fog"
     with pytest.raises(DiffgenError, match="no source to edit"):
         look(recipe, sets=["select.share=0.000001"])

@@ -12,10 +12,11 @@ import pytest
 
 from diffgen import reproduce as reproducing
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.preview import preview, read_sweep
+from diffgen.preview import preview
 from diffgen.recipe import load_recipe
 from diffgen.reproduce import Reproduction, reproduce
 from diffgen.store import image_path, read_commits, read_records
+from diffgen.sweeps import Look, Sweep
 from diffgen.worker import Worker
 from tests.fakes import FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
 
@@ -117,10 +118,8 @@ def test_without_the_runs_image_the_hash_still_tells(recipe: Path, tmp_path: Pat
 
 
 def test_ids_that_cannot_be_made_again(recipe: Path, tmp_path: Path) -> None:
-    swept = preview(
-        load_recipe(recipe), number=1, sweeps=[read_sweep("strength=0.21")],
-        make_worker=lambda: fake_worker(FakeEditor()),
-    )  # fmt: skip
+    look = Look(number=1, sweeps=(Sweep("strength", (0.21,)),))
+    swept = preview(load_recipe(recipe), look, make_worker=lambda: fake_worker(FakeEditor()))
     with pytest.raises(UsageError, match="does not plan job"):
         again(tmp_path / "out", swept.cells[0].item.job.id)
     with pytest.raises(UsageError, match="has no job 'nosuch'"):

@@ -1,0 +1,115 @@
+"""Which images to look at before a run: a few sources, under every condition or under swept settings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffgen.blend import require_masks
+from diffgen.checks import judge, judged_recall, judged_structure
+from diffgen.errors import DiffgenError, UsageError
+from diffgen.models import Model
+from diffgen.plan import Plan, edits_of
+from diffgen.recipe import Checks, LoadedRecipe, Recipe, overridden
+from diffgen.types import Item, Record
+from diffgen.yamltree import read_yaml
+
+UNSWEPT = ("name", "share")  # they say which images there are, not how they look
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A field of a condition, and the values that it takes in turn."""
+
+    field: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a user wants to see: how many sources, which conditions (all when empty), which sweeps."""
+
+    number: int = 4
+    conditions: tuple[str, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One image to look at, its first attempt: the swept values that it has, by which checks it is judged, its record."""
+
+    item: Item
+    settings: dict[str, Any]
+    checks: Checks
+    record: Record | None = None
+
+    @property
+    def title(self) -> str:
+        values = (f"{key} {value}" for key, value in self.settings.items())
+        return ", ".join([self.item.job.settings.condition, *values])
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of it, JSON-ready."""
+        job, record = self.item.job, self.record
+        about = {"source": self.item.source.key, "condition": job.settings.condition, **self.settings, "job": job.id}
+        if record is None or record.status != "made":
+            return {**about, "verdict": "failed", "error": "not made" if record is None else record.error}
+        verdict = judge(record, self.checks, job.settings.condition)
+        return {
+            **about,
+            "verdict": "accepted" if verdict.accepted else verdict.reason,
+            "structure": judged_structure(record.facts),
+            "recall": judged_recall(record.facts),
+            "shift_px": record.facts["shift_px"],
+            "strength": record.facts["strength"],
+            "object_strength": record.facts.get("object_strength"),
+        }
+
+
+def read_sweep(text: str) -> Sweep:
+    """`strength=0.3,0.5`: a field of a condition and its values, each as YAML. Raises UsageError."""
+    field, sign, values = text.partition("=")
+    found = read_yaml(f"[{values}]", Path(f"--sweep {text}"))
+    if not sign or not field.strip() or not found:
+        raise UsageError(f"--sweep {text}: not of the form field=value,value", "for example --sweep strength=0.3,0.5")
+    if field.strip() in UNSWEPT:
+        raise UsageError(f"--sweep {text}: '{field}' changes no image", "sweep strength, guidance, steps, detail, …")
+    return Sweep(field.strip(), tuple(found))
+
+
+def cells_of(loaded: LoadedRecipe, look: Look, plan: Plan, model: Model) -> list[Cell]:
+    """The images to show: for each source, for each condition, for each combination of swept values.
+
+    The sources are the first to be edited in plan order, those with objects before those without. All conditions are shown
+    of each, also those that the recipe's `share` or `assign` gives to other sources. Raises DiffgenError for no sources,
+    UsageError for a condition or a field that there is not.
+    """
+    names = _names(loaded.recipe, look.conditions)
+    shown = sorted((source for source, _ in plan.edits), key=lambda source: not source.counts)[: look.number]
+    if not shown:
+        raise DiffgenError("the recipe selects no source to edit", "'diffgen plan' says why")
+    columns = []
+    for values in itertools.product(*(sweep.values for sweep in look.sweeps)):
+        settings = dict(zip((sweep.field for sweep in look.sweeps), values, strict=True))
+        as_yaml = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
+        recipe = overridden(loaded, [f"conditions.{name}.{text}" for name in names for text in as_yaml]).recipe
+        edits = tuple(edit for edit in edits_of(recipe, model) if edit[0].name in names)
+        few = replace(plan, edits=tuple((source, edits) for source in shown), variants=1)
+        if few.needs_masks:
+            require_masks()
+        checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
+        columns.append([Cell(item, settings, checks[item.job.settings.condition]) for item in few.items])
+    return [cell for row in zip(*columns, strict=True) for cell in row]
+
+
+def _names(recipe: Recipe, wanted: Sequence[str]) -> list[str]:
+    names = [condition.name for condition in recipe.conditions]
+    if unknown := [name for name in wanted if name not in names]:
+        raise UsageError(
+            f"--condition {unknown[0]}: the recipe has no such condition", f"its conditions: {', '.join(names)}"
+        )
+    return [name for name in names if not wanted or name in wanted]

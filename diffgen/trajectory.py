@@ -1,0 +1,90 @@
+"""The way of single images from their source through noise to the edit, in one picture: what strength does.
+
+It shows what the editor's family does: img2img noises the source as far as its strength says and denoises it from there;
+instruct begins at pure noise with the source as a condition, and strength says how much of the change is taken.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from diffgen.blend import object_mask
+from diffgen.editors import Editor, load_editor
+from diffgen.errors import UsageError
+from diffgen.geometry import Pixels, decode, fit, plan_for, unfit, views_for
+from diffgen.labels import Shape
+from diffgen.models import require_on_disk
+from diffgen.recipe import LoadedRecipe
+from diffgen.run import Prepared, Talk, choose_device, keep_recipe, prepare
+from diffgen.sheet import Tile, contact_sheet, png, read_shapes, source_tile
+from diffgen.store import RunStore, write_atomically
+from diffgen.sweeps import Look, cells_of
+from diffgen.types import Item
+
+PICTURE = "trajectory.png"
+TILE = 300  # pixels; rows are long
+
+
+def preview_trajectory(
+    loaded: LoadedRecipe,
+    look: Look,
+    *,
+    make_editor: Callable[[], Editor] | None = None,
+    talk: Talk = lambda _: None,
+) -> Path:
+    """Draw trajectory.png in the run folder, a row for each image to look at, and return its path.
+
+    Each image is made on its own, and none of them is kept. Raises DiffgenError.
+    """
+    prepared = prepare(loaded)
+    if loaded.recipe.resolution.mode != "fit":
+        raise UsageError("--trajectory shows whole pictures, not tiles", "add --set resolution.mode=fit")
+    if make_editor is None:
+        prepared = replace(prepared, model=require_on_disk(prepared.model))
+    cells = cells_of(loaded, look, prepared.plan, prepared.model)
+    with RunStore(prepared.output, loaded.recipe.image.format) as store:
+        keep_recipe(store, loaded)
+        editor = (make_editor or _loader(prepared, talk))()
+        rows = []
+        for cell in cells:
+            source = cell.item.source
+            talk(f"{source.key}: {cell.title}")
+            shapes = read_shapes(source, prepared.plan)
+            first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.title}")
+            rows.append(
+                [first, *(Tile(seen, caption, shapes) for caption, seen in trajectory(editor, cell.item, shapes))]
+            )
+        path = store.folder / PICTURE
+        write_atomically(path, png(contact_sheet(rows, prepared.plan.dataset.names, TILE)))
+    return path
+
+
+def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...]) -> list[tuple[str, Pixels]]:
+    """(what is seen, the picture at the source's size) in turn, the edit last: as the model made it, without `detail`.
+
+    Raises UsageError for an editor whose steps cannot be watched, SourceError for a source that does not decode.
+    """
+    if "watch" not in inspect.signature(editor.edit).parameters:
+        raise UsageError(f"the steps of '{item.job.settings.editor}' cannot be watched", "leave --trajectory out")
+    source, settings = item.source, item.job.settings
+    plan = plan_for(source.width, source.height, settings)
+    masks = None
+    if settings.object_strength is not None:
+        masks = [object_mask(shapes, plan, settings.feather or 0)]
+    seen: list[tuple[str, Pixels]] = []
+
+    def watch(caption: str, images: list[Pixels]) -> None:
+        seen.append((caption, unfit(images[0], plan)))
+
+    image = fit(decode(Path(source.path).read_bytes()), plan)
+    (edited,) = editor.edit([image], [item.job], masks, views_for(plan, settings), watch)
+    return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, plan))]
+
+
+def _loader(prepared: Prepared, talk: Talk) -> Callable[[], Editor]:
+    device, dtype, why = choose_device(prepared.recipe)
+    talk(f"model {prepared.model.name}, {why}")
+    return lambda: load_editor(prepared.model, device, dtype)

@@ -1,0 +1,55 @@
+"""The way through noise and back, drawn with an editor that lets itself be watched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffgen.errors import UsageError
+from diffgen.recipe import load_recipe
+from diffgen.sheet import GAP, LINE
+from diffgen.store import read_records
+from diffgen.sweeps import Look, read_sweep
+from diffgen.trajectory import TILE, preview_trajectory
+from tests.fakes import FakeEditor
+
+
+class Watched(FakeEditor):
+    """Shows a grey picture of its own size on the way."""
+
+    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None, watch: Any = None) -> Any:
+        assert len(images) == len(jobs) == len(views) == 1
+        self.masked = masks is not None
+        watch("noise", [np.full_like(images[0], 128)])
+        return super().edit(images, jobs, masks, views)
+
+
+def test_a_row_for_each_image_and_nothing_is_kept(recipe: Path, tmp_path: Path) -> None:
+    editor = Watched()
+    look = Look(number=2, conditions=("night",), sweeps=(read_sweep("strength=0.3,0.6"),))
+    path = preview_trajectory(load_recipe(recipe), look, make_editor=lambda: editor)
+    assert path == tmp_path / "out/trajectory.png"
+    picture = Image.open(path)
+    assert picture.size == (3 * TILE + 2 * GAP, 4 * (TILE * 48 // 64 + 2 * LINE + 3) + 3 * GAP)
+    assert len(editor.made) == 4
+    assert read_records(tmp_path / "out") == ({}, 0)
+    grey = np.asarray(picture.convert("RGB"))[2 * LINE + 20, TILE + GAP + 30]
+    assert grey.tolist() == [128, 128, 128]
+
+
+def test_held_objects_are_held_there_too(recipe: Path) -> None:
+    editor = Watched()
+    look = Look(number=1, sweeps=(read_sweep("objects.strength=0.1"),))
+    preview_trajectory(load_recipe(recipe), look, make_editor=lambda: editor)
+    assert editor.masked
+
+
+def test_what_cannot_be_shown_is_said(recipe: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be watched"):
+        preview_trajectory(load_recipe(recipe), Look(), make_editor=FakeEditor)
+    with pytest.raises(UsageError, match="not tiles"):
+        preview_trajectory(load_recipe(recipe, ["resolution.mode=tile"]), Look(), make_editor=Watched)
