@@ -326,11 +326,13 @@ def make_images(
                 fresh = (result for result in batch_results if result.record.id not in done)
                 stamped = [replace(r, record=replace(r.record, environment=environment)) for r in fresh]
                 store.commit(stamped)
-                condition = batch.items[0].job.settings.condition
+                # Conditions of equal settings share batches: each image is judged by its own.
+                names = {item.job.id: item.job.settings.condition for item in batch.items}
                 finished += len(stamped)
                 made += sum(result.image is not None for result in stamped)
-                accepted += sum(judge(result.record, checks[condition], condition).accepted for result in stamped)
-                progress.update(finished, total, accepted, condition)
+                records = [(result.record, names[result.record.id]) for result in stamped]
+                accepted += sum(judge(record, checks[name], name).accepted for record, name in records)
+                progress.update(finished, total, accepted, batch.items[-1].job.settings.condition)
             if stop:
                 cut_short = finished < total or next(rounds, None) is not None
                 break

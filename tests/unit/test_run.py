@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.progress import Silent
 from diffgen.recipe import load_recipe
 from diffgen.run import Summary, export, prepare, run, stale, status
 from diffgen.store import RunStore, read_records, read_state
@@ -423,3 +424,22 @@ CODES = [
 def test_exit_codes(fields: dict[str, Any], code: int) -> None:
     assert summary(**fields).exit_code == code
     assert summary(**fields).to_dict()["exit_code"] == code
+
+
+def test_progress_judges_each_image_by_its_own_condition(tmp_path: Path) -> None:
+    """Conditions of equal settings share batches."""
+    told: list[tuple[int, int, int, str]] = []
+
+    class Told(Silent):
+        def update(self, *what: Any) -> None:
+            told.append(what)  # type: ignore[arg-type]
+
+    prompts = {"strict": {"contrast": 1.0}, "easy": {}}
+    conditions = [{"name": name, "prompt": name, "checks": checks} for name, checks in prompts.items()]
+    data = make_dataset(tmp_path / "data")
+    summary, editor = make(
+        write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=conditions, batch_size=8), progress=Told()
+    )
+    assert len(editor.batches) == 1
+    assert summary.accepted == 4
+    assert [what[:3] for what in told] == [(0, 8, 0), (8, 8, 4)]
