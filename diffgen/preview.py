@@ -117,10 +117,10 @@ def _sheet(store: RunStore, plan: Plan, cells: Sequence[Cell], swept: bool) -> I
 def _tile(cell: Cell, store: RunStore, shapes: tuple[Shape, ...]) -> Tile:
     facts = cell.facts()
     if facts["verdict"] == "failed":
-        return Tile(None, f"{cell.title}: failed\n{facts['error']}", good=False)
+        return Tile(None, f"{cell.label}: failed\n{facts['error']}", good=False)
     accepted = facts["verdict"] == "accepted"
     caption = (
-        f"{cell.title}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}\n{'   '.join(_scores(facts))}"
+        f"{cell.label}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}\n{'   '.join(_scores(facts))}"
     )
     return Tile(image_path(store.folder, cell.item.job.id, store.image_format), caption, shapes, accepted)
 

@@ -95,8 +95,8 @@ def _record(folder: Path, commits: Sequence[Sequence[Record]], start: str) -> Re
         raise UsageError(
             f"{folder} has no job '{start}'", "ids are the names of the files in images/, and in dataset/manifest.jsonl"
         )
-    if len(found) > 1:
-        raise UsageError(f"{len(found)} jobs begin with '{start}'", "give more of the id")
+    if (count := len(found)) > 1:
+        raise UsageError(f"{count} jobs begin with '{start}'", "give more of the id")
     if found[0].status != "made":
         raise UsageError(f"job {found[0].id} made no image: {found[0].error}", "choose one that did")
     return found[0]

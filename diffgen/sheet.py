@@ -135,14 +135,18 @@ def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Ima
 
 def _opened(picture: Path | Pixels | None, width: int) -> Image.Image:
     """The picture, `width` pixels wide."""
-    try:
-        if picture is None:
-            raise SourceError("no picture")
-        pixels = decode(picture.read_bytes()) if isinstance(picture, Path) else picture
-    except (OSError, SourceError):
+    pixels = _read(picture) if isinstance(picture, Path) else picture
+    if pixels is None:
         return Image.new("RGB", (width, width * 9 // 16), PLATE)
     image = Image.fromarray(pixels)
     return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+
+
+def _read(path: Path) -> Pixels | None:
+    try:
+        return decode(path.read_bytes())
+    except (OSError, SourceError):
+        return None
 
 
 def _fitting(text: str, pen: ImageDraw.ImageDraw, font: Font, width: float) -> str:

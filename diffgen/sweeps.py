@@ -48,7 +48,7 @@ class Cell:
     record: Record | None = None
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         values = (f"{key} {value}" for key, value in self.settings.items())
         return ", ".join([self.item.job.settings.condition, *values])
 

@@ -51,9 +51,9 @@ def preview_trajectory(
         rows = []
         for cell in cells:
             source = cell.item.source
-            talk(f"{source.key}: {cell.title}")
+            talk(f"{source.key} under {cell.label}")
             shapes = read_shapes(source, prepared.plan)
-            first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.title}")
+            first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.label}")
             rows.append(
                 [first, *(Tile(seen, caption, shapes) for caption, seen in trajectory(editor, cell.item, shapes))]
             )

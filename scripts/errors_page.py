@@ -35,7 +35,7 @@ THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "The command line": (
         "Unknown commands and options, and values out of range, are named by the command line itself, with exit code 2; "
         "`diffgen COMMAND --help` shows what there is.",
-        ("cli", "starter"),
+        ("cli", "starter", "sweeps", "trajectory", "reproduce"),
     ),
     "The dataset": (
         "What makes a whole dataset unusable. A single bad picture or label file is no error: see "
