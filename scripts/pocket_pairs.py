@@ -14,8 +14,10 @@ from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
 from pocket_render import NOISE_CHANNELS, render
 
-# Small crops first (more pictures an hour), large ones last (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 192), (0.75, 256), (0.93, 320))
+# Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
+# (whole scenes): (share of the training time, crop side in px).
+CROP_SIDES = ((0.0, 96), (0.15, 192), (0.75, 256), (0.93, 320))
+LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 SEVERITIES = tuple(range(0, 101, 5))
@@ -92,7 +94,8 @@ class PairPool:
         crop = random_crop(planes, self.side, *SCALES, rng)
         rgb, maps = crop[:3], crop[3:]
         names = list(SHARES)
-        chance = np.array([SHARES[n] for n in names], float)
+        local = LOCAL if self.side < CROP_SIDES[1][1] else {}
+        chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
         pictures, made = [rgb], []
         for k in drawn:
@@ -113,4 +116,6 @@ class PairPool:
                 self._next = (self._next + 1) % self.limit
 
     def batch(self, count: int, rng: np.random.Generator) -> list[Pair]:
-        return [self.pairs[i] for i in rng.integers(len(self.pairs), size=count)]
+        """`count` pairs of the second size; as many more as fit in the same area of smaller ones, up to three times."""
+        more = min(3.0, max(1.0, (CROP_SIDES[1][1] / self.side) ** 2))
+        return [self.pairs[i] for i in rng.integers(len(self.pairs), size=round(count * more))]
