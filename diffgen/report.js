@@ -29,7 +29,7 @@ function sourceImage(i) {
 
 function verdictText(i) {
   const mine = decisionOf(i);
-  const own = mine === "reject" ? "rejected by you" : mine === "keep" ? "kept by you" : "";
+  const own = mine === "reject" ? "rejected by hand" : mine === "keep" ? "kept by hand" : "";
   const found = reasonOf(i) === "" ? "accepted" : failed(i) ? "failed" : `rejected: ${reasonOf(i)}`;
   return own && mine !== data.review[jobs.id[i]] ? `${found}; ${own}` : own || found;
 }
