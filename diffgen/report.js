@@ -315,7 +315,8 @@ for (const id of ["before", "after"])
     $("missing").textContent = `The ${id === "before" ? "source" : "edit"} cannot be shown from here.`;
   });
 dialog.addEventListener("close", () => {
-  turn(Math.floor(current / PAGE));
+  const to = Math.floor(current / PAGE);
+  if (to !== page) turn(to);
   focusCard(cards()[current % PAGE]);
 });
 $("theme").addEventListener("click", () => {

@@ -28,7 +28,7 @@ from diffgen.plan import Plan
 from diffgen.recipe import Recipe
 from diffgen.sheet import COLOURS
 from diffgen.store import write_atomically
-from diffgen.tally import SCORES, Labelled, by_class, by_condition, label_counts, read_labels, scores_of
+from diffgen.tally import SCORES, Labelled, Scores, by_class, by_condition, label_counts, read_labels, scores_of
 from diffgen.types import canonical, digest_of
 
 NAME = "report.html"
@@ -52,7 +52,8 @@ def write_report(
     if _written(folder / NAME) == digest:
         return digest
     labels = read_labels(plan)
-    conditions = by_condition(judged, recipe)
+    scores = [scores_of(entry) for entry in judged]
+    conditions = by_condition(judged, scores, recipe)
     style, script = (Markup(_asset(f"report.{kind}")) for kind in ("css", "js"))
     page = _template().render(
         digest=digest,
@@ -67,7 +68,7 @@ def write_report(
         attempts=recipe.attempts,
         sizes=list(COCO_SIZES),
         labels=label_counts(plan, recipe, judged, labels),
-        data=Markup(_script_json(gallery(folder, plan, recipe, judged, labels))),
+        data=Markup(_script_json(gallery(folder, plan, recipe, judged, scores, labels))),
         recipe=text,
         environments={key: yaml.safe_dump(details, sort_keys=True) for key, details in environments.items()},
     )
@@ -77,7 +78,12 @@ def write_report(
 
 
 def gallery(
-    folder: Path, plan: Plan, recipe: Recipe, judged: Sequence[Judged], labels: Mapping[str, Labelled]
+    folder: Path,
+    plan: Plan,
+    recipe: Recipe,
+    judged: Sequence[Judged],
+    scores: Sequence[Scores],
+    labels: Mapping[str, Labelled],
 ) -> dict[str, Any]:
     """What the page's script shows, JSON-ready: columns of equal length, each source and each text once.
 
@@ -91,13 +97,13 @@ def gallery(
     sources: dict[str, list[Any]] = {key: [] for key in ("name", "folder", "file", "width", "height", "label")}
     places: dict[str, int] = {}
     reasons = {"": 0}
-    scores = [score.name for score in SCORES]
+    names = [score.name for score in SCORES]
     jobs: dict[str, list[Any]] = {
-        key: [] for key in ("id", "source", "condition", "verdict", "prompt", "settings", "seed", "attempt", *scores)
+        key: [] for key in ("id", "source", "condition", "verdict", "prompt", "settings", "seed", "attempt", *names)
     }
     errors: dict[int, str] = {}
     dropped: dict[int, list[int]] = {}
-    for entry in judged:
+    for entry, measured in zip(judged, scores, strict=True):
         if entry.record is None or entry.verdict is None:
             continue
         source, job = entry.item.source, entry.item.job
@@ -118,7 +124,7 @@ def gallery(
             number("settings", (s.model, f"strength {s.strength:g}, steps {s.steps}, guidance {s.guidance:g}")),
             job.seed,
             job.attempt,
-            *scores_of(entry.record, s.condition),
+            *measured,
         )
         if entry.record.error:
             errors[len(jobs["id"])] = entry.record.error
@@ -133,7 +139,7 @@ def gallery(
         "pose": 5 + keypoints[0] * keypoints[1] if keypoints else 0,
         "format": recipe.image.format,
         "model": recipe.model if isinstance(recipe.model, str) else "",
-        "scores": scores,
+        "scores": names,
         "reasons": list(reasons),
         **{kind: list(found) for kind, found in texts.items()},
         "sources": sources,

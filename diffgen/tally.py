@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+
+import numpy as np
 
 from diffgen.checks import LEAST_PEAK, judged_happened, judged_recall, judged_structure
 from diffgen.export import Judged
@@ -14,7 +15,7 @@ from diffgen.facts import COCO_SIZES
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.plan import Plan
 from diffgen.recipe import Recipe
-from diffgen.types import Record, Source
+from diffgen.types import Source
 
 BINS = 24
 
@@ -38,11 +39,14 @@ SCORES = (
 )
 
 
-def scores_of(record: Record | None, condition: str) -> tuple[float | None, ...]:
-    """One value for each of SCORES; None where there is none (not made, not measured, no detector)."""
-    if record is None or record.status != "made":
+Scores = tuple[float | None, ...]  # one for each of SCORES
+
+
+def scores_of(entry: Judged) -> Scores:
+    """None where there is none (not made, not measured, no detector)."""
+    if entry.record is None or entry.record.status != "made":
         return (None,) * len(SCORES)
-    facts = record.facts
+    facts, condition = entry.record.facts, entry.item.job.settings.condition
     shift = facts["shift_px"] if facts["shift_peak"] >= LEAST_PEAK else None
     values = judged_structure(facts), shift, judged_happened(facts, condition), judged_recall(facts)
     return tuple(None if value is None else round(value, 3) for value in values)
@@ -79,18 +83,20 @@ class Histogram:
         return min(1.0, max(0.0, (self.threshold - self.score.low) / (self.high - self.score.low)))
 
 
-def histogram(score: Score, values: Sequence[tuple[float, bool]], threshold: float | None) -> Histogram:
-    """Of (value, accepted) pairs, one or more."""
+def histogram(score: Score, accepted: list[float], rejected: list[float], threshold: float | None) -> Histogram:
+    """Of one value or more."""
     high = max(score.high, 2 * threshold if threshold is not None and not score.more else 0.0)
-    bars = [[0, 0] for _ in range(BINS)]
-    for value, accepted in values:
-        place = math.floor((value - score.low) / (high - score.low) * BINS)
-        bars[min(BINS - 1, max(0, place))][0 if accepted else 1] += 1
-    numbers = [value for value, _ in values]
-    text = f"{len(numbers)} values from {min(numbers):g} to {max(numbers):g}, median {median(numbers):g}"
+    bars = [
+        np.histogram(np.clip(values, score.low, high), BINS, (score.low, high))[0] for values in (accepted, rejected)
+    ]
+    numbers = np.array(accepted + rejected)
+    text = f"{len(numbers)} values from {numbers.min():g} to {numbers.max():g}, median {np.median(numbers):g}"
     if threshold is not None:
         text += f", {'at least' if score.more else 'at most'} {threshold:g} is asked"
-    return Histogram(score, tuple((a, r) for a, r in bars), high, threshold, text)
+    return Histogram(score, tuple((int(a), int(r)) for a, r in zip(*bars, strict=True)), high, threshold, text)
+
+
+Values = tuple[list[float], list[float]]  # of accepted images, and of rejected ones
 
 
 @dataclass(slots=True)
@@ -102,14 +108,14 @@ class Row:
     made: int = 0
     accepted: int = 0
     attempts: Counter[int] = field(default_factory=Counter)
-    values: list[list[tuple[float, bool]]] = field(default_factory=lambda: [[] for _ in SCORES])
+    values: tuple[Values, ...] = field(default_factory=lambda: tuple(([], []) for _ in SCORES))
     histograms: dict[str, Histogram] = field(default_factory=dict)
 
     def draw(self, *thresholds: float | None) -> None:
         """Histograms of the scores that have values, with their thresholds in the order of SCORES."""
         for score, values, threshold in zip(SCORES, self.values, thresholds, strict=False):
-            if values:
-                self.histograms[score.name] = histogram(score, values, threshold)
+            if any(values):
+                self.histograms[score.name] = histogram(score, *values, threshold)
 
     def count(self, entry: Judged) -> None:
         self.planned += 1
@@ -149,15 +155,15 @@ def _short(number: str) -> str:
     return f"{float(number):.4f}".rstrip("0").rstrip(".")
 
 
-def by_condition(judged: Sequence[Judged], recipe: Recipe) -> list[Row]:
-    """A row for each condition of the recipe, with a histogram of each score."""
+def by_condition(judged: Sequence[Judged], scores: Sequence[Scores], recipe: Recipe) -> list[Row]:
+    """A row for each condition of the recipe, with a histogram of each score; `scores` are those of `judged`."""
     rows = {condition.name: Row(condition.name) for condition in recipe.conditions}
-    for entry in judged:
-        name = entry.item.job.settings.condition
-        rows[name].count(entry)
-        for values, value in zip(rows[name].values, scores_of(entry.record, name), strict=True):
+    for entry, measured in zip(judged, scores, strict=True):
+        row = rows[entry.item.job.settings.condition]
+        row.count(entry)
+        for values, value in zip(row.values, measured, strict=True):
             if value is not None:
-                values.append((value, entry.accepted))
+                values[not entry.accepted].append(value)
     for condition in recipe.conditions:
         checks = recipe.checks_for(condition)
         detector = checks.recall if recipe.detector else None
@@ -175,9 +181,10 @@ def by_class(
         for class_id in {shape.class_id for shape in shapes}:
             rows.setdefault(class_id, Row(names[class_id])).count(entry)
         if entry.record is not None and entry.record.status == "made":
+            rejected = not entry.accepted
             for shape, value in zip(shapes, entry.record.facts["structure"], strict=False):
                 if value is not None:
-                    rows[shape.class_id].values[0].append((value, entry.accepted))
+                    rows[shape.class_id].values[0][rejected].append(value)
     for row in rows.values():
         row.draw(structure)
     return [rows[class_id] for class_id in sorted(rows)]

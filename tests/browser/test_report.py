@@ -50,7 +50,7 @@ def open_card(browser: Browser, *words: str) -> None:
 def close(browser: Browser) -> None:
     """Leave the dialog, and wait until the gallery has the focus again."""
     browser.keys(ESCAPE)
-    browser.wait("return !dialog.open && document.activeElement.matches('.card')")
+    browser.wait("return !dialog.open && document.activeElement.dataset.i == shown[current]")
 
 
 # --- the page

@@ -123,8 +123,7 @@ def test_labels_before_and_after_by_class_and_size(tmp_path: Path) -> None:
 
 
 def test_a_histogram_counts_all_and_shows_the_threshold() -> None:
-    values = [(-0.5, False), (0.1, False), (0.5, True), (0.51, True), (1.0, True)]
-    drawn = histogram(SCORES[0], values, 0.25)
+    drawn = histogram(SCORES[0], [0.5, 0.51, 1.0], [-0.5, 0.1], 0.25)
     assert len(drawn.bars) == BINS
     assert sum(a for a, _ in drawn.bars) == 3
     assert drawn.bars[0] == (0, 1)
@@ -133,9 +132,9 @@ def test_a_histogram_counts_all_and_shows_the_threshold() -> None:
     assert drawn.mark == 0.25
     assert "5 values from -0.5 to 1, median 0.5, at least 0.25" in drawn.text
     assert max(y + height for _, _, y, height in drawn.rects) <= 30.01
-    wide = histogram(SCORES[1], [(1.0, True)], 10.0)
+    wide = histogram(SCORES[1], [1.0], [], 10.0)
     assert wide.mark == 0.5
-    assert histogram(SCORES[1], [(1.0, True)], None).mark is None
+    assert histogram(SCORES[1], [], [1.0], None).mark is None
 
 
 def test_reasons_failures_and_the_review_are_told(recipe: Path, tmp_path: Path) -> None:
