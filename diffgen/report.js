@@ -188,6 +188,7 @@ function open(at) {
   $("after").hidden = failed(i);
   $("stage").style.aspectRatio = `${width} / ${height}`;
   $("stage").style.width = `min(100%, ${((60 * width) / height).toFixed(2)}vh)`;
+  if (!dialog.open) dialog.showModal();
   drawShapes(i, width, height);
   slide(failed(i) ? 100 : 50);
   showVerdict();
@@ -205,7 +206,20 @@ function open(at) {
   ]));
   $("earlier").disabled = at === 0;
   $("later").disabled = at + 1 >= shown.length;
-  if (!dialog.open) dialog.showModal();
+}
+
+// The class's name at the upper left of a box that is wide enough for it: names of small boxes would cover each other.
+function drawName({ kind, points }, width, height) {
+  const size = (13 * width) / Math.max(1, $("stage").clientWidth);
+  const left = Math.min(...points.map(([x]) => x)) * width, top = Math.min(...points.map(([, y]) => y)) * height;
+  const room = Math.max(...points.map(([x]) => x)) * width - left;
+  if (data.names[kind].length * size * 0.6 > room) return [];
+  const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
+  const place = { x: left + size / 3, y: Math.max(top + size * 1.2, size), "font-size": size };
+  for (const [key, value] of Object.entries(place)) text.setAttribute(key, value);
+  text.setAttribute("fill", data.colours[kind % data.colours.length]);
+  text.textContent = data.names[kind];
+  return [text];
 }
 
 function drawShapes(i, width, height) {
@@ -218,7 +232,7 @@ function drawShapes(i, width, height) {
     return polygon;
   }));
   $("overlay").setAttribute("viewBox", `0 0 ${width} ${height}`);
-  $("overlay").replaceChildren(...drawn);
+  $("overlay").replaceChildren(...drawn, ...shapes.flatMap((shape) => drawName(shape, width, height)));
   $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped }) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = data.colours[kind % data.colours.length];

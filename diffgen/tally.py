@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffgen.checks import LEAST_PEAK, judged_happened, judged_recall, judged_structure
+from diffgen.checks import LEAST_PEAK, judged_clip, judged_happened, judged_recall, judged_structure
 from diffgen.export import Judged
 from diffgen.facts import COCO_SIZES
 from diffgen.labels import LabelError, Shape, parse_labels
@@ -36,6 +36,7 @@ SCORES = (
     Score("registration", "shift against the source in pixels", 0.0, 6.0, more=False),
     Score("happened", "how far the picture moved the condition's way; 1 is a plain case", 0.0, 2.0),
     Score("recall", "share of what the detector finds in the source that it finds again", 0.0, 1.0),
+    Score("clip", "how much nearer to the prompt the edit came, by CLIP", -0.1, 0.2),
 )
 
 
@@ -48,7 +49,7 @@ def scores_of(entry: Judged) -> Scores:
         return (None,) * len(SCORES)
     facts, condition = entry.record.facts, entry.item.job.settings.condition
     shift = facts["shift_px"] if facts["shift_peak"] >= LEAST_PEAK else None
-    values = judged_structure(facts), shift, judged_happened(facts, condition), judged_recall(facts)
+    values = judged_structure(facts), shift, judged_happened(facts, condition), judged_recall(facts), judged_clip(facts)
     return tuple(None if value is None else round(value, 3) for value in values)
 
 
@@ -166,8 +167,7 @@ def by_condition(judged: Sequence[Judged], scores: Sequence[Scores], recipe: Rec
                 values[not entry.accepted].append(value)
     for condition in recipe.conditions:
         checks = recipe.checks_for(condition)
-        detector = checks.recall if recipe.detector else None
-        rows[condition.name].draw(checks.structure, checks.registration, checks.happened, detector)
+        rows[condition.name].draw(checks.structure, checks.registration, checks.happened, checks.recall, checks.clip)
     return list(rows.values())
 
 

@@ -230,6 +230,7 @@ def test_shapes_lie_where_the_labels_say(
         wanted = np.array([int(COLOURS[i][n : n + 2], 16) for n in (1, 3, 5)])
         near = pixels[row - 2 : row + 3, column - 2 : column + 3].reshape(-1, 3)
         assert np.abs(near - wanted).max(1).min() < 40, "the class's colour on the middle of an edge"
+    assert browser.js("return document.querySelector('#overlay text').textContent") == "car"
     browser.keys("b")
     assert not browser.find("#overlay").is_displayed()
 
