@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-fast check fmt clean
+.PHONY: help setup demo browser test test-fast check fmt clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,7 +21,13 @@ demo: setup ## edit two photographs on the embedded model, CPU only; leaves demo
 	$(BIN)/diffgen run configs/quickstart.yaml
 	$(BIN)/python scripts/demo.py sheet
 
-test: setup ## all tests that need no GPU
+browser: ## Chromium for the report's tests, where apt-get can install it; elsewhere they are skipped
+	@{ command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver; } || \
+	  echo "no Chromium here: tests/browser needs the commands chromium and chromedriver" >&2
+
+test: setup browser ## all tests that need no GPU
 	$(BIN)/python -m pytest -m "not gpu"
 
 test-fast: setup ## the tests that need no torch

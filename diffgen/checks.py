@@ -124,13 +124,17 @@ def judged_recall(facts: Mapping[str, Any], size: str | None = None) -> float | 
     return recall({"found": either, "found_px": facts["found_px"]}, size)
 
 
-def judge(record: Record, checks: Thresholds, condition: str = "") -> Verdict:
+def judge(record: Record, checks: Thresholds, condition: str = "", decision: str | None = None) -> Verdict:
     """Accept or reject by recorded facts alone. Loosening a threshold never rejects what was accepted.
+
+    A person's `decision` ("reject" or "keep") overrules every threshold; what failed to be made stays failed.
 
     A fact that was not recorded (no detector, a condition that nothing is known about) is not judged.
     """
     if record.status != "made":
         return Verdict(False, "failed")
+    if decision is not None:
+        return Verdict(True) if decision == "keep" else Verdict(False, "review")
     facts = record.facts
     if checks.contrast is not None and facts["contrast"] < checks.contrast:
         return Verdict(False, "degenerate")

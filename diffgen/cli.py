@@ -183,14 +183,22 @@ def reproduce(
 
 
 @app.command()
-def export(run_folder: RecipePath, sets: Sets = None, as_json: AsJson = False) -> None:
+def export(
+    run_folder: RecipePath,
+    sets: Sets = None,
+    review: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Decisions saved from report.html; kept in the run folder from then on."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Judge the records again and write the dataset again, with other thresholds if you like. Makes no image.
 
     Example: diffgen export runs/winter --set checks.structure=0.4
     """
     from diffgen import run as spine
 
-    summary = spine.export(_load(run_folder, sets))
+    summary = spine.export(_load(run_folder, sets), review)
     _report(summary, as_json)
     raise typer.Exit(3 if summary.share < summary.require else 0)
 

@@ -55,10 +55,12 @@ def judge_item(item: Item, checks: Checks, records: dict[str, Record], plan: Pla
     """The first attempt that is accepted; else the one that is due, and else the last."""
     while True:
         record = records.get(item.job.id)
-        verdict = judge(record, checks, item.job.settings.condition) if record else None
+        decision = plan.review.get(item.job.id)
+        verdict = judge(record, checks, item.job.settings.condition, decision) if record else None
         entry = Judged(item, record, verdict)
         if record is not None and entry.accepted:
-            return replace(entry, dropped=tuple(lost_objects(record.facts, checks)))
+            lost = () if decision == "keep" else lost_objects(record.facts, checks)  # kept by hand: with every label
+            return replace(entry, dropped=tuple(lost))
         if verdict is None:
             return entry
         following = plan.next_attempt(item, verdict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from diffgen.editors import check_family, effective_object_strength, effective_strength
@@ -19,6 +19,7 @@ from diffgen.formats import SPLITS
 from diffgen.geometry import plan_for
 from diffgen.models import Model
 from diffgen.recipe import Condition, Recipe
+from diffgen.review import Review
 from diffgen.sources import Dataset
 from diffgen.types import Batch, Item, Job, Settings, Source, Verdict
 from diffgen.vocabulary import Vocabulary, misheard
@@ -44,6 +45,7 @@ class Plan:
     variants: int
     attempts: int = 1
     restore: frozenset[str] = frozenset()  # conditions whose next attempt holds the objects
+    review: Review = field(default_factory=dict)  # what a person decided, by job id
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
@@ -56,8 +58,11 @@ class Plan:
         return bool(self.restore) or any(s.object_strength is not None or s.object_detail or s.detail for s in settings)
 
     def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
-        """What is made of a rejected item next. Less strength does not help where nothing happened."""
-        if verdict.accepted or verdict.reason in ("failed", "unchanged"):
+        """What is made of a rejected item next. Less strength does not help where nothing happened.
+
+        Where a person said no, nothing that nobody has looked at takes the place.
+        """
+        if verdict.accepted or verdict.reason in ("failed", "unchanged", "review"):
             return None
         return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
 

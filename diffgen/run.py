@@ -23,6 +23,8 @@ from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocab
 from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
+from diffgen.report import write_report
+from diffgen.review import KEPT_AS, read_review
 from diffgen.sources import Dataset, read_dataset
 from diffgen.store import RunStore, is_locked, is_run_folder, read_present, read_state, write_atomically
 from diffgen.types import Batch, Item, Record, Result, Verdict
@@ -111,6 +113,8 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
         )
     with no_collector():
         plan = plan_jobs(recipe, dataset, model, limit)
+    if (kept := output / KEPT_AS).is_file():
+        plan = replace(plan, review=read_review(kept))
     return Prepared(recipe, dataset, model, plan, output)
 
 
@@ -159,11 +163,10 @@ def run(
             # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
         judged = judge_plan(plan, recipe, store.present())
+        summary = summarise(prepared, plan, judged, made_now=made_now, stopped=stopped)
         if stopped in (None, "max-minutes"):  # who interrupts wants it to end now; `diffgen export` makes up for it
-            export_dataset(store.folder, plan, recipe, judged)
-    return summarise(
-        prepared, plan, judged, made_now=made_now, stopped=stopped, seconds=round(time.monotonic() - started, 1)
-    )
+            _export(store, plan, recipe, judged, summary)
+    return replace(summary, seconds=round(time.monotonic() - started, 1))
 
 
 def make_ready(
@@ -191,17 +194,32 @@ def _fetched(prepared: Prepared, limit: int | None) -> Prepared:
     model = require_on_disk(prepared.model)
     if model == prepared.model:
         return prepared
-    return replace(prepared, model=model, plan=plan_jobs(prepared.recipe, prepared.dataset, model, limit))
+    plan = plan_jobs(prepared.recipe, prepared.dataset, model, limit)
+    return replace(prepared, model=model, plan=replace(plan, review=prepared.plan.review))
 
 
-def export(loaded: LoadedRecipe) -> Summary:
-    """Judge the records by the recipe's thresholds and export again, as far as the last run went. Makes no image."""
+def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
+    """Judge the records by the recipe's thresholds and export again, as far as the last run went. Makes no image.
+
+    The decisions in `review` replace those that the run folder kept, and are kept there in their stead.
+    """
     prepared = prepare(loaded, read_state(loaded.output).get("limit"))
-    with RunStore(prepared.output, prepared.recipe.image.format) as store:
+    plan, recipe = prepared.plan, prepared.recipe
+    with RunStore(prepared.output, recipe.image.format) as store:
+        if review is not None:
+            plan = replace(plan, review=read_review(review, store.records.keys() | plan.review.keys()))
+            write_atomically(store.folder / KEPT_AS, review.read_text("utf-8-sig"))
         write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
-        judged = judge_plan(prepared.plan, prepared.recipe, store.present())
-        export_dataset(store.folder, prepared.plan, prepared.recipe, judged)
-    return summarise(prepared, prepared.plan, judged)
+        judged = judge_plan(plan, recipe, store.present())
+        summary = summarise(prepared, plan, judged)
+        _export(store, plan, recipe, judged, summary)
+    return summary
+
+
+def _export(store: RunStore, plan: Plan, recipe: Recipe, judged: list[Judged], summary: Summary) -> None:
+    """The dataset, and then the report: what it says is there."""
+    export_dataset(store.folder, plan, recipe, judged)
+    write_report(store.folder, plan, recipe, judged, summary.to_dict(), store.state["environments"])
 
 
 def status(loaded: LoadedRecipe) -> Summary:
@@ -247,7 +265,10 @@ def next_round(plan: Plan, recipe: Recipe, items: Sequence[Item], present: dict[
     if any(item.job.id not in present for item in items):
         return []
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
-    verdicts = (judge(present[item.job.id], checks[name := item.job.settings.condition], name) for item in items)
+    verdicts = (
+        judge(present[item.job.id], checks[name := item.job.settings.condition], name, plan.review.get(item.job.id))
+        for item in items
+    )
     following = [plan.next_attempt(item, verdict) for item, verdict in zip(items, verdicts, strict=True)]
     return [item for item in following if item is not None]
 

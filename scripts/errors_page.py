@@ -48,6 +48,7 @@ THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
         "What was committed before an error is safe; the same command goes on from there.",
         ("store", "export"),
     ),
+    "The review": ("Of the file given as `--review`, and of the run folder's `review.yaml`.", ("review",)),
     "While images are made": ("", ("worker", "blend")),
 }
 
@@ -78,6 +79,7 @@ REASONS = {
     "for things out of the prompt",
     "unchanged": "the condition did not come about (`checks.happened`, `checks.clip`): raise the strength; "
     "a source that is night already cannot become night",
+    "review": "somebody rejected it by hand (`review.yaml` in the run folder): give another `--review` to take that back",
     "failed": "no image was made: see the failure kinds",
 }
 
