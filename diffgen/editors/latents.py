@@ -1,7 +1,8 @@
 """Images to VAE latents and back, and the noise of a job. Knows nothing about prompts, strength or schedules.
 
-"Source latents" are what the VAE gives: the mode of its distribution, unscaled. "Model latents" are what the UNet works on:
-scaled, and for VAEs that have them centred by mean and std.
+"Source latents" are what the VAE gives: the mode of its distribution, unscaled. "Model latents" are what the model works on:
+scaled, and for VAEs that have them centred by a shift or by mean and std. Some transformers want them packed: each patch of
+2 × 2 cells a token.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ Key = tuple[bytes, tuple[int, ...], int]
 
 
 class Codec:
-    """One pipeline's VAE, remembering the latents of recent sources: conditions of one source follow each other."""
+    """One pipeline's VAE, remembering the latents of recent sources: conditions of one source follow each other.
 
-    def __init__(self, pipe: Any) -> None:
+    `factor` is pixels a latent; image sides must divide by `multiple`, which is `patch` latents.
+    """
+
+    def __init__(self, pipe: Any, patch: int = 1) -> None:
         self.vae = pipe.vae
         self.factor = int(pipe.vae_scale_factor)
+        self.multiple = self.factor * patch
         self._recent: Recent[Key, Any] = Recent(64)
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> Any:
@@ -69,19 +74,55 @@ class Codec:
     def to_model(self, latents: Any) -> Any:
         scale = self.vae.config.scaling_factor
         mean, std = self._statistics(latents)
-        return latents * scale if mean is None else (latents - mean) * scale / std
+        if mean is not None:
+            return (latents - mean) * scale / std
+        shift = self.vae.config.get("shift_factor")
+        return latents * scale if shift is None else (latents - shift) * scale
 
     def from_model(self, latents: Any) -> Any:
         latents = latents.float()
         scale = self.vae.config.scaling_factor
         mean, std = self._statistics(latents)
-        return latents / scale if mean is None else latents * std / scale + mean
+        if mean is not None:
+            return latents * std / scale + mean
+        shift = self.vae.config.get("shift_factor")
+        return latents / scale if shift is None else latents / scale + shift
+
+    def pack(self, latents: Any) -> Any:
+        """Model latents, or anything of their shape (B, C, h, w), as the transformer takes them."""
+        return latents
+
+    def unpack(self, latents: Any, size: Sequence[int]) -> Any:
+        """The reverse of `pack`, for `size` (h, w)."""
+        return latents
+
+    def shown(self, latents: Any, size: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """Images of packed model latents of `size` (h, w)."""
+        return self.decode(self.from_model(self.unpack(latents, size)))
 
     def _statistics(self, like: Any) -> tuple[Any, Any]:
         mean, std = (self.vae.config.get(name) for name in ("latents_mean", "latents_std"))
         if mean is None or std is None:
             return None, None
         return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(std).view(1, -1, 1, 1)
+
+
+class PackedCodec(Codec):
+    """FLUX.1: patches of 2 × 2 latents are tokens, (B, h/2 · w/2, 4 C)."""
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, patch=2)
+
+    def pack(self, latents: Any) -> Any:
+        import torch
+
+        return torch.nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+    def unpack(self, latents: Any, size: Sequence[int]) -> Any:
+        import torch
+
+        grid = latents.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2))
+        return torch.nn.functional.pixel_shuffle(grid, 2)
 
 
 def pooled(masks: Sequence[NDArray[np.float32]], like: Any) -> Any:

@@ -13,7 +13,20 @@ import torch
 from diffgen.cache import FileCache
 from diffgen.editors import Editor, load_editor
 from diffgen.models import resolve_model
-from tests.editors.tiny_models import NOISE, kl, saved, text_encoder, unet, write_tokenizer, xl_parts
+from tests.editors.tiny_models import (
+    NOISE,
+    flux_parts,
+    kl,
+    qwen3,
+    qwen_tokenizer,
+    saved,
+    t5,
+    text_encoder,
+    unet,
+    write_t5_tokenizer,
+    write_tokenizer,
+    xl_parts,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -125,6 +138,101 @@ def pocket_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def lcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A latent consistency model: guidance is a number that the UNet reads."""
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        return diffusers.LatentConsistencyModelPipeline(
+            vae=kl(),
+            unet=unet(4, time_cond_proj_dim=16),
+            text_encoder=text_encoder("CLIPTextModel"),
+            tokenizer=write_tokenizer(folder / "tokenizer"),
+            scheduler=diffusers.LCMScheduler(**NOISE),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+    return saved(tmp_path_factory, "lcm", make)
+
+
+@pytest.fixture(scope="session")
+def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stable Diffusion 3: three text encoders, latents with a shift, flow matching."""
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        return diffusers.StableDiffusion3Pipeline(
+            vae=kl(shift_factor=0.1, scaling_factor=1.5),
+            transformer=diffusers.SD3Transformer2DModel(
+                sample_size=8,
+                in_channels=4,
+                out_channels=4,
+                num_layers=2,
+                attention_head_dim=8,
+                num_attention_heads=2,
+                joint_attention_dim=32,
+                caption_projection_dim=16,
+                pooled_projection_dim=32,
+                pos_embed_max_size=16,
+            ),
+            text_encoder=text_encoder("CLIPTextModelWithProjection"),
+            text_encoder_2=text_encoder("CLIPTextModelWithProjection"),
+            text_encoder_3=t5(32),
+            tokenizer=write_tokenizer(folder / "tokenizer"),
+            tokenizer_2=write_tokenizer(folder / "tokenizer_2"),
+            tokenizer_3=write_t5_tokenizer(),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
+
+    return saved(tmp_path_factory, "sd3", make)
+
+
+@pytest.fixture(scope="session")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FLUX.1 dev: packed latents, guidance as a number, a schedule bent by the size."""
+    import diffusers
+
+    return saved(tmp_path_factory, "flux", lambda folder: diffusers.FluxPipeline(**flux_parts(folder)))
+
+
+@pytest.fixture(scope="session")
+def schnell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FLUX.1 schnell: no guidance at all."""
+    import diffusers
+
+    return saved(tmp_path_factory, "schnell", lambda folder: diffusers.FluxPipeline(**flux_parts(folder, False)))
+
+
+@pytest.fixture(scope="session")
+def zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Z-Image: a language model reads, lists of embeddings, guidance that counts from 0."""
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        return diffusers.ZImagePipeline(
+            vae=kl(shift_factor=0.1, scaling_factor=0.4),
+            transformer=diffusers.ZImageTransformer2DModel(
+                in_channels=4,
+                dim=32,
+                n_layers=1,
+                n_refiner_layers=1,
+                n_heads=2,
+                n_kv_heads=2,
+                cap_feat_dim=16,
+                axes_dims=[4, 4, 8],
+                axes_lens=[128, 64, 64],
+            ),
+            text_encoder=qwen3("Qwen3Model"),
+            tokenizer=qwen_tokenizer(),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        )
+
+    return saved(tmp_path_factory, "zimage", make)
 
 
 @pytest.fixture(scope="session")
