@@ -22,6 +22,7 @@ import yaml
 from diffgen import hub
 from diffgen.cache import FileCache, stamp
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.loras import Lora
 from diffgen.types import digest_of
 from diffgen.vocabulary import Vocabulary, read_vocabulary
 
@@ -71,6 +72,7 @@ class Model:
     vocabulary: str | None = None  # file in its folder with the words it was taught, for small models
     scheduler: str | None = None  # where another than its files' own, or one that a schedule must know of (LCM)
     pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
+    loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
 
 
 @lru_cache(maxsize=1)

@@ -216,6 +216,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         feather=objects.feather if held or objects.detail else None,
         object_detail=objects.detail or None,
         detail=detail or None,
+        loras=tuple((lora.digest, lora.weight) for lora in model.loras) or None,
     )
 
 

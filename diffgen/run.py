@@ -98,6 +98,9 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     with FileCache() as cache, no_collector():
         dataset = read_dataset(recipe.dataset, loaded.base, cache)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
+        if recipe.loras:
+            entries = [lora.model_dump() for lora in recipe.loras]
+            model = replace(model, loras=resolve_loras(entries, loaded.base, cache))
     state = read_state(output) if is_run_folder(output) else {}
     model = with_revision(model, recipe.model, state.get("revisions", {}).get(model.place))
     parents = {source.path.rpartition(os.sep)[0] for source in dataset.sources}

@@ -13,6 +13,7 @@ from typing import Any
 
 from diffgen import hub
 from diffgen.errors import DiffgenError, OutOfMemory, UsageError
+from diffgen.editors.lora import add_loras
 from diffgen.models import Model, local_folder, pipeline_class
 
 _AGAIN = "copy or download the model again"
@@ -102,6 +103,8 @@ def load_pipeline(cls_name: str, model: Model, device: str, dtype: str) -> Any:
         except broken as error:
             raise _load_error(error, cls_name, model, device) from error
     _check_parts(pipe, cls_name, model)
+    if model.loras:
+        add_loras(pipe, model)
     pipe.set_progress_bar_config(disable=True)
     if not device.startswith("mps") and hasattr(pipe, "unet"):
         pipe.unet.to(memory_format=torch.channels_last)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from diffgen.errors import OutOfMemory, UsageError
-from tests.editors.tiny_models import Calls, job, picture, settings
+from tests.editors.tiny_models import Calls, denoiser, job, picture, settings
 
-FAMILY = {"sd": "img2img", "sdxl": "img2img", "ip2p": "instruct", "xl_ip2p": "instruct", "pocket_like": "instruct"}
+FAMILY = {
+    **dict.fromkeys(("sd", "sdxl", "lcm", "sd3", "flux", "schnell", "zimage"), "img2img"),
+    **dict.fromkeys(("ip2p", "xl_ip2p", "pocket_like"), "instruct"),
+}
 MODELS = tuple(FAMILY)
+FLOW = {"sd3", "flux", "schnell", "zimage"}  # flow matching, sides in 16 px
+ONE_PASS = {"lcm", "flux", "schnell"}  # guidance is a number that the model reads, or nothing
 
 
 @pytest.fixture(params=MODELS)
@@ -26,8 +32,8 @@ def editor(model: str, load: Any, request: pytest.FixtureRequest) -> Any:
 
 
 def asked(model: str, **changes: Any) -> Any:
-    severity = {"severity": "{prompt} {percent}"} if model == "pocket_like" else {}
-    return settings(FAMILY[model], **(severity | changes))
+    own = {"pocket_like": {"severity": "{prompt} {percent}"}, "lcm": {"scheduler": "lcm"}}.get(model, {})
+    return settings(FAMILY[model], **(own | changes))
 
 
 def one(editor: Any, wanted: Any, image: Any, **changes: Any) -> np.ndarray:
@@ -36,10 +42,54 @@ def one(editor: Any, wanted: Any, image: Any, **changes: Any) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (8, 128), (72, 40)])
 def test_size_out_is_size_in(editor: Any, model: str, height: int, width: int) -> None:
-    image = picture(0, height, width)
+    unit = 16 if model in FLOW else 8
+    image = picture(0, -(-height // unit) * unit, -(-width // unit) * unit)
     made = one(editor, asked(model), image)
     assert made.shape == image.shape
     assert made.dtype == np.uint8
+
+
+def clear_vae(monkeypatch: pytest.MonkeyPatch, editor: Any) -> None:
+    """An autoencoder that shows what its latents hold: each cell's mean colour, in three of its channels."""
+    import torch
+
+    codec = editor._codec
+    channels = codec.encode([picture(0)]).shape[1]
+
+    def encode(pixels: Any) -> Any:
+        cells = torch.nn.functional.avg_pool2d(pixels, codec.factor)
+        latents = torch.nn.functional.pad(cells, (0, 0, 0, 0, 0, channels - 3))
+        return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: latents))
+
+    def decode(latents: Any, return_dict: bool) -> Any:
+        return (torch.nn.functional.interpolate(latents[:, :3], scale_factor=codec.factor),)
+
+    monkeypatch.setattr(editor._pipe.vae, "encode", encode)
+    monkeypatch.setattr(editor._pipe.vae, "decode", decode)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.1])
+def test_what_is_in_a_place_stays_there(
+    model: str, strength: float, load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registration: a pattern of black and white cells comes out where it went in."""
+    editor = load(request.getfixturevalue(model), fresh=True)
+    clear_vae(monkeypatch, editor)
+    cell = editor._codec.factor
+    rows, columns = 48 // cell, 80 // cell
+    pattern = np.random.default_rng(1).integers(0, 2, (rows, columns))
+    image = np.repeat(np.repeat(pattern, cell, 0), cell, 1)[..., None].repeat(3, 2).astype(np.uint8) * 255
+    if model == "pocket_like":
+        strength /= 5  # above, the picture is the model's own
+    made = one(editor, asked(model, strength=strength, steps=1), image)
+    if strength == 0:
+        assert np.abs(made.astype(int) - image).max() <= 1
+    seen = made.mean(2).reshape(rows, cell, columns, cell).mean((1, 3))
+    likeness = [
+        [(np.roll(pattern - pattern.mean(), (y, x), (0, 1)) * (seen - seen.mean())).sum() for x in range(columns)]
+        for y in range(rows)
+    ]
+    assert np.argmax(likeness) == 0
 
 
 def test_a_batch_of_different_sources_equals_singles(editor: Any, model: str) -> None:
@@ -88,7 +138,7 @@ def test_strength_0_is_the_round_trip_of_the_vae_and_runs_no_step(
     import torch
 
     images = [picture(0), picture(1)]
-    unet = Calls(monkeypatch, editor._pipe.unet, "forward")
+    unet = Calls(monkeypatch, denoiser(editor), "forward")
     made = editor.edit(images, [job(asked(model, strength=0.0), seed=i) for i in range(2)])
     assert unet.rows == []
     assert [e.strength for e in made] == [0.0, 0.0]
@@ -116,10 +166,38 @@ class Gaussian:
         return ((sample - alpha.sqrt() * clean) / (1 - alpha).sqrt(),)
 
 
-@pytest.mark.parametrize("model", ["sd", "sdxl", "ip2p", "xl_ip2p"])
+class FlowGaussian:
+    """The same for flow matching: the velocity from the clean sample to the noise, at a timestep that is told as σ · `scale`."""
+
+    def __init__(self, scale: float, mean: float = 3.0, variance: float = 0.1) -> None:
+        self._scale, self._mean, self._variance = scale, mean, variance
+
+    def __call__(self, hidden_states: Any, timestep: Any, **_: Any) -> Any:
+        return (self.velocity(hidden_states, float(timestep[0]) / self._scale),)
+
+    def velocity(self, sample: Any, sigma: float) -> Any:
+        kept = (1 - sigma) ** 2 * self._variance + sigma**2
+        clean = ((1 - sigma) * self._variance * sample + sigma**2 * self._mean) / kept
+        return (sample - clean) / sigma
+
+
+class ZImageGaussian(FlowGaussian):
+    """Z-Image takes lists, time that runs upwards, and gives the opposite."""
+
+    def __call__(self, samples: Any, time: Any, *_: Any, **__: Any) -> Any:
+        return ([-self.velocity(sample, 1 - float(time[0])) for sample in samples],)
+
+
+def exact(editor: Any, model: str) -> Any:
+    if model == "zimage":
+        return ZImageGaussian(1)
+    return FlowGaussian(1000 if model == "sd3" else 1) if model in FLOW else Gaussian(editor._pipe)
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"pocket_like", "lcm"}))
 def test_the_change_does_not_shrink_as_strength_grows(editor: Any, model: str, monkeypatch: Any) -> None:
     image, steps = picture(0), 8 if FAMILY[model] == "img2img" else 2
-    monkeypatch.setattr(editor._pipe.unet, "forward", Gaussian(editor._pipe))
+    monkeypatch.setattr(denoiser(editor), "forward", exact(editor, model))
     changes = _changes(editor, image, [asked(model, strength=s / 4, steps=steps) for s in range(5)], monkeypatch)
     assert changes[0] == 0
     assert all(a < b for a, b in itertools.pairwise(changes)), changes
@@ -137,14 +215,14 @@ def _changes(editor: Any, image: Any, levels: list[Any], monkeypatch: Any) -> li
 
 def test_the_text_encoder_runs_once_a_distinct_text(model: str, load: Any, request: Any, monkeypatch: Any) -> None:
     editor = load(request.getfixturevalue(model), fresh=True)
-    names = ["text_encoder"] + ["text_encoder_2"] * ("xl" in model)
+    names = [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if hasattr(editor._pipe, name)]
     calls = [Calls(monkeypatch, getattr(editor._pipe, name), "forward") for name in names]
     wanted = asked(model, guidance=3.0, image_guidance=1.5)
     images = [picture(i) for i in range(3)]
     for _ in range(2):
         editor.edit(images, [job(wanted, i, p, "sun") for i, p in enumerate(["snow", "fog", "snow"])])
     for call in calls:
-        assert call.rows == [1, 1, 1]  # snow, fog, sun
+        assert call.rows == [1] * (2 if model in ONE_PASS else 3)  # snow, fog, sun
 
 
 def test_the_vae_encodes_a_source_once_over_its_conditions(
@@ -164,27 +242,37 @@ def test_guidance_off_means_one_row_an_image(
 ) -> None:
     if FAMILY[model] == "img2img" and guidance > 1:
         pytest.skip("image guidance is for instruct")
-    unet = Calls(monkeypatch, editor._pipe.unet, "forward")
+    if model == "zimage" and guidance == 1:
+        pytest.skip("its scale counts from 0")
+    unet = Calls(monkeypatch, denoiser(editor), "forward")
     wanted = asked(model, guidance=guidance, image_guidance=image_guidance)
     editor.edit([picture(0), picture(1)], [job(wanted, i, negative="sun") for i in range(2)])
     assert unet.rows == [2, 2]
 
 
 def test_guidance_on_multiplies_rows(editor: Any, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    unet = Calls(monkeypatch, editor._pipe.unet, "forward")
+    unet = Calls(monkeypatch, denoiser(editor), "forward")
     wanted = asked(model, guidance=3.0, image_guidance=1.5)
     editor.edit([picture(0), picture(1)], [job(wanted, i) for i in range(2)])
-    assert unet.rows == ([4, 4] if FAMILY[model] == "img2img" else [6, 6])
+    rows = 2 if model in ONE_PASS else 4 if FAMILY[model] == "img2img" else 6
+    assert unet.rows == [rows, rows]
 
 
 def test_the_negative_prompt_counts(editor: Any, model: str) -> None:
     wanted, image = asked(model, guidance=8.0, image_guidance=1.5, strength=1.0), picture(0)
-    assert not np.array_equal(one(editor, wanted, image, negative="sun"), one(editor, wanted, image, negative="xyz"))
+    same = np.array_equal(one(editor, wanted, image, negative="sun"), one(editor, wanted, image, negative="xyz"))
+    assert same == (model in ONE_PASS)
+
+
+@pytest.mark.parametrize("model", ["lcm", "flux"])
+def test_guidance_as_a_number_is_read_in_one_pass(editor: Any, model: str) -> None:
+    weak, strong = (one(editor, asked(model, guidance=g, strength=1.0), picture(0)) for g in (1.0, 8.0))
+    assert not np.array_equal(weak, strong)
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "euler_a", "dpm++2m", "deis", "heun", "lcm", "DDIMScheduler"])
 def test_schedulers_by_name(editor: Any, model: str, name: str) -> None:
-    if model == "pocket_like" and "ddim" not in name.lower():
+    if model in FLOW or (model == "pocket_like" and "ddim" not in name.lower()):
         with pytest.raises(UsageError, match="cannot use"):
             one(editor, asked(model, scheduler=name), picture(0))
         return
@@ -222,7 +310,7 @@ def test_a_long_prompt_is_cut_with_one_warning(editor: Any, model: str, caplog: 
 
 def test_not_a_number_becomes_black(model: str, load: Any, request: Any, recwarn: Any) -> None:
     editor = load(request.getfixturevalue(model), fresh=True)
-    for parameter in editor._pipe.unet.conv_out.parameters():
+    for parameter in denoiser(editor).parameters():
         parameter.data.fill_(float("nan"))
     made = one(editor, asked(model), picture(0))
     assert made.max() == 0
@@ -240,7 +328,7 @@ def test_out_of_memory_is_ours(model: str, load: Any, request: Any, words: str, 
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(editor._pipe.unet, "forward", full)
+        patch.setattr(denoiser(editor), "forward", full)
         with pytest.raises(OutOfMemory, match="2 images") as caught:
             editor.edit([picture(0), picture(1)], [job(asked(model), i) for i in range(2)])
     assert caught.value.hint
@@ -254,7 +342,7 @@ def test_other_errors_stay_what_they_are(sd: Any, load: Any, monkeypatch: pytest
     def wrong(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(editor._pipe.unet, "forward", wrong)
+    monkeypatch.setattr(denoiser(editor), "forward", wrong)
     with pytest.raises(RuntimeError, match="shapes differ"):
         one(editor, settings("img2img"), picture(0))
 

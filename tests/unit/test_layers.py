@@ -24,7 +24,7 @@ LAYERS = [
     {"worker", "plan"},
     {"sources", "store", "editors"},
     {"recipe", "models", "checks", "detect", "clip", "formats", "progress", "blend", "detail"},
-    {"facts"},
+    {"facts", "loras"},
     {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
     {"__init__"},
