@@ -149,7 +149,8 @@ def half_variant(folder: Path) -> str | None:
 def fetch_command(hub_id: str, revision: str | None) -> str:
     """A command that fetches what we load. Top-level checkpoints (the same weights again) do not match the patterns."""
     pinned = f" --revision {revision}" if revision else ""
-    return f"hf download {hub_id}{pinned} --include '*.json' --include '*/*.txt' --include '*/*.jinja' --include '*/*.safetensors'"
+    patterns = ("*.json", "*/*.txt", "*/*.jinja", "*/*.safetensors")
+    return f"hf download {hub_id}{pinned} " + " ".join(f"--include '{pattern}'" for pattern in patterns)
 
 
 def wanted_files(files: Sequence[str], index: dict[str, Any]) -> list[str]:
@@ -158,7 +159,9 @@ def wanted_files(files: Sequence[str], index: dict[str, Any]) -> list[str]:
     wanted = [f for f in files if f in ("model_index.json", "diffgen.json")]
     for name, has_weights in parts.items():
         inside = [f for f in files if f.startswith(f"{name}/") and f.count("/") == 1]
-        wanted += [f for f in inside if f.endswith((".json", ".txt", ".model", ".jinja")) and not f.endswith(".index.json")]
+        wanted += [
+            f for f in inside if f.endswith((".json", ".txt", ".model", ".jinja")) and not f.endswith(".index.json")
+        ]
         if has_weights:
             weights = [f for f in inside if f.endswith((".safetensors", ".safetensors.index.json"))]
             half = [f for f in weights if ".fp16" in f]

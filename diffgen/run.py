@@ -19,6 +19,7 @@ from diffgen.checks import judge
 from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
+from diffgen.loras import resolve_loras
 from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocabulary, with_revision
 from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent

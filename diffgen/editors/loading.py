@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diffgen import hub
-from diffgen.errors import DiffgenError, OutOfMemory, UsageError
 from diffgen.editors.lora import add_loras
+from diffgen.errors import DiffgenError, OutOfMemory, UsageError
 from diffgen.models import Model, local_folder, pipeline_class
 
 _AGAIN = "copy or download the model again"

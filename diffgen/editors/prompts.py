@@ -129,5 +129,5 @@ def _stack(prefix: str, rows: Sequence[Row]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in rows[0]:
         values = [row[key] for row in rows]
-        found[prefix + key] = sum(values, []) if isinstance(values[0], list) else torch.cat(values)
+        found[prefix + key] = [value[0] for value in values] if isinstance(values[0], list) else torch.cat(values)
     return found
