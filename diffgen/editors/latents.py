@@ -58,21 +58,28 @@ class Codec:
         parameter = next(self.vae.parameters())
         batch = torch.from_numpy(pixels).to(parameter.device).permute(0, 3, 1, 2)
         batch = batch.to(torch.float32).div(127.5).sub(1).to(parameter.dtype)
-        coded = self.vae.encode(batch)
-        latents = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
-        return latents.float()
+        return self.coded(batch).float()
+
+    def coded(self, pixels: Any) -> Any:
+        """The VAE's own: pixels (B, 3, H, W) in −1–1 -> latents."""
+        coded = self.vae.encode(pixels)
+        return coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
+
+    def pixels(self, latents: Any) -> Any:
+        """The VAE's own: latents -> pixels (B, 3, H, W), about −1–1."""
+        return self.vae.decode(latents, return_dict=False)[0]
 
     def decode(self, latents: Any) -> list[NDArray[np.uint8]]:
         """Source latents (B, C, h, w) -> B images (H, W, 3) uint8. What is not a number becomes black."""
         parameter = next(self.vae.parameters())
-        image = self.vae.decode(latents.to(parameter.dtype), return_dict=False)[0].float()
+        image = self.pixels(latents.to(parameter.dtype)).float()
         # Through the VAE one NaN spreads over the picture: black is what the check for degenerate images knows.
         image = image.add(1).mul(127.5).nan_to_num(nan=0.0).clamp(0, 255).round()
         rows: NDArray[np.uint8] = image.permute(0, 2, 3, 1).byte().cpu().numpy()
         return list(rows)
 
     def to_model(self, latents: Any) -> Any:
-        scale = self.vae.config.scaling_factor
+        scale = self.vae.config.get("scaling_factor", 1.0)
         mean, std = self._statistics(latents)
         if mean is not None:
             return (latents - mean) * scale / std
@@ -81,7 +88,7 @@ class Codec:
 
     def from_model(self, latents: Any) -> Any:
         latents = latents.float()
-        scale = self.vae.config.scaling_factor
+        scale = self.vae.config.get("scaling_factor", 1.0)
         mean, std = self._statistics(latents)
         if mean is not None:
             return latents * std / scale + mean

@@ -19,6 +19,7 @@ from tests.editors.tiny_models import (
     kl,
     qwen3,
     qwen_tokenizer,
+    qwen_vl,
     saved,
     t5,
     text_encoder,
@@ -233,6 +234,122 @@ def zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
 
     return saved(tmp_path_factory, "zimage", make)
+
+
+@pytest.fixture(scope="session")
+def cosxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CosXL Edit: InstructPix2Pix on SDXL with the schedule of EDM."""
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        parts = xl_parts(folder, 8)
+        parts["scheduler"] = diffusers.EDMEulerScheduler(
+            sigma_min=0.002,
+            sigma_max=120.0,
+            sigma_data=1.0,
+            prediction_type="v_prediction",
+            sigma_schedule="exponential",
+        )
+        return diffusers.StableDiffusionXLInstructPix2PixPipeline(**parts)
+
+    return saved(tmp_path_factory, "cosxl", make)
+
+
+@pytest.fixture(scope="session")
+def kontext(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FLUX.1 Kontext."""
+    import diffusers
+
+    return saved(tmp_path_factory, "kontext", lambda folder: diffusers.FluxKontextPipeline(**flux_parts(folder)))
+
+
+def _klein(tmp: pytest.TempPathFactory, is_distilled: bool) -> Path:
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        vae = diffusers.AutoencoderKLFlux2(
+            block_out_channels=(8, 8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            norm_num_groups=4,
+            layers_per_block=1,
+        )
+        vae.bn.running_mean.normal_()
+        vae.bn.running_var.uniform_(0.5, 2)
+        return diffusers.Flux2KleinPipeline(
+            vae=vae,
+            transformer=diffusers.Flux2Transformer2DModel(
+                in_channels=16,
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=48,
+                timestep_guidance_channels=16,
+                axes_dims_rope=(4, 4, 4, 4),
+                guidance_embeds=False,
+            ),
+            text_encoder=qwen3("Qwen3ForCausalLM", layers=28),  # it reads layers 9, 18 and 27
+            tokenizer=qwen_tokenizer(),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            is_distilled=is_distilled,
+        )
+
+    return saved(tmp, "klein", make)
+
+
+@pytest.fixture(scope="session")
+def klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FLUX.2 klein as distilled to four steps: guidance is ignored."""
+    return _klein(tmp_path_factory, True)
+
+
+@pytest.fixture(scope="session")
+def klein_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FLUX.2 klein before distillation."""
+    return _klein(tmp_path_factory, False)
+
+
+def _qwen(tmp: pytest.TempPathFactory, cls: str) -> Path:
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        return getattr(diffusers, cls)(
+            vae=diffusers.AutoencoderKLQwenImage(
+                base_dim=8,
+                z_dim=4,
+                dim_mult=[1, 2, 2, 2],
+                num_res_blocks=1,
+                latents_mean=[0.1, -0.2, 0.3, 0.0],
+                latents_std=[0.9, 1.1, 1.2, 1.0],
+            ),
+            transformer=diffusers.QwenImageTransformer2DModel(
+                in_channels=16,
+                out_channels=4,
+                num_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=16,
+                axes_dims_rope=(4, 4, 8),
+            ),
+            **qwen_vl(),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        )
+
+    return saved(tmp, "qwen", make)
+
+
+@pytest.fixture(scope="session")
+def qwen_edit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Qwen-Image-Edit."""
+    return _qwen(tmp_path_factory, "QwenImageEditPipeline")
+
+
+@pytest.fixture(scope="session")
+def qwen_plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Qwen-Image-Edit-2509 and later."""
+    return _qwen(tmp_path_factory, "QwenImageEditPlusPipeline")
 
 
 @pytest.fixture(scope="session")

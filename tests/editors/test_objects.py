@@ -96,10 +96,10 @@ def test_the_feather_passes_through_the_strengths_between(sd: Any, load: Any) ->
     assert change[-2:].mean() > change[1:3].mean() > 0
 
 
-@pytest.mark.parametrize("model", ["ip2p", "xl_ip2p", "pocket_like"])
+@pytest.mark.parametrize("model", ["ip2p", "xl_ip2p", "pocket_like", "cosxl", "kontext", "klein", "qwen_plus"])
 def test_instruct_takes_the_strength_as_a_map(model: str, load: Any, request: Any) -> None:
     editor = load(request.getfixturevalue(model))
-    fields = {"strength": 0.8, "steps": 1, "image_guidance": 1.5}
+    fields = {"strength": 0.8, "steps": 2 if model == "cosxl" else 1, "image_guidance": 1.5}
     if model == "pocket_like":
         fields |= {"severity": "{prompt} {percent}"}
     image = picture(0)

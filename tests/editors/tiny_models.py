@@ -55,8 +55,47 @@ def qwen_tokenizer(limit: int = 16, special: tuple[str, ...] = ()) -> Any:
 
     words = [*bytes_to_unicode().values(), "<|endoftext|>", *special]
     made = Qwen2TokenizerFast(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=limit)
+    made.add_tokens(list(special), special_tokens=True)
     made.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     return made
+
+
+VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|im_start|>", "<|im_end|>")
+
+
+def qwen_vl() -> dict[str, Any]:
+    """A language model that sees, its tokenizer, and the processor that cuts pictures for it."""
+    import transformers
+
+    tokenizer = qwen_tokenizer(4096, VISION)
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in zip("sevu", VISION, strict=False)}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 264,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e6},
+        },
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
+        vision_start_token_id=ids["s"],
+        vision_end_token_id=ids["e"],
+        image_token_id=ids["v"],
+        video_token_id=ids["u"],
+    )
+    return {
+        "text_encoder": transformers.Qwen2_5_VLForConditionalGeneration(config).eval(),
+        "tokenizer": tokenizer,
+        "processor": transformers.Qwen2VLProcessor(
+            image_processor=transformers.Qwen2VLImageProcessor(
+                size={"shortest_edge": 28 * 28, "longest_edge": 56 * 56}
+            ),
+            tokenizer=tokenizer,
+            video_processor=transformers.Qwen2VLVideoProcessor(),
+        ),
+    }
 
 
 def qwen3(cls: str, layers: int = 2, width: int = 16) -> Any:
