@@ -205,7 +205,11 @@ class Recipe(_Strict):
     output: str = Field(description="the run folder")
     model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
     editor: str | None = Field(None, description="img2img or instruct; default: what the model's class says")
-    loras: list[LoraEntry] | None = Field(None, min_length=1, description="LoRAs added to the model, with weights")
+    loras: list[LoraEntry] | None = Field(
+        None,
+        min_length=1,
+        description="LoRAs added to the model: each a `file`, or a `hub` id with `weight_name`, and a `weight`; see models.md",
+    )
     select: Select = Select()
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
     assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")

@@ -155,6 +155,13 @@ def test_half_precision_files_are_found(copy: Path, sd: Path, cache: FileCache) 
     assert np.array_equal(_edit(loaded(str(copy), cache), "img2img"), _edit(loaded(str(sd), cache), "img2img"))
 
 
+def test_half_precision_of_some_parts_only(copy: Path, sd: Path, cache: FileCache) -> None:
+    """Stable Diffusion 3.5 comes so."""
+    file = next((copy / "text_encoder").glob("*.safetensors"))
+    file.rename(file.with_suffix(".fp16.safetensors"))
+    assert np.array_equal(_edit(loaded(str(copy), cache), "img2img"), _edit(loaded(str(sd), cache), "img2img"))
+
+
 def test_a_hub_snapshot_is_loaded_from_the_cache(
     sd: Path, cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diffgen.errors import OutOfMemory, UsageError
+from diffgen.geometry import View
 from tests.editors.tiny_models import Calls, denoiser, job, picture, settings
 
 FAMILY = {
@@ -111,6 +112,16 @@ def test_rows_do_not_depend_on_their_order(editor: Any, model: str) -> None:
     forward = [e.image for e in editor.edit(images, jobs)]
     backward = [e.image for e in editor.edit(images[::-1], jobs[::-1])][::-1]
     assert all(np.array_equal(a, b) for a, b in zip(forward, backward, strict=True))
+
+
+def test_a_tile_gets_its_part_of_the_whole_picture_s_noise(editor: Any, model: str) -> None:
+    wanted, image = asked(model, strength=1.0, steps=2), picture(0, 48, 64)
+    jobs = [job(wanted)]
+    alone = editor.edit([image], jobs)[0].image
+    assert np.array_equal(alone, editor.edit([image], jobs, None, [View(0, 0, (64, 48))])[0].image)
+    corner, below = (editor.edit([image], jobs, None, [View(64, y, (128, 112))])[0].image for y in (0, 64))
+    assert not np.array_equal(corner, alone)
+    assert not np.array_equal(corner, below)
 
 
 def test_same_seed_same_bytes_other_seed_other_image(editor: Any, model: str) -> None:
