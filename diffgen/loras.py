@@ -10,7 +10,7 @@ from typing import Any
 
 from diffgen import hub
 from diffgen.cache import FileCache, stamp
-from diffgen.errors import DiffgenError, UsageError
+from diffgen.errors import DiffgenError, UsageError, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,6 @@ def _digest(path: Path, cache: FileCache) -> str:
             while block := stream.read(1 << 20):
                 whole.update(block)
     except OSError as error:
-        raise DiffgenError(f"loras: {path} cannot be read: {error.strerror or error}", "check the file") from error
+        raise DiffgenError(f"loras: {path} cannot be read: {why(error)}", "check the file") from error
     cache.put("lora", path, key, whole.hexdigest())
     return whole.hexdigest()

@@ -348,7 +348,8 @@ def _sizes(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
     levels = vae.get("num_encoder_blocks") or vae.get("block_out_channels")
     if isinstance(halves := vae.get("temperal_downsample"), list):
         levels = [False, *halves]
-    size = model.get("sample_size", facts.get("native"))
+    own = model.get("sample_size")
+    size = own or facts.get("native")
     side = max(size, default=0) if isinstance(size, list) and all(type(n) is int for n in size) else size
     if not isinstance(levels, list) or len(levels) > 8 or type(side) is not int or side < 1:
         raise DiffgenError(
@@ -357,7 +358,7 @@ def _sizes(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
         )
     factor = 2 ** (len(levels) - 1)
     found = {"multiple": factor * 2 if transformer.is_dir() else factor}
-    return {**found, "native": side * factor} if "sample_size" in model else found
+    return {**found, "native": side * factor} if own else found
 
 
 def _scheduler(folder: Path) -> dict[str, str]:

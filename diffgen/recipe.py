@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic.fields import FieldInfo
 
 from diffgen.errors import UsageError, why
-from diffgen.hub import model_folder
+from diffgen.hub import HUB_ID, model_folder
 from diffgen.yamltree import compose, construct, line_of, read_yaml
 
 
@@ -183,7 +183,7 @@ class LoraEntry(_Strict):
     """Low-rank changes to the model's weights, in safetensors: a file here, or one in a repository of the hub."""
 
     file: str | None = Field(None, description=".safetensors file")
-    hub: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$", description="hub id, instead of a file")
+    hub: str | None = Field(None, description="hub id, instead of a file")
     weight_name: str = Field("pytorch_lora_weights.safetensors", description="the file in the hub's repository")
     revision: str | None = Field(None, description="of the hub's repository")
     weight: float = Field(1.0, ge=-4, le=4, description="how much of the change is added; 1: as trained")
@@ -192,6 +192,8 @@ class LoraEntry(_Strict):
     def _one_place(self) -> LoraEntry:
         if (self.file is None) == (self.hub is None):
             raise ValueError("give either file or hub")
+        if self.hub is not None and not HUB_ID.fullmatch(self.hub):
+            raise ValueError(f"'{self.hub}' is no hub id: write OWNER/NAME")
         return self
 
 
@@ -208,7 +210,7 @@ class Recipe(_Strict):
     loras: list[LoraEntry] | None = Field(
         None,
         min_length=1,
-        description="LoRAs added to the model: each a `file`, or a `hub` id with `weight_name`, and a `weight`; see models.md",
+        description="LoRAs added to the model: each a `file` or a `hub` id with `weight_name`, and a `weight`: models.md",
     )
     select: Select = Select()
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from diffgen.errors import DiffgenError
+from diffgen.errors import DiffgenError, why
 from diffgen.models import Model
 
 
@@ -18,7 +18,7 @@ def add_loras(pipe: Any, model: Model) -> None:
     from diffgen.editors.loading import quiet
 
     if find_spec("peft") is None:
-        raise DiffgenError("`loras:` needs the package peft", "pip install 'diffgen[lora]'")
+        raise DiffgenError("loras need the package peft", "pip install 'diffgen[lora]'")
     if not hasattr(pipe, "load_lora_weights"):
         raise DiffgenError(f"model '{model.name}' ({type(pipe).__name__}) takes no LoRAs", "remove `loras:`")
     names = [f"lora{i}" for i in range(len(model.loras))]
@@ -33,7 +33,7 @@ def add_loras(pipe: Any, model: Model) -> None:
 
 def _load(pipe: Any, name: str, path: Path, model: Model) -> None:
     misfits = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError)
-    why = "it has no weights for this model's parts"
+    cause = "it has no weights for this model's parts"
     try:
         pipe.load_lora_weights(
             str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True, local_files_only=True
@@ -41,7 +41,7 @@ def _load(pipe: Any, name: str, path: Path, model: Model) -> None:
         if any(name in found for found in pipe.get_list_adapters().values()):
             return
     except misfits as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        cause = why(error)
     raise DiffgenError(
-        f"loras: {path} does not fit model '{model.name}': {why}", "use a LoRA that was trained on this model"
+        f"loras: {path} does not fit model '{model.name}': {cause}", "use a LoRA that was trained on this model"
     )

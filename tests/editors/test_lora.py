@@ -80,6 +80,6 @@ def test_without_peft_it_says_what_to_install(
 ) -> None:
     file = write_lora(tmp_path / "snow.safetensors", "unet", denoiser(load(sd)))
     monkeypatch.setattr("diffgen.editors.lora.find_spec", lambda _: None)
-    with pytest.raises(DiffgenError, match="needs the package peft") as caught:
+    with pytest.raises(DiffgenError, match="need the package peft") as caught:
         loaded(sd, tmp_path, (file, 1.0))
     assert caught.value.hint == "pip install 'diffgen[lora]'"

@@ -111,8 +111,9 @@ def test_the_recipe_of_a_run_folder_finds_them_again(tmp_path: Path) -> None:
     [
         ({"file": "a.safetensors", "hub": "a/b"}, "either file or hub"),
         ({"weight": 1}, "either file or hub"),
+        ({"hub": "snow"}, "write OWNER/NAME"),
         ({"file": "a.safetensors", "wieght": 1}, "Did you mean 'weight'"),
-        ({"file": "a.safetensors", "weight": 9}, "less than or equal to 4"),
+        ({"file": "a.safetensors", "weight": 9}, "must be 4.0 or less"),
     ],
 )
 def test_what_a_recipe_cannot_say(lora: Any, words: str, tmp_path: Path) -> None:
