@@ -54,6 +54,7 @@ class Pix2Pix:
             arguments |= {"height": images[0].shape[0], "width": images[0].shape[1]}
         pipe.scheduler = self._schedulers.get(settings.scheduler)
         self._source = source
+
         def look(latents: Any) -> list[NDArray[np.uint8]]:
             return self.codec.shown(latents, source.shape[2:])
 

@@ -46,7 +46,7 @@ def step_end(callbacks: Sequence[StepEnd]) -> dict[str, StepEnd]:
 def from_noise(
     watch: Watch | None, look: Callable[[Any], list[NDArray[np.uint8]]], start: Any, calls_back: bool = True
 ) -> dict[str, StepEnd]:
-    """For edits that begin at pure noise, `start`: shows it, and gives the pipeline's argument to be watched at its steps."""
+    """For edits that begin at pure noise, `start`: shows it, and gives the argument that watches the pipeline's steps."""
     if watch is None:
         return {}
     watch("pure noise, at any strength", look(start))
