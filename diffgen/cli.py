@@ -280,11 +280,11 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    typer.echo(f"{'name':<18}{'editor':<10}{'MB':>6}  {'here':<5} licence")
+    typer.echo(f"{'name':<22}{'editor':<10}{'MB':>6}  {'here':<5} licence")
     for row in rows:
         here = "yes" if row["on_disk"] else "no"
         typer.echo(
-            f"{row['name']:<18}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {row['licence']}; {row['about']}"
+            f"{row['name']:<22}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {row['licence']}; {row['about']}"
         )
 
 

@@ -149,7 +149,8 @@ def half_variant(folder: Path) -> str | None:
 def fetch_command(hub_id: str, revision: str | None) -> str:
     """A command that fetches what we load. Top-level checkpoints (the same weights again) do not match the patterns."""
     pinned = f" --revision {revision}" if revision else ""
-    return f"hf download {hub_id}{pinned} --include '*.json' --include '*/*.txt' --include '*/*.safetensors'"
+    patterns = ("*.json", "*/*.txt", "*/*.jinja", "*/*.safetensors")
+    return f"hf download {hub_id}{pinned} " + " ".join(f"--include '{pattern}'" for pattern in patterns)
 
 
 def wanted_files(files: Sequence[str], index: dict[str, Any]) -> list[str]:
@@ -158,13 +159,36 @@ def wanted_files(files: Sequence[str], index: dict[str, Any]) -> list[str]:
     wanted = [f for f in files if f in ("model_index.json", "diffgen.json")]
     for name, has_weights in parts.items():
         inside = [f for f in files if f.startswith(f"{name}/") and f.count("/") == 1]
-        wanted += [f for f in inside if f.endswith((".json", ".txt", ".model")) and not f.endswith(".index.json")]
+        wanted += [
+            f for f in inside if f.endswith((".json", ".txt", ".model", ".jinja")) and not f.endswith(".index.json")
+        ]
         if has_weights:
             weights = [f for f in inside if f.endswith((".safetensors", ".safetensors.index.json"))]
             half = [f for f in weights if ".fp16" in f]
             plain = [f for f in weights if "." not in Path(f).name.split(".safetensors")[0].split("-of-")[0]]
             wanted += half or plain
     return wanted
+
+
+def fetch_file(hub_id: str, name: str, revision: str | None) -> Path:
+    """One file of a repository, downloaded if it is not here yet. Raises DiffgenError when it cannot be had."""
+    commit = cached_commit(hub_id, revision)
+    if commit and (here := _repo_folder(hub_id) / "snapshots" / commit / name).is_file():
+        return here
+    command = f"hf download {hub_id} {name}" + (f" --revision {revision}" if revision else "")
+    if is_offline():
+        raise DiffgenError(
+            f"{hub_id}/{name} is not on this machine, and HF_HUB_OFFLINE is set",
+            f"fetch it where there is a network: {command}",
+        )
+
+    from huggingface_hub import errors, hf_hub_download
+
+    logger.warning("fetching %s/%s", hub_id, name)
+    try:
+        return Path(hf_hub_download(hub_id, name, revision=revision))
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+        raise DiffgenError(f"{hub_id}/{name} cannot be fetched ({type(error).__name__})", f"try: {command}") from error
 
 
 def fetch(hub_id: str, revision: str | None, name: str, weights: bool = True) -> Path:

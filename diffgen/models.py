@@ -22,6 +22,7 @@ import yaml
 from diffgen import hub
 from diffgen.cache import FileCache, stamp
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.loras import Lora
 from diffgen.types import digest_of
 from diffgen.vocabulary import Vocabulary, read_vocabulary
 
@@ -32,7 +33,7 @@ _PLACES = ("alias", "folder", "file", "hub")
 _FACTS: dict[str, type] = {
     "steps": int, "guidance": float, "image_guidance": float, "native": int, "multiple": int,
     "severity": str, "licence": str, "memory_gb": float,
-    "smallest": int, "least_object": int, "cpu_seconds_per_mpx": float, "vocabulary": str,
+    "smallest": int, "least_object": int, "cpu_seconds_per_mpx": float, "vocabulary": str, "scheduler": str,
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "img2img": {"steps": 20, "guidance": 6.0},
@@ -69,6 +70,9 @@ class Model:
     least_object: int = 16  # px at the working size: smaller boxes the autoencoder may melt (two cells of an f8 one)
     cpu_seconds_per_mpx: float | None = None  # measured, for the estimate of `plan`
     vocabulary: str | None = None  # file in its folder with the words it was taught, for small models
+    scheduler: str | None = None  # where another than its files' own, or one that a schedule must know of (LCM)
+    pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
+    loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
 
 
 @lru_cache(maxsize=1)
@@ -97,6 +101,8 @@ def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path,
     if "alias" in given:
         entry = _alias(name)
         facts = {**_facts(entry, "models.yaml"), **facts}
+        if "pipeline" in entry:
+            facts["pipeline"] = entry["pipeline"]
         editor = editor or entry["editor"]
         if "hub" in entry:
             return _hub_model(name, entry["hub"], revision or entry.get("revision"), editor, facts)
@@ -302,7 +308,7 @@ def _file_model(
     elif editor is None or "native" not in facts:
         cls = _class_of_file(file)
         editor = editor or _editor_of(cls, file)
-        facts = {"native": 1024 if "XL" in cls else 512, "multiple": 8, **facts}
+        facts = {"pipeline": cls, "native": 1024 if "XL" in cls else 512, "multiple": 8, **facts}
     facts = {"multiple": 8, **facts} if config is None else facts
     place = {"kind": "file", "place": str(file), "config": str(config) if config else None}
     place["identity"] = _weights_identity(config or file.parent, files, cache)
@@ -310,12 +316,15 @@ def _file_model(
 
 
 def _model(name: str, editor: str | None, facts: dict[str, Any], folder: Path | None, place: dict[str, Any]) -> Model:
-    """Facts, nearest first: the recipe's and the alias's, the folder's diffgen.json, its configs, the family's defaults."""
+    """Facts, nearest first: the recipe's and the alias's, the folder's diffgen.json, its configs, the class's defaults, the
+    family's."""
     if folder is not None:
-        editor = editor or _editor_of(_class_of(folder), folder)
+        cls = _class_of(folder)
+        editor = editor or _editor_of(cls, folder)
         own = folder / "diffgen.json"
         said = hub.read_json(own) if own.is_file() else {}
-        facts = {**_sizes(folder, {**said, **facts}), **_facts(said, str(own)), **facts}
+        usual = {**_of_class(cls), **_scheduler(folder), "pipeline": cls}
+        facts = {**usual, **_sizes(folder, {**usual, **said, **facts}), **_facts(said, str(own)), **facts}
     if editor is None:
         raise UsageError(f"model '{name}': nothing tells its family", "add `editor:` to the recipe")
     facts = {**_DEFAULTS.get(editor, _DEFAULTS["img2img"]), **facts}
@@ -326,15 +335,21 @@ def _sizes(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
     """`native` and `multiple` from the configs.
 
     `multiple` is what the VAE divides by. The UNet divides further, but UNet2DConditionModel brings its upward path to the
-    size of each skip connection by itself; a model that wants rounder sides says so in its diffgen.json.
+    size of each skip connection by itself; a model that wants rounder sides says so in its diffgen.json. Transformers take
+    patches of 2 × 2 latents.
     """
     if "native" in facts and "multiple" in facts:
         return {}
     vae = hub.read_json(folder / "vae" / "config.json")
-    unet = hub.read_json(folder / "unet" / "config.json")
+    transformer = folder / "transformer"
+    model = hub.read_json((transformer if transformer.is_dir() else folder / "unet") / "config.json")
     # AutoencoderTiny: the first block keeps the size, each further one halves it. AutoencoderKL: all but the last halve.
+    # AutoencoderKLQwenImage lists what halves, after the first.
     levels = vae.get("num_encoder_blocks") or vae.get("block_out_channels")
-    size = unet.get("sample_size")
+    if isinstance(halves := vae.get("temperal_downsample"), list):
+        levels = [False, *halves]
+    own = model.get("sample_size")
+    size = own or facts.get("native")
     side = max(size, default=0) if isinstance(size, list) and all(type(n) is int for n in size) else size
     if not isinstance(levels, list) or len(levels) > 8 or type(side) is not int or side < 1:
         raise DiffgenError(
@@ -342,7 +357,15 @@ def _sizes(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
             "give `model: {…, native: PIXELS, multiple: PIXELS}`",
         )
     factor = 2 ** (len(levels) - 1)
-    return {"native": side * factor, "multiple": factor}
+    found = {"multiple": factor * 2 if transformer.is_dir() else factor}
+    return {**found, "native": side * factor} if own else found
+
+
+def _scheduler(folder: Path) -> dict[str, str]:
+    """LCM's scheduler makes short schedules, which a plan has to know."""
+    config = folder / "scheduler" / "scheduler_config.json"
+    own = hub.read_json(config).get("_class_name") if config.is_file() else None
+    return {"scheduler": "lcm"} if own == "LCMScheduler" else {}
 
 
 def _class_of(folder: Path) -> str:
@@ -358,7 +381,13 @@ def _editor_of(cls: str, place: Path) -> str:
         raise UsageError(
             f"model: diffgen knows no editor for {cls} ({place})", "add `editor:` to the recipe if one fits"
         )
-    return str(family)
+    return str(family["editor"] if isinstance(family, dict) else family)
+
+
+def _of_class(cls: str) -> dict[str, Any]:
+    """The facts that models of a pipeline class have in common, where models.yaml gives any."""
+    family = _data()["classes"].get(cls)
+    return _facts(family, "models.yaml") if isinstance(family, dict) else {}
 
 
 def _class_of_file(file: Path) -> str:

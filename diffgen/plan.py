@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from diffgen.editors import check_family, effective_object_strength, effective_strength
-from diffgen.editors.schedulers import scheduler_class
+from diffgen.editors.schedulers import check_scheduler
 from diffgen.errors import UsageError
 from diffgen.formats import SPLITS
 from diffgen.geometry import plan_for
@@ -190,9 +190,10 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         return default if own is None else own
 
     check_family(model.editor)
-    if condition.scheduler is not None:
+    scheduler = condition.scheduler or model.scheduler
+    if scheduler is not None:
         try:
-            scheduler_class(condition.scheduler)  # raises for a name that is none, before any work
+            check_scheduler(scheduler, model.pipeline)
         except UsageError as error:
             raise UsageError(f"conditions: {condition.name}: {error.message}", error.hint) from None
     long_side = recipe.resolution.long_side
@@ -208,7 +209,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         steps=condition.steps or model.steps,
         guidance=float(pick(condition.guidance, model.guidance)),
         image_guidance=None if image_guidance is None else float(image_guidance),
-        scheduler=condition.scheduler,
+        scheduler=scheduler,
         severity=model.severity,
         long_side=long_side or model.native,
         smallest=None if long_side else model.smallest,
@@ -220,6 +221,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         feather=objects.feather if held or objects.detail else None,
         object_detail=objects.detail or None,
         detail=detail or None,
+        loras=tuple((lora.digest, lora.weight) for lora in model.loras) or None,
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic.fields import FieldInfo
 
 from diffgen.errors import UsageError, why
-from diffgen.hub import model_folder
+from diffgen.hub import HUB_ID, model_folder
 from diffgen.yamltree import compose, construct, line_of, read_yaml
 
 
@@ -179,6 +179,24 @@ class Require(_Strict):
     )
 
 
+class LoraEntry(_Strict):
+    """Low-rank changes to the model's weights, in safetensors: a file here, or one in a repository of the hub."""
+
+    file: str | None = Field(None, description=".safetensors file")
+    hub: str | None = Field(None, description="hub id, instead of a file")
+    weight_name: str = Field("pytorch_lora_weights.safetensors", description="the file in the hub's repository")
+    revision: str | None = Field(None, description="of the hub's repository")
+    weight: float = Field(1.0, ge=-4, le=4, description="how much of the change is added; 1: as trained")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> LoraEntry:
+        if (self.file is None) == (self.hub is None):
+            raise ValueError("give either file or hub")
+        if self.hub is not None and not HUB_ID.fullmatch(self.hub):
+            raise ValueError(f"'{self.hub}' is no hub id: write OWNER/NAME")
+        return self
+
+
 class Recipe(_Strict):
     """A run: which dataset, which model, which conditions, which checks."""
 
@@ -189,6 +207,11 @@ class Recipe(_Strict):
     output: str = Field(description="the run folder")
     model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
     editor: str | None = Field(None, description="img2img or instruct; default: what the model's class says")
+    loras: list[LoraEntry] | None = Field(
+        None,
+        min_length=1,
+        description="LoRAs added to the model: each a `file` or a `hub` id with `weight_name`, and a `weight`: models.md",
+    )
     select: Select = Select()
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
     assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")
@@ -315,6 +338,9 @@ class LoadedRecipe:
             data["detector"] = _rebase(str(data["detector"]), detector, self.base, folder)
         if (clip := self.recipe.clip) is not None and (self.base / os.path.expanduser(clip)).is_dir():
             data["clip"] = _rebase(str(data["clip"]), clip, self.base, folder)
+        for i, lora in enumerate(self.recipe.loras or ()):
+            if lora.file is not None:
+                data["loras"][i]["file"] = _rebase(str(data["loras"][i]["file"]), lora.file, self.base, folder)
         spec = self.recipe.model
         if isinstance(spec, str) and spec not in names and (self.base / spec).exists():
             data["model"] = _rebase(str(data["model"]), spec, self.base, folder)

@@ -19,6 +19,7 @@ from diffgen.checks import judge
 from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
+from diffgen.loras import resolve_loras
 from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocabulary, with_revision
 from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
@@ -100,6 +101,9 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     with FileCache() as cache, no_collector():
         dataset = read_dataset(recipe.dataset, loaded.base, cache)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
+        if recipe.loras:
+            entries = [lora.model_dump() for lora in recipe.loras]
+            model = replace(model, loras=resolve_loras(entries, loaded.base, cache))
     state = read_state(output) if is_run_folder(output) else {}
     model = with_revision(model, recipe.model, state.get("revisions", {}).get(model.place))
     parents = {source.path.rpartition(os.sep)[0] for source in dataset.sources}

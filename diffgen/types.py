@@ -95,6 +95,7 @@ class Settings:
     feather: int | None = None  # pixels of the working size over which the objects' strength fades into the scene's
     object_detail: float | None = None  # share of the source's fine detail brought back: inside objects …
     detail: float | None = None  # … and in the scene; see diffgen.detail
+    loras: tuple[tuple[str, float], ...] | None = None  # sha256 of each file, and its weight
 
     @cached_property
     def digest(self) -> str:

@@ -42,7 +42,7 @@ THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
         "[below](#pictures-that-are-not-edited).",
         ("formats/__init__", "formats/yolo", "formats/coco", "formats/voc"),
     ),
-    "The model": ("", ("models", "hub", "vocabulary", "editors/loading")),
+    "The model": ("", ("models", "hub", "vocabulary", "loras", "editors/loading", "editors/lora")),
     "The detector and CLIP": ("", ("detect", "clip")),
     "The run folder and the dataset that is written": (
         "What was committed before an error is safe; the same command goes on from there.",

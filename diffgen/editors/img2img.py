@@ -1,4 +1,4 @@
-"""Image to image with Stable Diffusion 1.x, 2.x, turbo and SDXL: noise the source part of the way, denoise to the prompt.
+"""Image to image: noise the source part of the way, denoise to the prompt. Stable Diffusion 1 to 3.5, SDXL, FLUX.1, Z-Image.
 
 Strength is the share of the schedule that is run; 0 is the VAE round trip and runs no step. Objects of a lower strength
 are held to their source at each level's noise until their own start (Levin and Fried, Differential Diffusion: Giving Each
@@ -8,14 +8,17 @@ Pixel Its Strength, 2023).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editors import Edited
-from diffgen.editors.latents import Codec, check_batch, check_size, noise, pooled
+from diffgen.editors.latents import Codec, PackedCodec, check_batch, check_size, noise, pooled
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
 from diffgen.editors.prompts import Prompts
-from diffgen.editors.schedulers import Schedulers
+from diffgen.editors.schedulers import Schedulers, noised
 from diffgen.editors.watching import Watch, moments, step_end, watching
 from diffgen.geometry import View
 from diffgen.types import Job, Settings
@@ -26,11 +29,49 @@ if TYPE_CHECKING:
 
     from diffgen.models import Model
 
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between the classes of pipelines that do this.
+
+    `guided` is the pipeline's own rule for a second pass with the negative prompt, given its guidance scale.
+    """
+
+    codec: Callable[[Any], Codec]
+    guided: Callable[[Any, float], bool]
+    flow: bool = True  # trained by flow matching: sizes are given, N − int(N − N·s) steps run instead of int(N·s)
+
+
+def _above_one(pipe: Any, guidance: float) -> bool:
+    # Models distilled with guidance (LCM) take it as a number, in one pass.
+    return guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
+
+
+_UNET = Dialect(Codec, _above_one, flow=False)
+DIALECTS = {
+    "StableDiffusionImg2ImgPipeline": _UNET,
+    "StableDiffusionXLImg2ImgPipeline": _UNET,
+    "StableDiffusion3Img2ImgPipeline": Dialect(partial(Codec, patch=2), lambda _, guidance: guidance > 1),
+    # Guidance is a number that the model reads (dev), or nothing (schnell).
+    "FluxImg2ImgPipeline": Dialect(PackedCodec, lambda *_: False),
+    # Its scale counts from 0: 0 is off, 4 is what the others call 5.
+    "ZImageImg2ImgPipeline": Dialect(partial(Codec, patch=2), lambda _, guidance: guidance > 0),
+}
+
 CLASSES = {
     "StableDiffusionPipeline": "StableDiffusionImg2ImgPipeline",
     "StableDiffusionImg2ImgPipeline": "StableDiffusionImg2ImgPipeline",
+    # The same parts; the scheduler is what differs, and this class gives it the source at any level.
+    "LatentConsistencyModelPipeline": "StableDiffusionImg2ImgPipeline",
+    "LatentConsistencyModelImg2ImgPipeline": "StableDiffusionImg2ImgPipeline",
     "StableDiffusionXLPipeline": "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLImg2ImgPipeline": "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusion3Pipeline": "StableDiffusion3Img2ImgPipeline",
+    "StableDiffusion3Img2ImgPipeline": "StableDiffusion3Img2ImgPipeline",
+    "FluxPipeline": "FluxImg2ImgPipeline",
+    "FluxImg2ImgPipeline": "FluxImg2ImgPipeline",
+    "ZImagePipeline": "ZImageImg2ImgPipeline",
+    "ZImageImg2ImgPipeline": "ZImageImg2ImgPipeline",
 }
 
 TRAIN_STEPS = 1000
@@ -84,11 +125,14 @@ def most_steps(settings: Settings) -> int:
 class Img2Img:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
-        self._codec = Codec(pipe)
+        self._dialect = DIALECTS[type(pipe).__name__]
+        self._codec = self._dialect.codec(pipe)
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)
         self._start: tuple[Any, Any] = (None, None)
         self._watch: Watch | None = None
+        self._own_prepare = pipe.prepare_latents
+        self._arguments = inspect.signature(pipe.prepare_latents)
         # The only method replaced: it would encode each source again, one at a time, and sample from the VAE.
         pipe.prepare_latents = self._noised
 
@@ -103,7 +147,7 @@ class Img2Img:
         """See `diffgen.editors.Editor`."""
         import torch
 
-        check_batch(images, jobs, self._codec.factor)
+        check_batch(images, jobs, self._codec.multiple)
         settings = jobs[0].settings
         with memory_errors(len(jobs)), torch.inference_mode():
             latents = self._codec.encode(images)
@@ -127,14 +171,17 @@ class Img2Img:
         """Edited model latents (B, C, h, w) for source latents of that shape; `held` (B, 1, h, w) in 0–1 is the objects."""
         import torch
 
-        settings, pipe = jobs[0].settings, self._pipe
-        # The pipeline's own rule; models distilled with guidance (LCM) take it as a number, in one pass.
-        guided = settings.guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
+        settings, pipe, codec = jobs[0].settings, self._pipe, self._codec
+        guided = self._dialect.guided(pipe, settings.guidance)
         negatives = [job.negative_prompt for job in jobs] if guided else None
-        start, generators = noise(jobs, source.shape[1:], views, self._codec.factor)
+        start, generators = noise(jobs, source.shape[1:], views, codec.factor)
         pipe.scheduler = self._schedulers.get(settings.scheduler)
         total, share = schedule(settings.strength, settings.steps, most_steps(settings))
-        self._start = (self._codec.to_model(source), start)
+        arguments = self._prompts.embeds([job.prompt for job in jobs], negatives)
+        if self._dialect.flow:
+            share = (settings.steps - 0.5) / total
+            arguments |= {"height": source.shape[2] * codec.factor, "width": source.shape[3] * codec.factor}
+        self._start = (codec.to_model(source), start)
         self._watch = watch
         after = []
         if held is not None:
@@ -144,16 +191,17 @@ class Img2Img:
             after.append(self._hold((total - steps) * pipe.scheduler.order))
         if watch is not None:
             after.append(watching(watch, self._look))
-        return pipe(
+        made = pipe(
             **step_end(after),
-            **self._prompts.embeds([job.prompt for job in jobs], negatives),
-            image=torch.zeros(1, 3, 8, 8),  # unused: _noised knows the sources
+            **arguments,
+            image=torch.zeros(1, 3, codec.multiple, codec.multiple),  # unused: _noised knows the sources
             strength=share,
             num_inference_steps=total,
             guidance_scale=settings.guidance,
             generator=generators,
             output_type="latent",
         ).images
+        return codec.unpack(made, source.shape[2:])
 
     def _hold(self, begins: Any) -> Any:
         """A callback that keeps each cell at its source, with the noise of the level, until the level at which it begins.
@@ -163,26 +211,31 @@ class Img2Img:
         import torch
 
         source, start = self._start
+        begins = self._codec.pack(begins.expand_as(source))
 
         def callback(pipe: Any, i: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             levels = pipe.scheduler.timesteps
             level = len(levels) - pipe.num_timesteps + i + 1
             kept = source
             if level < len(levels):
-                kept = pipe.scheduler.add_noise(source, start.to(source.device), levels[level].repeat(len(source)))
+                kept = noised(pipe.scheduler, source, start.to(source.device), levels[level].repeat(len(source)))
             latents = kwargs["latents"]
-            return {**kwargs, "latents": torch.where(begins >= level, kept.to(latents.dtype), latents)}
+            kept = self._codec.pack(kept).to(latents.dtype)
+            return {**kwargs, "latents": torch.where(begins >= level, kept, latents)}
 
         return callback
 
-    def _noised(
-        self, image: Any, timestep: Any, batch_size: int, num_images_per_prompt: int, dtype: Any, device: Any, *_: Any
-    ) -> Any:
-        """The sources' model latents, noised in float32 to the first level that is run. `timestep` is (B,)."""
+    def _noised(self, *args: Any, **kwargs: Any) -> Any:
+        """The sources' model latents, noised in float32 to the first level that is run; what the class's own gives else."""
+        given = self._arguments.bind(*args, **kwargs).arguments
         source, start = self._start
         if self._watch is not None:
-            self._show_noising(self._watch, timestep)
-        return self._pipe.scheduler.add_noise(source, start.to(device), timestep).to(dtype)
+            self._show_noising(self._watch, given["timestep"])
+        latents = noised(self._pipe.scheduler, source, start.to(given["device"]), given["timestep"])
+        latents = self._codec.pack(latents).to(given["dtype"])
+        if "latents" in self._arguments.parameters:  # it passes them on, with the positions of their tokens
+            return self._own_prepare(**{**given, "latents": latents})
+        return latents
 
     def _show_noising(self, watch: Watch, first: Any) -> None:
         """The sources at a few levels of noise, from little to that at which denoising begins (`first`, (B,))."""
@@ -192,8 +245,9 @@ class Img2Img:
         for k in moments(int((levels <= first[0]).sum())):
             if hasattr(scheduler, "set_begin_index"):  # those that have it go by it, whatever level they are told
                 scheduler.set_begin_index(len(levels) - k)
-            noised = scheduler.add_noise(source, start.to(source.device), levels[-k].repeat(len(source)))
-            watch(f"noise of strength {k / len(levels):.2f}", self._look(noised))
+            latents = noised(scheduler, source, start.to(source.device), levels[-k].repeat(len(source)))
+            watch(f"noise of strength {k / len(levels):.2f}", self._look(self._codec.pack(latents)))
 
     def _look(self, latents: Any) -> list[NDArray[np.uint8]]:
-        return self._codec.decode(self._codec.from_model(latents))
+        """Images of model latents as the pipeline has them."""
+        return self._codec.shown(latents, self._start[0].shape[2:])

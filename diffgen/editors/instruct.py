@@ -1,21 +1,23 @@
-"""InstructPix2Pix and its SDXL form: the source conditions every step, a prompt says the change, noise is the start.
+"""Instruction models: the source conditions every step, a prompt says the change, noise is the start.
 
 Strength: the latents move from the source's to the edited ones, z_source + s·(z_edited − z_source), after the last step;
 0 is the VAE round trip and runs no step. A model that was taught severity in words gets the strength in its prompt instead.
-Objects of a lower strength: s is a map then.
+Objects of a lower strength: s is a map then. How a family is called, so that it neither crops nor scales, has a file each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diffgen.editors import Edited
-from diffgen.editors.latents import Codec, check_batch, check_size, noise, pooled
+from diffgen.editors.klein import Klein
+from diffgen.editors.kontext import Kontext
+from diffgen.editors.latents import Codec, check_batch, check_size, pooled
 from diffgen.editors.loading import choose_class, load_pipeline, memory_errors
-from diffgen.editors.prompts import Prompts
-from diffgen.editors.schedulers import Schedulers
-from diffgen.editors.watching import Watch, step_end, watching
+from diffgen.editors.pix2pix import Pix2Pix
+from diffgen.editors.qwen_edit import QwenEdit
+from diffgen.editors.watching import Watch
 from diffgen.geometry import View
 from diffgen.types import Job, Settings
 
@@ -25,10 +27,38 @@ if TYPE_CHECKING:
 
     from diffgen.models import Model
 
-CLASSES = {
-    "StableDiffusionInstructPix2PixPipeline": "StableDiffusionInstructPix2PixPipeline",
-    "StableDiffusionXLInstructPix2PixPipeline": "StableDiffusionXLInstructPix2PixPipeline",
+
+class Way(Protocol):
+    """How one family is called."""
+
+    @property
+    def codec(self) -> Codec: ...
+
+    def edited(
+        self,
+        source: Any,
+        images: Sequence[NDArray[np.uint8]],
+        jobs: Sequence[Job],
+        prompts: Sequence[str],
+        views: Sequence[View] | None,
+        watch: Watch | None,
+    ) -> Any:
+        """The whole edit as source latents (B, C, h, w) float32, of `source` latents of that shape.
+
+        `images` (H, W, 3) are what `source` was made of; `prompts` what the model reads for each job. `watch` is
+        shown the noise at the start, and the images at a few steps where the pipeline allows it.
+        """
+
+
+WAYS: dict[str, Callable[[Any], Way]] = {
+    "StableDiffusionInstructPix2PixPipeline": Pix2Pix,
+    "StableDiffusionXLInstructPix2PixPipeline": Pix2Pix,
+    "FluxKontextPipeline": Kontext,
+    "Flux2KleinPipeline": Klein,
+    "QwenImageEditPipeline": QwenEdit,
+    "QwenImageEditPlusPipeline": QwenEdit,
 }
+CLASSES = {name: name for name in WAYS}
 
 # The least percentage that is told; below it the latents are interpolated instead.
 LEAST_SEVERITY = 5
@@ -75,13 +105,8 @@ def resolved_prompt(prompt: str, settings: Settings) -> str:
 class Instruct:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
-        self._codec = Codec(pipe)
-        self._prompts = Prompts(pipe)
-        self._schedulers = Schedulers(pipe.scheduler)
-        self._xl = hasattr(pipe, "text_encoder_2")
-        self._source: Any = None
-        # The only method replaced: it would encode each source again, and take 4 channels for latents.
-        pipe.prepare_image_latents = self._image_latents
+        self._way = WAYS[type(pipe).__name__](pipe)
+        self._codec = self._way.codec
 
     def edit(
         self,
@@ -94,12 +119,13 @@ class Instruct:
         """See `diffgen.editors.Editor`."""
         import torch
 
-        check_batch(images, jobs, self._codec.factor)
+        check_batch(images, jobs, self._codec.multiple)
         settings = jobs[0].settings
         with memory_errors(len(jobs)), torch.inference_mode():
             source = self._codec.encode(images)
             if settings.strength > 0:
-                edited = self._codec.from_model(self._denoise(source, images[0].shape, jobs, views, watch))
+                prompts = [resolved_prompt(job.prompt, settings) for job in jobs]
+                edited = self._way.edited(source, images, jobs, prompts, views, watch)
                 share = severity_and_share(settings.strength)[1] if settings.severity else settings.strength
                 if masks is not None and settings.object_strength is not None:
                     fall = 1 - settings.object_strength / settings.strength
@@ -111,57 +137,3 @@ class Instruct:
         strength = effective_strength(settings)
         held = None if masks is None else effective_object_strength(settings)
         return [Edited(image, strength, held) for image in made]
-
-    def _denoise(
-        self,
-        source: Any,
-        size: tuple[int, ...],
-        jobs: Sequence[Job],
-        views: Sequence[View] | None = None,
-        watch: Watch | None = None,
-    ) -> Any:
-        """Edited model latents (B, C, h, w) for source latents of that shape."""
-        import torch
-
-        settings, pipe = jobs[0].settings, self._pipe
-        image_guidance = 1.5 if settings.image_guidance is None else settings.image_guidance
-        guided = (
-            settings.guidance > 1 and image_guidance >= 1
-        )  # the pipeline's own rule; three rows an image instead of one
-        negatives = [job.negative_prompt for job in jobs] if guided else None
-        start, generators = noise(jobs, source.shape[1:], views, self._codec.factor)
-        arguments = self._prompts.embeds([resolved_prompt(job.prompt, settings) for job in jobs], negatives)
-        if self._xl:
-            arguments |= {"height": size[0], "width": size[1]}
-        pipe.scheduler = self._schedulers.get(settings.scheduler)
-        self._source = source
-        after = []
-        if watch is not None:
-            watch("pure noise, at any strength", self._look(start.to(source.device)))
-            if not self._xl:  # its pipeline calls nobody back
-                after.append(watching(watch, self._look))
-        return pipe(
-            **step_end(after),
-            **arguments,
-            image=torch.zeros(1, 3, 8, 8),  # unused: _image_latents knows the sources
-            latents=start.to(pipe.unet.device, pipe.unet.dtype),
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance if guided else 1.0,
-            image_guidance_scale=image_guidance,
-            generator=generators,
-            output_type="latent",
-        ).images
-
-    def _look(self, latents: Any) -> list[NDArray[np.uint8]]:
-        return self._codec.decode(self._codec.from_model(latents))
-
-    def _image_latents(
-        self, image: Any, batch_size: int, num_images_per_prompt: int, dtype: Any, device: Any, guided: bool, *_: Any
-    ) -> Any:
-        """Unscaled, as the model was trained with (CosXL: scaled). Under guidance [source, source, zeros], 3 B rows."""
-        import torch
-
-        latents = self._source.to(device, dtype)
-        if getattr(self._pipe, "is_cosxl_edit", False):
-            latents = latents * self._codec.vae.config.scaling_factor
-        return torch.cat([latents, latents, torch.zeros_like(latents)]) if guided else latents

@@ -1,7 +1,8 @@
 """Images to VAE latents and back, and the noise of a job. Knows nothing about prompts, strength or schedules.
 
-"Source latents" are what the VAE gives: the mode of its distribution, unscaled. "Model latents" are what the UNet works on:
-scaled, and for VAEs that have them centred by mean and std.
+"Source latents" are what the VAE gives: the mode of its distribution, unscaled. "Model latents" are what the model works on:
+scaled, and for VAEs that have them centred by a shift or by mean and std. Some transformers want them packed: each patch of
+2 × 2 cells a token.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ Key = tuple[bytes, tuple[int, ...], int]
 
 
 class Codec:
-    """One pipeline's VAE, remembering the latents of recent sources: conditions of one source follow each other."""
+    """One pipeline's VAE, remembering the latents of recent sources: conditions of one source follow each other.
 
-    def __init__(self, pipe: Any) -> None:
+    `factor` is pixels a latent; image sides must divide by `multiple`, which is `patch` latents.
+    """
+
+    def __init__(self, pipe: Any, patch: int = 1) -> None:
         self.vae = pipe.vae
         self.factor = int(pipe.vae_scale_factor)
+        self.multiple = self.factor * patch
         self._recent: Recent[Key, Any] = Recent(64)
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> Any:
@@ -53,35 +58,78 @@ class Codec:
         parameter = next(self.vae.parameters())
         batch = torch.from_numpy(pixels).to(parameter.device).permute(0, 3, 1, 2)
         batch = batch.to(torch.float32).div(127.5).sub(1).to(parameter.dtype)
-        coded = self.vae.encode(batch)
-        latents = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
-        return latents.float()
+        return self.coded(batch).float()
+
+    def coded(self, pixels: Any) -> Any:
+        """The VAE's own: pixels (B, 3, H, W) in −1–1 -> latents."""
+        coded = self.vae.encode(pixels)
+        return coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
+
+    def pixels(self, latents: Any) -> Any:
+        """The VAE's own: latents -> pixels (B, 3, H, W), about −1–1."""
+        return self.vae.decode(latents, return_dict=False)[0]
 
     def decode(self, latents: Any) -> list[NDArray[np.uint8]]:
         """Source latents (B, C, h, w) -> B images (H, W, 3) uint8. What is not a number becomes black."""
         parameter = next(self.vae.parameters())
-        image = self.vae.decode(latents.to(parameter.dtype), return_dict=False)[0].float()
+        image = self.pixels(latents.to(parameter.dtype)).float()
         # Through the VAE one NaN spreads over the picture: black is what the check for degenerate images knows.
         image = image.add(1).mul(127.5).nan_to_num(nan=0.0).clamp(0, 255).round()
         rows: NDArray[np.uint8] = image.permute(0, 2, 3, 1).byte().cpu().numpy()
         return list(rows)
 
     def to_model(self, latents: Any) -> Any:
-        scale = self.vae.config.scaling_factor
+        scale = self.vae.config.get("scaling_factor", 1.0)
         mean, std = self._statistics(latents)
-        return latents * scale if mean is None else (latents - mean) * scale / std
+        if mean is not None:
+            return (latents - mean) * scale / std
+        shift = self.vae.config.get("shift_factor")
+        return latents * scale if shift is None else (latents - shift) * scale
 
     def from_model(self, latents: Any) -> Any:
         latents = latents.float()
-        scale = self.vae.config.scaling_factor
+        scale = self.vae.config.get("scaling_factor", 1.0)
         mean, std = self._statistics(latents)
-        return latents / scale if mean is None else latents * std / scale + mean
+        if mean is not None:
+            return latents * std / scale + mean
+        shift = self.vae.config.get("shift_factor")
+        return latents / scale if shift is None else latents / scale + shift
+
+    def pack(self, latents: Any) -> Any:
+        """Model latents, or anything of their shape (B, C, h, w), as the transformer takes them."""
+        return latents
+
+    def unpack(self, latents: Any, size: Sequence[int]) -> Any:
+        """The reverse of `pack`, for `size` (h, w)."""
+        return latents
+
+    def shown(self, latents: Any, size: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """Images of packed model latents of `size` (h, w)."""
+        return self.decode(self.from_model(self.unpack(latents, size)))
 
     def _statistics(self, like: Any) -> tuple[Any, Any]:
         mean, std = (self.vae.config.get(name) for name in ("latents_mean", "latents_std"))
         if mean is None or std is None:
             return None, None
         return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(std).view(1, -1, 1, 1)
+
+
+class PackedCodec(Codec):
+    """FLUX.1: patches of 2 × 2 latents are tokens, (B, h/2 · w/2, 4 C)."""
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__(pipe, patch=2)
+
+    def pack(self, latents: Any) -> Any:
+        import torch
+
+        return torch.nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+    def unpack(self, latents: Any, size: Sequence[int]) -> Any:
+        import torch
+
+        grid = latents.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2))
+        return torch.nn.functional.pixel_shuffle(grid, 2)
 
 
 def pooled(masks: Sequence[NDArray[np.float32]], like: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen import hub
+from diffgen.editors.lora import add_loras
 from diffgen.errors import DiffgenError, OutOfMemory, UsageError
 from diffgen.models import Model, local_folder, pipeline_class
 
@@ -81,10 +82,7 @@ def load_pipeline(cls_name: str, model: Model, device: str, dtype: str) -> Any:
     if dtype == "float16" and xl:
         # SDXL's VAE overflows in float16 and then decodes to black.
         weights = {"default": torch.float16, "vae": torch.float32}
-    # The watermark would be laid over latents; made images are marked as synthetic in their metadata instead.
-    options: dict[str, Any] = (
-        {"add_watermarker": False} if xl else {"safety_checker": None, "requires_safety_checker": False}
-    )
+    options = _options(cls_name)
     broken = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
     with quiet():
         try:
@@ -105,11 +103,22 @@ def load_pipeline(cls_name: str, model: Model, device: str, dtype: str) -> Any:
         except broken as error:
             raise _load_error(error, cls_name, model, device) from error
     _check_parts(pipe, cls_name, model)
+    if model.loras:
+        add_loras(pipe, model)
     pipe.set_progress_bar_config(disable=True)
-    if not device.startswith("mps"):
+    if not device.startswith("mps") and hasattr(pipe, "unet"):
         pipe.unet.to(memory_format=torch.channels_last)
         pipe.vae.to(memory_format=torch.channels_last)
     return pipe
+
+
+def _options(cls_name: str) -> dict[str, Any]:
+    if "XL" in cls_name:
+        # The watermark would be laid over latents; made images are marked as synthetic in their metadata instead.
+        return {"add_watermarker": False}
+    if cls_name.startswith("StableDiffusion") and not cls_name.startswith("StableDiffusion3"):
+        return {"safety_checker": None, "requires_safety_checker": False}
+    return {}
 
 
 def _folder(model: Model) -> Path:
@@ -140,27 +149,30 @@ def _load_error(error: Exception, cls_name: str, model: Model, device: str) -> D
     return DiffgenError(f"{title} cannot be loaded as {cls_name}: {first_line}", _AGAIN)
 
 
+# Parts that a model may lack: the SDXL refiner has only the second text encoder, Stable Diffusion 3 may go without T5.
+_OPTIONAL = {"StableDiffusionXL": ("text_encoder", "tokenizer"), "StableDiffusion3": ("text_encoder_3", "tokenizer_3")}
+
+
 def _check_parts(pipe: Any, cls_name: str, model: Model) -> None:
-    needed = ["vae", "text_encoder", "tokenizer", "unet", "scheduler"] + ["text_encoder_2", "tokenizer_2"] * (
-        "XL" in cls_name
-    )
-    # The SDXL refiner has only the second text encoder.
-    optional = ("text_encoder", "tokenizer") if "XL" in cls_name else ()
-    lacking = [name for name in needed if name not in optional and getattr(pipe, name, None) is None]
+    optional = next((names for start, names in _OPTIONAL.items() if cls_name.startswith(start)), ())
+    needed = [name for name in pipe.components if name not in (*hub.UNUSED, *optional)]
+    lacking = [name for name in needed if getattr(pipe, name, None) is None]
     if lacking:
         raise DiffgenError(f"model '{model.name}' lacks {', '.join(lacking)}", _AGAIN)
     if model.kind != "file":
-        for name in ("text_encoder", "text_encoder_2"):
+        for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
             _check_weights(getattr(pipe, name, None), _folder(model) / name, model)
 
 
 def _check_weights(module: Any, folder: Path, model: Model) -> None:
     """transformers fills weights that the files lack with random numbers, and only logs it."""
-    if module is None:
+    if not type(module).__name__.startswith(("CLIP", "T5")):  # of others, module and file may name weights differently
         return
     # The prefix came and went between versions of transformers.
     there = {key.removeprefix("text_model.") for file in folder.glob("*.safetensors") for key in hub.tensors(file)}
-    lacking = sorted({key.removeprefix("text_model.") for key in module.state_dict()} - there)
+    state = {key.removeprefix("text_model."): tensor for key, tensor in module.state_dict().items()}
+    tied = {tensor.data_ptr() for key, tensor in state.items() if key in there}
+    lacking = sorted(key for key, tensor in state.items() if key not in there and tensor.data_ptr() not in tied)
     if lacking:
         raise DiffgenError(f"model '{model.name}': {folder} lacks {lacking[0]} and {len(lacking) - 1} more", _AGAIN)
 

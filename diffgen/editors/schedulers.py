@@ -21,6 +21,10 @@ SCHEDULERS = {
     "lcm": "LCMScheduler",
 }
 
+# Models trained by flow matching have a noise schedule of their own kind, and one scheduler of it that suits.
+FLOW_SCHEDULERS = {"flow_euler": "FlowMatchEulerDiscreteScheduler"}
+_FLOW_PIPELINES = ("StableDiffusion3", "Flux", "ZImage", "QwenImage")
+
 # Known, and replaced. UniPC and SASolver compute each sample again from their own memory, which undoes a change to the
 # latents. PNDM repeats its second step to warm up: one more than asked; and started within the schedule it repeats
 # another one, so that it takes each sample for one of the next level.
@@ -29,8 +33,9 @@ REPLACED = {
     "sasolver": ("SASolverScheduler", "DPMSolverMultistepScheduler"),
     "pndm": ("PNDMScheduler", "DDIMScheduler"),
 }
-_KNOWN = {**SCHEDULERS, **{short: cls for short, (cls, _) in REPLACED.items()}}
+_KNOWN = {**SCHEDULERS, **FLOW_SCHEDULERS, **{short: cls for short, (cls, _) in REPLACED.items()}}
 _REPLACEMENT = dict(REPLACED.values())
+_APART = ("FlowMatch", "EDM")
 
 
 def scheduler_class(name: str) -> str:
@@ -41,6 +46,29 @@ def scheduler_class(name: str) -> str:
         hint = f"did you mean '{close[0]}'?" if close else f"use one of: {', '.join(SCHEDULERS)}"
         raise UsageError(f"scheduler '{name}' is not known", hint)
     return cls
+
+
+def check_scheduler(name: str, pipeline: str | None) -> None:
+    """Raises UsageError for a scheduler that is none, or that a model of the class `pipeline` cannot use.
+
+    `pipeline` is None where nothing tells the class yet; then only the name is checked.
+    """
+    cls = scheduler_class(name)
+    if pipeline is None:
+        return
+    flow = pipeline.startswith(_FLOW_PIPELINES)
+    if flow != (cls in FLOW_SCHEDULERS.values()):
+        suit = FLOW_SCHEDULERS if flow else SCHEDULERS
+        raise UsageError(
+            f"scheduler '{name}' does not suit a {pipeline}", f"remove `scheduler:`, or use {' or '.join(suit)}"
+        )
+
+
+def noised(scheduler: Any, source: Any, noise: Any, levels: Any) -> Any:
+    """`source` (B, …) with `noise` of that shape at the schedule's `levels` (B,), the scheduler's timesteps."""
+    if hasattr(scheduler, "scale_noise"):  # flow matching
+        return scheduler.scale_noise(source, levels, noise)
+    return scheduler.add_noise(source, noise, levels)
 
 
 class Schedulers:
@@ -69,8 +97,10 @@ class Schedulers:
             logger.log(level, "scheduler %s does not suit editing: using %s", asked, cls)
         if cls == own:
             return self._own
-        if self._own.config.get("prediction_type") == "sample":
-            # Such models start from pure noise in one step; the other schedulers have no finite level for that.
+        # Models that predict the sample start from pure noise in one step, for which other schedulers have no finite
+        # level; those of flow matching and EDM (CosXL) have schedules that the others do not know.
+        kinds = {name.startswith(_APART) for name in (own, cls)}
+        if self._own.config.get("prediction_type") == "sample" or True in kinds:
             raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")
         with quiet():
             return getattr(diffusers, cls).from_config(self._own.config)

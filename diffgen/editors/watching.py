@@ -41,3 +41,13 @@ def step_end(callbacks: Sequence[StepEnd]) -> dict[str, StepEnd]:
         return kwargs
 
     return {"callback_on_step_end": callback} if callbacks else {}
+
+
+def from_noise(
+    watch: Watch | None, look: Callable[[Any], list[NDArray[np.uint8]]], start: Any, calls_back: bool = True
+) -> dict[str, StepEnd]:
+    """For edits that begin at pure noise, `start`: shows it, and gives the argument that watches the pipeline's steps."""
+    if watch is None:
+        return {}
+    watch("pure noise, at any strength", look(start))
+    return step_end([watching(watch, look)] if calls_back else [])

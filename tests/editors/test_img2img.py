@@ -12,7 +12,7 @@ import pytest
 
 from diffgen.editors import effective_strength
 from diffgen.editors.img2img import schedule
-from tests.editors.tiny_models import Calls, job, picture, settings
+from tests.editors.tiny_models import Calls, denoiser, job, picture, settings
 
 STRENGTHS = [s / 20 for s in range(1, 21)]
 
@@ -47,14 +47,14 @@ def test_finer_than_training_is_not_asked_for() -> None:
     assert schedule(0.01, 5, train_steps=100)[0] == 100
 
 
-@pytest.mark.parametrize("model", ["sd", "sdxl"])
+@pytest.mark.parametrize("model", ["sd", "sdxl", "sd3", "flux", "zimage"])
 @pytest.mark.parametrize(("strength", "steps"), [(0.02, 1), (0.5, 1), (0.3, 4), (0.99, 3), (1.0, 2)])
 def test_the_unet_runs_exactly_the_steps(
     model: str, strength: float, steps: int, load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     editor = load(request.getfixturevalue(model))
-    unet = Calls(monkeypatch, editor._pipe.unet, "forward")
-    wanted = settings("img2img", strength=strength, steps=steps)
+    unet = Calls(monkeypatch, denoiser(editor), "forward")
+    wanted = settings("img2img", strength=strength, steps=steps, guidance=0.0)
     made = editor.edit([picture(0)], [job(wanted)])
     assert unet.rows == [1] * steps
     assert made[0].strength == effective_strength(wanted)
@@ -83,6 +83,48 @@ def test_the_stock_pipeline_gives_the_same_picture(model: str, load: Any, reques
             num_inference_steps=6,
             strength=0.5,
             guidance_scale=5.0,
+            output_type="np",
+        ).images[0]
+    assert np.abs(ours - plain * 255).max() <= 1
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(0.3, 4), (0.9, 3), (1.0, 2), (0.02, 1)])
+def test_a_consistency_model_runs_exactly_the_steps(
+    strength: float, steps: int, lcm: Any, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its schedules have 50 levels at most."""
+    editor = load(lcm)
+    unet = Calls(monkeypatch, denoiser(editor), "forward")
+    wanted = settings("img2img", strength=strength, steps=steps, guidance=8.0, scheduler="lcm")
+    made = editor.edit([picture(0)], [job(wanted, negative="sun")])
+    assert unet.rows == [1] * steps
+    assert made[0].strength == effective_strength(wanted) >= steps / 50
+
+
+@pytest.mark.parametrize("model", ["sd3", "flux", "zimage"])
+def test_the_stock_pipeline_of_flow_matching_gives_the_same_picture(model: str, load: Any, request: Any) -> None:
+    import diffusers
+    import torch
+
+    folder, image = request.getfixturevalue(model), picture(0)
+    wanted = settings("img2img", strength=0.5, steps=3, guidance=4.0)
+    ours = load(folder).edit([image], [job(wanted, seed=4, negative="sun")])[0].image
+    names = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage"}
+    stock = getattr(diffusers, f"{names[model]}Img2ImgPipeline").from_pretrained(str(folder))
+    posterior = diffusers.models.autoencoders.vae.DiagonalGaussianDistribution
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posterior, "sample", lambda self, generator=None: self.mode())
+        plain = stock(
+            prompt="snow",
+            **({} if model == "flux" else {"negative_prompt": "sun"}),
+            image=torch.from_numpy(image).permute(2, 0, 1)[None] / 255,
+            height=48,
+            width=64,
+            generator=torch.Generator().manual_seed(4),
+            num_inference_steps=6,
+            strength=0.5,
+            guidance_scale=4.0,
+            max_sequence_length=16,
             output_type="np",
         ).images[0]
     assert np.abs(ours - plain * 255).max() <= 1

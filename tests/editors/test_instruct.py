@@ -10,7 +10,7 @@ import pytest
 
 from diffgen.editors import effective_strength
 from diffgen.editors.instruct import resolved_prompt, severity_and_share
-from tests.editors.tiny_models import job, picture, settings
+from tests.editors.tiny_models import denoiser, job, picture, settings
 
 SEVERITY = "{prompt}, severity {percent}"
 
@@ -96,8 +96,127 @@ def test_strength_1_is_the_stock_pipeline(model: str, load: Any, request: Any) -
     assert np.abs(ours - plain * 255).max() <= 1
 
 
-def test_cosxl_scales_the_source(xl_ip2p: Any, load: Any) -> None:
+def test_cosxl_scales_the_source(xl_ip2p: Any, cosxl: Any, load: Any) -> None:
     editor, wanted = load(xl_ip2p, fresh=True), settings("instruct", strength=1.0)
     plain = editor.edit([picture(0)], [job(wanted)])[0].image
     editor._pipe.is_cosxl_edit = True
     assert not np.array_equal(plain, editor.edit([picture(0)], [job(wanted)])[0].image)
+    assert load(cosxl)._pipe.is_cosxl_edit, "its schedule tells"
+
+
+def test_the_stock_kontext_gives_the_same_picture(kontext: Any, load: Any) -> None:
+    import diffusers
+    import torch
+
+    image = picture(0)
+    wanted = settings("instruct", strength=1.0, steps=3, guidance=2.5)
+    ours = load(kontext).edit([image], [job(wanted, seed=4)])[0].image
+    stock = diffusers.FluxKontextPipeline.from_pretrained(str(kontext))
+    plain = stock(
+        image=torch.from_numpy(image).permute(2, 0, 1)[None] / 255,
+        prompt="snow",
+        height=48,
+        width=64,
+        max_area=48 * 64,
+        _auto_resize=False,
+        num_inference_steps=3,
+        guidance_scale=2.5,
+        generator=torch.Generator().manual_seed(4),
+        max_sequence_length=16,
+        output_type="np",
+    ).images[0]
+    assert np.abs(ours - plain * 255).max() <= 1
+
+
+@pytest.mark.parametrize("model", ["klein", "klein_base"])
+def test_the_stock_klein_gives_the_same_picture(model: str, load: Any, request: Any) -> None:
+    import diffusers
+    import torch
+    from PIL import Image
+
+    folder, image = request.getfixturevalue(model), picture(0, 64, 80)  # it refuses smaller ones
+    wanted = settings("instruct", strength=1.0, steps=3, guidance=4.0)
+    ours = load(folder).edit([image], [job(wanted, seed=4)])[0].image
+    stock = diffusers.Flux2KleinPipeline.from_pretrained(str(folder))
+    plain = stock(
+        image=Image.fromarray(image),
+        prompt="snow",
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(4),
+        max_sequence_length=16,
+        output_type="np",
+    ).images[0]
+    assert np.abs(ours - plain * 255).max() <= 1
+
+
+@pytest.mark.parametrize("model", ["qwen_edit", "qwen_plus"])
+def test_the_stock_qwen_gives_the_same_picture_without_its_rescaling(
+    model: str, load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+    import torch
+    from PIL import Image
+
+    folder, image = request.getfixturevalue(model), picture(0, 48, 80)
+    wanted = settings("instruct", strength=1.0, steps=2, guidance=4.0)
+    editor = load(folder)
+    ours = editor.edit([image], [job(wanted, seed=4, negative="sun")])[0].image
+    stock = type(editor._pipe).from_pretrained(str(folder))
+    module = getattr(
+        diffusers.pipelines.qwenimage,
+        f"pipeline_qwenimage_{model.replace('qwen_plus', 'edit_plus').replace('qwen_', '')}",
+    )
+    rescale = module.calculate_dimensions
+    # what the language model looks at stays as it is; the autoencoder gets the source's own size
+    own = (80, 48, None)[: len(rescale(1024 * 1024, 1.0))]
+    if model == "qwen_plus":
+        monkeypatch.setattr(
+            module, "calculate_dimensions", lambda area, ratio: own if area == 1024**2 else rescale(area, ratio)
+        )
+    else:
+        monkeypatch.setattr(module, "calculate_dimensions", lambda *_: own)
+        monkeypatch.setattr(stock, "_get_qwen_prompt_embeds", _looks_at(stock, image, rescale(1024**2, 80 / 48)))
+    plain = stock(
+        image=Image.fromarray(image),
+        prompt="snow",
+        negative_prompt="sun",
+        true_cfg_scale=4.0,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(4),
+        output_type="np",
+    ).images[0]
+    assert np.abs(ours - plain * 255).max() <= 1
+
+
+def _looks_at(stock: Any, image: np.ndarray, size: Any) -> Any:
+    """The pipeline's reader, looking at `image` at the (width, height) it would have by itself."""
+    from PIL import Image
+
+    inner, seen = stock._get_qwen_prompt_embeds, stock.image_processor.resize(Image.fromarray(image), size[1], size[0])
+    return lambda prompt, _, device: inner(prompt, seen, device)
+
+
+@pytest.mark.parametrize("model", ["qwen_edit", "qwen_plus"])
+def test_one_at_a_time_is_said(model: str, load: Any, request: Any, caplog: Any) -> None:
+    load(request.getfixturevalue(model), fresh=True)
+    assert "one at a time" in caplog.text
+
+
+@pytest.mark.parametrize("size", [(64, 80), (80, 64), (48, 144)])
+@pytest.mark.parametrize("model", ["kontext", "klein", "qwen_edit", "qwen_plus"])
+def test_the_model_sees_the_source_at_the_working_size(
+    model: str, size: tuple[int, int], load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No crop, no megapixel: as many tokens for the source as for the edit."""
+    editor, seen = load(request.getfixturevalue(model)), []
+    inner = denoiser(editor).forward
+
+    def forward(**kwargs: Any) -> Any:
+        seen.append(kwargs["hidden_states"].shape[1])
+        return inner(**kwargs)
+
+    monkeypatch.setattr(denoiser(editor), "forward", forward)
+    made = editor.edit([picture(0, *size)], [job(settings("instruct", strength=0.5, steps=1))])
+    assert seen == [2 * size[0] * size[1] // 256]
+    assert made[0].image.shape == (*size, 3)

@@ -132,10 +132,13 @@ def test_sdxl_in_float16_keeps_its_vae_in_float32(sdxl: Path, cache: FileCache) 
     assert (pipe.unet.dtype, pipe.text_encoder.dtype, pipe.vae.dtype) == (torch.float16, torch.float16, torch.float32)
 
 
-@pytest.mark.parametrize("name", ["sd", "ip2p", "pocket_like", "sdxl"])
+@pytest.mark.parametrize(
+    "name",
+    ["sd", "ip2p", "pocket_like", "sdxl", "lcm", "sd3", "flux", "zimage", "cosxl", "kontext", "klein", "qwen_plus"],
+)
 def test_bfloat16_runs(name: str, cache: FileCache, request: Any) -> None:
     folder = request.getfixturevalue(name)
-    family = "img2img" if name.startswith("sd") else "instruct"
+    family = resolve_model(str(folder), None, Path("/"), cache).editor
     exact, rough = (_edit(loaded(str(folder), cache, dtype=dtype), family) for dtype in ("float32", "bfloat16"))
     assert np.abs(exact.astype(int) - rough).mean() < 4
 
@@ -149,6 +152,13 @@ def test_half_precision_files_are_found(copy: Path, sd: Path, cache: FileCache) 
     for part in ("unet", "vae", "text_encoder"):
         for file in (copy / part).glob("*.safetensors"):
             file.rename(file.with_suffix(".fp16.safetensors"))
+    assert np.array_equal(_edit(loaded(str(copy), cache), "img2img"), _edit(loaded(str(sd), cache), "img2img"))
+
+
+def test_half_precision_of_some_parts_only(copy: Path, sd: Path, cache: FileCache) -> None:
+    """Stable Diffusion 3.5 comes so."""
+    file = next((copy / "text_encoder").glob("*.safetensors"))
+    file.rename(file.with_suffix(".fp16.safetensors"))
     assert np.array_equal(_edit(loaded(str(copy), cache), "img2img"), _edit(loaded(str(sd), cache), "img2img"))
 
 
@@ -236,6 +246,15 @@ def test_broken_models_are_one_clear_error(damage: Any, copy: Path, cache: FileC
     assert str(copy) in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_weights_that_a_second_text_encoder_lacks_are_noticed(flux: Path, cache: FileCache, tmp_path: Path) -> None:
+    """T5 among them, whose embeddings stand in its files once and in the model twice."""
+    folder = Path(shutil.copytree(flux, tmp_path / "model"))
+    loaded(str(folder), cache)
+    _forget("text_encoder_2")(folder)
+    with pytest.raises(DiffgenError, match="text_encoder_2 lacks"):
+        loaded(str(folder), cache)
 
 
 @pytest.mark.parametrize(("name", "editor"), [("ip2p", "img2img"), ("sd", "instruct"), ("sdxl", "instruct")])

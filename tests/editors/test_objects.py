@@ -54,6 +54,19 @@ def test_strength_0_is_the_source_and_the_scene_does_not_know(
     assert (held[..., 4:] - source[..., 4:]).abs().mean() > 0.05
 
 
+@pytest.mark.parametrize("model", ["sd3", "flux", "schnell", "zimage"])
+def test_flow_matching_holds_exactly(model: str, load: Any, request: Any) -> None:
+    editor = load(request.getfixturevalue(model))
+    held, source = latents(editor, FULL, strength=0.8, steps=8, object_strength=0.3)
+    plain, _ = latents(editor, None, strength=0.3, steps=3)
+    whole, _ = latents(editor, None, strength=0.8, steps=8)
+    assert (held - plain).abs().mean() < 1e-5 * (whole - source).abs().mean()
+    assert (whole - plain).abs().mean() > 0.1 * (plain - source).abs().mean(), "the two strengths differ at all"
+    half, _ = latents(editor, HALF, strength=0.6, steps=3, object_strength=0.0)
+    assert torch.equal(half[..., :4], source[..., :4]), "clean, not noised"
+    assert (half[..., 4:] - source[..., 4:]).abs().mean() > 0.05
+
+
 @pytest.mark.parametrize("name", ["unipc", "sasolver"])
 def test_schedulers_that_would_undo_it_are_replaced(name: str, sd: Any, load: Any) -> None:
     editor = load(sd)
@@ -83,10 +96,10 @@ def test_the_feather_passes_through_the_strengths_between(sd: Any, load: Any) ->
     assert change[-2:].mean() > change[1:3].mean() > 0
 
 
-@pytest.mark.parametrize("model", ["ip2p", "xl_ip2p", "pocket_like"])
+@pytest.mark.parametrize("model", ["ip2p", "xl_ip2p", "pocket_like", "cosxl", "kontext", "klein", "qwen_plus"])
 def test_instruct_takes_the_strength_as_a_map(model: str, load: Any, request: Any) -> None:
     editor = load(request.getfixturevalue(model))
-    fields = {"strength": 0.8, "steps": 1, "image_guidance": 1.5}
+    fields = {"strength": 0.8, "steps": 2 if model == "cosxl" else 1, "image_guidance": 1.5}
     if model == "pocket_like":
         fields |= {"severity": "{prompt} {percent}"}
     image = picture(0)

@@ -46,6 +46,21 @@ def test_img2img_is_noised_as_far_as_its_strength_and_denoised(
     assert np.abs(pictures[-1].astype(float) - edited).mean() <= 1, "the last step is the edit"
 
 
+@pytest.mark.parametrize("model", ["sd3", "flux", "zimage"])
+def test_flow_matching_is_watched_the_same_way(model: str, load: Any, request: Any) -> None:
+    fields = {"strength": 0.6, "steps": 6, "guidance": 0.0}
+    captions, pictures, edited = watched(load(request.getfixturevalue(model)), "img2img", **fields)
+    assert [caption.split()[0] for caption in captions] == ["noise"] * 3 + ["after"] * 3
+    assert np.abs(pictures[-1].astype(float) - edited).mean() <= 1, "the last step is the edit"
+
+
+@pytest.mark.parametrize("model", ["kontext", "klein", "qwen_plus"])
+def test_instruct_of_flow_matching_is_watched_to_the_whole_edit(model: str, load: Any, request: Any) -> None:
+    captions, pictures, edited = watched(load(request.getfixturevalue(model)), "instruct", strength=1.0, steps=2)
+    assert captions == ["pure noise, at any strength", "after step 1 of 2", "after step 2 of 2"]
+    assert np.abs(pictures[-1].astype(float) - edited).mean() <= 1
+
+
 def test_strength_0_takes_no_way(sd: Any, load: Any) -> None:
     assert watched(load(sd), "img2img", strength=0.0)[0] == []
 

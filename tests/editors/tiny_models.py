@@ -30,6 +30,130 @@ def write_tokenizer(folder: Path, limit: int = 16) -> Any:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=limit)
 
 
+def write_t5_tokenizer(limit: int = 16) -> Any:
+    """A Unigram tokenizer: every letter is a token."""
+    from transformers import T5TokenizerFast
+
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    letters = [(chr(code), -2.0) for code in (0x2581, *range(33, 127))]
+    return T5TokenizerFast(vocab=[*special, *letters], extra_ids=0, model_max_length=limit)
+
+
+def t5(width: int = 16) -> Any:
+    import transformers
+
+    config = transformers.T5Config(
+        vocab_size=100, d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2, pad_token_id=0, eos_token_id=1
+    )
+    return transformers.T5EncoderModel(config).eval()
+
+
+def qwen_tokenizer(limit: int = 16, special: tuple[str, ...] = ()) -> Any:
+    """A byte-level BPE tokenizer without merges: every letter is a token. The template adds nothing."""
+    from transformers import Qwen2TokenizerFast
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    words = [*bytes_to_unicode().values(), "<|endoftext|>", *special]
+    made = Qwen2TokenizerFast(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=limit)
+    made.add_tokens(list(special), special_tokens=True)
+    made.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    return made
+
+
+VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|im_start|>", "<|im_end|>")
+
+
+def qwen_vl() -> dict[str, Any]:
+    """A language model that sees, its tokenizer, and the processor that cuts pictures for it."""
+    import transformers
+
+    tokenizer = qwen_tokenizer(4096, VISION)
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in zip("sevu", VISION, strict=False)}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 264,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e6},
+        },
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
+        vision_start_token_id=ids["s"],
+        vision_end_token_id=ids["e"],
+        image_token_id=ids["v"],
+        video_token_id=ids["u"],
+    )
+    return {
+        "text_encoder": transformers.Qwen2_5_VLForConditionalGeneration(config).eval(),
+        "tokenizer": tokenizer,
+        "processor": transformers.Qwen2VLProcessor(
+            image_processor=transformers.Qwen2VLImageProcessor(
+                size={"shortest_edge": 28 * 28, "longest_edge": 56 * 56}
+            ),
+            tokenizer=tokenizer,
+            video_processor=transformers.Qwen2VLVideoProcessor(),
+        ),
+    }
+
+
+def qwen3(cls: str, layers: int = 2, width: int = 16) -> Any:
+    import transformers
+
+    config = transformers.Qwen3Config(
+        vocab_size=260,
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        bos_token_id=256,
+        eos_token_id=256,
+        pad_token_id=256,
+    )
+    return getattr(transformers, cls)(config).eval()
+
+
+def flux_transformer(guidance_embeds: bool = True) -> Any:
+    """Packed: 2 × 2 patches of 4 channels."""
+    from diffusers import FluxTransformer2DModel
+
+    return FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        guidance_embeds=guidance_embeds,
+        axes_dims_rope=(4, 4, 8),
+    )
+
+
+def flux_parts(folder: Path, guidance_embeds: bool = True) -> dict[str, Any]:
+    import diffusers
+
+    return {
+        "vae": kl(shift_factor=0.1, scaling_factor=0.4),
+        "transformer": flux_transformer(guidance_embeds),
+        "text_encoder": text_encoder("CLIPTextModel"),
+        "text_encoder_2": t5(),
+        "tokenizer": write_tokenizer(folder / "tokenizer"),
+        "tokenizer_2": write_t5_tokenizer(),
+        # dev bends its schedule by the size of the picture
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=guidance_embeds),
+    }
+
+
+def denoiser(editor: Any) -> Any:
+    """The model that a pipeline runs at each step."""
+    pipe = editor._pipe
+    return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+
+
 def text_encoder(cls: str, width: int = 16) -> Any:
     import transformers
 
@@ -145,9 +269,10 @@ class Calls:
         self.rows: list[int] = []
         inner = getattr(owner, name)
 
-        def counted(first: Any, *args: Any, **kwargs: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            first = args[0] if args else next(kwargs[key] for key in ("hidden_states", "input_ids") if key in kwargs)
             self.rows.append(len(first))
-            return inner(first, *args, **kwargs)
+            return inner(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, counted)
 

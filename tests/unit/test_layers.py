@@ -27,7 +27,7 @@ LAYERS = [
     {"worker", "plan"},
     {"sources", "store", "editors"},
     {"recipe", "models", "checks", "detect", "clip", "formats", "progress", "blend", "detail", "review"},
-    {"facts"},
+    {"facts", "loras"},
     {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
     {"__init__"},

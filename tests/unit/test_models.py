@@ -88,7 +88,7 @@ def test_every_alias_names_a_known_family_and_every_class_too() -> None:
     from diffgen.editors import FAMILIES
 
     assert {entry["editor"] for entry in aliases().values()} <= set(FAMILIES)
-    assert set(models._data()["classes"].values()) <= set(FAMILIES)
+    assert {models._editor_of(cls, Path()) for cls in models._data()["classes"]} <= set(FAMILIES)
 
 
 def test_a_cached_hub_model_has_its_commit(cache: FileCache, tmp_path: Path) -> None:
