@@ -37,12 +37,13 @@ def object_mask(shapes: Sequence[Shape], plan: Fit, feather: float) -> Mask:
 
 
 def require_masks() -> None:
-    """Raises DiffgenError where OpenCV, which masks and detail need, cannot be imported: better now than after the model."""
+    """Raises DiffgenError where OpenCV, which masks, detail and control maps need, cannot be imported: better now than after
+    the model."""
     try:
         import cv2  # noqa: F401
     except ImportError as error:
         raise DiffgenError(
-            f"objects.strength and detail need OpenCV, which cannot be imported: {error}",
+            f"objects.strength, detail and controls need OpenCV, which cannot be imported: {error}",
             "where libGL is missing: pip install opencv-python-headless instead of opencv-python",
         ) from None
 

@@ -12,7 +12,8 @@ from typing import Any
 from diffgen import __version__
 from diffgen.cache import FileCache, cache_dir
 from diffgen.errors import DiffgenError
-from diffgen.hub import is_offline
+from diffgen.guides import missing_networks, resolve_guided
+from diffgen.hub import is_offline, network_command
 from diffgen.models import is_on_disk, resolve_model
 from diffgen.recipe import LoadedRecipe
 
@@ -43,8 +44,10 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         problems.append(f"{error.message}; {error.hint}")
     try:
         with FileCache() as cache:
-            spec = recipe.model if recipe else "pocket"
-            model = resolve_model(spec, recipe.editor if recipe else None, loaded.base if loaded else Path(), cache)
+            if loaded is None:
+                model = resolve_model("pocket", None, Path(), cache)
+            else:
+                model = resolve_guided(loaded.recipe, loaded.base, cache)
         facts["model"] = {
             "name": model.name,
             "editor": model.editor,
@@ -53,6 +56,9 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         }
         if not is_on_disk(model):
             problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
+        for network in missing_networks(model):
+            command = network_command(str(network.hub_id), network.revision)
+            problems.append(f"{network.full_name} is not on this machine; {command}")
     except DiffgenError as error:
         problems.append(f"{error.message}; {error.hint}")
     return {**facts, "problems": problems}

@@ -208,9 +208,12 @@ def _tent(n: int) -> NDArray[np.float32]:
     return np.asarray(1 - away / (n / 2), dtype=np.float32)
 
 
-def fit(pixels: Pixels, plan: Fit) -> Pixels:
-    """Scale and pad: by reflection, or by the edge where the side is too short to reflect."""
-    inner = _resize(pixels, plan.inner)
+def fit(pixels: Pixels, plan: Fit, *, mix: bool = True) -> Pixels:
+    """Scale and pad: by reflection, or by the edge where the side is too short to reflect.
+
+    `pixels` is the plan's source, or a map of it of any size. Without `mix` no colour is made that was not there.
+    """
+    inner = _resize(pixels, plan.inner, PILImage.Resampling.LANCZOS if mix else PILImage.Resampling.NEAREST)
     for axis, before, total in ((0, plan.top, plan.size[1]), (1, plan.left, plan.size[0])):
         side = inner.shape[axis]
         after = total - side - before
@@ -229,8 +232,10 @@ def unfit(pixels: Pixels, plan: Fit) -> Pixels:
     return _resize(inner, plan.source)
 
 
-def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def _resize(
+    pixels: Pixels, size: tuple[int, int], resampling: PILImage.Resampling = PILImage.Resampling.LANCZOS
+) -> Pixels:
     if (pixels.shape[1], pixels.shape[0]) == size:
         return pixels
     image = PILImage.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize(size, PILImage.Resampling.LANCZOS), dtype=np.uint8)
+    return np.asarray(image.resize(size, resampling), dtype=np.uint8)

@@ -6,11 +6,12 @@ layout of the cache, `models--OWNER--NAME/{refs/NAME, snapshots/COMMIT}`, is doc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -197,28 +198,82 @@ def fetch(hub_id: str, revision: str | None, name: str, weights: bool = True) ->
     Without `weights` only the pipeline's index and configs. Raises DiffgenError when it cannot be had.
     """
     title = f"model '{name}' ({hub_id})" if name != hub_id else f"model '{name}'"
-    command = fetch_command(hub_id, revision)
+    with _reaching(title, hub_id, revision, fetch_command(hub_id, revision), "diffusers pipeline", "model_index.json"):
+        from huggingface_hub import hf_hub_download, snapshot_download
+
+        commit, files = _listed(title, hub_id, revision)
+        index = Path(hf_hub_download(hub_id, "model_index.json", revision=commit))
+        files = wanted_files(files, read_json(index))
+        if not weights:
+            files = [f for f in files if f.endswith(".json")]
+        else:
+            logger.warning("fetching %s, commit %s", title, commit[:12])
+        return Path(snapshot_download(hub_id, revision=commit, allow_patterns=files))
+
+
+# The names that diffusers and transformers give the weights of one network, whole, in shards, or in half precision.
+_NETWORK = re.compile(r"(diffusion_pytorch_model|model)(\.fp16)?(-\d+-of-\d+)?\.safetensors")
+
+
+def network_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a folder that holds one network (a ControlNet, a depth model); empty when it holds none."""
+    if not (folder / "config.json").is_file():
+        return []
+    found = sorted(path for path in folder.glob("*.safetensors") if _NETWORK.fullmatch(path.name) and path.is_file())
+    return [path for path in found if ".fp16" not in path.name] or found
+
+
+def network_snapshot(hub_id: str, commit: str) -> Path | None:
+    """The folder of that commit of a repository with one network, when config and weights are in it."""
+    folder = _repo_folder(hub_id) / "snapshots" / commit
+    return folder if network_weights(folder) else None
+
+
+def network_command(hub_id: str, revision: str | None) -> str:
+    """A command that fetches one network."""
+    pinned = f" --revision {revision}" if revision else ""
+    return f"hf download {hub_id}{pinned} --include '*.json' --include '*.safetensors'"
+
+
+def fetch_network(hub_id: str, revision: str | None, title: str) -> Path:
+    """The same as `fetch` for a repository that is one network: its configs and its weights once."""
+    with _reaching(title, hub_id, revision, network_command(hub_id, revision), "network", "config.json"):
+        from huggingface_hub import hf_hub_download, snapshot_download
+
+        commit, files = _listed(title, hub_id, revision)
+        hf_hub_download(hub_id, "config.json", revision=commit)
+        weights = [f for f in files if _NETWORK.fullmatch(f)]
+        weights = [f for f in weights if ".fp16" in f] or weights
+        logger.warning("fetching %s, commit %s", title, commit[:12])
+        configs = [f for f in files if f.endswith(".json") and "/" not in f]
+        return Path(snapshot_download(hub_id, revision=commit, allow_patterns=[*configs, *weights]))
+
+
+def _listed(title: str, hub_id: str, revision: str | None) -> tuple[str, list[str]]:
+    """The commit that a revision names on the hub, and its files."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(hub_id, revision=revision, timeout=10)
+    if info.sha is None:
+        raise DiffgenError(f"{title}: the hub names no commit for it", "give `revision:` in the recipe")
+    return info.sha, [f.rfilename for f in info.siblings or []]
+
+
+@contextlib.contextmanager
+def _reaching(title: str, hub_id: str, revision: str | None, command: str, what: str, file: str) -> Iterator[None]:
+    """What goes wrong with the hub inside, as DiffgenErrors: a `what` is known by its `file`."""
     if is_offline():
         raise DiffgenError(
             f"{title} is not on this machine, and HF_HUB_OFFLINE is set",
             f"fetch it where there is a network: {command}",
         )
 
-    from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
+    from huggingface_hub import errors
 
     # The HTTP library below huggingface_hub has changed before; its errors are the bases of the hub's own.
     unreachable = cast("tuple[type[Exception], ...]", (*errors.HfHubHTTPError.__bases__, OSError))
     try:
-        info = HfApi().model_info(hub_id, revision=revision, timeout=10)
-        if info.sha is None:
-            raise DiffgenError(f"{title}: the hub names no commit for it", "give `revision:` in the recipe")
-        index = Path(hf_hub_download(hub_id, "model_index.json", revision=info.sha))
-        files = wanted_files([f.rfilename for f in info.siblings or []], read_json(index))
-        if not weights:
-            files = [f for f in files if f.endswith(".json")]
-        else:
-            logger.warning("fetching %s, commit %s", title, info.sha[:12])
-        return Path(snapshot_download(hub_id, revision=info.sha, allow_patterns=files))
+        yield
     except errors.LocalEntryNotFoundError as error:
         raise _unreachable(title, command, error) from error
     except errors.GatedRepoError as error:
@@ -227,10 +282,10 @@ def fetch(hub_id: str, revision: str | None, name: str, weights: bool = True) ->
             f"accept it on https://huggingface.co/{hub_id}, then `hf auth login`, then: {command}",
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise DiffgenError(f"{title} has no revision '{revision}'", "correct or remove `revision:`") from error
+        raise DiffgenError(f"{title} has no revision '{revision}'", "correct or remove the revision") from error
     except errors.EntryNotFoundError as error:
         raise DiffgenError(
-            f"{title} is no diffusers pipeline: it has no model_index.json", "use the id of a diffusers model"
+            f"{title} is no {what}: it has no {file}", f"use the id of a repository that is a {what}"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise DiffgenError(

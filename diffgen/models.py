@@ -10,7 +10,6 @@ any work, fetches it and returns the model with its commit, so no image is ever 
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,14 +19,13 @@ from typing import Any
 import yaml
 
 from diffgen import hub
-from diffgen.cache import FileCache, stamp
+from diffgen.cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.loras import Lora
-from diffgen.types import digest_of
 from diffgen.vocabulary import Vocabulary, read_vocabulary
+from diffgen.weights import CONVERT, PICKLES, Weights, files_identity
 
 _PACKAGE = Path(__file__).parent
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _PLACES = ("alias", "folder", "file", "hub")
 # What a model says about itself: in models.yaml, in a `diffgen.json` beside its model_index.json, or in the recipe.
 _FACTS: dict[str, type] = {
@@ -73,6 +71,7 @@ class Model:
     scheduler: str | None = None  # where another than its files' own, or one that a schedule must know of (LCM)
     pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
     loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
+    networks: tuple[Weights, ...] = ()  # ControlNets that guide it, and the estimators of their maps
 
 
 @lru_cache(maxsize=1)
@@ -211,7 +210,7 @@ def _as_mapping(spec: str | Mapping[str, Any], base: Path) -> dict[str, Any]:
     path = _path(spec, base)
     if path.is_dir():
         return {"folder": spec}
-    if path.exists() or path.suffix in (".safetensors", *_PICKLES):
+    if path.exists() or path.suffix in (".safetensors", *PICKLES):
         return {"file": spec}
     if spec.startswith((".", "~")) or Path(spec).is_absolute():
         raise UsageError(f"model: {path} does not exist", "paths are relative to the recipe")
@@ -280,22 +279,19 @@ def _folder_model(name: str, folder: Path, editor: str | None, facts: dict[str, 
             "give the folder that `save_pretrained` or `hf download` wrote",
         )
     if missing := hub.missing_parts(folder):
-        pickled = any(next(folder.glob(f"*/*{suffix}"), None) for suffix in _PICKLES)
-        hint = _CONVERT if pickled else "copy or download the model again"
+        pickled = any(next(folder.glob(f"*/*{suffix}"), None) for suffix in PICKLES)
+        hint = CONVERT if pickled else "copy or download the model again"
         raise UsageError(f"model: {folder} lacks {', '.join(missing)}", hint)
     files = [p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file()]
-    place = {"kind": "folder", "place": str(folder), "identity": _weights_identity(folder, files, cache)}
+    place = {"kind": "folder", "place": str(folder), "identity": files_identity(folder, files, cache)}
     return _model(name, editor, facts, folder, place)
-
-
-_CONVERT = "convert the weights to .safetensors; pickled files (.bin, .ckpt) can run code and are refused"
 
 
 def _file_model(
     name: str, file: Path, config: Path | None, editor: str | None, facts: dict[str, Any], cache: FileCache
 ) -> Model:
     if file.suffix != ".safetensors":
-        raise UsageError(f"model: {file} is not a .safetensors file", _CONVERT)
+        raise UsageError(f"model: {file} is not a .safetensors file", CONVERT)
     if not file.is_file():
         raise UsageError(f"model: {file} does not exist", "paths are relative to the recipe")
     if config is not None and not (config / "model_index.json").is_file():
@@ -311,7 +307,7 @@ def _file_model(
         facts = {"pipeline": cls, "native": 1024 if "XL" in cls else 512, "multiple": 8, **facts}
     facts = {"multiple": 8, **facts} if config is None else facts
     place = {"kind": "file", "place": str(file), "config": str(config) if config else None}
-    place["identity"] = _weights_identity(config or file.parent, files, cache)
+    place["identity"] = files_identity(config or file.parent, files, cache)
     return _model(name, editor, facts, config, place)
 
 
@@ -403,22 +399,3 @@ def _class_of_file(file: Path) -> str:
         )
     xl = any(key.startswith("conditioner.embedders.") for key in header)
     return f"StableDiffusion{'XL' if xl else ''}{classes[channels]}"
-
-
-def _weights_identity(root: Path, files: list[Path], cache: FileCache) -> str:
-    """sha256 over names and contents; the names are in the stamp too, because a renamed file keeps its mtime."""
-    names = {p.relative_to(root).as_posix() if p.is_relative_to(root) else p.name: p for p in files}
-    order = sorted(names)
-    key = f"{digest_of(*order)}:{stamp([names[n] for n in order])}"
-    if (known := cache.get("weights", root, key)) is not None:
-        return known
-    whole = hashlib.sha256()
-    for name in order:
-        content = hashlib.sha256()
-        with names[name].open("rb") as stream:
-            while block := stream.read(1 << 20):
-                content.update(block)
-        whole.update(f"{name}\0{content.hexdigest()}\0".encode())
-    identity = f"sha256:{whole.hexdigest()}"
-    cache.put("weights", root, key, identity)
-    return identity

@@ -13,7 +13,7 @@ from diffgen.formats.yolo import orphan_labels
 from diffgen.geometry import plan_for, views_for
 from diffgen.leakage import identical, near
 from diffgen.models import vocabulary
-from diffgen.plan import Edit, Plan, misheard_prompts
+from diffgen.plan import Edit, Plan, misheard_prompts, unsuited_controls
 from diffgen.progress import Speed
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.run import Prepared, Summary, no_collector, prepare
@@ -60,6 +60,7 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         "not_edited": _examples(problems),
         "labels": _labels(prepared),
         "prompts": misheard_prompts(plan, vocabulary(prepared.model)),
+        "controls": unsuited_controls(plan),
         "notes": _examples(prepared.dataset.notes),
         "leakage": _leakage(prepared, look),
         "small_boxes": _small_boxes(prepared),
@@ -194,6 +195,7 @@ def overview_text(facts: dict[str, Any]) -> str:
             "working size and may melt; resolution: {mode: tile}, or a larger long_side, keeps them"
         )
     lines += [f"prompt    {line}" for line in facts["prompts"]]
+    lines += [f"controls  {line}" for line in facts["controls"]]
     for word, found in facts["not_edited"].items():
         lines += _counted("unedited", found, f"{word}, carried over as they are")
     labels, leakage = facts["labels"], facts["leakage"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -21,7 +22,7 @@ from diffgen.models import Model
 from diffgen.recipe import Condition, Recipe
 from diffgen.review import Review
 from diffgen.sources import Dataset
-from diffgen.types import Batch, Item, Job, Settings, Source, Verdict
+from diffgen.types import Batch, Guide, Item, Job, Settings, Source, Verdict
 from diffgen.vocabulary import Vocabulary, misheard
 
 # The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
@@ -54,8 +55,10 @@ class Plan:
 
     @property
     def needs_masks(self) -> bool:
+        """Whether masks or control maps are made, or detail is brought back."""
         settings = {id(s): s for _, edits in self.edits for _, s in edits}.values()
-        return bool(self.restore) or any(s.object_strength is not None or s.object_detail or s.detail for s in settings)
+        wanted = (s.object_strength is not None or s.object_detail or s.detail or s.controls for s in settings)
+        return bool(self.restore) or any(wanted)
 
     def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
         """What is made of a rejected item next. Less strength does not help where nothing happened.
@@ -76,8 +79,14 @@ class Plan:
                     prompts[condition.name, objects] = prompt
                 for variant in range(self.variants):
                     seed = int(unit("seed", self.seed, source.digest, condition.name, variant) * 2**48)
-                    job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant)
+                    maps = _own_maps(source, settings) if settings.controls else ()
+                    job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant, maps=maps)
                     yield Item(source, job)
+
+
+def _own_maps(source: Source, settings: Settings) -> tuple[str, ...]:
+    digests = {folder: digest for folder, _, digest in source.maps}
+    return tuple(digests[guide.folder] for guide in settings.controls or () if guide.folder is not None)
 
 
 def unit(*parts: str | int) -> float:
@@ -201,8 +210,10 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
     objects = recipe.objects_for(condition)
     held = objects.strength is not None and objects.strength < condition.strength
     detail = recipe.detail if condition.detail is None else condition.detail
+    controls = _guides(recipe, condition, model)
     return Settings(
-        editor=model.editor,
+        # A condition without controls is what it would be in a recipe without them.
+        editor="img2img" if model.editor == "controlnet" and not controls else model.editor,
         model=model.identity,
         condition=condition.name,
         strength=float(condition.strength),
@@ -222,6 +233,21 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         object_detail=objects.detail or None,
         detail=detail or None,
         loras=tuple((lora.digest, lora.weight) for lora in model.loras) or None,
+        controls=controls or None,
+    )
+
+
+def _guides(recipe: Recipe, condition: Condition, model: Model) -> tuple[Guide, ...]:
+    identities = {(network.name, network.role): network.identity for network in model.networks}
+    return tuple(
+        Guide(
+            control.kind,
+            identities[control.model, "controlnet"],
+            float(control.weight),
+            None if control.estimator is None else identities[control.estimator, control.kind],
+            control.folder,
+        )
+        for control in recipe.controls_for(condition)
     )
 
 
@@ -271,6 +297,23 @@ def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:
                 why = misheard(_text(condition, settings).replace("{objects}", ""), words)
                 lines[condition.name] = why and f"{condition.name}: the model {why}"
     return [line for line in lines.values() if line]
+
+
+_NO_EDGES = re.compile(r"\b(night|snow\w*|blizzard)\b", re.IGNORECASE)
+
+
+def unsuited_controls(plan: Plan) -> list[str]:
+    """One line for each condition that edges hold to the daylight it should leave: its shadows, its bare ground."""
+    lines = {}
+    for _, edits in plan.edits:
+        for condition, settings in edits:
+            edges = {g.kind: None for g in settings.controls or () if g.kind in ("canny", "softedge") and g.weight}
+            if edges and condition.name not in lines and _NO_EDGES.search(f"{condition.name} {condition.prompt}"):
+                lines[condition.name] = (
+                    f"{condition.name}: {' and '.join(edges)} maps hold the daylight's shadows and the bare ground in "
+                    "place; for night and snow use depth and segmentation"
+                )
+    return list(lines.values())
 
 
 def next_attempt(item: Item, attempts: int, restore: bool = False) -> Item | None:

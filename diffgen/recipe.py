@@ -85,6 +85,36 @@ class Objects(_Strict):
     )
 
 
+class Control(_Strict):
+    """A map of the source that a ControlNet holds the edit to."""
+
+    kind: Literal["canny", "softedge", "depth", "segmentation", "own"] = Field(
+        description="what the map shows; own: whatever the maps in `folder` show"
+    )
+    model: str = Field(description="the ControlNet: hub id (OWNER/NAME, also OWNER/NAME@REVISION) or folder")
+    weight: float = Field(1.0, ge=0, le=2, description="how strongly it guides (conditioning scale); 0 is off")
+    estimator: str | None = Field(
+        None, description="depth and segmentation: the model that makes the maps, hub id or folder"
+    )
+    folder: str | None = Field(
+        None, description="maps of your own instead: FOLDER/SPLIT/NAME.png or FOLDER/NAME.png per source"
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Control:
+        if self.estimator is not None and self.kind not in ("depth", "segmentation"):
+            raise ValueError(f"'{self.kind}' takes no estimator; only depth and segmentation do")
+        if self.estimator is not None and self.folder is not None:
+            raise ValueError("give estimator or folder, not both")
+        if self.kind == "own" and self.folder is None:
+            raise ValueError("'own' needs a folder: that of your maps")
+        if self.kind in ("depth", "segmentation") and self.estimator is None and self.folder is None:
+            raise ValueError(
+                f"'{self.kind}' needs an estimator (a {self.kind} model), or a folder with maps of your own"
+            )
+        return self
+
+
 class Condition(_Strict):
     """A named change. A preset's fields fill what the recipe leaves out."""
 
@@ -102,6 +132,7 @@ class Condition(_Strict):
     scheduler: str | None = Field(None, description="diffusers scheduler; default: the model's")
     objects: Objects | None = Field(None, description="objects' settings that differ from the recipe's")
     detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
+    controls: list[Control] | None = Field(None, description="in place of the recipe's; [] for none")
     checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
 
     @model_validator(mode="before")
@@ -206,7 +237,9 @@ class Recipe(_Strict):
     ] = Field(description="data.yaml of a YOLO dataset, or a mapping with format: coco or voc")
     output: str = Field(description="the run folder")
     model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
-    editor: str | None = Field(None, description="img2img or instruct; default: what the model's class says")
+    editor: str | None = Field(
+        None, description="img2img, instruct or controlnet; default: what the model's class says"
+    )
     loras: list[LoraEntry] | None = Field(
         None,
         min_length=1,
@@ -221,6 +254,7 @@ class Recipe(_Strict):
     )
     objects: Objects = Objects()
     detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail brought back")
+    controls: list[Control] = Field([], description="maps that ControlNets hold the edit to; see below")
     resolution: Resolution = Resolution()
     detector: str | None = Field(
         None, description="Ultralytics weights, a file: what it finds in source and edited picture is recorded"
@@ -271,6 +305,10 @@ class Recipe(_Strict):
         """The recipe's treatment of objects, with what the condition sets in its place."""
         own = condition.objects
         return self.objects.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
+
+    def controls_for(self, condition: Condition) -> list[Control]:
+        """The recipe's control maps, or the condition's own in their place."""
+        return self.controls if condition.controls is None else condition.controls
 
 
 class LoadedRecipe:
@@ -348,6 +386,14 @@ class LoadedRecipe:
             for key in ("file", "config", "folder"):
                 if isinstance(place := self.recipe.model.get(key), str):
                     data["model"][key] = _rebase(str(data["model"][key]), place, self.base, folder)
+        written = [data["controls"], *(fields["controls"] for fields in data["conditions"])]
+        meant = [self.recipe.controls, *(condition.controls for condition in self.recipe.conditions)]
+        for texts, controls in zip(written, meant, strict=True):
+            for text, control in zip(texts or (), controls or (), strict=True):
+                for key in ("model", "estimator", "folder"):
+                    value = getattr(control, key)
+                    if value is not None and (key == "folder" or (self.base / value).exists()):
+                        text[key] = _rebase(str(text[key]), value, self.base, folder)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -19,9 +19,10 @@ from diffgen.checks import judge
 from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
+from diffgen.guides import require_networks, resolve_guided, revisions, with_maps, with_revisions
 from diffgen.loras import resolve_loras
-from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocabulary, with_revision
-from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
+from diffgen.models import Model, aliases, require_on_disk, vocabulary
+from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs, unsuited_controls
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.report import write_report
@@ -99,13 +100,13 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests."""
     recipe, output = loaded.recipe, loaded.output
     with FileCache() as cache, no_collector():
-        dataset = read_dataset(recipe.dataset, loaded.base, cache)
-        model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
+        dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
+        model = resolve_guided(recipe, loaded.base, cache)
         if recipe.loras:
             entries = [lora.model_dump() for lora in recipe.loras]
             model = replace(model, loras=resolve_loras(entries, loaded.base, cache))
     state = read_state(output) if is_run_folder(output) else {}
-    model = with_revision(model, recipe.model, state.get("revisions", {}).get(model.place))
+    model = with_revisions(model, recipe, state.get("revisions", {}))
     parents = {source.path.rpartition(os.sep)[0] for source in dataset.sources}
     above = next((folder for folder in parents if Path(folder).resolve().is_relative_to(output)), None)
     below = next((f for f in dataset.folders if output.is_relative_to(f.resolve())), None)
@@ -185,9 +186,9 @@ def make_ready(
     run folder, and the worker's maker. `make_worker` replaces ours."""
     if make_worker is None:
         prepared = _fetched(prepared, limit)
-        if prepared.model.revision is not None:  # a run folder stays with the commit it began with
-            store.note(revisions={**store.state.get("revisions", {}), prepared.model.place: prepared.model.revision})
-    for line in misheard_prompts(prepared.plan, vocabulary(prepared.model)):
+        if found := revisions(prepared.model):  # a run folder stays with the commits it began with
+            store.note(revisions={**store.state.get("revisions", {}), **found})
+    for line in [*misheard_prompts(prepared.plan, vocabulary(prepared.model)), *unsuited_controls(prepared.plan)]:
         talk(f"warning: {line}")
     kept, make = _settle(store, prepared, judges, make_worker, talk)
     return prepared, kept["batch_size"], make
@@ -195,7 +196,7 @@ def make_ready(
 
 def _fetched(prepared: Prepared, limit: int | None) -> Prepared:
     """With the model on this machine; a hub model whose commit was unknown until now changes the plan's ids."""
-    model = require_on_disk(prepared.model)
+    model = require_networks(require_on_disk(prepared.model), prepared.recipe)
     if model == prepared.model:
         return prepared
     plan = plan_jobs(prepared.recipe, prepared.dataset, model, limit)

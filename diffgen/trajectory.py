@@ -67,7 +67,7 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...]) -> list[tu
 
     Raises UsageError for an editor whose steps cannot be watched, SourceError for a source that does not decode.
     """
-    if "watch" not in inspect.signature(editor.edit).parameters:
+    if "watch" not in inspect.signature(editor.edit).parameters or item.job.settings.controls:
         raise UsageError(f"the steps of '{item.job.settings.editor}' cannot be watched", "leave --trajectory out")
     source, settings = item.source, item.job.settings
     plan = plan_for(source.width, source.height, settings)

@@ -57,6 +57,7 @@ class Source:
     problem: str | None = None
     image_digest: str = ""  # of the image alone, to find the same picture in two splits
     size: int = 0
+    maps: tuple[tuple[str, str, str], ...] = ()  # the user's own control maps: folder as in the recipe, path, digest
 
     def read_label(self) -> bytes | None:
         """The label text. Raises OSError when its file is away."""
@@ -65,6 +66,20 @@ class Source:
     @property
     def key(self) -> str:
         return f"{self.split}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A ControlNet's part in an edit: what its map shows, whose weights read it (an identity), how strongly (0 to 2).
+
+    The map is the `estimator`'s (an identity), or the user's own in `folder` (as the recipe writes it), or computed here.
+    """
+
+    kind: str
+    model: str
+    weight: float
+    estimator: str | None = None
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +111,14 @@ class Settings:
     object_detail: float | None = None  # share of the source's fine detail brought back: inside objects …
     detail: float | None = None  # … and in the scene; see diffgen.detail
     loras: tuple[tuple[str, float], ...] | None = None  # sha256 of each file, and its weight
+    controls: tuple[Guide, ...] | None = None
 
     @cached_property
     def digest(self) -> str:
         fields = {k: v for k, v in asdict(self).items() if k != "condition"}
+        for guide in fields["controls"] or ():
+            # Where own maps lie is no part of an id. That there are some is; what is in them enters the job's.
+            guide["folder"] = True if guide["folder"] is not None else None
         return digest_of(canonical(fields))
 
 
@@ -107,7 +126,8 @@ class Settings:
 class Job:
     """One source × condition × variant × attempt: everything needed to make one image. Its id is the hash of that.
 
-    `source` is the digest of image and label bytes; where the files lie is not the job's business.
+    `source` is the digest of image and label bytes; where the files lie is not the job's business. `maps` are the digests
+    of the user's own control maps, in the order of the settings' `controls`.
     """
 
     source: str
@@ -117,11 +137,12 @@ class Job:
     seed: int
     variant: int = 0
     attempt: int = 0
+    maps: tuple[str, ...] = ()
     id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         edit = _edit_digest(self.settings.digest, self.prompt, self.negative_prompt)
-        text = f"{edit} {self.source} {self.seed}"
+        text = " ".join((edit, self.source, str(self.seed), *self.maps))
         object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:32])
 
 

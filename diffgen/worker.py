@@ -22,6 +22,7 @@ from diffgen import __version__
 from diffgen.blend import Mask, native, object_mask
 from diffgen.checks import measure, measure_clip, measure_detections
 from diffgen.clip import Clip, Vectors, load_clip
+from diffgen.controls import Maps, load_estimator, own_map
 from diffgen.detail import transfer
 from diffgen.detect import Box, load_detector
 from diffgen.editors import Edited, Editor, load_editor
@@ -67,6 +68,7 @@ class _Open:
     pixels: Pixels
     shapes: tuple[Shape, ...]
     fit: Fit
+    maps: tuple[Pixels, ...] = ()  # of the settings' controls, at the working size
     failure: Record | None = None
 
 
@@ -87,6 +89,7 @@ class _Row:
     job: Job
     mask: Mask | None
     view: View
+    maps: tuple[Pixels, ...]
 
 
 def _rows(opened: _Open, job: Job) -> list[_Row]:
@@ -97,9 +100,14 @@ def _rows(opened: _Open, job: Job) -> list[_Row]:
         mask = object_mask(opened.shapes, opened.fit, settings.feather or 0)
     views = views_for(opened.fit, settings)
     if len(views) == 1:
-        return [_Row(image, job, mask, views[0])]
+        return [_Row(image, job, mask, views[0], opened.maps)]
     side = settings.long_side // settings.multiple * settings.multiple
-    return [_Row(cut(image, v, side), job, None if mask is None else cut(mask, v, side), v) for v in views]
+
+    def tile(view: View) -> _Row:
+        maps = tuple(cut(found, view, side) for found in opened.maps)
+        return _Row(cut(image, view, side), job, None if mask is None else cut(mask, view, side), view, maps)
+
+    return [tile(view) for view in views]
 
 
 def _detail(opened: _Open, settings: Settings) -> Mask | float | None:
@@ -135,8 +143,10 @@ class Worker:
         environment: dict[str, Any],
         detector: Detect | None = None,
         clip: Clip | None = None,
+        maps: Maps | None = None,
     ) -> None:
         self.environment = environment
+        self._maps = maps or Maps({})
         self._editor = editor
         self._classes = classes
         self._keypoints = keypoints
@@ -169,7 +179,8 @@ class Worker:
             pixels = decode(raw)
             if pixels.shape != (source.height, source.width, 3):
                 raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, its header says otherwise")
-            return _Open(pixels, parse_labels(label, self._classes, self._keypoints), plan)
+            shapes = parse_labels(label, self._classes, self._keypoints)
+            return _Open(pixels, shapes, plan, self._guiding(item, pixels, plan))
         except (SourceError, LabelError) as error:
             failure = Record(item.job.id, "failed", kind="source", error=f"{source.key}: {error}")
         except TransientError as error:
@@ -177,7 +188,29 @@ class Worker:
         except OSError as error:
             failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {why(error)}")
         blank = np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
-        return _Open(blank, (), plan, failure)
+        nothing = np.zeros((plan.size[1], plan.size[0], 3), dtype=np.uint8)
+        return _Open(blank, (), plan, (nothing,) * len(settings.controls or ()), failure)
+
+    def _guiding(self, item: Item, pixels: Pixels, plan: Fit) -> tuple[Pixels, ...]:
+        """The maps that the settings' controls ask for, of the whole working picture: tiles are cut from one map."""
+        if not item.job.settings.controls:
+            return ()
+        own = {folder: (path, digest) for folder, path, digest in item.source.maps}
+        whole = fit(pixels, plan)
+        maps = []
+        for guide in item.job.settings.controls:
+            if guide.folder is None:
+                try:
+                    maps.append(self._device.submit(self._maps, guide, whole).result())
+                except RuntimeError as error:
+                    raise TransientError(f"the {guide.kind} map: {_device_failed(error)}") from None
+                continue
+            path, digest = own[guide.folder]
+            raw = Path(path).read_bytes()
+            if hashlib.sha256(raw).hexdigest() != digest:
+                raise TransientError(f"the map {path} changed while the run was going on")
+            maps.append(own_map(raw, guide, plan))
+        return tuple(maps)
 
     def _timed(self, pictures: Sequence[Sequence[_Row]]) -> tuple[list[Edited | TransientError], float]:
         """The edited images and the device's seconds per image: without the time a batch waits for its turn."""
@@ -201,9 +234,10 @@ class Worker:
         if self._room is not None and len(rows) > self._room:
             return self._halves(rows)
         masks = [row.mask for row in rows if row.mask is not None]
+        guided: dict[str, Any] = {"controls": [row.maps for row in rows]} if rows[0].maps else {}
         try:
-            views = [row.view for row in rows]
-            return list(self._editor.edit([row.image for row in rows], [row.job for row in rows], masks or None, views))
+            views, jobs = [row.view for row in rows], [row.job for row in rows]
+            return list(self._editor.edit([row.image for row in rows], jobs, masks or None, views, **guided))
         except OutOfMemory as error:
             if len(rows) == 1:
                 return [error]
@@ -292,7 +326,12 @@ def load_worker(
     if judges is not None and judges.clip is not None:
         environment |= {"clip": Path(judges.clip).name if Path(judges.clip).is_dir() else judges.clip}
         clip = load_clip(judges.clip, device)
-    return Worker(editor, classes, keypoints, environment, detector, clip)
+    if model.networks:
+        import cv2
+
+        environment |= {"opencv": cv2.__version__}
+    maps = Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role != "controlnet"})
+    return Worker(editor, classes, keypoints, environment, detector, clip, maps)
 
 
 def describe_environment(device: str, dtype: str, threads: int) -> dict[str, Any]:

@@ -43,6 +43,10 @@ THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("formats/__init__", "formats/yolo", "formats/coco", "formats/voc"),
     ),
     "The model": ("", ("models", "hub", "vocabulary", "loras", "editors/loading", "editors/lora")),
+    "ControlNets and their maps": (
+        "A source without its own map is no error: see [below](#pictures-that-are-not-edited).",
+        ("guides", "weights", "editors/controlnet", "controls"),
+    ),
     "The detector and CLIP": ("", ("detect", "clip")),
     "The run folder and the dataset that is written": (
         "What was committed before an error is safe; the same command goes on from there.",
@@ -56,6 +60,7 @@ PROBLEMS = {
     "annotation": "the XML annotation is broken: mend it",
     "class-id": "mend the row, or add the class to `names`",
     "columns": "mend the row: class and box, class and polygon, or the columns of `kpt_shape`",
+    "control map": "give the source a map of its aspect in the `folder` of the control, or take the control out",
     "encoding": "save the label file as UTF-8",
     "format": "nothing, or convert the picture to JPEG or PNG",
     "mixed": "write all rows of a file as boxes, or all as polygons",

@@ -21,6 +21,7 @@ CALLS = {
     "_did_you_mean": ". Did you mean '<name>'?",
     "_kind": "is a <kind>",
     "fetch_command": "hf download <model> …",
+    "network_command": "hf download <model> …",
 }
 WORDS = {
     "__name__": "kind", "error": "cause", "above": "folder", "below": "folder", "cls": "class", "cls_name": "class",
@@ -28,6 +29,7 @@ WORDS = {
     "filename": "file", "filename2": "file", "first_line": "cause", "image_format": "format", "item": "key=value",
     "lacking": "parts", "loc": "key", "match": "variable", "message": "cause", "n": "number", "own": "class",
     "path": "file", "place": "path", "reason": "cause", "requested": "name", "strerror": "cause", "text": "fault",
+    "full_name": "<network> '<name>'",
     "title": "model '<name>'", "twice": "name", "unknown": "name", "weights": "file", "written": "path", "wrong": "number",
 }  # fmt: skip
 
@@ -53,7 +55,7 @@ def messages() -> list[Message]:
 def _of_file(path: Path) -> Iterator[Message]:
     module = path.relative_to(PACKAGE).with_suffix("").as_posix()
     tree = ast.parse(path.read_text("utf-8"))
-    constants = _assigned(tree.body)
+    constants = {**_imported(tree.body), **_assigned(tree.body)}
     inner: set[ast.AST] = set()
     for scope in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
         known = {**constants, **_assigned([node for node in ast.walk(scope) if isinstance(node, ast.Assign)])}
@@ -71,6 +73,19 @@ def _assigned(body: list[ast.stmt] | list[ast.Assign]) -> dict[str, ast.expr | N
     for node in body:
         if isinstance(node, ast.Assign) and isinstance(name := node.targets[0], ast.Name):
             found[name.id] = None if name.id in found else node.value
+    return found
+
+
+def _imported(body: list[ast.stmt]) -> dict[str, ast.expr | None]:
+    """The same of constants that stand in another file of diffgen."""
+    found: dict[str, ast.expr | None] = {}
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diffgen."):
+            path = PACKAGE.parent.joinpath(*str(node.module).split(".")).with_suffix(".py")
+            names = {alias.name for alias in node.names if alias.name.isupper()}
+            if names and path.is_file():
+                there = _assigned(ast.parse(path.read_text("utf-8")).body)
+                found |= {name: value for name, value in there.items() if name in names}
     return found
 
 
@@ -98,6 +113,10 @@ def _of_node(
         if name in ERRORS:
             hint = text(node.args[1]).replace(". Did you", "did you") if len(node.args) > 1 else None
             yield name, text(node.args[0]), hint, None
+        elif name == "replace":
+            fields = {keyword.arg: keyword.value for keyword in node.keywords}
+            if isinstance(fields.get("problem"), ast.JoinedStr):
+                yield _problem(text(fields["problem"]))
         elif name == "LabelError":
             yield "problem", text(node.args[1]), None, text(node.args[0])
         elif name == "Record":

@@ -143,6 +143,7 @@ class Img2Img:
         masks: Sequence[NDArray[np.float32]] | None = None,
         views: Sequence[View] | None = None,
         watch: Watch | None = None,
+        controls: Sequence[Sequence[NDArray[np.uint8]]] | None = None,
     ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch
@@ -195,6 +196,7 @@ class Img2Img:
             **step_end(after),
             **arguments,
             image=torch.zeros(1, 3, codec.multiple, codec.multiple),  # unused: _noised knows the sources
+            **self._guidance(settings),
             strength=share,
             num_inference_steps=total,
             guidance_scale=settings.guidance,
@@ -202,6 +204,10 @@ class Img2Img:
             output_type="latent",
         ).images
         return codec.unpack(made, source.shape[2:])
+
+    def _guidance(self, settings: Settings) -> dict[str, Any]:
+        """What a family that is guided by more than a prompt gives its pipeline besides."""
+        return {}
 
     def _hold(self, begins: Any) -> Any:
         """A callback that keeps each cell at its source, with the noise of the level, until the level at which it begins.

@@ -115,6 +115,7 @@ class Instruct:
         masks: Sequence[NDArray[np.float32]] | None = None,
         views: Sequence[View] | None = None,
         watch: Watch | None = None,
+        controls: Sequence[Sequence[NDArray[np.uint8]]] | None = None,
     ) -> list[Edited]:
         """See `diffgen.editors.Editor`."""
         import torch

@@ -157,5 +157,5 @@ def test_every_shipped_recipe_plans(
     out = tmp_path / "out"
     done = diffgen("plan", path, "--set", f"dataset={photographs}", "--output", out, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model"]["name"] == "pocket"
+    assert json.loads(done.stdout)["model"]["name"] == yaml.safe_load(path.read_text("utf-8"))["model"]
     assert not out.exists()

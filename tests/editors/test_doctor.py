@@ -32,6 +32,22 @@ def test_doctor_names_every_problem_of_a_recipe(tmp_path: Path, cli: Callable[..
     assert "not on this machine" in problems[1]
 
 
+def test_doctor_names_the_networks_that_are_not_here(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    controls = [{"kind": "depth", "model": "someone/net", "estimator": "someone/depth"}]
+    recipe = write_recipe(
+        tmp_path / "r.yaml",
+        make_dataset(tmp_path / "d"),
+        tmp_path / "out",
+        editor=None,
+        model="sd15",
+        controls=controls,
+    )
+    out = cli("doctor", recipe).out
+    assert "ControlNet 'someone/net' is not on this machine; hf download someone/net" in out
+    assert "depth estimator 'someone/depth' is not on this machine" in out
+    assert "(controlnet, 20 steps)" in out
+
+
 def test_pull_offline_is_one_error_with_the_command(cli: Callable[..., Any]) -> None:
     answer = cli("models", "pull", "sd-turbo")
     assert answer.code == 1

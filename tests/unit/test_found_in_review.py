@@ -75,7 +75,7 @@ def test_a_hub_model_without_a_revision_keeps_the_commit_its_run_folder_began_wi
 ) -> None:
     unknown = model(revision=None, identity="tests/fake@unpinned")
     known = replace(unknown, revision="a" * 40, identity=f"tests/fake@{'a' * 40}")
-    monkeypatch.setattr("diffgen.run.resolve_model", lambda *_: unknown)
+    monkeypatch.setattr("diffgen.guides.resolve_model", lambda *_: unknown)
     recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake")
     make(recipe)  # nobody was asked for the commit: these images stand under the unknown one
     put(
@@ -94,7 +94,7 @@ def test_a_fetched_hub_model_is_the_one_that_is_exported(tmp_path: Path, monkeyp
 
     unknown = model(revision=None, identity="tests/fake@unpinned")
     known = replace(unknown, revision="c" * 40, identity=f"tests/fake@{'c' * 40}")
-    monkeypatch.setattr(spine, "resolve_model", lambda *_: unknown)
+    monkeypatch.setattr("diffgen.guides.resolve_model", lambda *_: unknown)
     monkeypatch.setattr(spine, "require_on_disk", lambda _: known)
     monkeypatch.setattr(spine, "load_worker", lambda *_: fake_worker(FakeEditor()))
     recipe = write_recipe(
