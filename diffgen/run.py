@@ -23,7 +23,7 @@ from diffgen.models import Model, aliases, require_on_disk, resolve_model, vocab
 from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
-from diffgen.sources import Dataset, read_dataset
+from diffgen.sources import Dataset, read_dataset, with_shapes
 from diffgen.store import RunStore, is_locked, is_run_folder, read_present, read_state, write_atomically
 from diffgen.types import Batch, Item, Record, Result, Verdict
 from diffgen.worker import Judges, MakeWorker, Worker, load_worker
@@ -97,6 +97,8 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     recipe, output = loaded.recipe, loaded.output
     with FileCache() as cache, no_collector():
         dataset = read_dataset(recipe.dataset, loaded.base, cache)
+        if any(condition.task == "insert" for condition in recipe.conditions):
+            dataset = with_shapes(dataset, recipe.select.splits)
         model = resolve_model(recipe.model, recipe.editor, loaded.base, cache)
     state = read_state(output) if is_run_folder(output) else {}
     model = with_revision(model, recipe.model, state.get("revisions", {}).get(model.place))
@@ -292,6 +294,8 @@ def worker_on(
 ) -> Callable[[], Worker]:
     """What loads the model and makes the worker of this process."""
     model, dataset = prepared.model, prepared.dataset
+    if judges is not None:
+        judges = replace(judges, names=dataset.names, inserted=prepared.plan.inserted)
     return lambda: load_worker(model, device, dtype, threads, len(dataset.names), dataset.keypoints, judges)
 
 

@@ -146,6 +146,7 @@ class Img2Img:
             after.append(watching(watch, self._look))
         return pipe(
             **step_end(after),
+            **self._guidance(settings),
             **self._prompts.embeds([job.prompt for job in jobs], negatives),
             image=torch.zeros(1, 3, 8, 8),  # unused: _noised knows the sources
             strength=share,
@@ -154,6 +155,10 @@ class Img2Img:
             generator=generators,
             output_type="latent",
         ).images
+
+    def _guidance(self, settings: Settings) -> dict[str, Any]:
+        """What a family that is guided by more than a prompt gives its pipeline besides."""
+        return {}
 
     def _hold(self, begins: Any) -> Any:
         """A callback that keeps each cell at its source, with the noise of the level, until the level at which it begins.
