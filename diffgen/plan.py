@@ -225,37 +225,38 @@ def _assigned(recipe: Recipe, conditions: tuple[Edit, ...], source: Source) -> t
 
 def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Dataset) -> tuple[int, ...] | None:
     """Ids of the classes that the condition's task is about, None for all. Raises UsageError for a task that cannot be."""
-    where, names = f"conditions: '{condition.name}'", dataset.names
+    names = dataset.names
     if (condition.task is None) == (model.editor == "inpaint"):
         if condition.task is None:
             raise UsageError(
-                f"{where} has no task, and model '{model.name}' (inpaint) paints only parts of a picture",
+                f"conditions: '{condition.name}' has no task, and model '{model.name}' (inpaint) paints parts of a picture",
                 "add `task: background`, remove or insert to it; for other conditions use an img2img or instruct model",
             )
         raise UsageError(
-            f"{where} has `task: {condition.task}`, which model '{model.name}' ({model.editor}) cannot do",
+            f"conditions: '{condition.name}': task: {condition.task} is not for model '{model.name}' ({model.editor})",
             "use an inpaint model, such as sd15-inpaint, or any Stable Diffusion model with `editor: inpaint`",
         )
     if condition.task is None:
         return None
     if unknown := [name for name in condition.classes or () if name not in names]:
         raise UsageError(
-            f"{where}: classes: the dataset has no class '{unknown[0]}'", f"its classes: {', '.join(names)}"
+            f"conditions: '{condition.name}': classes: the dataset has no class '{unknown[0]}'",
+            f"its classes: {', '.join(names)}",
         )
     objects, detail = recipe.objects_for(condition), recipe.detail if condition.detail is None else condition.detail
     if objects.strength is not None or objects.detail or detail:
         raise UsageError(
-            f"{where}: objects.strength, objects.detail and detail do nothing with a task",
+            f"conditions: '{condition.name}': objects.strength, objects.detail and detail do nothing with a task",
             "remove them; what is not painted stays the source's own, objects.feather says how it fades",
         )
     if condition.task == "insert" and dataset.keypoints is not None:
         raise UsageError(
-            f"{where}: nothing knows the keypoints of an object that is inserted",
+            f"conditions: '{condition.name}': nothing knows the keypoints of an object that is inserted",
             "use `task: insert` with datasets of boxes, segments or OBB",
         )
     if condition.task == "insert" and recipe.resolution.mode == "tile":
         raise UsageError(
-            f"{where}: in tiles an object would be painted into each",
+            f"conditions: '{condition.name}': in tiles an object would be painted into each",
             "use `resolution: {mode: fit}` with `task: insert`",
         )
     return tuple(i for i, name in enumerate(names) if name in condition.classes) if condition.classes else None

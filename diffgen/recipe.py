@@ -137,9 +137,9 @@ class Condition(_Strict):
     @model_validator(mode="after")
     def _whole_task(self) -> Condition:
         if self.classes is not None and self.task not in ("remove", "insert"):
-            raise ValueError("classes: only for task: remove and task: insert; `select.classes` chooses the sources")
+            raise ValueError("classes: only for task: remove and task: insert; select.classes chooses the sources")
         if self.task == "insert" and (self.classes is None or len(self.classes) != 1):
-            raise ValueError("task: insert needs `classes:` with exactly one class; write a condition for each class")
+            raise ValueError("task: insert needs classes: with exactly one class; write a condition for each class")
         if self.task in ("remove", "insert") and self.strength < LEAST_TASK_STRENGTH:
             raise ValueError(
                 f"strength {self.strength:g} with task: {self.task}: below {LEAST_TASK_STRENGTH} what was there shows "
@@ -265,7 +265,7 @@ class Recipe(_Strict):
         if self.detector is None and (unsure := [c.name for c in self.conditions if c.task == "insert"]):
             raise ValueError(
                 f"conditions: '{unsure[0]}' inserts an object, and nothing would see whether it is there: name the "
-                "weights of a detector of that class in `detector:`"
+                "weights of a detector of that class in detector:"
             )
         return self
 

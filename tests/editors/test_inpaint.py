@@ -148,6 +148,13 @@ def test_same_seed_same_bytes_other_seed_other_image(editor: Any) -> None:
     assert not np.array_equal(first, one(editor, asked(), image, seed=2))
 
 
+def test_watching_changes_nothing(editor: Any) -> None:
+    seen: list[str] = []
+    watched = editor.edit([picture(0)], [job(asked(steps=3))], [MASK], None, lambda caption, _: seen.append(caption))
+    assert [caption.split()[0] for caption in seen] == ["noise"] * 3 + ["after"] * 3
+    assert np.array_equal(watched[0].image, one(editor, asked(steps=3), picture(0)))
+
+
 def test_texts_and_sources_are_encoded_once(
     model: str, load_inpaint: Any, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

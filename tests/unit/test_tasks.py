@@ -22,6 +22,7 @@ from diffgen.labels import parse_labels
 from diffgen.recipe import Checks, load_recipe
 from diffgen.run import export, prepare, run
 from diffgen.store import read_present
+from diffgen.sweeps import Look, cells_of, read_sweep
 from diffgen.types import Job, Record
 from diffgen.worker import Worker, _same_names
 from tests.fakes import ROWS, FakeEditor, make_dataset, photo, put, save, tree, write_recipe
@@ -363,6 +364,21 @@ def test_variants_get_places_of_their_own(tmp_path: Path) -> None:
     assert len({item.job.place for item in items}) > len(items) // 2
 
 
+def test_a_preview_shows_sources_that_suit_the_task(tmp_path: Path) -> None:
+    street(tmp_path)
+    put(tmp_path / "data/labels/train/00.txt", "")
+    plan = plan_of(tmp_path, [REMOVE, BACKGROUND])
+    loaded = load_recipe(tmp_path / "r.yaml")
+    model = prepare(loaded).model
+    shown = cells_of(loaded, Look(number=4), plan, model)
+    assert [(cell.item.source.name, cell.label) for cell in shown] == [
+        ("01", "without"), ("01", "elsewhere"), ("02", "elsewhere"), ("03", "without"), ("03", "elsewhere"),
+    ]  # fmt: skip
+    assert {cell.item.job.id for cell in shown} <= {item.job.id for item in plan.items}
+    with pytest.raises(UsageError, match="says which images there are"):
+        read_sweep("classes=[car],[person]")
+
+
 def test_one_condition_each_is_chosen_from_those_that_fit(tmp_path: Path) -> None:
     street(tmp_path)
     put(tmp_path / "data/labels/train/00.txt", "")
@@ -375,11 +391,11 @@ def test_one_condition_each_is_chosen_from_those_that_fit(tmp_path: Path) -> Non
 
 WRONG = [
     ({"conditions": ["night"]}, r"'night' has no task, and model .* \(inpaint\)"),
-    ({"editor": "instruct", "conditions": [REMOVE]}, r"'without' has `task: remove`, which model .* cannot do"),
+    ({"editor": "instruct", "conditions": [REMOVE]}, r"'without': task: remove is not for model .* \(instruct\)"),
     ({"conditions": [{**REMOVE, "classes": ["lorry"]}]}, "classes: the dataset has no class 'lorry'"),
     ({"conditions": [{**BACKGROUND, "classes": ["car"]}]}, "classes: only for task: remove and task: insert"),
     ({"conditions": [{**INSERT, "classes": ["car", "person"]}]}, "exactly one class"),
-    ({"conditions": [INSERT], "detector": None}, r"'with' inserts an object, .* in `detector:`"),
+    ({"conditions": [INSERT], "detector": None}, r"'with' inserts an object, .* in detector:"),
     ({"conditions": [{**REMOVE, "strength": 0.5}]}, "strength 0.5 with task: remove"),
     ({"conditions": [REMOVE], "objects": {"strength": 0.2}}, "objects.strength, objects.detail and detail do nothing"),
     ({"conditions": [REMOVE], "detail": 0.2}, "objects.strength, objects.detail and detail do nothing"),
