@@ -9,31 +9,43 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from diffgen.errors import DiffgenError
-from diffgen.geometry import Fit
+from diffgen.geometry import Fit, Pixels
 from diffgen.labels import Shape
 
 Mask = NDArray[np.float32]
 
 
-def object_mask(shapes: Sequence[Shape], plan: Fit, feather: float) -> Mask:
-    """(H, W) in 0–1 at the plan's working size: 1 in labelled objects, falling to 0 within `feather` pixels around them.
+def filled(shapes: Sequence[Shape], plan: Fit) -> NDArray[np.bool_]:
+    """(H, W) at the plan's working size: whether a pixel is in one of the shapes.
 
-    Boxes (also those of pose rows) and outlines (segments, OBB) alike. The fall lies outside the object, so that a small
-    one is held as well as a large one.
+    Boxes (also those of pose rows) and outlines (segments, OBB) alike.
     """
-    import cv2
-
-    width, height = plan.size
-    canvas = Image.new("L", (width, height), 255)
+    canvas = Image.new("L", plan.size, 0)
     pen = ImageDraw.Draw(canvas)
     for shape in shapes:
         x0, y0, x1, y1 = shape.box
         outline = shape.outline or ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
-        pen.polygon([(plan.left + x * plan.inner[0], plan.top + y * plan.inner[1]) for x, y in outline], fill=0)
+        pen.polygon([(plan.left + x * plan.inner[0], plan.top + y * plan.inner[1]) for x, y in outline], fill=1)
+    return np.asarray(canvas).astype(bool)
+
+
+def object_mask(shapes: Sequence[Shape], plan: Fit, feather: float) -> Mask:
+    """(H, W) in 0–1 at the plan's working size: 1 in labelled objects, falling to 0 within `feather` pixels around them.
+
+    The fall lies outside the object, so that a small one is held as well as a large one.
+    """
+    import cv2
+
     if not shapes:
-        return np.zeros((height, width), dtype=np.float32)
-    away = cv2.distanceTransform(np.asarray(canvas), cv2.DIST_L2, 5)
+        return np.zeros((plan.size[1], plan.size[0]), dtype=np.float32)
+    away = cv2.distanceTransform((~filled(shapes, plan)).astype(np.uint8), cv2.DIST_L2, 5)
     return np.asarray(np.clip(1 - away / max(feather, 1e-6), 0, 1), dtype=np.float32)
+
+
+def composite(source: Pixels, edited: Pixels, mask: Mask) -> Pixels:
+    """`edited` as far as `mask` (H, W) in 0–1 says; where it is 0 the source's own pixels, bit for bit. All of one size."""
+    before = source.astype(np.float32)
+    return np.asarray(np.rint(before + mask[..., None] * (edited - before)), dtype=np.uint8)
 
 
 def require_masks() -> None:
@@ -43,7 +55,7 @@ def require_masks() -> None:
         import cv2  # noqa: F401
     except ImportError as error:
         raise DiffgenError(
-            f"objects.strength, detail and controls need OpenCV, which cannot be imported: {error}",
+            f"objects.strength, detail, controls and tasks need OpenCV, which cannot be imported: {error}",
             "where libGL is missing: pip install opencv-python-headless instead of opencv-python",
         ) from None
 

@@ -16,6 +16,7 @@ from diffgen.facts import STATISTICS, condition_statistics, happened, new_object
 from diffgen.facts import Found as Box
 from diffgen.geometry import Pixels
 from diffgen.labels import Shape
+from diffgen.tasks import confirmed, still_there
 from diffgen.types import Record, Verdict
 
 Plane = NDArray[np.float32]
@@ -91,8 +92,8 @@ def measure_detections(
 
 
 def judged_happened(facts: Mapping[str, Any], condition: str) -> float | None:
-    """The number that `checks.happened` is held against; None for records without it and unknown conditions."""
-    if "after" not in facts:
+    """The number that `checks.happened` is held against; None for records without it, unknown conditions, and tasks."""
+    if "after" not in facts or "task" in facts:
         return None
     before, after = (dict(zip(STATISTICS, facts[key], strict=True)) for key in ("before", "after"))
     return happened(condition, before, after)
@@ -104,8 +105,11 @@ def measure_clip(source: Row, edited: Row, text: Row) -> dict[str, list[float]]:
 
 
 def judged_clip(facts: Mapping[str, Any]) -> float | None:
-    """The number that `checks.clip` is held against: how much nearer to the words the edit brought the picture."""
-    if "clip" not in facts:
+    """The number that `checks.clip` is held against: how much nearer to the words the edit brought the picture.
+
+    None where only an object was painted, which the words are about and not the picture.
+    """
+    if "clip" not in facts or facts.get("task") in ("remove", "insert"):
         return None
     before, after = facts["clip"]
     return round(float(after) - float(before), 4)
@@ -140,6 +144,7 @@ def judge(record: Record, checks: Thresholds, condition: str = "", decision: str
         return Verdict(False, "degenerate")
     if (
         checks.registration is not None
+        and "task" not in facts  # what is kept is the source's own pixels, what is painted has nothing to lie on
         and facts["shift_peak"] >= LEAST_PEAK
         and facts["shift_px"] > checks.registration
     ):
@@ -150,6 +155,10 @@ def judge(record: Record, checks: Thresholds, condition: str = "", decision: str
             return Verdict(False, "structure")
     elif checks.structure is not None and structure is not None and structure < checks.structure:
         return Verdict(False, "structure")
+    if still_there(facts):
+        return Verdict(False, "still-there")
+    if not confirmed(facts):
+        return Verdict(False, "not-confirmed")
     found = judged_recall(facts)
     if checks.recall is not None and found is not None and found < checks.recall:
         return Verdict(False, "recall")
@@ -172,18 +181,23 @@ def lost_objects(facts: Mapping[str, Any], checks: Thresholds) -> list[int]:
 
 
 def _measured(facts: Mapping[str, Any]) -> list[tuple[int, float]]:
-    """(label row, structure) of the objects that are large enough, and have edges enough, to be measured."""
-    pairs = zip(facts["structure"], facts["sides_px"], strict=True)
-    return [(i, value) for i, (value, side) in enumerate(pairs) if value is not None and side >= LEAST_OBJECT]
+    """(label row, structure) of the objects that are large enough, and have edges enough, to be measured; none that a task
+    removed."""
+    pairs = enumerate(zip(facts["structure"], facts["sides_px"], strict=True))
+    gone = facts.get("removed", ())
+    return [(i, value) for i, (value, side) in pairs if value is not None and side >= LEAST_OBJECT and i not in gone]
 
 
-def judged_structure(facts: dict[str, Any]) -> float | None:
+def judged_structure(facts: Mapping[str, Any]) -> float | None:
     """The number that `checks.structure` is held against: the lower quartile of the objects large enough to measure.
 
     The quartile and not the least, because one object that snow has covered does not make a picture wrong; not the
-    mean, because many good objects must not hide a lost quarter. Without such objects it is the whole picture's.
+    mean, because many good objects must not hide a lost quarter. Without such objects it is the whole picture's; but a
+    task's picture is another on purpose.
     """
     values = sorted(value for _, value in _measured(facts))
+    if not values and "task" in facts:
+        return None
     if not values:
         whole: float | None = facts.get("structure_image")
         return whole

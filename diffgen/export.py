@@ -21,10 +21,11 @@ import yaml
 from diffgen.checks import judge, lost_objects
 from diffgen.errors import DiffgenError, why
 from diffgen.formats.yolo import label_path
-from diffgen.labels import without_rows
+from diffgen.labels import with_row, without_rows
 from diffgen.plan import Plan
 from diffgen.recipe import Checks, Recipe
 from diffgen.store import image_path
+from diffgen.tasks import added_row
 from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, digest_of
 
 LONGEST_NAME = 250  # bytes before the suffix; file systems take 255 in all
@@ -38,11 +39,21 @@ class Judged:
     item: Item
     record: Record | None
     verdict: Verdict | None
-    dropped: tuple[int, ...] = ()  # label rows that go, of objects that were lost
+    dropped: tuple[int, ...] = ()  # label rows that go, of objects that were lost or removed
+    added: tuple[str, ...] = ()  # label rows that come, of objects that were inserted
 
     @property
     def accepted(self) -> bool:
         return self.verdict is not None and self.verdict.accepted
+
+    def label(self) -> bytes | None:
+        """The label text of the image: the source's own, but for the rows that go and come. Raises OSError."""
+        raw = self.item.source.read_label()
+        if self.dropped:
+            raw = without_rows(raw or b"", self.dropped)
+        for row in self.added:
+            raw = with_row(raw or b"", row)
+        return raw
 
 
 def judge_plan(plan: Plan, recipe: Recipe, records: dict[str, Record]) -> list[Judged]:
@@ -60,7 +71,10 @@ def judge_item(item: Item, checks: Checks, records: dict[str, Record], plan: Pla
         entry = Judged(item, record, verdict)
         if record is not None and entry.accepted:
             lost = () if decision == "keep" else lost_objects(record.facts, checks)  # kept by hand: with every label
-            return replace(entry, dropped=tuple(lost))
+            gone = {*record.facts.get("removed", ()), *lost}
+            own = plan.dataset.shapes.get(item.source.digest)
+            row = added_row(record.facts, own[0].outline is not None if own else plan.dataset.outlined)
+            return replace(entry, dropped=tuple(sorted(gone)), added=() if row is None else (row,))
         if verdict is None:
             return entry
         following = plan.next_attempt(item, verdict)
@@ -112,6 +126,10 @@ class _Entry:
     image: Path
     source: Source
     judged: Judged | None = None  # None: the source's own image
+
+    @property
+    def relabelled(self) -> bool:
+        return self.judged is not None and bool(self.judged.dropped or self.judged.added)
 
 
 def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> Iterator[_Entry]:
@@ -165,7 +183,7 @@ def _files(target: Path, entries: list[_Entry]) -> Iterator[str]:
     """Every file that a whole export has."""
     for entry in entries:
         yield f"{target}/images/{entry.split}/{entry.name}{entry.suffix}"
-        if entry.source.label is not None:
+        if entry.source.label is not None or entry.relabelled:
             yield f"{target}/labels/{entry.split}/{entry.name}.txt"
 
 
@@ -183,7 +201,8 @@ def _digest(plan: Plan, recipe: Recipe, entries: list[_Entry]) -> str:
 def _origin(entry: _Entry, recipe: Recipe) -> str:
     """What else decides the file: the image that was made, or where a link leads."""
     if entry.judged is not None and entry.judged.record is not None:
-        return f"{entry.judged.record.sha256} {list(entry.judged.dropped) or ''}"
+        added = "".join(f" +{row}" for row in entry.judged.added)
+        return f"{entry.judged.record.sha256} {list(entry.judged.dropped) or ''}{added}"
     return str(entry.image) if _is_linked(entry, recipe) else str(entry.source.problem)
 
 
@@ -215,17 +234,16 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
             image.symlink_to(os.path.relpath(entry.image, image.parent))
         else:
             _copy(entry.image, image, share=entry.judged is not None)
-        dropped = entry.judged.dropped if entry.judged is not None else ()
-        if dropped:
+        if entry.judged is not None and entry.relabelled:
             label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_bytes(without_rows(entry.source.read_label() or b"", dropped))
+            label.write_bytes(entry.judged.label() or b"")
         elif isinstance(entry.source.label, str):
             label.parent.mkdir(parents=True, exist_ok=True)
             _copy(Path(entry.source.label), label)
         elif entry.source.label is not None:
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_bytes(entry.source.label)
-        if entry.source.label is not None and not dropped and label.read_bytes() != entry.source.read_label():
+        if entry.source.label is not None and not entry.relabelled and label.read_bytes() != entry.source.read_label():
             raise AssertionError(f"{label} does not hold the labels of {entry.source.key}")
     splits = [split for split in ("train", "val", "test") if any(entry.split == split for entry in entries)]
     for split in splits:  # Ultralytics warns when a split has no labels folder at all
@@ -265,6 +283,7 @@ def _manifest_row(entry: _Entry) -> dict[str, Any]:
         "sha256": record.sha256,
         "facts": record.facts,
         **({"dropped_rows": list(entry.judged.dropped)} if entry.judged.dropped else {}),
+        **({"added_rows": list(entry.judged.added)} if entry.judged.added else {}),
     }
 
 

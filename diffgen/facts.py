@@ -66,8 +66,8 @@ def match(reference: Sequence[Found], made: Sequence[Found], iou: float = 0.5) -
     found = [False] * len(reference)
     for box in sorted(made, key=lambda box: -box.score):
         free = [i for i, other in enumerate(reference) if not found[i] and other.class_id == box.class_id]
-        best = max(free, key=lambda i: _overlap(reference[i].box, box.box)[0], default=None)
-        if best is not None and _overlap(reference[best].box, box.box)[0] >= iou:
+        best = max(free, key=lambda i: overlap(reference[i].box, box.box)[0], default=None)
+        if best is not None and overlap(reference[best].box, box.box)[0] >= iou:
             found[best] = True
     return found
 
@@ -100,7 +100,7 @@ def new_objects(
     whatever class (a truck now called a bus is a box not found again, not a new one).
     """
     known = [*(box.box for box in reference), *(shape.box for shape in labels)]
-    return [box for box in made if box.score >= confident and not any(_covers(other, box.box) for other in known)]
+    return [box for box in made if box.score >= confident and not any(covers(other, box.box) for other in known)]
 
 
 def luminance_matched(source: Pixels, edited: Pixels) -> Pixels:
@@ -178,13 +178,14 @@ def _area(box: tuple[float, float, float, float]) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> tuple[float, float]:
+def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> tuple[float, float]:
     """(IoU, share of b inside a)."""
     both = _area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
     own = _area(b)
     return (both / (_area(a) + own - both), both / own) if both > 0 else (0.0, 0.0)
 
 
-def _covers(known: tuple[float, float, float, float], box: tuple[float, float, float, float]) -> bool:
-    iou, inside = _overlap(known, box)
+def covers(known: tuple[float, float, float, float], box: tuple[float, float, float, float]) -> bool:
+    """Whether `box` may be the thing at `known`, or a part of it."""
+    iou, inside = overlap(known, box)
     return iou >= 0.3 or inside > 0.7

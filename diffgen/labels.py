@@ -45,6 +45,21 @@ def without_rows(raw: bytes, drop: Collection[int]) -> bytes:
     return "".join(kept).encode()
 
 
+def with_row(raw: bytes, row: str) -> bytes:
+    """A label file with one row more, at its end and with its own kind of newline; all before it byte for byte."""
+    text = raw.decode("utf-8")
+    newline = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
+    gap = newline if text.strip("\ufeff") and not text.endswith(("\n", "\r")) else ""
+    return f"{text}{gap}{row}{newline}".encode()
+
+
+def box_row(class_id: int, box: tuple[float, float, float, float], outlined: bool) -> str:
+    """The label row of a box (x0, y0, x1, y1): centre and size, or, among outlines (segments, OBB), its four corners."""
+    x0, y0, x1, y1 = box
+    values = (x0, y0, x1, y0, x1, y1, x0, y1) if outlined else ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
+    return " ".join([str(class_id), *(f"{value:.6f}" for value in values)])
+
+
 def parse_labels(raw: bytes, classes: int, keypoints: tuple[int, int] | None = None) -> tuple[Shape, ...]:
     """Shapes of a label file, in file order; an empty file gives none.
 

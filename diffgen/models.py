@@ -36,6 +36,7 @@ _FACTS: dict[str, type] = {
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "img2img": {"steps": 20, "guidance": 6.0},
     "instruct": {"steps": 20, "guidance": 7.0, "image_guidance": 1.5},
+    "inpaint": {"steps": 30, "guidance": 7.5},
 }
 
 
@@ -391,7 +392,7 @@ def _class_of_file(file: Path) -> str:
     header = hub.tensors(file)
     first = header.get("model.diffusion_model.input_blocks.0.0.weight")
     channels = first["shape"][1] if isinstance(first, dict) and len(first.get("shape", ())) == 4 else None
-    classes = {4: "Pipeline", 8: "InstructPix2PixPipeline"}
+    classes = {4: "Pipeline", 8: "InstructPix2PixPipeline", 9: "InpaintPipeline"}
     if channels not in classes:
         raise UsageError(
             f"model: {file} is not a Stable Diffusion checkpoint that diffgen knows",

@@ -6,12 +6,11 @@ order or the number of the other sources, nor on an edited label.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 from diffgen.editors import check_family, effective_object_strength, effective_strength
 from diffgen.editors.schedulers import check_scheduler
@@ -19,10 +18,11 @@ from diffgen.errors import UsageError
 from diffgen.formats import SPLITS
 from diffgen.geometry import plan_for
 from diffgen.models import Model
+from diffgen.placement import Place, find_places
 from diffgen.recipe import Condition, Recipe
 from diffgen.review import Review
 from diffgen.sources import Dataset
-from diffgen.types import Batch, Guide, Item, Job, Settings, Source, Verdict
+from diffgen.types import Batch, Guide, Item, Job, Settings, Source, Verdict, unit
 from diffgen.vocabulary import Vocabulary, misheard
 
 # The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
@@ -47,6 +47,8 @@ class Plan:
     attempts: int = 1
     restore: frozenset[str] = frozenset()  # conditions whose next attempt holds the objects
     review: Review = field(default_factory=dict)  # what a person decided, by job id
+    # Source digest and condition -> where each variant gets an object; sources without room for one are not in `edits`.
+    places: Mapping[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
@@ -56,9 +58,19 @@ class Plan:
     @property
     def needs_masks(self) -> bool:
         """Whether masks or control maps are made, or detail is brought back."""
-        settings = {id(s): s for _, edits in self.edits for _, s in edits}.values()
-        wanted = (s.object_strength is not None or s.object_detail or s.detail or s.controls for s in settings)
-        return bool(self.restore) or any(wanted)
+        return bool(self.restore) or any(
+            s.object_strength is not None or s.object_detail or s.detail or s.controls or s.task
+            for s in self._all_settings
+        )
+
+    @property
+    def inserted(self) -> frozenset[int]:
+        """The classes that a detector must be able to confirm."""
+        return frozenset(i for s in self._all_settings if s.task == "insert" for i in s.classes or ())
+
+    @property
+    def _all_settings(self) -> list[Settings]:
+        return list({id(s): s for _, edits in self.edits for _, s in edits}.values())
 
     def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
         """What is made of a rejected item next. Less strength does not help where nothing happened.
@@ -72,15 +84,27 @@ class Plan:
     def _items(self) -> Iterator[Item]:
         prompts: dict[tuple[str, str], str] = {}  # one text object a prompt: half a million jobs share a few
         for source, edits in self.edits:
-            objects = describe(source, self.dataset.names)
+            whole = describe(source, self.dataset.names)
             for condition, settings in edits:
+                objects = whole if settings.task is None else _painted(source, settings, self.dataset.names)
+                places = self.places.get((source.digest, condition.name))
                 if (prompt := prompts.get((condition.name, objects))) is None:
                     prompt = _text(condition, settings).replace("{objects}", objects)
                     prompts[condition.name, objects] = prompt
                 for variant in range(self.variants):
-                    seed = int(unit("seed", self.seed, source.digest, condition.name, variant) * 2**48)
+                    seed = _seed(self.seed, source, condition, variant)
                     maps = _own_maps(source, settings) if settings.controls else ()
-                    job = Job(source.digest, settings, prompt, condition.negative_prompt, seed, variant, maps=maps)
+                    place = places[variant] if places else None
+                    job = Job(
+                        source.digest,
+                        settings,
+                        prompt,
+                        condition.negative_prompt,
+                        seed,
+                        variant,
+                        maps=maps,
+                        place=place,
+                    )
                     yield Item(source, job)
 
 
@@ -89,10 +113,12 @@ def _own_maps(source: Source, settings: Settings) -> tuple[str, ...]:
     return tuple(digests[guide.folder] for guide in settings.controls or () if guide.folder is not None)
 
 
-def unit(*parts: str | int) -> float:
-    """A number in [0, 1) that depends on the parts alone."""
-    text = "\0".join(map(str, parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+def _seed(seed: int, source: Source, condition: Condition, variant: int) -> int:
+    return int(unit("seed", seed, source.digest, condition.name, variant) * 2**48)
+
+
+def _seeds(recipe: Recipe, condition: Condition, source: Source) -> list[int]:
+    return [_seed(recipe.seed, source, condition, variant) for variant in range(recipe.variants)]
 
 
 def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None) -> Plan:
@@ -111,18 +137,44 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         chosen = [s for split in SPLITS for s in [c for c in chosen if c.split == split][:limit]]
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
-    conditions = edits_of(recipe, model)
-    if recipe.assign == "all" and all(condition.share >= 1 for condition, _ in conditions):
+    conditions = edits_of(recipe, model, dataset)
+    places = {
+        (digest, condition.name): found
+        for condition, settings in conditions
+        if settings.task == "insert"
+        for digest, found in find_places(
+            dataset, settings, model.least_object, chosen, partial(_seeds, recipe, condition)
+        ).items()
+    }
+    if recipe.assign == "all" and all(condition.share >= 1 and not condition.task for condition, _ in conditions):
         edits = tuple((source, conditions) for source in chosen)
     else:
-        edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
+        edits = tuple(
+            (source, _assigned(recipe, tuple(edit for edit in conditions if fits(source, edit, places)), source))
+            for source in chosen
+        )
     restore = {c.name for c in recipe.conditions if recipe.checks_for(c).on_object_lost == "restore"}
-    return Plan(tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore))
+    return Plan(
+        tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore), places=places
+    )
 
 
-def edits_of(recipe: Recipe, model: Model) -> tuple[Edit, ...]:
-    """Every condition with its settings, as sources get them that it is meant for."""
-    return tuple((condition, _settings(recipe, condition, model)) for condition in recipe.conditions)
+def fits(source: Source, edit: Edit, places: Mapping[tuple[str, str], tuple[Place, ...]]) -> bool:
+    """Whether a source has what the condition's task needs: objects to keep, objects to remove, room for one more."""
+    condition, settings = edit
+    if settings.task == "insert":
+        return (source.digest, condition.name) in places
+    if settings.task is None:
+        return True
+    return any(settings.classes is None or class_id in settings.classes for class_id, _ in source.counts)
+
+
+def edits_of(recipe: Recipe, model: Model, dataset: Dataset) -> tuple[Edit, ...]:
+    """Every condition with its settings, as sources get them that it is meant for. Raises UsageError."""
+    return tuple(
+        (condition, _settings(recipe, condition, model, _classes(recipe, condition, model, dataset)))
+        for condition in recipe.conditions
+    )
 
 
 def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
@@ -180,7 +232,7 @@ def _assigned(recipe: Recipe, conditions: tuple[Edit, ...], source: Source) -> t
     a condition added later takes sources from the others and moves no other source.
     """
     digest = source.image_digest
-    if recipe.assign == "one":
+    if recipe.assign == "one" and conditions:
 
         def score(entry: Edit) -> float:
             drawn = unit("assign", recipe.seed, digest, entry[0].name)
@@ -194,7 +246,46 @@ def _assigned(recipe: Recipe, conditions: tuple[Edit, ...], source: Source) -> t
     )
 
 
-def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
+def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Dataset) -> tuple[int, ...] | None:
+    """Ids of the classes that the condition's task is about, None for all. Raises UsageError for a task that cannot be."""
+    names = dataset.names
+    if (condition.task is None) == (model.editor == "inpaint"):
+        if condition.task is None:
+            raise UsageError(
+                f"conditions: '{condition.name}' has no task, and model '{model.name}' (inpaint) paints parts of a picture",
+                "add `task: background`, remove or insert to it; for other conditions use an img2img or instruct model",
+            )
+        raise UsageError(
+            f"conditions: '{condition.name}': task: {condition.task} is not for model '{model.name}' ({model.editor})",
+            "use an inpaint model, such as sd15-inpaint, or any Stable Diffusion model with `editor: inpaint`",
+        )
+    if condition.task is None:
+        return None
+    if unknown := [name for name in condition.classes or () if name not in names]:
+        raise UsageError(
+            f"conditions: '{condition.name}': classes: the dataset has no class '{unknown[0]}'",
+            f"its classes: {', '.join(names)}",
+        )
+    objects, detail = recipe.objects_for(condition), recipe.detail if condition.detail is None else condition.detail
+    if objects.strength is not None or objects.detail or detail:
+        raise UsageError(
+            f"conditions: '{condition.name}': objects.strength, objects.detail and detail do nothing with a task",
+            "remove them; what is not painted stays the source's own, objects.feather says how it fades",
+        )
+    if condition.task == "insert" and dataset.keypoints is not None:
+        raise UsageError(
+            f"conditions: '{condition.name}': nothing knows the keypoints of an object that is inserted",
+            "use `task: insert` with datasets of boxes, segments or OBB",
+        )
+    if condition.task == "insert" and recipe.resolution.mode == "tile":
+        raise UsageError(
+            f"conditions: '{condition.name}': in tiles an object would be painted into each",
+            "use `resolution: {mode: fit}` with `task: insert`",
+        )
+    return tuple(i for i, name in enumerate(names) if name in condition.classes) if condition.classes else None
+
+
+def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple[int, ...] | None = None) -> Settings:
     def pick(own: float | None, default: float) -> float:
         return default if own is None else own
 
@@ -229,11 +320,13 @@ def _settings(recipe: Recipe, condition: Condition, model: Model) -> Settings:
         image_format=recipe.image.format,
         quality=None if recipe.image.format == "png" else recipe.image.quality,
         object_strength=objects.strength if held else None,
-        feather=objects.feather if held or objects.detail else None,
+        feather=objects.feather if held or objects.detail or condition.task else None,
         object_detail=objects.detail or None,
         detail=detail or None,
         loras=tuple((lora.digest, lora.weight) for lora in model.loras) or None,
         controls=controls or None,
+        task=condition.task,
+        classes=classes,
     )
 
 
@@ -255,6 +348,16 @@ def _text(condition: Condition, settings: Settings) -> str:
     """What the editor's family reads of a condition, `{objects}` not yet filled in."""
     instruct = settings.editor == "instruct" and condition.instruction
     return str(condition.instruction if instruct else condition.prompt)
+
+
+def _painted(source: Source, settings: Settings, names: Sequence[str]) -> str:
+    """The objects that are to be seen where a task paints, in words: what is inserted, or what is not removed."""
+    if settings.task == "background":
+        return describe(source, names)
+    if settings.task == "insert":
+        return describe(replace(source, counts=tuple((i, 1) for i in settings.classes or ())), names)
+    left = tuple((i, n) for i, n in source.counts if settings.classes is not None and i not in settings.classes)
+    return describe(replace(source, counts=left), names)
 
 
 def describe(source: Source, names: Sequence[str]) -> str:
@@ -323,6 +426,10 @@ def next_attempt(item: Item, attempts: int, restore: bool = False) -> Item | Non
     `restore` the first of them keeps the scene's strength, and has the source's objects: not edited, detail in full.
     """
     job, settings = item.job, item.job.settings
+    if settings.task is not None:  # less strength would only leave more of what was: other noise instead
+        if job.attempt + 1 >= attempts:
+            return None
+        return Item(item.source, replace(job, seed=int(unit("again", job.seed) * 2**48), attempt=job.attempt + 1))
     first = restore and settings.strength > 0 and settings.object_strength != 0 and item.source.counts
     if first and job.attempt + 1 < attempts:
         held = replace(settings, object_strength=0.0, object_detail=1.0, feather=settings.feather or FEATHER)

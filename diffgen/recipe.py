@@ -85,6 +85,9 @@ class Objects(_Strict):
     )
 
 
+LEAST_TASK_STRENGTH = 0.8  # of remove and insert; a fifth of the source's amplitude is left there
+
+
 class Control(_Strict):
     """A map of the source that a ControlNet holds the edit to."""
 
@@ -123,7 +126,18 @@ class Condition(_Strict):
     instruction: str | None = Field(None, description="the change, for instruct editors; default: the prompt")
     negative_prompt: str | None = Field(None, description="what should not be seen")
     strength: float = Field(
-        0.6, ge=0, le=1, description="0: the source itself, 1: as much change as the model can make"
+        0.6,
+        ge=0,
+        le=1,
+        description="0: the source itself, 1: as much change as the model can make; default with a task: 1",
+    )
+    task: Literal["background", "remove", "insert"] | None = Field(
+        None,
+        description="paint a part anew, with an inpaint model: background: all but the labelled objects; remove: objects, "
+        "and their labels go; insert: an object more, with its label, which the `detector` must confirm",
+    )
+    classes: list[str] | None = Field(
+        None, min_length=1, description="remove: what goes (default: every object); insert: what comes, one class"
     )
     share: float = Field(1.0, gt=0, le=1, description="share of the selected sources that get this condition")
     steps: int | None = Field(None, ge=1, le=200, description="denoising steps run; default: the model's")
@@ -138,9 +152,11 @@ class Condition(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _unfold(cls, value: Any) -> Any:
-        """`snow` and `{night: {strength: .7}}` become full mappings."""
+        """`snow` and `{night: {strength: .7}}` become full mappings; a task paints from noise if nothing else is said."""
         if isinstance(value, str):
             return _preset(value)
+        if isinstance(value, dict) and value.get("task") and "strength" not in value:
+            return {**value, "strength": 1.0}
         if isinstance(value, dict) and len(value) == 1:
             (name, changes) = next(iter(value.items()))
             if isinstance(name, str) and name not in cls.model_fields:
@@ -148,6 +164,19 @@ class Condition(_Strict):
                     raise ValueError(f"the settings of '{name}' must be a mapping")
                 return {**_preset(name), **(changes or {})}
         return value
+
+    @model_validator(mode="after")
+    def _whole_task(self) -> Condition:
+        if self.classes is not None and self.task not in ("remove", "insert"):
+            raise ValueError("classes: only for task: remove and task: insert; select.classes chooses the sources")
+        if self.task == "insert" and (self.classes is None or len(self.classes) != 1):
+            raise ValueError("task: insert needs classes: with exactly one class; write a condition for each class")
+        if self.task in ("remove", "insert") and self.strength < LEAST_TASK_STRENGTH:
+            raise ValueError(
+                f"strength {self.strength:g} with task: {self.task}: below {LEAST_TASK_STRENGTH} what was there shows "
+                "through, and the labels would not be true"
+            )
+        return self
 
 
 class CocoSplit(_Strict):
@@ -238,7 +267,7 @@ class Recipe(_Strict):
     output: str = Field(description="the run folder")
     model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
     editor: str | None = Field(
-        None, description="img2img, instruct or controlnet; default: what the model's class says"
+        None, description="img2img, instruct, controlnet or inpaint; default: what the model's class says"
     )
     loras: list[LoraEntry] | None = Field(
         None,
@@ -290,6 +319,11 @@ class Recipe(_Strict):
         names = [condition.name for condition in self.conditions]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"conditions: the name '{twice[0]}' stands twice; give one of them another name")
+        if self.detector is None and (unsure := [c.name for c in self.conditions if c.task == "insert"]):
+            raise ValueError(
+                f"conditions: '{unsure[0]}' inserts an object, and nothing would see whether it is there: name the "
+                "weights of a detector of that class in detector:"
+            )
         return self
 
     def checks_for(self, condition: Condition) -> Checks:

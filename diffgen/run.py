@@ -27,7 +27,7 @@ from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe
 from diffgen.report import write_report
 from diffgen.review import KEPT_AS, read_review
-from diffgen.sources import Dataset, read_dataset
+from diffgen.sources import Dataset, read_dataset, with_shapes
 from diffgen.store import RunStore, is_locked, is_run_folder, read_present, read_state, write_atomically
 from diffgen.types import Batch, Item, Record, Result, Verdict
 from diffgen.worker import Judges, MakeWorker, Worker, load_worker
@@ -101,6 +101,8 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
     recipe, output = loaded.recipe, loaded.output
     with FileCache() as cache, no_collector():
         dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
+        if any(condition.task == "insert" for condition in recipe.conditions):
+            dataset = with_shapes(dataset, recipe.select.splits)
         model = resolve_guided(recipe, loaded.base, cache)
         if recipe.loras:
             entries = [lora.model_dump() for lora in recipe.loras]
@@ -318,6 +320,8 @@ def worker_on(
 ) -> Callable[[], Worker]:
     """What loads the model and makes the worker of this process."""
     model, dataset = prepared.model, prepared.dataset
+    if judges is not None:
+        judges = replace(judges, names=dataset.names, inserted=prepared.plan.inserted)
     return lambda: load_worker(model, device, dtype, threads, len(dataset.names), dataset.keypoints, judges)
 
 

@@ -79,6 +79,8 @@ def run_sheet(
         source, job = entry.item.source, entry.item.job
         shapes = read_shapes(source, plan)
         row = rows.setdefault(source.key, [Tile(Path(source.path), source.key, shapes)])
+        if entry.dropped or entry.added:
+            shapes = parse_labels(entry.label() or b"", len(plan.dataset.names), plan.dataset.keypoints)
         verdict = "" if entry.accepted or entry.verdict is None else f" (rejected: {entry.verdict.reason})"
         row.append(Tile(image_path(folder, job.id, image_format), f"{job.settings.condition}{verdict}", shapes))
     if not rows:

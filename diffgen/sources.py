@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from diffgen.formats.coco import read_coco
 from diffgen.formats.voc import read_voc
 from diffgen.formats.yolo import read_yolo
 from diffgen.geometry import SUFFIXES, read_size
-from diffgen.labels import LabelError, parse_labels
+from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.recipe import CocoDataset, VocDataset
 from diffgen.types import Source, digest_of
 
@@ -43,6 +43,8 @@ class Dataset:
     keypoints: tuple[int, int] | None = None
     folders: tuple[Path, ...] = ()
     notes: dict[str, list[str]] = field(default_factory=dict)
+    shapes: dict[str, tuple[Shape, ...]] = field(default_factory=dict)  # by a source's digest; see with_shapes
+    outlined: bool = False  # some of them have outlines
 
     def split(self, name: str) -> list[Source]:
         return [source for source in self.sources if source.split == name]
@@ -63,6 +65,20 @@ def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCa
     return Dataset(
         listing.path, listing.names, listing.extra, sources, listing.keypoints, listing.folders, listing.notes
     )
+
+
+def with_shapes(dataset: Dataset, splits: Collection[str]) -> Dataset:
+    """The dataset with the labelled objects of the sources that may be edited, for what asks where they stand."""
+    found = {}
+    for source in dataset.sources:
+        if source.split in splits and source.problem is None:
+            try:
+                raw = source.read_label() or b""
+            except OSError:
+                continue  # gone since it was read: no image of it will be made, and the worker says so
+            found[source.digest] = parse_labels(raw, len(dataset.names), dataset.keypoints)
+    outlined = any(shape.outline is not None for shapes in found.values() for shape in shapes)
+    return replace(dataset, shapes=found, outlined=outlined)
 
 
 def _listing(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCache) -> Listing:

@@ -13,12 +13,12 @@ from diffgen.blend import require_masks
 from diffgen.checks import judge, judged_recall, judged_structure
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models import Model
-from diffgen.plan import Plan, edits_of
+from diffgen.plan import Plan, edits_of, fits
 from diffgen.recipe import Checks, LoadedRecipe, Recipe, overridden
 from diffgen.types import Item, Record
 from diffgen.yamltree import read_yaml
 
-UNSWEPT = ("name", "share")  # they say which images there are, not how they look
+UNSWEPT = ("name", "share", "task", "classes")  # they say which images there are, not how they look
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,10 @@ def read_sweep(text: str) -> Sweep:
     if not sign or not field.strip() or not found:
         raise UsageError(f"--sweep {text}: not of the form field=value,value", "for example --sweep strength=0.3,0.5")
     if field.strip() in UNSWEPT:
-        raise UsageError(f"--sweep {text}: '{field}' changes no image", "sweep strength, guidance, steps, detail, …")
+        raise UsageError(
+            f"--sweep {text}: '{field.strip()}' says which images there are, not how they look",
+            "sweep strength, guidance, steps, detail, …",
+        )
     return Sweep(field.strip(), tuple(found))
 
 
@@ -85,11 +88,13 @@ def cells_of(loaded: LoadedRecipe, look: Look, plan: Plan, model: Model) -> list
     """The images to show: for each source, for each condition, for each combination of swept values.
 
     The sources are the first to be edited in plan order, those with objects before those without. All conditions are shown
-    of each, also those that the recipe's `share` or `assign` gives to other sources. Raises DiffgenError for no sources,
-    UsageError for a condition or a field that there is not.
+    of each that suits them (as tasks want), also those that the recipe's `share` or `assign` gives to other sources. Raises
+    DiffgenError for no sources, UsageError for a condition or a field that there is not.
     """
     names = _names(loaded.recipe, look.conditions)
-    shown = sorted((source for source, _ in plan.edits), key=lambda source: not source.counts)[: look.number]
+    wanted = [edit for edit in edits_of(loaded.recipe, model, plan.dataset) if edit[0].name in names]
+    suited = (source for source, _ in plan.edits if any(fits(source, edit, plan.places) for edit in wanted))
+    shown = sorted(suited, key=lambda source: not source.counts)[: look.number]
     if not shown:
         raise DiffgenError("the recipe selects no source to edit", "'diffgen plan' says why")
     columns = []
@@ -97,8 +102,9 @@ def cells_of(loaded: LoadedRecipe, look: Look, plan: Plan, model: Model) -> list
         settings = dict(zip((sweep.field for sweep in look.sweeps), values, strict=True))
         as_yaml = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
         recipe = overridden(loaded, [f"conditions.{name}.{text}" for name in names for text in as_yaml]).recipe
-        edits = tuple(edit for edit in edits_of(recipe, model) if edit[0].name in names)
-        few = replace(plan, edits=tuple((source, edits) for source in shown), variants=1)
+        edits = [edit for edit in edits_of(recipe, model, plan.dataset) if edit[0].name in names]
+        own = tuple((source, tuple(edit for edit in edits if fits(source, edit, plan.places))) for source in shown)
+        few = replace(plan, edits=own, variants=1)
         if few.needs_masks:
             require_masks()
         checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from diffgen.blend import object_mask
 from diffgen.editors import Editor, load_editor
 from diffgen.errors import UsageError
 from diffgen.geometry import Pixels, decode, fit, plan_for, unfit, views_for
@@ -22,6 +21,7 @@ from diffgen.run import Prepared, Talk, choose_device, keep_recipe, prepare
 from diffgen.sheet import Tile, contact_sheet, png, read_shapes, source_tile
 from diffgen.store import RunStore, write_atomically
 from diffgen.sweeps import Look, cells_of
+from diffgen.tasks import working_mask
 from diffgen.types import Item
 
 PICTURE = "trajectory.png"
@@ -71,9 +71,8 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...]) -> list[tu
         raise UsageError(f"the steps of '{item.job.settings.editor}' cannot be watched", "leave --trajectory out")
     source, settings = item.source, item.job.settings
     plan = plan_for(source.width, source.height, settings)
-    masks = None
-    if settings.object_strength is not None:
-        masks = [object_mask(shapes, plan, settings.feather or 0)]
+    mask = working_mask(shapes, item.job, plan)
+    masks = None if mask is None else [mask]
     seen: list[tuple[str, Pixels]] = []
 
     def watch(caption: str, images: list[Pixels]) -> None:

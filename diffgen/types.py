@@ -34,6 +34,12 @@ def digest_of(*parts: str | bytes) -> str:
     return hashlib.sha256(b"\0".join(raw)).hexdigest()
 
 
+def unit(*parts: str | int) -> float:
+    """A number in [0, 1) that depends on the parts alone."""
+    text = "\0".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One image of the input dataset with its label file.
@@ -112,6 +118,8 @@ class Settings:
     detail: float | None = None  # … and in the scene; see diffgen.detail
     loras: tuple[tuple[str, float], ...] | None = None  # sha256 of each file, and its weight
     controls: tuple[Guide, ...] | None = None
+    task: str | None = None  # "background", "remove" or "insert": only a part is painted anew; see diffgen.tasks
+    classes: tuple[int, ...] | None = None  # of the objects that the task removes (None: all) or inserts
 
     @cached_property
     def digest(self) -> str:
@@ -127,7 +135,8 @@ class Job:
     """One source × condition × variant × attempt: everything needed to make one image. Its id is the hash of that.
 
     `source` is the digest of image and label bytes; where the files lie is not the job's business. `maps` are the digests
-    of the user's own control maps, in the order of the settings' `controls`.
+    of the user's own control maps, in the order of the settings' `controls`. `place` is the box (x0, y0, x1, y1 in shares
+    of the picture) that the task `insert` paints an object into.
     """
 
     source: str
@@ -138,11 +147,14 @@ class Job:
     variant: int = 0
     attempt: int = 0
     maps: tuple[str, ...] = ()
+    place: tuple[float, float, float, float] | None = None
     id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         edit = _edit_digest(self.settings.digest, self.prompt, self.negative_prompt)
         text = " ".join((edit, self.source, str(self.seed), *self.maps))
+        if self.place is not None:
+            text += f" {canonical(self.place)}"
         object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:32])
 
 

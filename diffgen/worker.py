@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -19,19 +19,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffgen import __version__
-from diffgen.blend import Mask, native, object_mask
-from diffgen.checks import measure, measure_clip, measure_detections
+from diffgen.blend import Mask, composite, native, object_mask
+from diffgen.checks import luminance, measure, measure_clip, measure_detections
 from diffgen.clip import Clip, Vectors, load_clip
 from diffgen.controls import Maps, load_estimator, own_map
 from diffgen.detail import transfer
 from diffgen.detect import Box, load_detector
 from diffgen.editors import Edited, Editor, load_editor
 from diffgen.editors.recent import Recent
-from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
+from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, UsageError, why
 from diffgen.facts import luminance_matched
 from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge, plan_for, unfit, views_for
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.models import Model
+from diffgen.tasks import expected, labelled, measure_task, measure_task_detections, paint_mask, working_mask
 from diffgen.types import Batch, Item, Job, Record, Result, Settings
 
 # A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
@@ -55,10 +56,15 @@ Detect = Callable[[Sequence[Pixels]], list[list[Box]]]
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """Models that look at what was made: a detector's weights, a CLIP model's folder or hub id."""
+    """Models that look at what was made: a detector's weights, a CLIP model's folder or hub id.
+
+    `names` are the dataset's classes by id, by which the detector's are known; `inserted` those that it must have.
+    """
 
     detector: Path | None = None
     clip: str | None = None
+    names: tuple[str, ...] = ()
+    inserted: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def _device_failed(error: RuntimeError) -> str:
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One image for the editor: a picture at the working size, or a tile of it, as `view` says; `mask` where its objects
-    have a strength of their own."""
+    have a strength of their own, or where a task paints."""
 
     image: Pixels
     job: Job
@@ -95,9 +101,7 @@ class _Row:
 def _rows(opened: _Open, job: Job) -> list[_Row]:
     """A picture as the editor gets it: whole, or in tiles."""
     settings, image = job.settings, fit(opened.pixels, opened.fit)
-    mask = None
-    if settings.object_strength is not None:
-        mask = object_mask(opened.shapes, opened.fit, settings.feather or 0)
+    mask = working_mask(opened.shapes, job, opened.fit)
     views = views_for(opened.fit, settings)
     if len(views) == 1:
         return [_Row(image, job, mask, views[0], opened.maps)]
@@ -115,10 +119,14 @@ def _detail(opened: _Open, settings: Settings) -> Mask | float | None:
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
     if not objects or not opened.shapes:
         return scene or None
-    height, width = opened.pixels.shape[:2]
-    feather = (settings.feather or 0) * width / opened.fit.inner[0]
-    mask = object_mask(opened.shapes, native(width, height), feather)
+    mask = object_mask(opened.shapes, *_native(opened, settings))
     return np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
+
+
+def _native(opened: _Open, settings: Settings) -> tuple[Fit, float]:
+    """The plan for masks at the source's own size, and the feather in its pixels."""
+    height, width = opened.pixels.shape[:2]
+    return native(width, height), (settings.feather or 0) * width / opened.fit.inner[0]
 
 
 def _joined(edited: Sequence[Edited | TransientError], rows: Sequence[_Row]) -> Edited | TransientError:
@@ -144,7 +152,10 @@ class Worker:
         detector: Detect | None = None,
         clip: Clip | None = None,
         maps: Maps | None = None,
+        known: Mapping[int, int] | None = None,
     ) -> None:
+        """`known` is class id of the dataset -> of the detector, where it has that class."""
+        self._known = known or {}
         self.environment = environment
         self._maps = maps or Maps({})
         self._editor = editor
@@ -259,6 +270,14 @@ class Worker:
         pixels = unfit(edited.image, opened.fit)
         if pixels.shape != opened.pixels.shape:
             raise AssertionError(f"job {job.id}: made {pixels.shape} from {opened.pixels.shape}")
+        done: dict[str, Any] = {}
+        if settings.task is not None:
+            whole, feather = _native(opened, settings)
+            mask = paint_mask(opened.shapes, job, whole, feather)
+            # A model that fails makes all of its picture black, of which the source would hide most.
+            done = {"contrast": round(float(luminance(pixels).std()), 4)}
+            done |= measure_task(opened.shapes, job, mask, whole)
+            pixels = composite(opened.pixels, pixels, mask)
         if (amount := _detail(opened, settings)) is not None:
             pixels = transfer(opened.pixels, pixels, amount)
         try:
@@ -270,7 +289,7 @@ class Worker:
         facts: dict[str, Any] = {"strength": round(edited.strength, 4)}
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
-        facts |= measure(opened.pixels, pixels, opened.shapes)
+        facts |= measure(opened.pixels, pixels, opened.shapes) | done
         if self._detector is not None or self._clip is not None:
             try:
                 facts |= self._device.submit(self._second_looks, item, opened, pixels).result()
@@ -284,21 +303,26 @@ class Worker:
         """In the device's thread: these models are not made for several at once."""
         facts: dict[str, Any] = {}
         if self._detector is not None:
-            facts |= self._detect(item.source.digest, opened, pixels)
+            facts |= self._detect(item, opened, pixels)
         if self._clip is not None:
             digest, look = item.source.digest, self._clip.look
             before = self._looked.get_or(digest, lambda _: look(opened.pixels))
             facts |= measure_clip(before, look(pixels), self._clip.read(item.job.prompt))
         return facts
 
-    def _detect(self, digest: str, opened: _Open, pixels: Pixels) -> dict[str, Any]:
+    def _detect(self, item: Item, opened: _Open, pixels: Pixels) -> dict[str, Any]:
         assert self._detector is not None
+        job, digest, shapes = item.job, item.source.digest, opened.shapes
         looks = [pixels, luminance_matched(opened.pixels, pixels)]
         if digest not in self._seen:
             (self._seen[digest],) = self._detector([opened.pixels])
         edited, matched = self._detector(looks)
-        height, width = pixels.shape[:2]
-        return measure_detections(self._seen[digest], edited, matched, opened.shapes, (width, height))
+        size = pixels.shape[1], pixels.shape[0]
+        if job.settings.task is None:
+            return measure_detections(self._seen[digest], edited, matched, shapes, size)
+        before = expected(self._seen[digest], shapes, job)
+        facts = measure_detections(before, edited, matched, labelled(shapes, job), size)
+        return facts | measure_task_detections(shapes, job, edited, self._known)
 
 
 def load_worker(
@@ -317,12 +341,19 @@ def load_worker(
     editor = load_editor(model, device, dtype)
     environment = describe_environment(device, dtype, threads)
     detector = clip = None
+    known: dict[int, int] = {}
     if judges is not None and judges.detector is not None:
         environment |= {
             "detector": hashlib.sha256(judges.detector.read_bytes()).hexdigest()[:16],
             "ultralytics": _version("ultralytics"),
         }
         detector = load_detector(judges.detector, device)
+        known = _same_names(judges.names, detector.names)
+        if unknown := [judges.names[i] for i in sorted(judges.inserted) if i not in known]:
+            raise UsageError(
+                f"detector: {judges.detector} knows no class '{unknown[0]}', so it could not confirm what is inserted",
+                f"use a detector of that class; this one knows: {', '.join(detector.names[:20])}",
+            )
     if judges is not None and judges.clip is not None:
         environment |= {"clip": Path(judges.clip).name if Path(judges.clip).is_dir() else judges.clip}
         clip = load_clip(judges.clip, device)
@@ -331,7 +362,17 @@ def load_worker(
 
         environment |= {"opencv": cv2.__version__}
     maps = Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role != "controlnet"})
-    return Worker(editor, classes, keypoints, environment, detector, clip, maps)
+    return Worker(editor, classes, keypoints, environment, detector, clip, maps, known)
+
+
+def _same_names(names: Sequence[str], theirs: Sequence[str]) -> dict[int, int]:
+    """Class id -> class id of the same name, whatever the case, with blanks, '-' and '_' alike."""
+
+    def plain(name: str) -> str:
+        return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+    by_name = {plain(name): i for i, name in enumerate(theirs)}
+    return {i: by_name[plain(name)] for i, name in enumerate(names) if plain(name) in by_name}
 
 
 def describe_environment(device: str, dtype: str, threads: int) -> dict[str, Any]:

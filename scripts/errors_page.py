@@ -30,7 +30,7 @@ This page is written by `python scripts/check_docs.py --write` from the messages
 THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "The recipe": (
         "Found before anything is read or made. `--set` is checked like the file.",
-        ("recipe", "yamltree", "plan", "run", "editors/__init__", "editors/schedulers"),
+        ("recipe", "yamltree", "plan", "placement", "run", "editors/__init__", "editors/schedulers"),
     ),
     "The command line": (
         "Unknown commands and options, and values out of range, are named by the command line itself, with exit code 2; "
@@ -85,6 +85,9 @@ REASONS = {
     "unchanged": "the condition did not come about (`checks.happened`, `checks.clip`): raise the strength; "
     "a source that is night already cannot become night",
     "review": "somebody rejected it by hand (`review.yaml` in the run folder): give another `--review` to take that back",
+    "still-there": "an object that a task should remove is still seen by the detector, or others hide too much of it: set "
+    "`attempts: 3`, name it in `negative_prompt`, raise `objects.feather`",
+    "not-confirmed": "the detector does not find what a task inserted: set `attempts: 3`, or a prompt with less beside it",
     "failed": "no image was made: see the failure kinds",
 }
 

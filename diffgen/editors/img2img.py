@@ -48,9 +48,7 @@ def _above_one(pipe: Any, guidance: float) -> bool:
 
 
 _UNET = Dialect(Codec, _above_one, flow=False)
-DIALECTS = {
-    "StableDiffusionImg2ImgPipeline": _UNET,
-    "StableDiffusionXLImg2ImgPipeline": _UNET,
+DIALECTS = {  # of all others: _UNET
     "StableDiffusion3Img2ImgPipeline": Dialect(partial(Codec, patch=2), lambda _, guidance: guidance > 1),
     # Guidance is a number that the model reads (dev), or nothing (schnell).
     "FluxImg2ImgPipeline": Dialect(PackedCodec, lambda *_: False),
@@ -125,7 +123,7 @@ def most_steps(settings: Settings) -> int:
 class Img2Img:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
-        self._dialect = DIALECTS[type(pipe).__name__]
+        self._dialect = DIALECTS.get(type(pipe).__name__, _UNET)
         self._codec = self._dialect.codec(pipe)
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)

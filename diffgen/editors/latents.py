@@ -35,8 +35,8 @@ class Codec:
         self.multiple = self.factor * patch
         self._recent: Recent[Key, Any] = Recent(64)
 
-    def encode(self, images: Sequence[NDArray[np.uint8]]) -> Any:
-        """B images (H, W, 3) uint8 -> source latents (B, C, h, w) float32 on the device; each distinct image once.
+    def encode(self, images: Sequence[NDArray[np.uint8] | NDArray[np.float32]]) -> Any:
+        """B images (H, W, 3) in 0–255 -> source latents (B, C, h, w) float32 on the device; each distinct image once.
 
         All distinct images of a batch are encoded together or none is, and an entry is used only for batches with as many
         of them: floating point depends on how many rows run together, and a resumed run has no memory of earlier batches.
@@ -52,7 +52,7 @@ class Codec:
                 self._recent[(*name, count)] = row
         return torch.stack([self._recent[(*name, count)] for name in names])
 
-    def _encode(self, pixels: NDArray[np.uint8]) -> Any:
+    def _encode(self, pixels: NDArray[Any]) -> Any:
         import torch
 
         parameter = next(self.vae.parameters())

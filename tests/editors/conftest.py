@@ -101,6 +101,38 @@ def ip2p(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sd_inpaint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stable Diffusion 1.x for inpainting: the UNet sees latents, mask and masked latents."""
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        return diffusers.StableDiffusionInpaintPipeline(
+            vae=kl(),
+            unet=unet(9),
+            text_encoder=text_encoder("CLIPTextModel"),
+            tokenizer=write_tokenizer(folder / "tokenizer"),
+            scheduler=diffusers.DDIMScheduler(clip_sample=False, steps_offset=1, **NOISE),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+    return saved(tmp_path_factory, "sd_inpaint", make)
+
+
+@pytest.fixture(scope="session")
+def xl_inpaint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SDXL for inpainting."""
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        parts = xl_parts(folder, 9)
+        return diffusers.StableDiffusionXLInpaintPipeline(**{**parts, "vae": kl(scaling_factor=0.13025)})
+
+    return saved(tmp_path_factory, "xl_inpaint", make)
+
+
+@pytest.fixture(scope="session")
 def pocket_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shape of the embedded model: AutoencoderTiny, 4 px a latent, 16 channels, one step of DDIM at zero SNR."""
     import diffusers

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diffgen.recipe import load_recipe
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,3 +22,10 @@ def test_links_in_the_docs_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_recipes_to_start_from_are_recipes() -> None:
+    found = sorted((ROOT / "configs").glob("*.yaml"))
+    assert len(found) >= 5
+    for path in found:
+        assert load_recipe(path).recipe.conditions, path.name

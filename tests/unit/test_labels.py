@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffgen.labels import LabelError, Shape, parse_labels
+from diffgen.labels import LabelError, Shape, box_row, parse_labels, with_row
 from tests.label_texts import DROPPED, KEPT
 
 
@@ -50,3 +50,30 @@ def test_rows_keep_the_order_of_the_file() -> None:
 def test_the_message_names_the_row() -> None:
     with pytest.raises(LabelError, match="row 2: class id 7, but the dataset names 2 classes"):
         parse_labels(b"0 .5 .5 .1 .1\n7 .5 .5 .1 .1", 2)
+
+
+@pytest.mark.parametrize(
+    ("raw", "after"),
+    [
+        (b"", b"R\n"),
+        (b"a\n", b"a\nR\n"),
+        (b"a\nb", b"a\nb\nR\n"),
+        (b"a\r\nb\r\n", b"a\r\nb\r\nR\r\n"),
+        (b"a\r\nb", b"a\r\nb\r\nR\r\n"),
+        (b"a\rb", b"a\rb\rR\r"),
+        (b"\n\n", b"\n\nR\n"),
+        (b"\xef\xbb\xbf", b"\xef\xbb\xbfR\n"),
+        (b"a\n  ", b"a\n  \nR\n"),
+    ],
+)
+def test_a_row_is_added_in_the_file_s_own_newlines(raw: bytes, after: bytes) -> None:
+    assert with_row(raw, "R") == after
+
+
+@pytest.mark.parametrize("text", [case[1] for case in KEPT if case[2] is None and b"0.5" in case[1]])
+def test_an_added_row_reads_as_the_box_it_was(text: bytes) -> None:
+    before = parse_labels(text, 2)
+    box = (0.25, 0.125, 0.5, 0.75)
+    *same, new = parse_labels(with_row(text, box_row(1, box, before[0].outline is not None)), 2)
+    assert tuple(same) == before
+    assert (new.class_id, new.box) == (1, pytest.approx(box))

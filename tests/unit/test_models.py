@@ -293,6 +293,8 @@ def write_header(file: Path, shapes: dict[str, list[int]]) -> None:
         (8, False, "StableDiffusionInstructPix2PixPipeline", "instruct", 512),
         (4, True, "StableDiffusionXLPipeline", "img2img", 1024),
         (8, True, "StableDiffusionXLInstructPix2PixPipeline", "instruct", 1024),
+        (9, False, "StableDiffusionInpaintPipeline", "inpaint", 512),
+        (9, True, "StableDiffusionXLInpaintPipeline", "inpaint", 1024),
     ],
 )
 def test_a_single_file_tells_its_class(

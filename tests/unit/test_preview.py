@@ -193,7 +193,7 @@ def test_a_run_folder_keeps_the_recipe_its_dataset_was_made_by(recipe: Path, tmp
         ("strength", "field=value"),
         ("strength=", "field=value"),
         ("=1", "field=value"),
-        ("share=0.5", "changes no image"),
+        ("share=0.5", "says which images there are"),
         ("strength=[", "--sweep"),
     ],
 )
