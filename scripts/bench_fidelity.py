@@ -36,7 +36,12 @@ SIZES = ("small", "medium", "large")
 
 
 def variants() -> dict[str, dict[str, Any]]:
-    together = {"objects": {"strength": 0.35, "detail": 0.8}, "detail": 0.3, "attempts": 3}
+    together = {
+        "objects": {"strength": 0.25, "detail": 0.8},
+        "detail": 0.3,
+        "attempts": 3,
+        "checks": {"recall": 0.85},
+    }
     return {"naive": {}, **LEVERS, "all": together}
 
 
