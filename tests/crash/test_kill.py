@@ -29,6 +29,8 @@ from diffgen.executors import OVERLAP
 from diffgen.types import Job
 from tests.fakes import FakeEditor, make, make_dataset, tree, write_recipe
 
+pytestmark = pytest.mark.timeout(1200)  # many processes one after the other: minutes on a machine with other work
+
 BATCH = 3
 IMAGES = 24  # 12 sources × 2 conditions
 
