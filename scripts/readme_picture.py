@@ -1,4 +1,4 @@
-"""Make docs/sheet.jpg, the README's picture, with the embedded model.
+"""Make docs/sheet.jpg, the README's picture, and docs/levers.jpg, what the levers do, with the embedded model.
 
     python scripts/readme_picture.py PATH/TO/china.jpg
 
@@ -13,13 +13,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from diffgen.export import judge_plan
+from diffgen.preview import preview
 from diffgen.recipe import load_recipe
 from diffgen.run import prepare, run
 from diffgen.sheet import run_sheet
 from diffgen.store import read_present
+from diffgen.sweeps import Look, read_sweep
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "sheet.jpg"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+LEVERS = ("objects.strength=0.65,0.25", "objects.detail=0,0.8")
 RECIPE = """
 dataset: data.yaml
 output: run
@@ -44,7 +49,11 @@ def main() -> None:
         prepared = prepare(loaded)
         judged = judge_plan(prepared.plan, prepared.recipe, read_present(prepared.output, prepared.recipe.image.format))
         sheet = run_sheet(prepared.output, prepared.plan, judged, prepared.recipe.image.format, columns=3)
-    sheet.save(TARGET, quality=88)
+        sheet.save(DOCS / "sheet.jpg", quality=88)
+        shown = preview(loaded, Look(1, ("snow",), tuple(map(read_sweep, LEVERS))))
+        assert shown.path is not None
+        with Image.open(shown.path) as picture:
+            picture.convert("RGB").save(DOCS / "levers.jpg", quality=88)
 
 
 if __name__ == "__main__":
