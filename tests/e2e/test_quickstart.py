@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from diffgen.sheet import GAP
 from tests.e2e.conftest import ROOT, Finished
 from tests.fakes import tree
 
@@ -147,15 +148,22 @@ def test_the_contact_sheet_shows_every_condition(finished: Path, tmp_path: Path,
     sheet = tmp_path / "sheet.png"
     command = [sys.executable, str(ROOT / "scripts/demo.py"), "sheet", str(finished), str(sheet)]
     subprocess.run(command, env=world, check=True, capture_output=True, timeout=120)
-    assert Image.open(sheet).width == 420 * 5 or Image.open(sheet).width == 420 * 6  # dusk may have been added
+    assert Image.open(sheet).width in [420 * tiles + GAP * (tiles - 1) for tiles in (5, 6)]  # dusk may have been added
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_plans(
     path: Path, diffgen: Callable[..., Finished], photographs: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    done = diffgen("plan", path, "--set", f"dataset={photographs}", "--output", out, "--json")
+    out, fields = tmp_path / "out", yaml.safe_load(path.read_text("utf-8"))
+    sets = ["--set", f"dataset={photographs}"]
+    if "detector" in fields:  # a file of the user's
+        (tmp_path / "detector.pt").touch()
+        sets += ["--set", f"detector={tmp_path / 'detector.pt'}"]
+    for condition in fields["conditions"]:
+        if "classes" in condition:  # the photographs have a bus and no car
+            sets += ["--set", f"conditions.{condition['name']}.classes=[bus]"]
+    done = diffgen("plan", path, *sets, "--output", out, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model"]["name"] == yaml.safe_load(path.read_text("utf-8"))["model"]
+    assert json.loads(done.stdout)["model"]["name"] == fields["model"]
     assert not out.exists()

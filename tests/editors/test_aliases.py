@@ -32,7 +32,7 @@ def planned(name: str, tmp_path: Path, **condition: Any) -> Any:
         tmp_path / "out",
         model=name,
         editor=None,
-        conditions=[{"snow": condition}],
+        conditions=[{"snow": {**condition, **({"task": "background"} if "inpaint" in name else {})}}],
     )
     return prepare(load_recipe(recipe)).plan.items[0].job.settings
 

@@ -19,7 +19,7 @@ from diffgen.plan import cut_batches, plan_jobs
 from diffgen.recipe import Checks, Recipe
 from diffgen.sources import Dataset
 from diffgen.store import RunStore, read_records
-from diffgen.types import Record, Result, Settings
+from diffgen.types import Guide, Record, Result, Settings
 from tests.fakes import job, model, source
 from tests.fakes import settings as some_settings
 
@@ -146,6 +146,10 @@ def test_every_field_that_reaches_the_pipeline_changes_the_id() -> None:
         "severity": "{prompt}",
         "mode": "tile",
         "image_format": "png",
+        "loras": (("ab" * 32, 0.5),),
+        "controls": (Guide("canny", "x@y", 1.0, None, None),),
+        "task": "remove",
+        "classes": (1,),
     }
     for field in fields(Settings):
         if field.name == "condition":  # a name for people
