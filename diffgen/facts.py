@@ -136,7 +136,10 @@ def condition_statistics(pixels: Pixels) -> dict[str, float]:
     scale = LONG_SIDE / max(pixels.shape[:2])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.float32) / 255
-    light, high, low = small @ _WEIGHTS, small.max(-1), small.min(-1)
+    red, green, blue = small[..., 0], small[..., 1], small[..., 2]
+    light = small @ _WEIGHTS
+    # Plane by plane: numpy reduces an axis of three many times slower.
+    high, low = (of(of(red, green), blue) for of in (np.maximum, np.minimum))
     slope = np.hypot(np.diff(light[:-1], axis=1), np.diff(light[:, :-1], axis=0))
     return {
         "luminance": round(float(light.mean()), 4),
@@ -146,7 +149,7 @@ def condition_statistics(pixels: Pixels) -> dict[str, float]:
         "gradient": round(float(slope.mean()), 4) if slope.size else 0.0,
         "near_white": round(float((low > 0.7)[size[1] // 2 :].mean()), 4),
         "sky": round(float(light[: max(1, size[1] // 3)].mean()), 4),
-        "warmth": round(float((small[..., 0] - small[..., 2]).mean()), 4),
+        "warmth": round(float((red - blue).mean()), 4),
     }
 
 

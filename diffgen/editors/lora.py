@@ -32,8 +32,9 @@ def add_loras(pipe: Any, model: Model) -> None:
 
 
 def _load(pipe: Any, name: str, path: Path, model: Model) -> None:
+    # What diffusers and peft raise for weights that are not this model's; it is said, with its cause behind it.
     misfits = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError)
-    cause = "it has no weights for this model's parts"
+    cause: Exception | None = None
     try:
         pipe.load_lora_weights(
             str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True, local_files_only=True
@@ -41,7 +42,8 @@ def _load(pipe: Any, name: str, path: Path, model: Model) -> None:
         if any(name in found for found in pipe.get_list_adapters().values()):
             return
     except misfits as error:
-        cause = why(error)
+        cause = error
+    reason = why(cause) if cause else "it has no weights for this model's parts"
     raise DiffgenError(
-        f"loras: {path} does not fit model '{model.name}': {cause}", "use a LoRA that was trained on this model"
-    )
+        f"loras: {path} does not fit model '{model.name}': {reason}", "use a LoRA that was trained on this model"
+    ) from cause

@@ -17,10 +17,10 @@ import pytest
 from tests.fakes import FakeEditor, make, make_dataset, put, tree, write_recipe
 
 DRIVER = """
-import functools, sys
+import functools, os, sys
 from tests.fakes import FakeEditor, fake_worker
 from diffgen import cli, run
-run.run = functools.partial(run.run, make_worker=lambda: fake_worker(FakeEditor(seconds=0.3)))
+run.run = functools.partial(run.run, make_worker=lambda: fake_worker(FakeEditor(seconds=float(os.environ.get("BATCH_SECONDS", 0.3)))))
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -93,7 +93,7 @@ def test_interrupted_it_finishes_what_is_in_hand_and_says_how_to_go_on(number: i
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(12, 1))
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=2)
-    child = start(recipe)
+    child = start(recipe, seconds_per_batch=5)  # so long that a batch is in hand at the second signal too
     wait_for_records(tmp_path / "out", child)
     child.send_signal(signal.SIGINT)
     time.sleep(0.05)
@@ -103,11 +103,11 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert make(recipe)[0].accepted == 24
 
 
-def start(recipe: Path) -> subprocess.Popen[str]:
+def start(recipe: Path, seconds_per_batch: float = 0.3) -> subprocess.Popen[str]:
     root = Path(__file__).resolve().parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, "run", str(recipe), "--json"],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, text=True,
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root), "BATCH_SECONDS": str(seconds_per_batch)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
