@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", "lamps", "rows", "windows")
+MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", "lamps", "rows")
 WORK_PX = 112  # long side on which segments are found
 
 
@@ -294,31 +294,6 @@ def cap_map(rgb: torch.Tensor, sky: torch.Tensor, rows: torch.Tensor) -> torch.T
     return blur(cap, 0.8).clamp(0, 1) * (1 - sky) * ((rows - 0.52) * 20).clamp(0, 1)
 
 
-def straightness(light: torch.Tensor, size: float) -> torch.Tensor:
-    """1 where edges run level or upright, as on buildings; 0 where they run anyhow, as in trees, and where none are."""
-    across = F.pad(light[:, :, 1:] - light[:, :, :-1], (0, 1, 0, 0))
-    down = F.pad(light[:, 1:] - light[:, :-1], (0, 0, 0, 1))
-    energy = blur(across**2 + down**2, size)
-    slanted = blur((across * down).abs(), size) / (energy + 1e-5)
-    return ((0.235 - slanted) * 12).clamp(0, 1) * ((energy - 4e-4) * 2500).clamp(0, 1)
-
-
-def window_map(rgb: torch.Tensor, sky: torch.Tensor, plants: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Small dark areas of buildings above the horizon (black top-hat), where lamps would shine through at night."""
-    light = luminance(rgb)
-    height = rgb.shape[-2]
-    size = max(5, height // 24)
-    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (size, size))
-    dark = torch.from_numpy(cv2.morphologyEx(blur(light, 0.8)[0].numpy(), cv2.MORPH_BLACKHAT, kernel))[None]
-    dark = ((dark - 0.10) * 9).clamp(0, 1) * ((0.5 - light) * 6).clamp(0, 1)
-    kept = torch.from_numpy(cv2.morphologyEx(dark[0].numpy(), cv2.MORPH_OPEN, np.ones((3, 2), np.uint8)))[None]
-    leafy = (blur(plants, height / 50) * 3).clamp(0, 1)
-    open_sky = (1 - blur(sky, 2.0) * 2).clamp(0, 1)
-    return (
-        kept * straightness(blur(light, 0.7), height / 30) * (1 - leafy) * open_sky * ((rows - 0.53) * 20).clamp(0, 1)
-    )
-
-
 def lamp_map(
     rgb: torch.Tensor, sky: torch.Tensor, ground: torch.Tensor, plants: torch.Tensor, rows: torch.Tensor
 ) -> torch.Tensor:
@@ -348,7 +323,7 @@ def lamp_map(
 
 
 def make_maps(rgb: torch.Tensor) -> torch.Tensor:
-    """All maps of a picture in the order of MAP_NAMES, (8, H, W); `rows` is the height above the horizon, .5 on it."""
+    """All maps of a picture in the order of MAP_NAMES, (7, H, W); `rows` is the height above the horizon, .5 on it."""
     sky = sky_map(rgb)
     horizon = horizon_row(sky)
     depth, ground = depth_and_ground(rgb, sky, horizon)
@@ -359,6 +334,6 @@ def make_maps(rgb: torch.Tensor) -> torch.Tensor:
     plants = blur(greener, rgb.shape[-2] / 130) * (1 - sky)
     height, width = rgb.shape[-2:]
     rows = (0.5 + horizon - torch.arange(height) / height).clamp(0, 1)[None, :, None].expand(1, height, width)
-    caps, windows = cap_map(rgb, sky, rows), window_map(rgb, sky, plants, rows)
+    caps = cap_map(rgb, sky, rows)
     lamps = lamp_map(rgb, sky, ground, plants, rows)
-    return torch.cat((sky, depth, ground, plants, caps, lamps, rows, windows)).clamp(0, 1)
+    return torch.cat((sky, depth, ground, plants, caps, lamps, rows)).clamp(0, 1)

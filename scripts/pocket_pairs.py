@@ -20,6 +20,7 @@ CROP_SIDES = ((0.0, 96), (0.15, 192), (0.75, 256), (0.93, 320))
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
+LAMP_TRIES = 3
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
 SHARES = {
@@ -29,7 +30,7 @@ SHARES = {
 
 
 def map_photos(photos: list[Photo], work: Path, say) -> dict[str, torch.Tensor]:
-    """Maps of every photograph as uint8 (8, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
+    """Maps of every photograph as uint8 (7, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
 
     Maps of another number of planes come from an older version of make_maps and are made again.
     """
@@ -90,13 +91,17 @@ class PairPool:
 
     def add(self, rng: np.random.Generator) -> None:
         """Render and encode one crop in TARGETS_PER_CROP conditions."""
-        planes = self.planes[rng.integers(len(self.planes))]
-        crop = random_crop(planes, self.side, *SCALES, rng)
-        rgb, maps = crop[:3], crop[3:]
         names = list(SHARES)
         local = LOCAL if self.side < CROP_SIDES[1][1] else {}
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
+        # Head and tail lights are few: of some crops for night the one with the most is taken.
+        tries = LAMP_TRIES if any(names[k] == "night" for k in drawn) else 1
+        crops = [
+            random_crop(self.planes[rng.integers(len(self.planes))], self.side, *SCALES, rng) for _ in range(tries)
+        ]
+        crop = max(crops, key=lambda planes: float(planes[3 + MAP_NAMES.index("lamps")].mean()))
+        rgb, maps = crop[:3], crop[3:]
         pictures, made = [rgb], []
         for k in drawn:
             severity = int(rng.choice(SEVERITIES))

@@ -1,8 +1,8 @@
 """Weather and light painted on a photograph, pixel by pixel: the teacher of the pocket model. Nothing moves.
 
 A renderer takes a crop (3, H, W) in sRGB 0..1, its maps, a severity 0..1 and the very noise the denoiser will start
-from (16, H/4, W/4). Channel 0 says where flakes and streaks are; channel 1, made smooth, where fog is thicker, snow or
-water lies and windows are lit. So the seed decides, and one denoising step can learn it. Light is mixed in linear values
+from (16, H/4, W/4). Channel 0 says where flakes, streaks and lamps are; channel 1, made smooth, where fog is thicker and
+snow or water lies. So the seed decides, and one denoising step can learn it. Light is mixed in linear values
 (gamma 2.2), haze after Koschmieder (1924): I = J·t + A·(1 − t), t = exp(−βd), as in Narasimhan and Nayar, "Vision and the
 atmosphere", IJCV 2002.
 """
@@ -179,33 +179,40 @@ def lamp_light(scene: Scene) -> torch.Tensor:
     return scene.maps["lamps"] * mix(own, tint(1.0, 0.86, 0.62), white)
 
 
-def windows_lit(scene: Scene, share: float) -> torch.Tensor:
-    """Which windows are lit: where the noise, smooth over a few cells, is high. (1, H, W)."""
-    return scene.maps["windows"] * torch.sigmoid((scene.field(4) + share) * 8)
+def street_lamps(scene: Scene) -> torch.Tensor:
+    """Lamps before the sky where the noise (channel 0) says, (3, H, W): sodium and LED ones, never red or green as signals.
+
+    Only there: a sky can be told from a small piece of a picture, a far wall cannot, and one step paints the mean of what
+    it cannot tell.
+    """
+    down, across = offsets(12, 12)
+    lamp = sprites(scene, 8, torch.exp(-(down**2 + across**2) / (2 * 1.8**2)), 2.35)
+    white = torch.sigmoid(3 * scene.field(4) - 1)
+    return lamp * scene.maps["sky"] * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
 
 
 def snow(scene: Scene, s: float) -> Painted:
     """Falling snow over lying snow."""
     lying, _ = snow_lying(scene, s)
-    air = colour(0.74, 0.76, 0.80)
-    out = haze(lying, scene, 1.6 * s**3, air)
+    out = haze(lying, scene, 0.9 * s**2, colour(0.70, 0.73, 0.78))
     spots = flakes(scene, s) * (0.85 + 0.15 * s)
-    return mix(out, colour(0.99, 0.99, 1.0), spots), spots
+    return mix(out, colour(0.99, 0.99, 1.0), spots), torch.maximum(spots, border(scene))
 
 
 def snow_lying(scene: Scene, s: float) -> Painted:
     """Snow covers the ground patch by patch, then plants, and lines upper edges; grey sky, soft light, less colour."""
     maps = scene.maps
-    scenery = greyed(even_light(scene, 0.3 * s), 0.08 + 0.1 * s) * 0.66
+    scenery = greyed(even_light(scene, 0.2 * s), 0.03 + 0.07 * s) * (0.8 - 0.2 * s)
     shade = scene.detail
-    level = 2.1 * s + 0.35 * scene.patches.clamp(-2, 2) + 0.5 * (shade - 1)
-    lying = torch.sigmoid((level - 0.62) * 6) * maps["ground"] * (0.8 + 0.17 * s)
-    plants = torch.sigmoid((level + 0.5 * (shade - 1) - 1.05) * 5) * maps["plants"] * (0.5 + 0.35 * s)
+    # Ragged patches, as a plough and tyres leave them; soft ones look like steam.
+    level = 2.0 * s + 0.3 * scene.patches.clamp(-2, 2) + 0.35 * scene.field(6).clamp(-2, 2) + 0.5 * (shade - 1)
+    lying = torch.sigmoid((level - 0.95) * 12) * maps["ground"] * (0.8 + 0.17 * s)
+    plants = torch.sigmoid((level + 0.5 * (shade - 1) - 1.05) * 6) * maps["plants"] * (0.5 + 0.35 * s)
     caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     cover = torch.maximum(torch.maximum(lying, plants), caps)
     white = colour(0.88, 0.90, 0.94) * (0.5 + 0.5 * shade).clamp(0.6, 1.15)
     out = mix(scenery, white, cover)
-    return under(scene, out, grey_clouds(scene, colour(0.74, 0.77, 0.82), 0.4)), None
+    return under(scene, out, grey_clouds(scene, colour(0.70, 0.73, 0.79), 0.4)), border(scene)
 
 
 def night_front(scene: Scene, s: float) -> torch.Tensor:
@@ -226,28 +233,33 @@ def headlights(scene: Scene) -> torch.Tensor:
 def night_sky(scene: Scene, s: float) -> torch.Tensor:
     """Navy above, the brownish glow of a town at the horizon; no clouds of the day."""
     dim = 1.8 - s
-    return gradient(scene, colour(0.025, 0.04, 0.09), colour(0.12, 0.085, 0.06), 0.26) * dim**2
+    return gradient(scene, colour(0.02, 0.03, 0.065), colour(0.10, 0.075, 0.065), 0.26) * dim**2
+
+
+def border(scene: Scene) -> torch.Tensor:
+    """Weight of a replaced sky, most at its border, where a little of the old one shows as a halo; (1, H, W) in 0..0.45."""
+    sky = scene.maps["sky"]
+    soft = blur(sky, 2.5)
+    return 0.15 * sky + 1.2 * soft * (1 - soft)
 
 
 def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tensor:
     """Few pixels that make the picture: light sources with their rim, and a sky in which nothing of the day is left."""
-    sky = 0.3 * scene.maps["sky"]
+    sky = border(scene) + 0.15 * scene.maps["sky"]
     return sky if glow is None else torch.maximum(sky, (2 * blur(glow.amax(0, keepdim=True), 2.0)).clamp(0, 1))
 
 
 def night(scene: Scene, s: float) -> Painted:
-    """Lit street at night: lamps and their pools of light, lit windows, tail lights, own headlights on the road."""
+    """A street at night: lamps with their glow, tail lights, own headlights on the road."""
     front = night_front(scene, s)
-    warm = tint(*WARM)
     albedo = greyed(even_light(scene, 0.3), 0.1)
     road = scene.maps["ground"]
     usual = (blur(scene.light * road, 20) + 1e-4) / (blur(road, 20) + 1e-3)
     retro = (1.5 * (scene.light / usual - 1.6)).clamp(0, 1) * road  # lane marks throw light back
-    own = headlights(scene) * (0.5 + 2 * retro) * tint(1.0, 0.84, 0.55)
-    street = torch.sigmoid((scene.patches - 0.5) * 3) * ((0.14 - scene.height) / 0.22).clamp(0, 1) * warm
-    out = front + albedo * (own * 0.4 + street * 0.4) * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    own = headlights(scene) * (0.5 + 2 * retro) * tint(1.0, 0.82, 0.5)
+    out = front + albedo * own * 0.7 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
-    glow = lamp_light(scene) + 0.65 * windows_lit(scene, -0.2) * warm
+    glow = lamp_light(scene) + street_lamps(scene)
     return out + bloom(glow) * 1.4 * s, lights_and_sky(scene, glow)
 
 
@@ -259,13 +271,18 @@ def night_unlit(scene: Scene, s: float) -> Painted:
     return under(scene, out, night_sky(scene, s) * tint(0.5, 0.7, 1.0)), lights_and_sky(scene)
 
 
+def faint(scene: Scene) -> torch.Tensor:
+    """Weight of things in haze: their contrast is low, and so is the error of losing them."""
+    return 0.4 * (1 - scene.maps["sky"])
+
+
 def fog(scene: Scene, s: float) -> Painted:
     """Koschmieder haze in banks: the extinction is up to twice as strong in some places as in others."""
     air = colour(0.79, 0.80, 0.81) * (1 - 0.06 * s)
     soft = greyed(even_light(scene, 0.45 * s), 0.2 + 0.4 * s)
     soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
     banks = torch.exp(0.3 * scene.patches.clamp(-2, 2))
-    return haze(soft, scene, (0.5 * s + 9 * s**2.6) * banks, air), None
+    return haze(soft, scene, (0.5 * s + 9 * s**2.6) * banks, air), faint(scene)
 
 
 def rain(scene: Scene, s: float) -> Painted:
@@ -288,7 +305,7 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
     gloss = wet * (0.12 + 0.33 * scene.distance.sqrt() + 0.3 * puddles * (0.4 + 0.6 * s))
     out = mix(out * (1 - 0.6 * wet), mirrored(out, maps["ground"]), gloss)
-    return out, 0.3 * wet
+    return out, torch.maximum(0.4 * wet, border(scene))
 
 
 def mirrored(linear: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
@@ -309,18 +326,18 @@ def overcast(scene: Scene, s: float) -> Painted:
     """Flat light: sun and shade of large things come together, colour goes down, the sky becomes a grey sheet."""
     flat = greyed(even_light(scene, 0.6 * s), 0.1 + 0.4 * s) * (1.05 - 0.3 * s)
     out = under(scene, flat, grey_clouds(scene, colour(0.76, 0.78, 0.81) * (1.1 - 0.35 * s), 0.7))
-    return haze(out, scene, 0.3 * s, colour(0.66, 0.68, 0.70)), None
+    return haze(out, scene, 0.3 * s, colour(0.66, 0.68, 0.70)), border(scene)
 
 
 def dusk(scene: Scene, s: float) -> Painted:
-    """After sunset: orange at the horizon, violet-blue above, scenery dim and violet, first lamps and windows."""
+    """After sunset: orange at the horizon, violet-blue above, scenery dim and violet, first lamps."""
     front = greyed(even_light(scene, 0.4 * s), 0.1 + 0.25 * s) * 0.8 * 0.15**s
     front = front * mix(tint(1, 1, 1), tint(1.12, 0.84, 1.08), s)
     low = mix(colour(0.98, 0.62, 0.30), colour(0.90, 0.42, 0.24), s)
     middle = gradient(scene, colour(0.60, 0.40, 0.46), low, 0.2)
     sky = mix(middle, colour(0.22, 0.20, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
     out = under(scene, front, sky)
-    glow = lamp_light(scene) + 0.5 * windows_lit(scene, -0.8) * tint(*WARM)
+    glow = lamp_light(scene) + 0.35 * street_lamps(scene)
     return out + bloom(glow) * 0.45 * s, lights_and_sky(scene, glow)
 
 
@@ -360,7 +377,7 @@ def dust(scene: Scene, s: float) -> Painted:
     air = colour(0.76, 0.60, 0.42) * (1.05 - 0.3 * s)
     front = greyed(scene.front, 0.3 * s) * mix(tint(1, 1, 1), tint(1.08, 0.92, 0.68), s) * (1 - 0.25 * s)
     banks = torch.exp(0.3 * scene.patches.clamp(-2, 2))
-    return haze(under(scene, front, air), scene, (0.5 * s + 7 * s**2.4) * banks, air), None
+    return haze(under(scene, front, air), scene, (0.5 * s + 7 * s**2.4) * banks, air), faint(scene)
 
 
 def same(scene: Scene, s: float) -> Painted:
