@@ -20,7 +20,10 @@ const conditionOf = (i) => data.conditions[jobs.condition[i]];
 const reasonOf = (i) => data.reasons[jobs.verdict[i]];
 const failed = (i) => reasonOf(i) === "failed";
 const imageOf = (i) => `images/${jobs.id[i].slice(0, 2)}/${jobs.id[i]}.${data.format}`;
-const classesOf = sources.label.map((text) => new Set(text && text.split("\n").map((row) => parseInt(row, 10))));
+const addedTo = (i) => data.added[i] || [];
+const classOf = (row) => parseInt(row, 10);
+const classesOf = sources.label.map((text) => new Set(text && text.split("\n").map(classOf)));
+const holds = (i, kind) => classesOf[sourceOf(i)].has(kind) || addedTo(i).some((row) => classOf(row) === kind);
 
 function sourceImage(i) {
   const s = sourceOf(i), folder = data.folders[sources.folder[s]];
@@ -36,14 +39,14 @@ function verdictText(i) {
 
 // Shapes of a label text as lists of points, 0 to 1; the rules are those of diffgen/labels.py.
 function shapesOf(i) {
-  const rows = sources.label[sourceOf(i)].split("\n").filter(Boolean);
+  const own = sources.label[sourceOf(i)].split("\n").filter(Boolean), rows = [...own, ...addedTo(i)];
   const numbers = rows.map((row) => row.split(" ").map(Number));
   const boxes = [5, data.pose].some((width) => numbers.every((row) => row.length === width));
   return numbers.map(([kind, ...v], row) => {
     const [x, y, w, h] = [v[0], v[1], v[2] / 2, v[3] / 2];
     const points = boxes ? [[x - w, y - h], [x + w, y - h], [x + w, y + h], [x - w, y + h]] : [];
     for (let n = 0; !boxes && n + 1 < v.length; n += 2) points.push([v[n], v[n + 1]]);
-    return { kind, points, text: rows[row], dropped: (data.dropped[i] || []).includes(row) };
+    return { kind, points, text: rows[row], dropped: (data.dropped[i] || []).includes(row), added: row >= own.length };
   });
 }
 
@@ -113,7 +116,7 @@ function matches() {
   return (i) =>
     (!words || nameOf(i).toLowerCase().includes(words) || jobs.id[i].startsWith(words)) &&
     (!condition || conditionOf(i) === condition) &&
-    (!kind || classesOf[sourceOf(i)].has(+kind)) &&
+    (!kind || holds(i, +kind)) &&
     (!verdict || (verdicts[verdict] ?? ((j) => `=${reasonOf(j)}` === verdict))(i)) &&
     (isNaN(least) || (score[i] ?? -Infinity) >= least) &&
     (isNaN(most) || (score[i] ?? Infinity) <= most);
@@ -233,10 +236,11 @@ function drawShapes(i, width, height) {
   }));
   $("overlay").setAttribute("viewBox", `0 0 ${width} ${height}`);
   $("overlay").replaceChildren(...drawn, ...shapes.flatMap((shape) => drawName(shape, width, height)));
-  $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped }) => {
+  $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped, added }) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = data.colours[kind % data.colours.length];
-    const name = ` ${data.names[kind]}${dropped ? " (lost: its row is left out)" : ""} `;
+    const fate = dropped ? " (its row is left out)" : added ? " (inserted)" : "";
+    const name = ` ${data.names[kind]}${fate} `;
     return element("li", {}, swatch, name, element("code", { textContent: text }));
   }));
 }
@@ -349,7 +353,7 @@ try {
 } catch { /* no storage */ }
 const option = (value, text) => element("option", { value, textContent: text });
 $("condition").append(...data.conditions.map((name) => option(name, name)));
-const held = new Set(classesOf.flatMap((kinds) => [...kinds]));
+const held = new Set([...classesOf.flatMap((kinds) => [...kinds]), ...Object.values(data.added).flat().map(classOf)]);
 $("class").append(...data.names.flatMap((name, kind) => (held.has(kind) ? [option(kind, name)] : [])));
 $("verdict").append(option("accepted", "accepted"), option("rejected", "rejected"),
   ...data.reasons.flatMap((word) => (word ? [option(`=${word}`, word === "failed" ? word : `rejected: ${word}`)] : [])),

@@ -28,7 +28,17 @@ from diffgen.plan import Plan
 from diffgen.recipe import Recipe
 from diffgen.sheet import COLOURS
 from diffgen.store import write_atomically
-from diffgen.tally import SCORES, Labelled, Scores, by_class, by_condition, label_counts, read_labels, scores_of
+from diffgen.tally import (
+    SCORES,
+    Labelled,
+    Scores,
+    by_class,
+    by_condition,
+    label_counts,
+    read_labels,
+    scores_of,
+    short_row,
+)
 from diffgen.types import canonical, digest_of
 
 NAME = "report.html"
@@ -103,6 +113,7 @@ def gallery(
     }
     errors: dict[int, str] = {}
     dropped: dict[int, list[int]] = {}
+    added: dict[int, list[str]] = {}
     for entry, measured in zip(judged, scores, strict=True):
         if entry.record is None or entry.verdict is None:
             continue
@@ -130,6 +141,8 @@ def gallery(
             errors[len(jobs["id"])] = entry.record.error
         if entry.dropped:
             dropped[len(jobs["id"])] = list(entry.dropped)
+        if entry.added:
+            added[len(jobs["id"])] = [short_row(row.split()) for row in entry.added]
         for column, value in zip(jobs.values(), row, strict=True):
             column.append(value)
     keypoints = plan.dataset.keypoints
@@ -146,6 +159,7 @@ def gallery(
         "jobs": jobs,
         "errors": errors,
         "dropped": dropped,
+        "added": added,
         "review": dict(plan.review),
     }
 
@@ -189,7 +203,7 @@ def _digest(folder: Path, plan: Plan, judged: Sequence[Judged], recipe: str, env
         for entry in judged:
             record = entry.record
             made = record and f"{record.sha256} {record.environment} {record.error}"
-            yield f"{entry.item.job.id} {entry.item.source.key} {made} {entry.verdict} {entry.dropped}"
+            yield f"{entry.item.job.id} {entry.item.source.key} {made} {entry.verdict} {entry.dropped} {entry.added}"
 
     head = canonical([__version__, plan.dataset.names, dict(plan.review), environments, recipe])
     assets = [_asset(f"report.{kind}") for kind in ("html.j2", "css", "js")]
