@@ -145,11 +145,10 @@ def gallery(
             added[len(jobs["id"])] = [short_row(row.split()) for row in entry.added]
         for column, value in zip(jobs.values(), row, strict=True):
             column.append(value)
-    keypoints = plan.dataset.keypoints
     return {
         "names": plan.dataset.names,
         "colours": COLOURS,
-        "pose": 5 + keypoints[0] * keypoints[1] if keypoints else 0,
+        "keypoints": plan.dataset.keypoints,
         "format": recipe.image.format,
         "model": recipe.model if isinstance(recipe.model, str) else "",
         "scores": names,

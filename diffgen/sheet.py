@@ -18,6 +18,7 @@ from diffgen.store import image_path
 from diffgen.types import Source
 
 GAP = 6  # pixels between tiles
+DOT = 3  # pixels of radius of a keypoint
 LINE = 17  # pixels of height for each line of a caption
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 MARKS = {True: "#009E73", False: "#D55E00"}
@@ -121,6 +122,8 @@ def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Ima
         colour = COLOURS[shape.class_id % len(COLOURS)]
         points = shape.outline or _corners(shape.box)
         pen.polygon([(x * image.width, y * image.height) for x, y in points], outline=colour, width=2)
+        for x, y in shape.keypoints:
+            pen.circle((x * image.width, y * image.height), DOT, fill=colour, outline="black")
         x, y = shape.box[0] * image.width + 2, max(0.0, shape.box[1] * image.height - 13)
         text = names[shape.class_id]
         if (shape.box[2] - shape.box[0]) * image.width < pen.textlength(text, font=font):
