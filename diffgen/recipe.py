@@ -301,11 +301,21 @@ class Recipe(_Strict):
     )
     image: ImageFile = ImageFile()
     seed: int = Field(0, ge=0, lt=2**63, description="another seed: other snow, other selection")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        "auto",
+        description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` says whether it is here, `plan` does not",
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
     batch_size: Literal["auto"] | int = Field(
         "auto", description="images per batch; kept for the life of the run folder"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|(cpu|cuda|mps)(:[0-9]+)?", value):
+            raise ValueError(f"must be auto, cpu, cuda, cuda:N or mps, got '{value}'")
+        return value
 
     @field_validator("batch_size")
     @classmethod
