@@ -82,7 +82,7 @@ def write_report(
         recipe=text,
         environments={key: yaml.safe_dump(details, sort_keys=True) for key, details in environments.items()},
     )
-    # A class name of a YAML file can hold half a character, which no encoding takes.
+    # A path in it need be no UTF-8.
     write_atomically(folder / NAME, page.encode("utf-8", "backslashreplace").decode("utf-8"))
     return digest
 

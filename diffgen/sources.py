@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.cache import FileCache, stamp
-from diffgen.errors import SourceError, why
+from diffgen.errors import SourceError, UsageError, why
 from diffgen.forked import can_fork, forked
 from diffgen.formats import SPLITS, Found, Listing
 from diffgen.formats.coco import read_coco
@@ -61,6 +61,14 @@ def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCa
     the `problem` of its source.
     """
     listing = _listing(spec, base, cache)
+    for name in listing.names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # what an escape such as "\ud800" in YAML or JSON leaves
+            raise UsageError(
+                f"{listing.path}: the class name {name!a} holds half a character",
+                "write the name out, as UTF-8 text",
+            ) from None
     sources = _read_sources(listing, cache)
     return Dataset(
         listing.path, listing.names, listing.extra, sources, listing.keypoints, listing.folders, listing.notes
