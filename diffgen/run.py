@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,11 @@ class Summary:
 STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
 
 
-def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
-    """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests."""
+def prepare(loaded: LoadedRecipe, limit: int | None = None, *, reviewed: bool = True) -> Prepared:
+    """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests.
+
+    The plan has the review that the run folder keeps, unless `reviewed` is False.
+    """
     recipe, output = loaded.recipe, loaded.output
     with FileCache() as cache, no_collector():
         dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
@@ -120,7 +123,7 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
         )
     with no_collector():
         plan = plan_jobs(recipe, dataset, model, limit)
-    if (kept := output / KEPT_AS).is_file():
+    if reviewed and (kept := output / KEPT_AS).is_file():
         plan = replace(plan, review=read_review(kept))
     return Prepared(recipe, dataset, model, plan, output)
 
@@ -210,12 +213,16 @@ def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
 
     The decisions in `review` replace those that the run folder kept, and are kept there in their stead.
     """
-    prepared = prepare(loaded, read_state(loaded.output).get("limit"))
+    prepared = prepare(loaded, read_state(loaded.output).get("limit"), reviewed=review is None)
     plan, recipe = prepared.plan, prepared.recipe
     with RunStore(prepared.output, recipe.image.format) as store:
         if review is not None:
-            plan = replace(plan, review=read_review(review, store.records.keys() | plan.review.keys()))
-            write_atomically(store.folder / KEPT_AS, review.read_text("utf-8-sig"))
+            kept = store.folder / KEPT_AS
+            known = set(store.records)
+            with suppress(UsageError):  # a review that is broken, or not there, is about to be replaced
+                known |= read_review(kept).keys()
+            plan = replace(plan, review=read_review(review, known))
+            write_atomically(kept, review.read_text("utf-8-sig"))
         write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
         judged = judge_plan(plan, recipe, store.present())
         summary = summarise(prepared, plan, judged)

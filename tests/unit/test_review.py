@@ -44,6 +44,16 @@ def test_a_rejected_image_is_not_exported_and_a_kept_one_is(recipe: Path, tmp_pa
     assert second not in exported(out)
 
 
+def test_a_given_review_replaces_a_kept_one_that_is_broken(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _, editor = make(recipe)
+    put(out / "review.yaml", "not: a review: at all\n")
+    with pytest.raises(UsageError, match=r"out/review\.yaml:1"):
+        export(load_recipe(out))
+    assert reviewed(out, f"{editor.made[0]}: reject\n").rejected == {"review": 1}
+    assert export(load_recipe(out)).rejected == {"review": 1}
+
+
 def test_it_lasts_until_another_is_given(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     _, editor = make(recipe)
