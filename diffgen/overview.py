@@ -28,7 +28,7 @@ MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than pla
 
 def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
     """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
-    _ = loaded.detector, loaded.clip  # to say now that a file is missing, and not when a run begins
+    _ = loaded.detector  # to say now that a file is missing, and not when a run begins
     with no_collector():
         return _overview(prepare(loaded, limit), loaded, look)
 

@@ -68,7 +68,7 @@ def preview(
         keep_recipe(store, loaded)
         made_now, stopped = 0, None
         if _missing(cells, store):
-            judges = Judges(loaded.detector, loaded.clip)
+            judges = Judges(loaded.detector)
             prepared, batch_size, make = make_ready(store, prepared, judges, make_worker, talk)
             cells = cells_of(loaded, look, prepared.plan, prepared.model)  # now that the model's commit is known
             batches = _batches(prepared.plan, cells, store, batch_size)

@@ -154,7 +154,7 @@ def run(
     `make_worker` replaces the worker of this process (tests, other executors). Raises DiffgenError.
     """
     started = time.monotonic()
-    judges = Judges(loaded.detector, loaded.clip)
+    judges = Judges(loaded.detector)
     prepared = prepare(loaded, limit)
     recipe, plan = prepared.recipe, prepared.plan
     made_now, stopped = 0, None
