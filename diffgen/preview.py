@@ -75,7 +75,7 @@ def preview(
             count = len({item.job.id for batch in batches for item in batch.items} - store.done())
             talk(f"{count} images to make in {store.folder}")
             rounds = iter([batches])
-            made_now, stopped = make_images(store, loaded.recipe, rounds, make, None, progress or Silent(), talk)
+            made_now, stopped = make_images(store, prepared, rounds, make, None, progress or Silent(), talk)
         records = store.present()
         cells = [_judged(cell, records, prepared.plan) for cell in cells]
         if stopped is not None:

@@ -169,7 +169,7 @@ def run(
             talk(f"{left or 'more attempts at rejected ones'} of {len(jobs)} images to make in {store.folder}")
             rounds = _rounds(plan, recipe, store, batch_size)
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            made_now, stopped = make_images(store, recipe, rounds, make, deadline, progress or Silent(), talk)
+            made_now, stopped = make_images(store, prepared, rounds, make, deadline, progress or Silent(), talk)
             # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
         judged = judge_plan(plan, recipe, store.present())
@@ -334,7 +334,7 @@ def worker_on(
 
 def make_images(
     store: RunStore,
-    recipe: Recipe,
+    prepared: Prepared,
     rounds: Iterator[list[Batch]],
     make_worker: MakeWorker,
     deadline: float | None,
@@ -344,6 +344,7 @@ def make_images(
     """Execute and commit; returns how many images were made, and why it stopped early."""
     total = finished = accepted = made = 0
     cut_short = False
+    recipe, review = prepared.recipe, prepared.plan.review
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
     with _signals(talk) as stop, progress:
         worker = make_worker()
@@ -367,8 +368,9 @@ def make_images(
                 names = {item.job.id: item.job.settings.condition for item in batch.items}
                 finished += len(stamped)
                 made += sum(result.image is not None for result in stamped)
-                records = [(result.record, names[result.record.id]) for result in stamped]
-                accepted += sum(judge(record, checks[name], name).accepted for record, name in records)
+                for record in (result.record for result in stamped):
+                    name = names[record.id]
+                    accepted += judge(record, checks[name], name, review.get(record.id)).accepted
                 progress.update(finished, total, accepted, batch.items[-1].job.settings.condition)
             if stop:
                 cut_short = finished < total or next(rounds, None) is not None
