@@ -150,10 +150,9 @@ def _small_boxes(prepared: Prepared) -> dict[str, Any]:
         if not conditioned:
             continue
         settings = conditioned[0][1]
-        longest = max(source.width, source.height)
-        scale = max(plan_for(source.width, source.height, settings).inner) / longest
+        scale = max(plan_for(source.width, source.height, settings).inner) / max(source.width, source.height)
         total += len(source.smallest)
-        small += sum(side * scale < least for side in source.smallest)
+        small += len([side for side in source.smallest if side * scale < least])
     return {"least_px": least, "small": small, "boxes": total}
 
 

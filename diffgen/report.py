@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,14 @@ def gallery(
 
 def _href(path: str, folder: Path) -> str:
     """A relative URL of a file as seen from the page; bytes that are no UTF-8 stay the bytes they are."""
-    return quote(os.fsencode(os.path.relpath(path, folder)))
+    place, _, file = path.rpartition(os.sep)
+    return f"{_folder_href(place, folder)}{quote(os.fsencode(file))}"
+
+
+@lru_cache(maxsize=4096)  # many sources lie in few folders
+def _folder_href(place: str, folder: Path) -> str:
+    relative = os.path.relpath(place or os.sep, folder)
+    return "" if relative == "." else f"{quote(os.fsencode(relative))}/"
 
 
 def _script_json(data: Any) -> str:
