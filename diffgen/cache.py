@@ -6,10 +6,11 @@ A cache that cannot be opened or written is no error: the facts are found again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -29,6 +30,15 @@ def stamp(paths: Sequence[str | Path]) -> str:
             stat = None
         parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
     return ";".join(parts)
+
+
+def file_sha256(path: Path) -> str:
+    """As 64 hex digits, of a file that need not fit into memory. Raises OSError."""
+    whole = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            whole.update(block)
+    return whole.hexdigest()
 
 
 class FileCache:
@@ -56,6 +66,14 @@ class FileCache:
     def get(self, kind: str, path: str | Path, stamp: str) -> str | None:
         known = self._select("SELECT path, stamp, value FROM facts WHERE kind=? AND path=?", kind, str(path))
         return known[str(path)][1] if known and known[str(path)][0] == stamp else None
+
+    def known(self, kind: str, path: str | Path, stamp: str, find: Callable[[], str]) -> str:
+        """What `get` gives; where that is nothing, what `find` gives, which is then kept."""
+        value = self.get(kind, path, stamp)
+        if value is None:
+            value = find()
+            self.put(kind, path, stamp, value)
+        return value
 
     def below(self, kind: str, folder: str) -> dict[str, tuple[str, str]]:
         """(stamp, value) of every path below a folder, in one go."""

@@ -7,6 +7,7 @@ picture less that of its source says whether the edit moved towards the words.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from diffgen import hub
 from diffgen.errors import DiffgenError, OutOfMemory, why
 from diffgen.geometry import Pixels
+from diffgen.weights import Weights, half_variant
 
 Vectors = NDArray[np.float32]
 # Of OpenAI's training pictures, for folders without a preprocessor's config.
@@ -66,24 +68,27 @@ def _unit(rows: Any) -> Vectors:
     return np.asarray(row / max(float(np.linalg.norm(row)), 1e-9), np.float32)
 
 
-def load_clip(place: str, device: str) -> Clip:
-    """The CLIP model in a folder or in the hub's cache. Raises DiffgenError when it is none, or not here."""
+def load_clip(weights: Weights, device: str) -> Clip:
+    """The CLIP model in a folder on this machine, in float32. Raises DiffgenError when it is none."""
+    import torch
     from transformers import CLIPModel, CLIPTokenizer
 
-    folder = hub.model_folder(place)
-    if folder is None:
-        raise DiffgenError(f"clip: there is no model {place} on this machine", f"fetch it: hf download {place}")
+    assert weights.folder is not None
+    folder = Path(weights.folder)
     try:
         kind = hub.read_json(folder / "config.json").get("model_type")
         if kind != "clip":
             raise ValueError(f"its model_type is {kind}")
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
+        model = CLIPModel.from_pretrained(
+            folder, dtype=torch.float32, variant=half_variant(weights), use_safetensors=True, local_files_only=True
+        )
+        model = model.eval().to(device)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DiffgenError(
-            f"clip: {place} is not a CLIP model that can be loaded: {reason}",
-            "give a hub id or folder of a CLIP model with .safetensors weights, e.g. openai/clip-vit-base-patch32",
+            f"{weights.full_name} cannot be loaded: {reason}",
+            "give a hub id or folder of a CLIP model with .safetensors weights, e.g. openai/clip-vit-large-patch14",
         ) from None
     config = folder / "preprocessor_config.json"
     own = hub.read_json(config) if config.is_file() else {}

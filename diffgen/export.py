@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,22 +65,27 @@ def judge_plan(plan: Plan, recipe: Recipe, records: dict[str, Record]) -> list[J
 def judge_item(item: Item, checks: Checks, records: dict[str, Record], plan: Plan) -> Judged:
     """The first attempt that is accepted; else the one that is due, and else the last."""
     while True:
-        record = records.get(item.job.id)
-        decision = plan.review.get(item.job.id)
-        verdict = judge(record, checks, item.job.settings.condition, decision) if record else None
-        entry = Judged(item, record, verdict)
-        if record is not None and entry.accepted:
-            lost = () if decision == "keep" else lost_objects(record.facts, checks)  # kept by hand: with every label
-            gone = {*record.facts.get("removed", ()), *lost}
-            own = plan.dataset.shapes.get(item.source.digest)
-            row = added_row(record.facts, own[0].outline is not None if own else plan.dataset.outlined)
-            return replace(entry, dropped=tuple(sorted(gone)), added=() if row is None else (row,))
-        if verdict is None:
-            return entry
-        following = plan.next_attempt(item, verdict)
+        entry = judge_attempt(item, checks, records.get(item.job.id), plan)
+        following = None if entry.verdict is None else plan.next_attempt(item, entry.verdict)
         if following is None:
             return entry
         item = following
+
+
+def judge_attempt(item: Item, checks: Checks, record: Record | None, plan: Plan) -> Judged:
+    """One image, whichever attempt it is: its verdict, and the label rows that go and come, also where it is rejected."""
+    if record is None:
+        return Judged(item, None, None)
+    decision = plan.review.get(item.job.id)
+    verdict = judge(record, checks, item.job.settings.condition, decision)
+    if record.status != "made":
+        return Judged(item, record, verdict)
+    # Kept by hand: with every label.
+    lost = lost_objects(record.facts, checks) if verdict.accepted and decision != "keep" else ()
+    gone = {*record.facts.get("removed", ()), *lost}
+    own = plan.dataset.shapes.get(item.source.digest)
+    row = added_row(record.facts, own[0].outline is not None if own else plan.dataset.outlined)
+    return Judged(item, record, verdict, tuple(sorted(gone)), () if row is None else (row,))
 
 
 def made_name(item: Item) -> str:

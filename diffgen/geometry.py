@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,7 @@ class Fit:
     size: tuple[int, int]
 
 
+@lru_cache(maxsize=4096)  # many sources are of few sizes
 def plan_fit(width: int, height: int, long_side: int, multiple: int, smallest: int | None = None) -> Fit:
     """Fit a (width, height) source to a long side of `long_side` pixels and pad both sides to `multiple`.
 

@@ -1,4 +1,5 @@
 """What a recipe's `controls` mean: which ControlNets and estimators, by which files, and the user's own maps of each source.
+Likewise the CLIP model of `clip`.
 
 Loads no torch. Whatever is wrong with them is said here or when they are loaded, before any image is made.
 """
@@ -22,7 +23,7 @@ from diffgen.weights import Weights, at_revision, is_union, require_weights, res
 
 
 def resolve_guided(recipe: Recipe, base: Path, cache: FileCache) -> Model:
-    """The recipe's model, of family `controlnet` with its networks where the recipe has controls.
+    """The recipe's model with the networks that the recipe names; of family `controlnet` where it has controls.
 
     Raises UsageError where controls and model do not go together, or a network is not where the recipe says.
     """
@@ -31,8 +32,9 @@ def resolve_guided(recipe: Recipe, base: Path, cache: FileCache) -> Model:
         hint = "name a map and a ControlNet, as in docs/controlnet.md, or remove `editor:`"
         raise UsageError("editor 'controlnet' needs controls", hint)
     model = resolve_model(recipe.model, None if recipe.editor == "controlnet" else recipe.editor, base, cache)
+    clip = () if recipe.clip is None else (resolve_weights(recipe.clip, "clip", base, cache),)
     if not controls:
-        return model
+        return replace(model, networks=clip)
     if model.editor != "img2img":
         raise UsageError(
             f"controls: model '{model.name}' is edited with '{model.editor}', which no ControlNet guides",
@@ -42,7 +44,7 @@ def resolve_guided(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     roles |= {(control.estimator, control.kind): None for control in controls if control.estimator is not None}
     networks = tuple(resolve_weights(name, role, base, cache) for name, role in roles)
     _check_kinds(controls, networks)
-    return replace(model, editor="controlnet", networks=networks)
+    return replace(model, editor="controlnet", networks=(*networks, *clip))
 
 
 def _check_kinds(controls: Sequence[Control], networks: Sequence[Weights]) -> None:
@@ -139,20 +141,22 @@ def _with_map(source: Source, folder: str, maps: Mapping[str, str], cache: FileC
     path = _map_of(source, maps)
     if path is None:
         return replace(source, problem=f"control map: {folder} has none of it")
-    mark = stamp([path])
-    if (known := cache.get("map", path, mark)) is None:
-        try:
-            raw = Path(path).read_bytes()
-            width, height = read_size(raw)
-        except (SourceError, OSError) as error:
-            return replace(source, problem=f"control map: {path}: {why(error)}")
-        known = f"{width} {height} {hashlib.sha256(raw).hexdigest()}"
-        cache.put("map", path, mark, known)
+    try:
+        known = cache.known("map", path, stamp([path]), lambda: _map_facts(path))
+    except (SourceError, OSError) as error:
+        return replace(source, problem=f"control map: {path}: {why(error)}")
     width, height = (int(side) for side in known.split()[:2])
     if not _alike((source.width, source.height), (width, height)):
         own = f"{source.width}×{source.height}"
         return replace(source, problem=f"control map: {path} is {width}×{height}, of another aspect than {own}")
     return replace(source, maps=(*source.maps, (folder, path, known.split()[2])))
+
+
+def _map_facts(path: str) -> str:
+    """Width, height and digest."""
+    raw = Path(path).read_bytes()
+    width, height = read_size(raw)
+    return f"{width} {height} {hashlib.sha256(raw).hexdigest()}"
 
 
 def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -69,15 +69,6 @@ def snapshot(hub_id: str, commit: str) -> Path | None:
     return folder if folder and not missing_parts(folder) else None
 
 
-def model_folder(place: str) -> Path | None:
-    """The folder of a single model (config.json at its top): `place` itself, or the cache's for a hub id; None: not here."""
-    folder: Path | None = Path(place)
-    if not Path(place).is_dir():
-        commit = cached_commit(place, None) if HUB_ID.fullmatch(place) else None
-        folder = _repo_folder(place) / "snapshots" / commit if commit else None
-    return folder if folder and (folder / "config.json").is_file() else None
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Raises DiffgenError when the file is not a JSON object."""
     try:
@@ -216,7 +207,7 @@ _NETWORK = re.compile(r"(diffusion_pytorch_model|model)(\.fp16)?(-\d+-of-\d+)?\.
 
 
 def network_weights(folder: Path) -> list[Path]:
-    """The safetensors files of a folder that holds one network (a ControlNet, a depth model); empty when it holds none."""
+    """The safetensors files of a folder that holds one network (a ControlNet, a CLIP model); empty when it holds none."""
     if not (folder / "config.json").is_file():
         return []
     found = sorted(path for path in folder.glob("*.safetensors") if _NETWORK.fullmatch(path.name) and path.is_file())
@@ -232,11 +223,11 @@ def network_snapshot(hub_id: str, commit: str) -> Path | None:
 def network_command(hub_id: str, revision: str | None) -> str:
     """A command that fetches one network."""
     pinned = f" --revision {revision}" if revision else ""
-    return f"hf download {hub_id}{pinned} --include '*.json' --include '*.safetensors'"
+    return f"hf download {hub_id}{pinned} --include '*.json' --include '*.txt' --include '*.safetensors'"
 
 
 def fetch_network(hub_id: str, revision: str | None, title: str) -> Path:
-    """The same as `fetch` for a repository that is one network: its configs and its weights once."""
+    """The same as `fetch` for a repository that is one network: its configs, its vocabulary and its weights once."""
     with _reaching(title, hub_id, revision, network_command(hub_id, revision), "network", "config.json"):
         from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -245,7 +236,7 @@ def fetch_network(hub_id: str, revision: str | None, title: str) -> Path:
         weights = [f for f in files if _NETWORK.fullmatch(f)]
         weights = [f for f in weights if ".fp16" in f] or weights
         logger.warning("fetching %s, commit %s", title, commit[:12])
-        configs = [f for f in files if f.endswith(".json") and "/" not in f]
+        configs = [f for f in files if f.endswith((".json", ".txt")) and "/" not in f]
         return Path(snapshot_download(hub_id, revision=commit, allow_patterns=[*configs, *weights]))
 
 

@@ -15,7 +15,8 @@ TOLERANCE = 0.01  # Ultralytics lets coordinates leave the picture by this share
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One labelled object: class id, enclosing box (x0, y0, x1, y1) and, for polygons and OBB, its outline.
+    """One labelled object: class id, enclosing box (x0, y0, x1, y1); of polygons and OBB the outline, of poses the keypoints
+    that are marked as seen.
 
     Coordinates are shares of the picture's width and height, 0 to 1, as written (they may leave it by TOLERANCE).
     """
@@ -23,6 +24,7 @@ class Shape:
     class_id: int
     box: tuple[float, float, float, float]
     outline: tuple[tuple[float, float], ...] | None = None
+    keypoints: tuple[tuple[float, float], ...] = ()
 
 
 class LabelError(ValueError):
@@ -117,15 +119,20 @@ def _box_row(row: list[str], n: int, classes: int, keypoints: tuple[int, int] | 
     values = _numbers(row, n)
     class_id = _class_id(values[0], n, classes)
     x, y, width, height = values[1:5]
+    seen: list[tuple[float, float]] = []
     if keypoints:  # of pose rows Ultralytics holds the points against 1, and everything against 0
         dims = keypoints[1]
-        points = [value for i, value in enumerate(values[5:]) if i % dims < 2]
-        _check_range([min(values), *points], n)
+        points = list(zip(values[5::dims], values[6::dims], strict=True))
+        _check_range([min(values), *(side for point in points for side in point)], n)
+        # Without a flag, a point in the very corner is one that nobody has set.
+        flags = values[7::3] if dims == 3 else map(max, points)
+        seen = [point for point, flag in zip(points, flags, strict=True) if flag > 0]
     else:
         _check_range([x, y, width, height], n)
     if width < 0 or height < 0:
         raise LabelError("range", f"row {n}: box of negative size {width:g} × {height:g}")
-    return Shape(class_id, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    return Shape(class_id, box, keypoints=tuple(seen))
 
 
 def _outline_row(row: list[str], n: int, classes: int) -> Shape:

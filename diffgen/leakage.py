@@ -72,12 +72,8 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
     """A difference hash of each source, 0 where there is none (it does not decode, or it is flat)."""
 
     def one(source: Source) -> int:
-        mark = stamp([source.path])
-        known = cache.get("dhash", source.path, mark)
-        value = int(known) if known is not None else _difference_hash(Path(source.path))
-        if known is None:
-            cache.put("dhash", source.path, mark, str(value))
-        return value
+        path = source.path
+        return int(cache.known("dhash", path, stamp([path]), lambda: str(_difference_hash(Path(path)))))
 
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
         found = list(pool.map(one, sources))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffgen import hub
-from diffgen.cache import FileCache, stamp
+from diffgen.cache import FileCache, file_sha256, stamp
 from diffgen.errors import DiffgenError, UsageError, why
 
 
@@ -46,15 +45,7 @@ def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
 
 
 def _digest(path: Path, cache: FileCache) -> str:
-    key = stamp([path])
-    if (known := cache.get("lora", path, key)) is not None:
-        return known
-    whole = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                whole.update(block)
+        return cache.known("lora", path, stamp([path]), lambda: file_sha256(path))
     except OSError as error:
         raise DiffgenError(f"loras: {path} cannot be read: {why(error)}", "check the file") from error
-    cache.put("lora", path, key, whole.hexdigest())
-    return whole.hexdigest()

@@ -72,7 +72,7 @@ class Model:
     scheduler: str | None = None  # where another than its files' own, or one that a schedule must know of (LCM)
     pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
     loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
-    networks: tuple[Weights, ...] = ()  # ControlNets that guide it, and the estimators of their maps
+    networks: tuple[Weights, ...] = ()  # ControlNets that guide it, estimators of their maps, a CLIP that judges
 
 
 @lru_cache(maxsize=1)

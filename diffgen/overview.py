@@ -28,7 +28,7 @@ MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than pla
 
 def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
     """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
-    _ = loaded.detector, loaded.clip  # to say now that a file is missing, and not when a run begins
+    _ = loaded.detector  # to say now that a file is missing, and not when a run begins
     with no_collector():
         return _overview(prepare(loaded, limit), loaded, look)
 
@@ -150,10 +150,9 @@ def _small_boxes(prepared: Prepared) -> dict[str, Any]:
         if not conditioned:
             continue
         settings = conditioned[0][1]
-        longest = max(source.width, source.height)
-        scale = max(plan_for(source.width, source.height, settings).inner) / longest
+        scale = max(plan_for(source.width, source.height, settings).inner) / max(source.width, source.height)
         total += len(source.smallest)
-        small += sum(side * scale < least for side in source.smallest)
+        small += len([side for side in source.smallest if side * scale < least])
     return {"least_px": least, "small": small, "boxes": total}
 
 

@@ -55,22 +55,24 @@ class Plan:
         """Every image to make. Made when first asked for: half a million jobs take seconds."""
         return tuple(self._items())
 
+    @cached_property
+    def conditions(self) -> tuple[Edit, ...]:
+        """The conditions that sources get, each with its settings."""
+        groups = {id(edits): edits for _, edits in self.edits}.values()  # most sources share theirs
+        return tuple({edit[0].name: edit for edits in groups for edit in edits}.values())
+
     @property
     def needs_masks(self) -> bool:
         """Whether masks or control maps are made, or detail is brought back."""
         return bool(self.restore) or any(
             s.object_strength is not None or s.object_detail or s.detail or s.controls or s.task
-            for s in self._all_settings
+            for _, s in self.conditions
         )
 
     @property
     def inserted(self) -> frozenset[int]:
         """The classes that a detector must be able to confirm."""
-        return frozenset(i for s in self._all_settings if s.task == "insert" for i in s.classes or ())
-
-    @property
-    def _all_settings(self) -> list[Settings]:
-        return list({id(s): s for _, edits in self.edits for _, s in edits}.values())
+        return frozenset(i for _, s in self.conditions if s.task == "insert" for i in s.classes or ())
 
     def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
         """What is made of a rejected item next. Less strength does not help where nothing happened.
@@ -393,13 +395,8 @@ def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:
     """One line for each condition whose text asks a model of few words for more than it was taught."""
     if words is None:
         return []
-    lines = {}
-    for _, edits in plan.edits:
-        for condition, settings in edits:
-            if condition.name not in lines:
-                why = misheard(_text(condition, settings).replace("{objects}", ""), words)
-                lines[condition.name] = why and f"{condition.name}: the model {why}"
-    return [line for line in lines.values() if line]
+    heard = ((c.name, misheard(_text(c, settings).replace("{objects}", ""), words)) for c, settings in plan.conditions)
+    return [f"{name}: the model {why}" for name, why in heard if why]
 
 
 _NO_EDGES = re.compile(r"\b(night|snow\w*|blizzard)\b", re.IGNORECASE)
@@ -407,16 +404,15 @@ _NO_EDGES = re.compile(r"\b(night|snow\w*|blizzard)\b", re.IGNORECASE)
 
 def unsuited_controls(plan: Plan) -> list[str]:
     """One line for each condition that edges hold to the daylight it should leave: its shadows, its bare ground."""
-    lines = {}
-    for _, edits in plan.edits:
-        for condition, settings in edits:
-            edges = {g.kind: None for g in settings.controls or () if g.kind in ("canny", "softedge") and g.weight}
-            if edges and condition.name not in lines and _NO_EDGES.search(f"{condition.name} {condition.prompt}"):
-                lines[condition.name] = (
-                    f"{condition.name}: {' and '.join(edges)} maps hold the daylight's shadows and the bare ground in "
-                    "place; for night and snow use depth and segmentation"
-                )
-    return list(lines.values())
+    lines = []
+    for condition, settings in plan.conditions:
+        edges = {g.kind: None for g in settings.controls or () if g.kind in ("canny", "softedge") and g.weight}
+        if edges and _NO_EDGES.search(f"{condition.name} {condition.prompt}"):
+            lines.append(
+                f"{condition.name}: {' and '.join(edges)} maps hold the daylight's shadows and the bare ground in "
+                "place; for night and snow use depth and segmentation"
+            )
+    return lines
 
 
 def next_attempt(item: Item, attempts: int, restore: bool = False) -> Item | None:

@@ -14,15 +14,15 @@ from typing import Any
 
 from PIL import Image
 
-from diffgen.labels import Shape
+from diffgen.export import judge_attempt
 from diffgen.plan import Plan, cut_batches, pending_batches
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe
 from diffgen.run import STOP_CODES, Talk, keep_recipe, make_images, make_ready, prepare
-from diffgen.sheet import Tile, contact_sheet, png, read_shapes, source_tile
+from diffgen.sheet import Tile, contact_sheet, made_shapes, png, read_shapes, source_tile
 from diffgen.store import RunStore, image_path, write_atomically
 from diffgen.sweeps import Cell, Look, cells_of
-from diffgen.types import Batch
+from diffgen.types import Batch, Record
 from diffgen.worker import Judges, MakeWorker
 
 PICTURE = "preview.png"
@@ -42,7 +42,7 @@ class Preview:
         """0 drawn, 1 none of the images could be made, 130 and 143 interrupted."""
         if self.stopped is not None:
             return STOP_CODES[self.stopped]
-        return 0 if any(cell.record is not None and cell.record.status == "made" for cell in self.cells) else 1
+        return 0 if any(cell.made for cell in self.cells) else 1
 
     def to_dict(self) -> dict[str, Any]:
         path = None if self.path is None else str(self.path)
@@ -68,16 +68,16 @@ def preview(
         keep_recipe(store, loaded)
         made_now, stopped = 0, None
         if _missing(cells, store):
-            judges = Judges(loaded.detector, loaded.clip)
+            judges = Judges(loaded.detector)
             prepared, batch_size, make = make_ready(store, prepared, judges, make_worker, talk)
             cells = cells_of(loaded, look, prepared.plan, prepared.model)  # now that the model's commit is known
             batches = _batches(prepared.plan, cells, store, batch_size)
             count = len({item.job.id for batch in batches for item in batch.items} - store.done())
             talk(f"{count} images to make in {store.folder}")
             rounds = iter([batches])
-            made_now, stopped = make_images(store, loaded.recipe, rounds, make, None, progress or Silent(), talk)
+            made_now, stopped = make_images(store, prepared, rounds, make, None, progress or Silent(), talk)
         records = store.present()
-        cells = [replace(cell, record=records.get(cell.item.job.id)) for cell in cells]
+        cells = [_judged(cell, records, prepared.plan) for cell in cells]
         if stopped is not None:
             return Preview(None, made_now, cells, stopped)
         path = store.folder / PICTURE
@@ -87,6 +87,10 @@ def preview(
 
 def _missing(cells: Sequence[Cell], store: RunStore) -> set[str]:
     return {cell.item.job.id for cell in cells} - store.done()
+
+
+def _judged(cell: Cell, records: dict[str, Record], plan: Plan) -> Cell:
+    return replace(cell, judged=judge_attempt(cell.item, cell.checks, records.get(cell.item.job.id), plan))
 
 
 def _batches(plan: Plan, cells: Sequence[Cell], store: RunStore, batch_size: int) -> list[Batch]:
@@ -109,12 +113,11 @@ def _sheet(store: RunStore, plan: Plan, cells: Sequence[Cell], swept: bool) -> I
     for _, group in itertools.groupby(cells, key=row_of):
         row = list(group)
         source = row[0].item.source
-        shapes = read_shapes(source, plan)
-        rows.append([source_tile(source, shapes), *(_tile(cell, store, shapes) for cell in row)])
+        rows.append([source_tile(source, read_shapes(source, plan)), *(_tile(cell, store, plan) for cell in row)])
     return contact_sheet(rows, plan.dataset.names)
 
 
-def _tile(cell: Cell, store: RunStore, shapes: tuple[Shape, ...]) -> Tile:
+def _tile(cell: Cell, store: RunStore, plan: Plan) -> Tile:
     facts = cell.facts()
     if facts["verdict"] == "failed":
         return Tile(None, f"{cell.label}: failed\n{facts['error']}", good=False)
@@ -122,7 +125,8 @@ def _tile(cell: Cell, store: RunStore, shapes: tuple[Shape, ...]) -> Tile:
     caption = (
         f"{cell.label}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}\n{'   '.join(_scores(facts))}"
     )
-    return Tile(image_path(store.folder, cell.item.job.id, store.image_format), caption, shapes, accepted)
+    picture = image_path(store.folder, cell.item.job.id, store.image_format)
+    return Tile(picture, caption, made_shapes(cell.judged, plan), accepted)
 
 
 def _scores(facts: dict[str, Any]) -> Iterator[str]:

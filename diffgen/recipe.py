@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic.fields import FieldInfo
 
 from diffgen.errors import UsageError, why
-from diffgen.hub import HUB_ID, model_folder
+from diffgen.hub import HUB_ID
 from diffgen.yamltree import compose, construct, line_of, read_yaml
 
 
@@ -289,7 +289,9 @@ class Recipe(_Strict):
         None, description="Ultralytics weights, a file: what it finds in source and edited picture is recorded"
     )
     clip: str | None = Field(
-        None, description="a CLIP model, folder or hub id: its scores of source and edited picture are recorded"
+        None,
+        description="a CLIP model, a folder, OWNER/NAME or OWNER/NAME@REVISION: its scores of source and edited picture are "
+        "recorded",
     )
     checks: Checks = Checks()
     require: Require = Require()
@@ -301,11 +303,21 @@ class Recipe(_Strict):
     )
     image: ImageFile = ImageFile()
     seed: int = Field(0, ge=0, lt=2**63, description="another seed: other snow, other selection")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        "auto",
+        description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` says whether it is here, `plan` does not",
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
     batch_size: Literal["auto"] | int = Field(
         "auto", description="images per batch; kept for the life of the run folder"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|(cpu|cuda|mps)(:[0-9]+)?", value):
+            raise ValueError(f"must be auto, cpu, cuda, cuda:N or mps, got '{value}'")
+        return value
 
     @field_validator("batch_size")
     @classmethod
@@ -368,17 +380,6 @@ class LoadedRecipe:
                 f"detector: there is no file {path}", "give an Ultralytics .pt file, its path relative to the recipe"
             )
         return path
-
-    @property
-    def clip(self) -> str | None:
-        """The CLIP model: a folder, or a hub id that is in the cache. Raises UsageError when it is not on this machine."""
-        name = self.recipe.clip
-        if name is None:
-            return None
-        place = str(own) if (own := self.base / os.path.expanduser(name)).is_dir() else name
-        if model_folder(place) is None:
-            raise UsageError(f"clip: there is no model {name} on this machine", f"fetch it: hf download {name}")
-        return place
 
     @property
     def output(self) -> Path:

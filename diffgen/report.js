@@ -18,9 +18,13 @@ const sourceOf = (i) => jobs.source[i];
 const nameOf = (i) => sources.name[sourceOf(i)];
 const conditionOf = (i) => data.conditions[jobs.condition[i]];
 const reasonOf = (i) => data.reasons[jobs.verdict[i]];
+const colourOf = (kind) => data.colours[kind % data.colours.length];
 const failed = (i) => reasonOf(i) === "failed";
 const imageOf = (i) => `images/${jobs.id[i].slice(0, 2)}/${jobs.id[i]}.${data.format}`;
-const classesOf = sources.label.map((text) => new Set(text && text.split("\n").map((row) => parseInt(row, 10))));
+const addedTo = (i) => data.added[i] || [];
+const classOf = (row) => parseInt(row, 10);
+const classesOf = sources.label.map((text) => new Set(text && text.split("\n").map(classOf)));
+const holds = (i, kind) => classesOf[sourceOf(i)].has(kind) || addedTo(i).some((row) => classOf(row) === kind);
 
 function sourceImage(i) {
   const s = sourceOf(i), folder = data.folders[sources.folder[s]];
@@ -36,14 +40,18 @@ function verdictText(i) {
 
 // Shapes of a label text as lists of points, 0 to 1; the rules are those of diffgen/labels.py.
 function shapesOf(i) {
-  const rows = sources.label[sourceOf(i)].split("\n").filter(Boolean);
+  const own = sources.label[sourceOf(i)].split("\n").filter(Boolean), rows = [...own, ...addedTo(i)];
   const numbers = rows.map((row) => row.split(" ").map(Number));
-  const boxes = [5, data.pose].some((width) => numbers.every((row) => row.length === width));
+  const [count, dims] = data.keypoints || [0, 2], pose = count && numbers.every((row) => row.length === 5 + count * dims);
+  const boxes = pose || numbers.every((row) => row.length === 5);
   return numbers.map(([kind, ...v], row) => {
     const [x, y, w, h] = [v[0], v[1], v[2] / 2, v[3] / 2];
     const points = boxes ? [[x - w, y - h], [x + w, y - h], [x + w, y + h], [x - w, y + h]] : [];
     for (let n = 0; !boxes && n + 1 < v.length; n += 2) points.push([v[n], v[n + 1]]);
-    return { kind, points, text: rows[row], dropped: (data.dropped[i] || []).includes(row) };
+    const dots = [];
+    for (let n = 4; pose && n < v.length; n += dims)
+      if (dims === 3 ? v[n + 2] > 0 : Math.max(v[n], v[n + 1]) > 0) dots.push([v[n], v[n + 1]]);
+    return { kind, points, dots, text: rows[row], dropped: (data.dropped[i] || []).includes(row), added: row >= own.length };
   });
 }
 
@@ -113,7 +121,7 @@ function matches() {
   return (i) =>
     (!words || nameOf(i).toLowerCase().includes(words) || jobs.id[i].startsWith(words)) &&
     (!condition || conditionOf(i) === condition) &&
-    (!kind || classesOf[sourceOf(i)].has(+kind)) &&
+    (!kind || holds(i, +kind)) &&
     (!verdict || (verdicts[verdict] ?? ((j) => `=${reasonOf(j)}` === verdict))(i)) &&
     (isNaN(least) || (score[i] ?? -Infinity) >= least) &&
     (isNaN(most) || (score[i] ?? Infinity) <= most);
@@ -208,35 +216,39 @@ function open(at) {
   $("later").disabled = at + 1 >= shown.length;
 }
 
+function drawing(tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
 // The class's name at the upper left of a box that is wide enough for it: names of small boxes would cover each other.
 function drawName({ kind, points }, width, height) {
   const size = (13 * width) / Math.max(1, $("stage").clientWidth);
   const left = Math.min(...points.map(([x]) => x)) * width, top = Math.min(...points.map(([, y]) => y)) * height;
   const room = Math.max(...points.map(([x]) => x)) * width - left;
   if (data.names[kind].length * size * 0.6 > room) return [];
-  const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
   const place = { x: left + size / 3, y: Math.max(top + size * 1.2, size), "font-size": size };
-  for (const [key, value] of Object.entries(place)) text.setAttribute(key, value);
-  text.setAttribute("fill", data.colours[kind % data.colours.length]);
+  const text = drawing("text", { ...place, fill: colourOf(kind) });
   text.textContent = data.names[kind];
   return [text];
 }
 
 function drawShapes(i, width, height) {
-  const shapes = shapesOf(i);
-  const drawn = shapes.flatMap(({ kind, points, dropped }) => ["halo", "line"].map((what) => {
-    const polygon = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
-    polygon.setAttribute("points", points.map(([x, y]) => `${x * width},${y * height}`).join(" "));
-    polygon.setAttribute("class", dropped ? `${what} dropped` : what);
-    if (what === "line") polygon.setAttribute("stroke", data.colours[kind % data.colours.length]);
-    return polygon;
-  }));
+  const shapes = shapesOf(i), radius = (3 * width) / Math.max(1, $("stage").clientWidth);
+  const drawn = shapes.flatMap(({ kind, points, dropped }) => ["halo", "line"].map((what) => drawing("polygon", {
+    points: points.map(([x, y]) => `${x * width},${y * height}`).join(" "), class: dropped ? `${what} dropped` : what,
+    ...(what === "line" && { stroke: colourOf(kind) }),
+  })));
+  const dotted = shapes.flatMap(({ kind, dots }) =>
+    dots.map(([x, y]) => drawing("circle", { cx: x * width, cy: y * height, r: radius, fill: colourOf(kind) })));
   $("overlay").setAttribute("viewBox", `0 0 ${width} ${height}`);
-  $("overlay").replaceChildren(...drawn, ...shapes.flatMap((shape) => drawName(shape, width, height)));
-  $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped }) => {
+  $("overlay").replaceChildren(...drawn, ...dotted, ...shapes.flatMap((shape) => drawName(shape, width, height)));
+  $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped, added }) => {
     const swatch = element("span", { className: "swatch" });
-    swatch.style.background = data.colours[kind % data.colours.length];
-    const name = ` ${data.names[kind]}${dropped ? " (lost: its row is left out)" : ""} `;
+    swatch.style.background = colourOf(kind);
+    const fate = dropped ? " (its row is left out)" : added ? " (inserted)" : "";
+    const name = ` ${data.names[kind]}${fate} `;
     return element("li", {}, swatch, name, element("code", { textContent: text }));
   }));
 }
@@ -349,7 +361,7 @@ try {
 } catch { /* no storage */ }
 const option = (value, text) => element("option", { value, textContent: text });
 $("condition").append(...data.conditions.map((name) => option(name, name)));
-const held = new Set(classesOf.flatMap((kinds) => [...kinds]));
+const held = new Set([...classesOf.flatMap((kinds) => [...kinds]), ...Object.values(data.added).flat().map(classOf)]);
 $("class").append(...data.names.flatMap((name, kind) => (held.has(kind) ? [option(kind, name)] : [])));
 $("verdict").append(option("accepted", "accepted"), option("rejected", "rejected"),
   ...data.reasons.flatMap((word) => (word ? [option(`=${word}`, word === "failed" ? word : `rejected: ${word}`)] : [])),

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,17 @@ from diffgen.plan import Plan
 from diffgen.recipe import Recipe
 from diffgen.sheet import COLOURS
 from diffgen.store import write_atomically
-from diffgen.tally import SCORES, Labelled, Scores, by_class, by_condition, label_counts, read_labels, scores_of
+from diffgen.tally import (
+    SCORES,
+    Labelled,
+    Scores,
+    by_class,
+    by_condition,
+    label_counts,
+    read_labels,
+    scores_of,
+    short_row,
+)
 from diffgen.types import canonical, digest_of
 
 NAME = "report.html"
@@ -72,7 +82,7 @@ def write_report(
         recipe=text,
         environments={key: yaml.safe_dump(details, sort_keys=True) for key, details in environments.items()},
     )
-    # A class name of a YAML file can hold half a character, which no encoding takes.
+    # A path in it need be no UTF-8.
     write_atomically(folder / NAME, page.encode("utf-8", "backslashreplace").decode("utf-8"))
     return digest
 
@@ -103,6 +113,7 @@ def gallery(
     }
     errors: dict[int, str] = {}
     dropped: dict[int, list[int]] = {}
+    added: dict[int, list[str]] = {}
     for entry, measured in zip(judged, scores, strict=True):
         if entry.record is None or entry.verdict is None:
             continue
@@ -130,13 +141,14 @@ def gallery(
             errors[len(jobs["id"])] = entry.record.error
         if entry.dropped:
             dropped[len(jobs["id"])] = list(entry.dropped)
+        if entry.added:
+            added[len(jobs["id"])] = [short_row(row.split()) for row in entry.added]
         for column, value in zip(jobs.values(), row, strict=True):
             column.append(value)
-    keypoints = plan.dataset.keypoints
     return {
         "names": plan.dataset.names,
         "colours": COLOURS,
-        "pose": 5 + keypoints[0] * keypoints[1] if keypoints else 0,
+        "keypoints": plan.dataset.keypoints,
         "format": recipe.image.format,
         "model": recipe.model if isinstance(recipe.model, str) else "",
         "scores": names,
@@ -146,13 +158,21 @@ def gallery(
         "jobs": jobs,
         "errors": errors,
         "dropped": dropped,
+        "added": added,
         "review": dict(plan.review),
     }
 
 
 def _href(path: str, folder: Path) -> str:
     """A relative URL of a file as seen from the page; bytes that are no UTF-8 stay the bytes they are."""
-    return quote(os.fsencode(os.path.relpath(path, folder)))
+    place, _, file = path.rpartition(os.sep)
+    return f"{_folder_href(place, folder)}{quote(os.fsencode(file))}"
+
+
+@lru_cache(maxsize=4096)  # many sources lie in few folders
+def _folder_href(place: str, folder: Path) -> str:
+    relative = os.path.relpath(place or os.sep, folder)
+    return "" if relative == "." else f"{quote(os.fsencode(relative))}/"
 
 
 def _script_json(data: Any) -> str:
@@ -189,7 +209,7 @@ def _digest(folder: Path, plan: Plan, judged: Sequence[Judged], recipe: str, env
         for entry in judged:
             record = entry.record
             made = record and f"{record.sha256} {record.environment} {record.error}"
-            yield f"{entry.item.job.id} {entry.item.source.key} {made} {entry.verdict} {entry.dropped}"
+            yield f"{entry.item.job.id} {entry.item.source.key} {made} {entry.verdict} {entry.dropped} {entry.added}"
 
     head = canonical([__version__, plan.dataset.names, dict(plan.review), environments, recipe])
     assets = [_asset(f"report.{kind}") for kind in ("html.j2", "css", "js")]

@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,11 @@ class Summary:
 STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
 
 
-def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
-    """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests."""
+def prepare(loaded: LoadedRecipe, limit: int | None = None, *, reviewed: bool = True) -> Prepared:
+    """Read the dataset, find the model, plan. Loads no torch and writes nothing but the cache of digests.
+
+    The plan has the review that the run folder keeps, unless `reviewed` is False.
+    """
     recipe, output = loaded.recipe, loaded.output
     with FileCache() as cache, no_collector():
         dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
@@ -120,7 +123,7 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None) -> Prepared:
         )
     with no_collector():
         plan = plan_jobs(recipe, dataset, model, limit)
-    if (kept := output / KEPT_AS).is_file():
+    if reviewed and (kept := output / KEPT_AS).is_file():
         plan = replace(plan, review=read_review(kept))
     return Prepared(recipe, dataset, model, plan, output)
 
@@ -151,7 +154,7 @@ def run(
     `make_worker` replaces the worker of this process (tests, other executors). Raises DiffgenError.
     """
     started = time.monotonic()
-    judges = Judges(loaded.detector, loaded.clip)
+    judges = Judges(loaded.detector)
     prepared = prepare(loaded, limit)
     recipe, plan = prepared.recipe, prepared.plan
     made_now, stopped = 0, None
@@ -166,7 +169,7 @@ def run(
             talk(f"{left or 'more attempts at rejected ones'} of {len(jobs)} images to make in {store.folder}")
             rounds = _rounds(plan, recipe, store, batch_size)
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            made_now, stopped = make_images(store, recipe, rounds, make, deadline, progress or Silent(), talk)
+            made_now, stopped = make_images(store, prepared, rounds, make, deadline, progress or Silent(), talk)
             # A night may have passed: export what the dataset says now, never a label that has changed since.
             plan = prepare(loaded, limit).plan
         judged = judge_plan(plan, recipe, store.present())
@@ -210,12 +213,16 @@ def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
 
     The decisions in `review` replace those that the run folder kept, and are kept there in their stead.
     """
-    prepared = prepare(loaded, read_state(loaded.output).get("limit"))
+    prepared = prepare(loaded, read_state(loaded.output).get("limit"), reviewed=review is None)
     plan, recipe = prepared.plan, prepared.recipe
     with RunStore(prepared.output, recipe.image.format) as store:
         if review is not None:
-            plan = replace(plan, review=read_review(review, store.records.keys() | plan.review.keys()))
-            write_atomically(store.folder / KEPT_AS, review.read_text("utf-8-sig"))
+            kept = store.folder / KEPT_AS
+            known = set(store.records)
+            with suppress(UsageError):  # a review that is broken, or not there, is about to be replaced
+                known |= read_review(kept).keys()
+            plan = replace(plan, review=read_review(review, known))
+            write_atomically(kept, review.read_text("utf-8-sig"))
         write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
         judged = judge_plan(plan, recipe, store.present())
         summary = summarise(prepared, plan, judged)
@@ -327,7 +334,7 @@ def worker_on(
 
 def make_images(
     store: RunStore,
-    recipe: Recipe,
+    prepared: Prepared,
     rounds: Iterator[list[Batch]],
     make_worker: MakeWorker,
     deadline: float | None,
@@ -337,6 +344,7 @@ def make_images(
     """Execute and commit; returns how many images were made, and why it stopped early."""
     total = finished = accepted = made = 0
     cut_short = False
+    recipe, review = prepared.recipe, prepared.plan.review
     checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
     with _signals(talk) as stop, progress:
         worker = make_worker()
@@ -360,8 +368,9 @@ def make_images(
                 names = {item.job.id: item.job.settings.condition for item in batch.items}
                 finished += len(stamped)
                 made += sum(result.image is not None for result in stamped)
-                records = [(result.record, names[result.record.id]) for result in stamped]
-                accepted += sum(judge(record, checks[name], name).accepted for record, name in records)
+                for record in (result.record for result in stamped):
+                    name = names[record.id]
+                    accepted += judge(record, checks[name], name, review.get(record.id)).accepted
                 progress.update(finished, total, accepted, batch.items[-1].job.settings.condition)
             if stop:
                 cut_short = finished < total or next(rounds, None) is not None

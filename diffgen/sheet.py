@@ -18,6 +18,7 @@ from diffgen.store import image_path
 from diffgen.types import Source
 
 GAP = 6  # pixels between tiles
+DOT = 3  # pixels of radius of a keypoint
 LINE = 17  # pixels of height for each line of a caption
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 MARKS = {True: "#009E73", False: "#D55E00"}
@@ -77,12 +78,10 @@ def run_sheet(
         if entry.record is None or entry.record.status != "made":
             continue
         source, job = entry.item.source, entry.item.job
-        shapes = read_shapes(source, plan)
-        row = rows.setdefault(source.key, [Tile(Path(source.path), source.key, shapes)])
-        if entry.dropped or entry.added:
-            shapes = parse_labels(entry.label() or b"", len(plan.dataset.names), plan.dataset.keypoints)
+        row = rows.setdefault(source.key, [Tile(Path(source.path), source.key, read_shapes(source, plan))])
         verdict = "" if entry.accepted or entry.verdict is None else f" (rejected: {entry.verdict.reason})"
-        row.append(Tile(image_path(folder, job.id, image_format), f"{job.settings.condition}{verdict}", shapes))
+        caption = f"{job.settings.condition}{verdict}"
+        row.append(Tile(image_path(folder, job.id, image_format), caption, made_shapes(entry, plan)))
     if not rows:
         raise ValueError("no image was made, there is nothing to show")
     lines = []
@@ -94,9 +93,17 @@ def run_sheet(
 
 def read_shapes(source: Source, plan: Plan) -> tuple[Shape, ...]:
     """The source's labelled objects; none when its label file is not one that Ultralytics would read."""
+    return _parsed(source.read_label(), plan)
+
+
+def made_shapes(entry: Judged, plan: Plan) -> tuple[Shape, ...]:
+    """The objects that are labelled on a made image: the source's, but for those that its task removed or inserted."""
+    return _parsed(entry.label(), plan)
+
+
+def _parsed(raw: bytes | None, plan: Plan) -> tuple[Shape, ...]:
     try:
-        raw = source.read_label() or b""
-        return parse_labels(raw, len(plan.dataset.names), plan.dataset.keypoints)
+        return parse_labels(raw or b"", len(plan.dataset.names), plan.dataset.keypoints)
     except LabelError:
         return ()
 
@@ -115,6 +122,8 @@ def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Ima
         colour = COLOURS[shape.class_id % len(COLOURS)]
         points = shape.outline or _corners(shape.box)
         pen.polygon([(x * image.width, y * image.height) for x, y in points], outline=colour, width=2)
+        for x, y in shape.keypoints:
+            pen.circle((x * image.width, y * image.height), DOT, fill=colour, outline="black")
         x, y = shape.box[0] * image.width + 2, max(0.0, shape.box[1] * image.height - 13)
         text = names[shape.class_id]
         if (shape.box[2] - shape.box[0]) * image.width < pen.textlength(text, font=font):

@@ -8,11 +8,12 @@ import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from diffgen.cache import FileCache, stamp
-from diffgen.errors import SourceError, why
+from diffgen.errors import SourceError, UsageError, why
 from diffgen.forked import can_fork, forked
 from diffgen.formats import SPLITS, Found, Listing
 from diffgen.formats.coco import read_coco
@@ -51,7 +52,8 @@ class Dataset:
 
     @property
     def splits(self) -> list[str]:
-        return [split for split in SPLITS if any(source.split == split for source in self.sources)]
+        found = {source.split for source in self.sources}
+        return [split for split in SPLITS if split in found]
 
 
 def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCache) -> Dataset:
@@ -61,6 +63,14 @@ def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCa
     the `problem` of its source.
     """
     listing = _listing(spec, base, cache)
+    for name in listing.names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # what an escape such as "\ud800" in YAML or JSON leaves
+            raise UsageError(
+                f"{listing.path}: the class name {name!a} holds half a character",
+                "write the name out, as UTF-8 text",
+            ) from None
     sources = _read_sources(listing, cache)
     return Dataset(
         listing.path, listing.names, listing.extra, sources, listing.keypoints, listing.folders, listing.notes
@@ -121,13 +131,19 @@ def _named(found: tuple[Found, ...]) -> Iterator[tuple[str, Found]]:
 
 def _base_name(entry: Found) -> str:
     """The path below the folder it was found in, as a name that stays below the export's folder and is found there."""
-    image, folder = entry.image, entry.folder
-    inside = image[len(folder) + 1 :] if image.startswith(f"{folder}{os.sep}") else os.path.relpath(image, folder)
-    stem, _ = os.path.splitext(inside if inside.isascii() else inside.encode("utf-8", "backslashreplace").decode())
-    *folders, last = stem.split(os.sep)
-    if folders:
-        return "/".join([*map(_tame, folders), f"_{last}" if last.startswith(".") else last])
-    return f"_{last}" if last.startswith(".") else last
+    folder, _, file = entry.image.rpartition(os.sep)
+    stem, _ = os.path.splitext(_encodable(file))
+    return f"{_folder_name(folder, entry.folder)}{'_' if stem.startswith('.') else ''}{stem}"
+
+
+@lru_cache(maxsize=4096)  # many images lie in few folders
+def _folder_name(folder: str, above: str) -> str:
+    inside = os.path.relpath(_encodable(folder) or os.sep, _encodable(above))
+    return "".join(f"{_tame(part)}/" for part in inside.split(os.sep) if part != ".")
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _suffix(path: str) -> str:
@@ -204,7 +220,7 @@ def _source(name: str, entry: Found, fields: dict[str, Any]) -> Source:
         digest=fields["digest"],
         width=fields["width"],
         height=fields["height"],
-        counts=tuple((i, n) for i, n in fields["counts"]),
+        counts=tuple(map(tuple, fields["counts"])),
         smallest=tuple(fields["smallest"]),
         problem=fields["problem"],
         image_digest=fields["image_digest"],

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.blend import require_masks
-from diffgen.checks import judge, judged_recall, judged_structure
+from diffgen.checks import judged_recall, judged_structure
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.export import Judged
 from diffgen.models import Model
 from diffgen.plan import Plan, edits_of, fits
 from diffgen.recipe import Checks, LoadedRecipe, Recipe, overridden
-from diffgen.types import Item, Record
+from diffgen.types import Item
 from diffgen.yamltree import read_yaml
 
 UNSWEPT = ("name", "share", "task", "classes")  # they say which images there are, not how they look
@@ -40,12 +41,19 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One image to look at, its first attempt: the swept values that it has, by which checks it is judged, its record."""
+    """One image to look at, its first attempt: what is known of it, the swept values it has, the checks it is held to."""
 
-    item: Item
+    judged: Judged
     settings: dict[str, Any]
     checks: Checks
-    record: Record | None = None
+
+    @property
+    def item(self) -> Item:
+        return self.judged.item
+
+    @property
+    def made(self) -> bool:
+        return self.judged.record is not None and self.judged.record.status == "made"
 
     @property
     def label(self) -> str:
@@ -54,11 +62,10 @@ class Cell:
 
     def facts(self) -> dict[str, Any]:
         """What is known of it, JSON-ready."""
-        job, record = self.item.job, self.record
+        job, record, verdict = self.item.job, self.judged.record, self.judged.verdict
         about = {"source": self.item.source.key, "condition": job.settings.condition, **self.settings, "job": job.id}
-        if record is None or record.status != "made":
+        if record is None or verdict is None or not self.made:
             return {**about, "verdict": "failed", "error": "not made" if record is None else record.error}
-        verdict = judge(record, self.checks, job.settings.condition)
         return {
             **about,
             "verdict": "accepted" if verdict.accepted else verdict.reason,
@@ -108,7 +115,9 @@ def cells_of(loaded: LoadedRecipe, look: Look, plan: Plan, model: Model) -> list
         if few.needs_masks:
             require_masks()
         checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
-        columns.append([Cell(item, settings, checks[item.job.settings.condition]) for item in few.items])
+        columns.append(
+            [Cell(Judged(item, None, None), settings, checks[item.job.settings.condition]) for item in few.items]
+        )
     return [cell for row in zip(*columns, strict=True) for cell in row]
 
 

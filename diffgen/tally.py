@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from diffgen.facts import COCO_SIZES
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.plan import Plan
 from diffgen.recipe import Recipe
+from diffgen.tasks import labelled
 from diffgen.types import Source
 
 BINS = 24
@@ -148,8 +149,13 @@ def read_labels(plan: Plan) -> dict[str, Labelled]:
         except (OSError, LabelError):
             continue
         rows = (line.split() for line in raw.decode("utf-8-sig").strip().splitlines() if line.strip())
-        found[source.key] = Labelled("\n".join(" ".join(map(_short, row)) for row in rows), shapes)
+        found[source.key] = Labelled("\n".join(map(short_row, rows)), shapes)
     return found
+
+
+def short_row(numbers: Iterable[str]) -> str:
+    """A label row with four digits at most after the point."""
+    return " ".join(map(_short, numbers))
 
 
 def _short(number: str) -> str:
@@ -174,16 +180,19 @@ def by_condition(judged: Sequence[Judged], scores: Sequence[Scores], recipe: Rec
 def by_class(
     judged: Sequence[Judged], names: Sequence[str], labels: Mapping[str, Labelled], structure: float | None
 ) -> list[Row]:
-    """A row for each class that a planned image holds: images with it, and the structure of each of its objects."""
+    """A row for each class that a planned image holds: images with it, and the structure of each of its objects.
+
+    What a task removes is not in the image, what it inserts is.
+    """
     rows: dict[int, Row] = {}
     for entry in judged:
         shapes = labels[entry.item.source.key].shapes if entry.item.source.key in labels else ()
-        for class_id in {shape.class_id for shape in shapes}:
+        for class_id in {shape.class_id for shape in labelled(shapes, entry.item.job)}:
             rows.setdefault(class_id, Row(names[class_id])).count(entry)
         if entry.record is not None and entry.record.status == "made":
-            rejected = not entry.accepted
-            for shape, value in zip(shapes, entry.record.facts["structure"], strict=False):
-                if value is not None:
+            facts, rejected = entry.record.facts, not entry.accepted
+            for i, (shape, value) in enumerate(zip(shapes, facts["structure"], strict=False)):
+                if value is not None and i not in facts.get("removed", ()):
                     rows[shape.class_id].values[0][rejected].append(value)
     for row in rows.values():
         row.draw(structure)
@@ -213,6 +222,8 @@ def label_counts(
         if entry.accepted:
             found = kinds.get(entry.item.source.key, [])
             after.update(kind for i, kind in enumerate(found) if i not in entry.dropped)
+            new = parse_labels("\n".join(entry.added).encode(), len(plan.dataset.names))
+            after.update((shape.class_id, size_word(shape, entry.item.source)) for shape in new)
     rows = []
     for class_id, name in enumerate(plan.dataset.names):
         pairs = [(before[class_id, size], after[class_id, size]) for size in COCO_SIZES]

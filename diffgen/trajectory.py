@@ -21,7 +21,7 @@ from diffgen.run import Prepared, Talk, choose_device, keep_recipe, prepare
 from diffgen.sheet import Tile, contact_sheet, png, read_shapes, source_tile
 from diffgen.store import RunStore, write_atomically
 from diffgen.sweeps import Look, cells_of
-from diffgen.tasks import working_mask
+from diffgen.tasks import labelled, working_mask
 from diffgen.types import Item
 
 PICTURE = "trajectory.png"
@@ -54,8 +54,9 @@ def preview_trajectory(
             talk(f"{source.key} under {cell.label}")
             shapes = read_shapes(source, prepared.plan)
             first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.label}")
+            after = tuple(labelled(shapes, cell.item.job))
             rows.append(
-                [first, *(Tile(seen, caption, shapes) for caption, seen in trajectory(editor, cell.item, shapes))]
+                [first, *(Tile(seen, caption, after) for caption, seen in trajectory(editor, cell.item, shapes))]
             )
         path = store.folder / PICTURE
         write_atomically(path, png(contact_sheet(rows, prepared.plan.dataset.names, TILE)))

@@ -1,5 +1,5 @@
-"""One network by its files: a ControlNet, a depth or segmentation model. Where it lies, what it is called in a job id, how
-to get it. Like `models`, imports neither torch nor huggingface_hub, and resolving never downloads."""
+"""One network by its files: a ControlNet, a depth or segmentation model, CLIP. Where it lies, its identity, how to get it.
+Like `models`, imports neither torch nor huggingface_hub, and resolving never downloads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffgen import hub
-from diffgen.cache import FileCache, stamp
+from diffgen.cache import FileCache, file_sha256, stamp
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.types import digest_of
 
@@ -20,9 +20,9 @@ CONVERT = "convert the weights to .safetensors; pickled files (.bin, .ckpt) can 
 class Weights:
     """A network that can be loaded.
 
-    `name` is what the recipe writes: a folder, OWNER/NAME, or OWNER/NAME@REVISION. `role` is "controlnet", "depth" or
-    "segmentation". `folder` is None while a hub network is not on this machine; `revision` is then what is asked for, else
-    the commit that is here.
+    `name` is what the recipe writes: a folder, OWNER/NAME, or OWNER/NAME@REVISION. `role` is "controlnet", "depth",
+    "segmentation" or "clip". `folder` is None while a hub network is not on this machine; `revision` is then what is asked
+    for, else the commit that is here.
     """
 
     name: str
@@ -34,7 +34,8 @@ class Weights:
 
     @property
     def full_name(self) -> str:
-        return f"{'ControlNet' if self.role == 'controlnet' else f'{self.role} estimator'} '{self.name}'"
+        kind = {"controlnet": "ControlNet", "clip": "CLIP model"}.get(self.role, f"{self.role} estimator")
+        return f"{kind} '{self.name}'"
 
 
 def resolve_weights(name: str, role: str, base: Path, cache: FileCache) -> Weights:
@@ -105,15 +106,11 @@ def files_identity(root: Path, files: list[Path], cache: FileCache) -> str:
     names = {p.relative_to(root).as_posix() if p.is_relative_to(root) else p.name: p for p in files}
     order = sorted(names)
     key = f"{digest_of(*order)}:{stamp([names[n] for n in order])}"
-    if (known := cache.get("weights", root, key)) is not None:
-        return known
-    whole = hashlib.sha256()
-    for name in order:
-        content = hashlib.sha256()
-        with names[name].open("rb") as stream:
-            while block := stream.read(1 << 20):
-                content.update(block)
-        whole.update(f"{name}\0{content.hexdigest()}\0".encode())
-    identity = f"sha256:{whole.hexdigest()}"
-    cache.put("weights", root, key, identity)
-    return identity
+
+    def identity() -> str:
+        whole = hashlib.sha256()
+        for name in order:
+            whole.update(f"{name}\0{file_sha256(names[name])}\0".encode())
+        return f"sha256:{whole.hexdigest()}"
+
+    return cache.known("weights", root, key, identity)

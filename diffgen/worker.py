@@ -56,13 +56,12 @@ Detect = Callable[[Sequence[Pixels]], list[list[Box]]]
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """Models that look at what was made: a detector's weights, a CLIP model's folder or hub id.
+    """What looks at what was made: a detector by its weights, and the model's own CLIP, where it has one.
 
     `names` are the dataset's classes by id, by which the detector's are known; `inserted` those that it must have.
     """
 
     detector: Path | None = None
-    clip: str | None = None
     names: tuple[str, ...] = ()
     inserted: frozenset[int] = frozenset()
 
@@ -354,14 +353,16 @@ def load_worker(
                 f"detector: {judges.detector} knows no class '{unknown[0]}', so it could not confirm what is inserted",
                 f"use a detector of that class; this one knows: {', '.join(detector.names[:20])}",
             )
-    if judges is not None and judges.clip is not None:
-        environment |= {"clip": Path(judges.clip).name if Path(judges.clip).is_dir() else judges.clip}
-        clip = load_clip(judges.clip, device)
-    if model.networks:
+    networks = {role: [n for n in model.networks if n.role == role] for role in ("controlnet", "clip")}
+    if judges is not None and networks["clip"]:
+        (weights,) = networks["clip"]
+        environment |= {"clip": weights.identity}
+        clip = load_clip(weights, device)
+    if networks["controlnet"]:
         import cv2
 
         environment |= {"opencv": cv2.__version__}
-    maps = Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role != "controlnet"})
+    maps = Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role in ("depth", "segmentation")})
     return Worker(editor, classes, keypoints, environment, detector, clip, maps, known)
 
 

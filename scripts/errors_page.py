@@ -40,7 +40,7 @@ THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "The dataset": (
         "What makes a whole dataset unusable. A single bad picture or label file is no error: see "
         "[below](#pictures-that-are-not-edited).",
-        ("formats/__init__", "formats/yolo", "formats/coco", "formats/voc"),
+        ("sources", "formats/__init__", "formats/yolo", "formats/coco", "formats/voc"),
     ),
     "The model": ("", ("models", "hub", "vocabulary", "loras", "editors/loading", "editors/lora")),
     "ControlNets and their maps": (

@@ -55,7 +55,8 @@ def images_below(place: Path) -> list[str]:
     found = []
     for folder, dirs, names in os.walk(place, onerror=_refuse, followlinks=True):
         dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
-        found += [os.path.join(folder, name) for name in names if is_image(name)]
+        start = os.path.join(folder, "")
+        found += [start + name for name in names if is_image(name)]
     return sorted(found)
 
 

@@ -77,12 +77,8 @@ def _images(split: str, folder: Path, annotations: Path, names: Path | None) -> 
 
 def _objects(xml: Path, cache: FileCache) -> dict[str, Any]:
     """{"size": [width, height], "objects": [[name, xmin, ymin, xmax, ymax], …], "problem": text or null} of one file."""
-    mark = f"2;{stamp([xml])}"
-    if (known := cache.get("voc", xml, mark)) is not None:
-        facts: dict[str, Any] = json.loads(known)
-        return facts
-    facts = _parse(xml)
-    cache.put("voc", xml, mark, json.dumps(facts))
+    known = cache.known("voc", xml, f"2;{stamp([xml])}", lambda: json.dumps(_parse(xml)))
+    facts: dict[str, Any] = json.loads(known)
     return facts
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
     for folder in folders:
         place = os.path.dirname(label_path(os.path.join(folder, "image")))
         for below, _, names in os.walk(place):
-            files = (os.path.join(below, name) for name in names if name.endswith(".txt") and name[0] != ".")
+            start = os.path.join(below, "")
+            files = [start + name for name in names if name.endswith(".txt") and name[0] != "."]
             orphans += [file for file in files if file not in labels]
     return sorted(orphans)
 
@@ -200,7 +202,12 @@ def _images(place: Path) -> list[tuple[str, str]]:
 
 def label_path(image: str) -> str:
     """Where Ultralytics looks for an image's labels: the last folder called `images` becomes `labels`."""
+    start = image.rfind(os.sep) + 1
+    return f"{_label_folder(image[:start])}{os.path.splitext(image[start:])[0]}.txt"
+
+
+@lru_cache(maxsize=4096)  # many images lie in few folders
+def _label_folder(folder: str) -> str:
     sep = os.sep
-    head, found, tail = image.rpartition(f"{sep}images{sep}")
-    moved = f"{head}{sep}labels{sep}{tail}" if found else image
-    return f"{os.path.splitext(moved)[0]}.txt"
+    head, found, tail = folder.rpartition(f"{sep}images{sep}")
+    return f"{head}{sep}labels{sep}{tail}" if found else folder

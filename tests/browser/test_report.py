@@ -21,7 +21,8 @@ from diffgen.sheet import COLOURS
 from diffgen.sources import Dataset
 from diffgen.types import Record
 from tests.browser.conftest import EVIL, SIZE, Browser, Made, make_run
-from tests.fakes import ROWS, model, photo, put, save, source, write_recipe
+from tests.fakes import ROWS, make, make_dataset, model, photo, put, save, source, write_recipe
+from tests.unit.test_tasks import INSERT, REMOVE, manifest, work
 
 LEFT, RIGHT, DOWN, UP, ENTER, ESCAPE, HOME = "\ue012", "\ue014", "\ue015", "\ue013", "\ue007", "\ue00c", "\ue011"
 
@@ -441,3 +442,47 @@ def test_five_thousand_images_open_and_can_be_gone_through(browser: Browser, tmp
     assert browser.text("#count").startswith(f"{sum(r.facts['structure'][0] >= 0.9 for r in records.values())} of 5000")
     choose(browser, "search", "0000")
     assert len(browser.all(".card")) < 48
+
+
+def test_keypoints_are_dots(browser: Browser, tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(2, 1), kind="pose", size=SIZE)
+    make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out"), keypoints=(2, 3))
+    browser.open(tmp_path / "out/report.html")
+    open_card(browser, "train/01", "night")
+    drawn = browser.js(
+        "return [...document.querySelectorAll('#overlay circle')].map((c) => [+c.getAttribute('cx'), +c.getAttribute('cy')])"
+    )
+    seen = [(0.2, 0.3), (0.4, 0.5), (0.7, 0.6)]  # the fourth is not marked as seen
+    assert np.allclose(drawn, np.array(seen) * SIZE)
+    assert len(browser.all("#overlay polygon.line")) == 2
+    dots = browser.js(
+        "const s = document.getElementById('stage').getBoundingClientRect();"
+        "return [...document.querySelectorAll('#overlay circle')].map((c) => c.getBoundingClientRect()).map((r) => "
+        "[(r.x + r.width / 2 - s.x) / s.width, (r.y + r.height / 2 - s.y) / s.height, r.width])"
+    )
+    assert np.allclose([dot[:2] for dot in dots], seen, atol=0.01)
+    assert all(4 <= dot[2] <= 10 for dot in dots)
+
+
+def test_inserted_and_removed_objects_are_drawn_as_the_label_file_says(browser: Browser, tmp_path: Path) -> None:
+    """What was inserted has a box, a line in the list and a place in the filter; what was removed is a broken line."""
+    work(tmp_path, INSERT, name="with")
+    work(tmp_path, {key: value for key, value in REMOVE.items() if key != "classes"}, name="without")
+    browser.open(tmp_path / "with/report.html")
+    choose(browser, "class", "1")
+    assert len(cards(browser)) == len(manifest(tmp_path, "with"))
+    browser.all(".card")[0].click()
+    browser.shown()
+    row = manifest(tmp_path, "with")[0]["added_rows"][0]
+    x, y, w, h = (float(number) for number in row.split()[1:])
+    (*_, last) = browser.js(
+        "return [...document.querySelectorAll('#overlay polygon.line')].map((p) => [...p.points].map((q) => [q.x, q.y]))"
+    )
+    assert np.allclose(np.array(last)[[0, 2]] / (160, 96), [[x - w / 2, y - h / 2], [x + w / 2, y + h / 2]], atol=1e-3)
+    assert "person (inserted)" in browser.text("#label-list li:last-child")
+    assert browser.js("return document.querySelector('#overlay polygon.dropped')") is None
+    browser.open(tmp_path / "without/report.html")
+    browser.all(".card")[0].click()
+    browser.shown()
+    assert not browser.all("#overlay polygon.line:not(.dropped)")
+    assert "(its row is left out)" in browser.text("#label-list")

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from diffgen.cache import FileCache
 from diffgen.clip import Clip, load_clip
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.guides import require_networks, resolve_guided
 from diffgen.recipe import load_recipe
-from diffgen.run import run
+from diffgen.run import prepare, run
+from diffgen.weights import Weights
 from diffgen.worker import Worker
 from tests.editors.tiny_models import write_tokenizer
 from tests.fakes import FakeEditor, make_dataset, write_recipe
@@ -44,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Clip:
-    return load_clip(str(folder), "cpu")
+    return load_clip(Weights("clip", "clip", "", str(folder)), "cpu")
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 60)) -> Any:
@@ -81,13 +84,16 @@ def test_the_whole_picture_is_seen(clip: Clip) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "no model"), ({"model_type": "bert"}, "model_type is bert"), ({}, "model_type is None")],
+    [
+        ({"model_type": "bert"}, "model_type is bert"),
+        ({}, "model_type is None"),
+        ({"model_type": "clip"}, "CLIP model 'x'"),
+    ],
 )
 def test_what_is_no_clip_model_is_one_clear_error(tmp_path: Path, content: Any, words: str) -> None:
-    if content is not None:
-        (tmp_path / "config.json").write_text(json.dumps(content))
+    (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(DiffgenError, match=words) as caught:
-        load_clip(str(tmp_path), "cpu")
+        load_clip(Weights("x", "clip", "", str(tmp_path)), "cpu")
     assert caught.value.hint
 
 
@@ -115,6 +121,20 @@ def test_a_run_records_it_and_judges_by_it(tmp_path: Path, clip: Clip, folder: P
 def test_a_model_that_is_not_here_is_said_before_any_work(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(1, 1))
     loaded = load_recipe(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", clip="openai/none"))
-    with pytest.raises(UsageError, match="there is no model openai/none on this machine") as caught:
-        run(loaded)
-    assert caught.value.hint == "fetch it: hf download openai/none"
+    with FileCache() as cache:
+        model = resolve_guided(loaded.recipe, loaded.base, cache)
+    with pytest.raises(DiffgenError, match="CLIP model 'openai/none' is not on this machine") as caught:
+        require_networks(model, loaded.recipe)
+    assert "hf download openai/none" in str(caught.value.hint)
+    broken = load_recipe(tmp_path / "r.yaml", [f"clip={data.parent}"])
+    with pytest.raises(UsageError, match=r"CLIP model .* has no config.json with .safetensors weights"):
+        run(broken)
+
+
+def test_it_is_known_by_its_content_and_changes_no_job(tmp_path: Path, folder: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(1, 1))
+    plain = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out")
+    without, judged = (prepare(load_recipe(plain, sets)) for sets in ([], [f"clip={folder}"]))
+    (network,) = judged.model.networks
+    assert network.identity.startswith("sha256:")
+    assert [item.job.id for item in judged.plan.items] == [item.job.id for item in without.plan.items]

@@ -41,10 +41,12 @@ def test_doctor_names_the_networks_that_are_not_here(tmp_path: Path, cli: Callab
         editor=None,
         model="sd15",
         controls=controls,
+        clip="someone/clip",
     )
     out = cli("doctor", recipe).out
     assert "ControlNet 'someone/net' is not on this machine; hf download someone/net" in out
     assert "depth estimator 'someone/depth' is not on this machine" in out
+    assert "CLIP model 'someone/clip' is not on this machine" in out
     assert "(controlnet, 20 steps)" in out
 
 

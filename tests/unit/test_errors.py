@@ -206,6 +206,8 @@ FAULTS: list[tuple[dict[Any, Any], str, str]] = [
     ({"variants": "2.5"}, "variants: must be a whole number, got '2.5'", "variants: images per source"),
     ({"seed": 1e308}, "seed: must be a", "seed: another seed"),
     ({"require": {"accepted": 2}}, "require.accepted: must be 1.0 or less, got 2", "accepted: share of planned"),
+    ({"device": "potato"}, "device: must be auto, cpu, cuda, cuda:N or mps, got 'potato'", "device: auto, cpu"),
+    ({"device": 0}, "device: must be text, got 0", "device: auto, cpu"),
     ({"conditions": []}, "conditions: must have 1 or more entries, got a list", "conditions: preset names"),
     ({"conditions": [3]}, r"conditions\[0\]: must be a mapping of keys, got 3", "conditions: preset names"),
     ({"conditions": [{"name": "a/b", "prompt": "x"}]}, r"conditions\[0\].name: must be of letters, digits", "name: letters"),

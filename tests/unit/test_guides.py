@@ -139,7 +139,7 @@ class FakeHub:
 
     FILES = (
         "config.json", "preprocessor_config.json", "README.md", "diffusion_pytorch_model.bin", "sub/config.json",
-        "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "other.safetensors",
+        "merges.txt", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "other.safetensors",
     )  # fmt: skip
 
     def __init__(self, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,8 @@ def test_what_lacks_is_fetched_once_and_pinned(
     wanted = recipe({"kind": "canny", "model": "someone/net"})
     before = resolve_guided(wanted, tmp_path, cache)
     model = require_networks(before, wanted)
-    assert fake.wanted == ["config.json", "preprocessor_config.json", "diffusion_pytorch_model.fp16.safetensors"]
+    weights = "diffusion_pytorch_model.fp16.safetensors"
+    assert fake.wanted == ["config.json", "preprocessor_config.json", "merges.txt", weights]
     assert model.networks[0].identity == f"someone/net@{COMMIT}"
     assert revisions(model)["someone/net"] == COMMIT
     assert ids(wanted, model) != ids(wanted, before)

@@ -32,9 +32,20 @@ def test_a_polygon_keeps_its_outline_and_its_box() -> None:
     assert shape == Shape(0, (0.25, 0.25, 0.75, 0.75), ((0.25, 0.5), (0.75, 0.25), (0.5, 0.75)))
 
 
-def test_a_pose_row_gives_the_box_and_not_the_points() -> None:
-    (shape,) = parse_labels(b"0 0.5 0.5 0.5 0.5 0.1 0.1 2 0 0 0", 1, (2, 3))
-    assert shape == Shape(0, (0.25, 0.25, 0.75, 0.75))
+@pytest.mark.parametrize(
+    ("points", "keypoints", "seen"),
+    [
+        (b"0.1 0.2 2 0 0 0", (2, 3), ((0.1, 0.2),)),
+        (b"0.1 0.2 1 0.3 0.4 0", (2, 3), ((0.1, 0.2),)),  # 1: hidden, and its place is known
+        (b"0.1 0.2 0 0", (2, 2), ((0.1, 0.2),)),
+        (b"0 0.2 0.3 0", (2, 2), ((0.0, 0.2), (0.3, 0.0))),
+    ],
+)
+def test_a_pose_row_gives_the_box_and_the_points_that_are_seen(
+    points: bytes, keypoints: tuple[int, int], seen: tuple[tuple[float, float], ...]
+) -> None:
+    (shape,) = parse_labels(b"0 0.5 0.5 0.5 0.5 " + points, 1, keypoints)
+    assert shape == Shape(0, (0.25, 0.25, 0.75, 0.75), keypoints=seen)
 
 
 def test_polygons_of_a_pose_dataset_are_read_as_polygons() -> None:

@@ -14,11 +14,12 @@ from PIL import Image
 
 from diffgen import preview as previewing
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.labels import parse_labels
 from diffgen.preview import Preview, preview
 from diffgen.recipe import load_recipe
-from diffgen.sheet import GAP, LINE, MARKS
+from diffgen.sheet import COLOURS, GAP, LINE, MARKS, Tile, contact_sheet
 from diffgen.sweeps import Look, Sweep, read_sweep
-from tests.fakes import FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
+from tests.fakes import ROWS, FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
 
 TILE = 420  # pixels
 
@@ -170,6 +171,17 @@ def test_rejected_and_failed_are_said_and_a_broken_source_stops_nothing(tmp_path
     colours = {tuple(pixel) for pixel in np.asarray(Image.open(found.path).convert("RGB")).reshape(-1, 3)}
     assert tuple(bytes.fromhex(MARKS[False][1:])) in colours
     assert tuple(bytes.fromhex(MARKS[True][1:])) not in colours
+
+
+def test_keypoints_are_drawn_as_dots() -> None:
+    (person,) = parse_labels(ROWS["pose"][1].encode(), 2, (2, 3))
+    sheet = np.asarray(
+        contact_sheet([[Tile(np.zeros((300, 400, 3), np.uint8), "", (person,))]], ["car", "person"], 400)
+    )
+    picture, colour = sheet[-300:], bytes.fromhex(COLOURS[1][1:])
+    dotted = (picture == list(colour)).all(-1)
+    assert dotted[180, 280], "at 0.7, 0.6"
+    assert not dotted[0:5, 0:5].any(), "the second is not marked as seen"
 
 
 def test_exit_code_1_when_no_image_could_be_made(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from diffgen.errors import UsageError
+from diffgen.progress import Silent
 from diffgen.recipe import load_recipe
 from diffgen.review import read_review
 from diffgen.run import export, stale, status
@@ -42,6 +43,33 @@ def test_a_rejected_image_is_not_exported_and_a_kept_one_is(recipe: Path, tmp_pa
     loose = export(load_recipe(out, ["checks.contrast=null"]))
     assert loose.rejected == {"review": 1}
     assert second not in exported(out)
+
+
+def test_a_given_review_replaces_a_kept_one_that_is_broken(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _, editor = make(recipe)
+    put(out / "review.yaml", "not: a review: at all\n")
+    with pytest.raises(UsageError, match=r"out/review\.yaml:1"):
+        export(load_recipe(out))
+    assert reviewed(out, f"{editor.made[0]}: reject\n").rejected == {"review": 1}
+    assert export(load_recipe(out)).rejected == {"review": 1}
+
+
+def test_progress_counts_no_image_that_a_person_rejected(recipe: Path, tmp_path: Path) -> None:
+    class Counts(Silent):
+        last = (0, 0)
+
+        def update(self, made: int, total: int, accepted: int, condition: str) -> None:
+            self.last = made, accepted
+
+    _, editor = make(recipe)
+    first, second = editor.made[:2]
+    reviewed(tmp_path / "out", f"{first}: reject\n")
+    for job in (first, second):
+        next((tmp_path / "out/images").rglob(f"{job}.*")).unlink()
+    progress = Counts()
+    make(recipe, progress=progress)
+    assert progress.last == (2, 1)
 
 
 def test_it_lasts_until_another_is_given(recipe: Path, tmp_path: Path) -> None:

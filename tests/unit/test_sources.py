@@ -102,6 +102,13 @@ def test_names_and_shapes_that_mean_nothing_are_refused(tmp_path: Path, keys: di
     refusal(make_dataset(tmp_path, **keys))
 
 
+def test_half_a_character_in_a_class_name_is_refused(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", names=["car", "half \ud800"])
+    error = refusal(data)
+    assert str(data) in error.message
+    assert r"'half \ud800' holds half a character" in error.message
+
+
 def test_other_keys_are_handed_on_and_ours_are_not(tmp_path: Path) -> None:
     data = read(make_dataset(tmp_path, channels=3, license="x", download="rm -rf /", minival="m", masks_dir="m", nc=2))
     assert data.extra == {"channels": 3, "license": "x"}
