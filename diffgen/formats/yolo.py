@@ -143,12 +143,20 @@ def _root(data: dict[str, Any], path: Path) -> Path:
         raise UsageError(
             f"{path}: path: '{written}' is not there (tried {tried})", "make it absolute, or take the key out"
         )
-    if len(existing) > 1:
+    # With `path: .` the working directory is always there; what lacks the splits cannot be meant.
+    meant = [place for place in existing if _has_splits(place, data)] or existing
+    if len(meant) > 1:
         raise UsageError(
-            f"{path}: path: '{written}' could be {existing[0]} or {existing[1]}",
+            f"{path}: path: '{written}' could be {meant[0]} or {meant[1]}",
             "make it absolute, or take the key out",
         )
-    return existing[0]
+    return meant[0]
+
+
+def _has_splits(root: Path, data: dict[str, Any]) -> bool:
+    values = [data[split] for split in SPLITS if data.get(split)]
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return all((root / item).exists() for item in items if isinstance(item, str))
 
 
 def _ultralytics_datasets() -> Path | None:

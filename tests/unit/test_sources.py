@@ -155,6 +155,14 @@ def test_two_different_folders_that_could_be_meant_are_refused_naming_both(
     assert str(tmp_path / "yamls/street") in error.message
 
 
+def test_a_folder_without_the_splits_cannot_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`path: .` is written often, and the working directory is always there."""
+    data = make_dataset(tmp_path / "data", path=".")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(read(data).sources) == 6
+
+
 def test_one_folder_reached_in_two_ways_is_not_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_dataset(tmp_path / "street")
     monkeypatch.chdir(tmp_path)
