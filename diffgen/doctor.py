@@ -23,6 +23,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillo
 def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
     """Versions, device, memory, model; `problems` is what would stop a run. Imports torch."""
     from diffgen.editors.loading import pick_device, pick_dtype
+    from diffgen.editors.placing import pick_layout
 
     recipe = loaded.recipe if loaded else None
     problems: list[str] = []
@@ -54,6 +55,10 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
             "on_disk": is_on_disk(model),
             "steps": model.steps,
         }
+        if "device" in facts:
+            requested = recipe.memory if recipe else "auto"
+            layout, why_layout = pick_layout(requested, facts["device"], facts["dtype"], model)
+            facts |= {"layout": str(layout), "layout_reason": why_layout}
         if not is_on_disk(model):
             problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
         for network in missing_networks(model):
@@ -76,6 +81,8 @@ def examination_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"device    {facts['device']} ({facts['device_reason']}), {facts['dtype']} ({facts['dtype_reason']})"
         )
+    if facts.get("layout_reason"):
+        lines.append(f"memory    {facts['layout']} ({facts['layout_reason']})")
     if "model" in facts:
         model = facts["model"]
         here = "on this machine" if model["on_disk"] else "not on this machine"

@@ -22,6 +22,7 @@ from diffgen import hub
 from diffgen.cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.loras import Lora
+from diffgen.memory import RESIDENT, Layout, Needs, file_parts, folder_parts, network_gib
 from diffgen.vocabulary import Vocabulary, read_vocabulary
 from diffgen.weights import CONVERT, PICKLES, Weights, files_identity
 
@@ -73,6 +74,7 @@ class Model:
     pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
     loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
     networks: tuple[Weights, ...] = ()  # ControlNets that guide it, estimators of their maps, a CLIP that judges
+    layout: Layout = RESIDENT  # chosen by a run for its device; its identity does not cover it
 
 
 @lru_cache(maxsize=1)
@@ -155,6 +157,21 @@ def require_on_disk(model: Model) -> Model:
             "use a revision or another repository with safetensors weights; pickled weights can run code and are refused",
         )
     return found
+
+
+def needs(model: Model, dtype: str) -> Needs:
+    """What it takes of a device's memory, loaded as `dtype`: by its files where they are here, else by its estimate."""
+    folder, parts = local_folder(model), {}
+    if folder is not None:
+        parts = folder_parts(folder, dtype)
+    elif model.kind == "file" and Path(model.place).is_file():
+        parts = file_parts(Path(model.place), dtype)
+    estimate = None if model.memory_gb is None else model.memory_gb * (2 if dtype == "float32" else 1)
+    for network in model.networks:
+        if parts and network.folder is not None:
+            role = "controlnet" if network.role == "controlnet" else "estimator"
+            parts[role] = parts.get(role, 0.0) + network_gib(Path(network.folder), dtype)
+    return Needs(parts, estimate)
 
 
 def vocabulary(model: Model) -> Vocabulary | None:

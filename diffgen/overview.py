@@ -8,11 +8,13 @@ from statistics import median
 from typing import Any
 
 from diffgen.cache import FileCache
+from diffgen.editors.placing import whole_weights
 from diffgen.export import judge_plan
 from diffgen.formats.yolo import orphan_labels
 from diffgen.geometry import plan_for, views_for
 from diffgen.leakage import identical, near
-from diffgen.models import vocabulary
+from diffgen.memory import forecast
+from diffgen.models import needs, vocabulary
 from diffgen.plan import Edit, Plan, misheard_prompts, unsuited_controls
 from diffgen.progress import Speed
 from diffgen.recipe import LoadedRecipe, Recipe
@@ -51,6 +53,7 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         "dataset": str(prepared.dataset.path),
         "output": str(prepared.output),
         "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
+        "memory": _memory(prepared),
         "sources": dict(Counter(source.split for source in plan.sources)),
         "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
@@ -67,6 +70,12 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         "disk_mb": round(_disk(prepared, edits) / 1e6, 1),
         "minutes": _minutes(prepared, edits, [record.seconds for record in present.values() if record.seconds]),
     }
+
+
+def _memory(prepared: Prepared) -> str:
+    recipe, model = prepared.recipe, prepared.model
+    dtype = "float32" if recipe.dtype == "float32" else "float16"
+    return forecast(recipe.memory, recipe.device, needs(model, dtype), whole_weights(model))
 
 
 @dataclass(slots=True)
@@ -180,6 +189,7 @@ def overview_text(facts: dict[str, Any]) -> str:
     lines = [
         f"dataset   {facts['dataset']}: {splits}; {facts['edited_sources']} to edit",
         f"model     {facts['model']['name']} ({facts['model']['editor']})",
+        *([f"memory    {facts['memory']}"] if facts["memory"] else []),
         f"output    {facts['output']}",
         f"images    {facts['images']} planned, {facts['to_make']} still to make",
     ]

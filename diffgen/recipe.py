@@ -308,6 +308,9 @@ class Recipe(_Strict):
         description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` says whether it is here, `plan` does not",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
+    memory: Literal["auto", "resident", "16gb", "8gb"] = Field(
+        "auto", description="how the model is laid out on a GPU: whole, or as fits a card; see models.md"
+    )
     batch_size: Literal["auto"] | int = Field(
         "auto", description="images per batch; kept for the life of the run folder"
     )

@@ -151,7 +151,7 @@ def _loader(prepared: Prepared, threads: int, talk: Talk) -> MakeWorker:
     if prepared.plan.needs_masks:
         require_masks()
     require_on_disk(prepared.model)
-    device, dtype, why = choose_device(prepared.recipe)
+    prepared, device, dtype, why = choose_device(prepared)
     talk(f"model {prepared.model.name}, {why}")
     return worker_on(prepared, device, dtype, threads)
 

@@ -298,7 +298,7 @@ def _settle(
     if make_worker is not None:
         size = recipe.batch_size if isinstance(recipe.batch_size, int) else AUTO_BATCH["cpu"]
         return store.settle(batch_size=size, threads=cores), make_worker
-    device, dtype, why = choose_device(recipe)
+    prepared, device, dtype, why = choose_device(prepared)
     wanted = AUTO_BATCH.get(device, AUTO_BATCH_ACCELERATOR) if recipe.batch_size == "auto" else recipe.batch_size
     kept = store.settle(batch_size=wanted, threads=cores)
     talk(f"model {model.name}, {why}, batches of {kept['batch_size']}")
@@ -313,13 +313,18 @@ def keep_recipe(store: RunStore, loaded: LoadedRecipe) -> None:
         write_atomically(store.folder / "recipe.yaml", loaded.to_yaml(store.folder, aliases()))
 
 
-def choose_device(recipe: Recipe) -> tuple[str, str, str]:
-    """(device, number type, both with their reasons for people)."""
+def choose_device(prepared: Prepared) -> tuple[Prepared, str, str, str]:
+    """(the same with its model laid out for the device, device, number type, all with their reasons for people)."""
     from diffgen.editors.loading import pick_device, pick_dtype
+    from diffgen.editors.placing import pick_layout
 
+    recipe, model = prepared.recipe, prepared.model
     device, why_device = pick_device(recipe.device)
     dtype, why_dtype = pick_dtype(recipe.dtype, device)
-    return device, dtype, f"device {device} ({why_device}), {dtype} ({why_dtype})"
+    layout, why_layout = pick_layout(recipe.memory, device, dtype, model)
+    why = f"device {device} ({why_device}), {dtype} ({why_dtype})"
+    why += f", memory {layout} ({why_layout})" if why_layout else ""
+    return replace(prepared, model=replace(model, layout=layout)), device, dtype, why
 
 
 def worker_on(

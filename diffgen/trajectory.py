@@ -85,6 +85,6 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...]) -> list[tu
 
 
 def _loader(prepared: Prepared, talk: Talk) -> Callable[[], Editor]:
-    device, dtype, why = choose_device(prepared.recipe)
+    prepared, device, dtype, why = choose_device(prepared)
     talk(f"model {prepared.model.name}, {why}")
     return lambda: load_editor(prepared.model, device, dtype)

@@ -7,6 +7,7 @@ overlap while the device is used by one at a time.
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +32,12 @@ from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientErro
 from diffgen.facts import luminance_matched
 from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge, plan_for, unfit, views_for
 from diffgen.labels import LabelError, Shape, parse_labels
+from diffgen.memory import RESIDENT
 from diffgen.models import Model
 from diffgen.tasks import expected, labelled, measure_task, measure_task_detections, paint_mask, working_mask
 from diffgen.types import Batch, Item, Job, Record, Result, Settings
+
+logger = logging.getLogger(__name__)
 
 # A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
 # (in the last bits) on the composition of a batch.
@@ -252,6 +256,7 @@ class Worker:
             if len(rows) == 1:
                 return [error]
             self._room = (len(rows) + 1) // 2
+            logger.warning("%s: at most %d from now on", error, self._room)
             return self._halves(rows)
         except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
             return [_Broken(_device_failed(error)) for _ in rows]
@@ -339,6 +344,10 @@ def load_worker(
     torch.set_num_threads(threads)
     editor = load_editor(model, device, dtype)
     environment = describe_environment(device, dtype, threads)
+    if model.layout != RESIDENT:
+        environment |= {"memory": str(model.layout)}
+    if model.layout.quantised:
+        environment |= {"bitsandbytes": _version("bitsandbytes")}
     detector = clip = None
     known: dict[int, int] = {}
     if judges is not None and judges.detector is not None:

@@ -17,6 +17,7 @@ from diffgen.editors.loading import choose_class, load_pipeline, out_of_memory, 
 from diffgen.editors.watching import Watch
 from diffgen.errors import DiffgenError, UsageError, why
 from diffgen.geometry import View
+from diffgen.memory import STAYING
 from diffgen.types import Job, Settings
 from diffgen.weights import Weights, half_variant, is_union
 
@@ -109,6 +110,7 @@ def _guided(cls_name: str, plain: Any, net: Any) -> Any:
         parts["add_watermarker"] = False
     with quiet():
         pipe = cls(**parts, controlnet=net)
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *STAYING]
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -139,7 +141,9 @@ class ControlNet(Img2Img):
                 shapes = [m.shape for m in maps]
                 raise ValueError(f"expected {len(guides)} maps as large as the image {image.shape}, got {shapes}")
         self._pipe = self._guided if guides else self._plain
-        return super().edit(images, jobs, masks, views, watch)
+        made = super().edit(images, jobs, masks, views, watch)
+        self._plain.maybe_free_model_hooks()  # only the pipeline that moves parts to the device moves them off again
+        return made
 
     def _guidance(self, settings: Settings) -> dict[str, Any]:
         """The maps as tensors (B, 3, H, W) in 0–1 at the working size, which the pipeline then does not scale."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from diffgen import hub
 from diffgen.editors.lora import add_loras
+from diffgen.editors.placing import place, quantising
 from diffgen.errors import DiffgenError, OutOfMemory, UsageError
 from diffgen.models import Model, local_folder, pipeline_class
 
@@ -97,18 +98,21 @@ def load_pipeline(cls_name: str, model: Model, device: str, dtype: str) -> Any:
                 folder = _folder(model)
                 pipe = cls.from_pretrained(
                     str(folder), dtype=weights, variant=hub.half_variant(folder), use_safetensors=True,
-                    local_files_only=True, **options,
+                    local_files_only=True, **quantising(model.layout, dtype), **options,
                 )  # fmt: skip
-            pipe.to(device)
         except broken as error:
             raise _load_error(error, cls_name, model, device) from error
-    _check_parts(pipe, cls_name, model)
-    if model.loras:
-        add_loras(pipe, model)
+        _check_parts(pipe, cls_name, model)
+        if model.loras:
+            add_loras(pipe, model)
+        if not device.startswith("mps") and hasattr(pipe, "unet"):
+            pipe.unet.to(memory_format=torch.channels_last)
+            pipe.vae.to(memory_format=torch.channels_last)
+        try:
+            place(pipe, model.layout, device)
+        except RuntimeError as error:
+            raise _load_error(error, cls_name, model, device) from error
     pipe.set_progress_bar_config(disable=True)
-    if not device.startswith("mps") and hasattr(pipe, "unet"):
-        pipe.unet.to(memory_format=torch.channels_last)
-        pipe.vae.to(memory_format=torch.channels_last)
     return pipe
 
 
@@ -137,7 +141,7 @@ def _load_error(error: Exception, cls_name: str, model: Model, device: str) -> D
         return error
     if out_of_memory(error):
         # Not OutOfMemory: a smaller batch would not help.
-        return DiffgenError(f"{title} does not fit on {device}", "use a smaller model, or another device")
+        return DiffgenError(f"{title} does not fit on {device}", "add `memory: 8gb`, or use a smaller model")
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     if model.kind == "file" and not model.config:
         return DiffgenError(
@@ -160,7 +164,8 @@ def _check_parts(pipe: Any, cls_name: str, model: Model) -> None:
     if lacking:
         raise DiffgenError(f"model '{model.name}' lacks {', '.join(lacking)}", _AGAIN)
     if model.kind != "file":
-        for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+        names = {"text_encoder", "text_encoder_2", "text_encoder_3"} - set(model.layout.quantised)
+        for name in sorted(names):
             _check_weights(getattr(pipe, name, None), _folder(model) / name, model)
 
 

@@ -63,7 +63,7 @@ class Pix2Pix:
             **from_noise(watch, look, start.to(source.device), calls_back=not self._xl),
             **arguments,
             image=torch.zeros(1, 3, 8, 8),  # unused: _image_latents knows the sources
-            latents=start.to(pipe.unet.device, pipe.unet.dtype),
+            latents=start.to(source.device, pipe.unet.dtype),
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance if guided else 1.0,
             image_guidance_scale=image_guidance,

@@ -29,7 +29,7 @@ LAYERS = [
     {"sources", "store", "editors"},
     {"recipe", "models", "checks", "detect", "clip", "formats", "progress", "detail", "review"},
     {"tasks"},
-    {"facts", "loras", "weights", "blend"},
+    {"facts", "loras", "weights", "blend", "memory"},
     {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
     {"__init__"},
