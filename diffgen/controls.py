@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from diffgen.editors.loading import quiet
 from diffgen.editors.recent import Recent
-from diffgen.errors import DiffgenError, OutOfMemory, why
+from diffgen.errors import DiffgenError, OutOfMemory, TransientError, why
 from diffgen.geometry import Fit, Pixels, decode, fit
-from diffgen.types import Guide
+from diffgen.models import Model
+from diffgen.types import Guide, Source
 from diffgen.weights import Weights, half_variant
 
 Plane = NDArray[np.uint8]  # (H, W): a level from 0 to 255, or a class of ADE20K
@@ -90,6 +92,21 @@ class Maps:
         if guide.estimator is not None:
             return self._estimators[guide.estimator](image)
         return canny(image) if guide.kind == "canny" else soft_edges(image)
+
+
+def load_maps(model: Model, device: str) -> Maps:
+    """With the estimators among the model's networks. Raises DiffgenError when one cannot be loaded."""
+    return Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role in ("depth", "segmentation")})
+
+
+def kept_map(source: Source, guide: Guide, plan: Fit) -> Pixels:
+    """The source's own map in the guide's folder, at the working size. Raises TransientError when it is not what was planned
+    with, SourceError when it does not decode."""
+    path, digest = next((path, digest) for folder, path, digest in source.maps if folder == guide.folder)
+    raw = Path(path).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise TransientError(f"the map {path} changed while the run was going on")
+    return own_map(raw, guide, plan)
 
 
 def own_map(raw: bytes, guide: Guide, plan: Fit) -> Pixels:

@@ -190,7 +190,7 @@ def make_ready(
     """What is needed to make images, not yet loaded: the plan with the model on this machine, the batch size of this
     run folder, and the worker's maker. `make_worker` replaces ours."""
     if make_worker is None:
-        prepared = _fetched(prepared, limit)
+        prepared = fetched(prepared, limit)
         if found := revisions(prepared.model):  # a run folder stays with the commits it began with
             store.note(revisions={**store.state.get("revisions", {}), **found})
     for line in [*misheard_prompts(prepared.plan, vocabulary(prepared.model)), *unsuited_controls(prepared.plan)]:
@@ -199,7 +199,7 @@ def make_ready(
     return prepared, kept["batch_size"], make
 
 
-def _fetched(prepared: Prepared, limit: int | None) -> Prepared:
+def fetched(prepared: Prepared, limit: int | None = None) -> Prepared:
     """With the model on this machine; a hub model whose commit was unknown until now changes the plan's ids."""
     model = require_networks(require_on_disk(prepared.model), prepared.recipe)
     if model == prepared.model:

@@ -10,14 +10,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from diffgen.controls import Maps, kept_map, load_maps
 from diffgen.editors import Editor, load_editor
 from diffgen.errors import UsageError
 from diffgen.geometry import Pixels, decode, fit, plan_for, unfit, views_for
 from diffgen.labels import Shape
-from diffgen.models import require_on_disk
 from diffgen.recipe import LoadedRecipe
-from diffgen.run import Prepared, Talk, choose_device, keep_recipe, prepare
+from diffgen.run import Prepared, Talk, choose_device, fetched, keep_recipe, prepare
 from diffgen.sheet import Tile, contact_sheet, png, read_shapes, source_tile
 from diffgen.store import RunStore, write_atomically
 from diffgen.sweeps import Look, cells_of
@@ -43,11 +44,11 @@ def preview_trajectory(
     if loaded.recipe.resolution.mode != "fit":
         raise UsageError("--trajectory shows whole pictures, not tiles", "add --set resolution.mode=fit")
     if make_editor is None:
-        prepared = replace(prepared, model=require_on_disk(prepared.model))
+        prepared = fetched(prepared)
     cells = cells_of(loaded, look, prepared.plan, prepared.model)
     with RunStore(prepared.output, loaded.recipe.image.format) as store:
         keep_recipe(store, loaded)
-        editor = (make_editor or _loader(prepared, talk))()
+        editor, maps = (make_editor(), Maps({})) if make_editor else _loaded(prepared, talk)
         rows = []
         for cell in cells:
             source = cell.item.source
@@ -56,19 +57,19 @@ def preview_trajectory(
             first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.label}")
             after = tuple(labelled(shapes, cell.item.job))
             rows.append(
-                [first, *(Tile(seen, caption, after) for caption, seen in trajectory(editor, cell.item, shapes))]
+                [first, *(Tile(seen, caption, after) for caption, seen in trajectory(editor, cell.item, shapes, maps))]
             )
         path = store.folder / PICTURE
         write_atomically(path, png(contact_sheet(rows, prepared.plan.dataset.names, TILE)))
     return path
 
 
-def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...]) -> list[tuple[str, Pixels]]:
+def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps) -> list[tuple[str, Pixels]]:
     """(what is seen, the picture at the source's size) in turn, the edit last: as the model made it, without `detail`.
 
     Raises UsageError for an editor whose steps cannot be watched, SourceError for a source that does not decode.
     """
-    if "watch" not in inspect.signature(editor.edit).parameters or item.job.settings.controls:
+    if "watch" not in inspect.signature(editor.edit).parameters:
         raise UsageError(f"the steps of '{item.job.settings.editor}' cannot be watched", "leave --trajectory out")
     source, settings = item.source, item.job.settings
     plan = plan_for(source.width, source.height, settings)
@@ -80,11 +81,14 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...]) -> list[tu
         seen.append((caption, unfit(images[0], plan)))
 
     image = fit(decode(Path(source.path).read_bytes()), plan)
-    (edited,) = editor.edit([image], [item.job], masks, views_for(plan, settings), watch)
+    guides = settings.controls or ()
+    controls = [maps(guide, image) if guide.folder is None else kept_map(source, guide, plan) for guide in guides]
+    guided: dict[str, Any] = {"controls": [controls]} if controls else {}
+    (edited,) = editor.edit([image], [item.job], masks, views_for(plan, settings), watch, **guided)
     return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, plan))]
 
 
-def _loader(prepared: Prepared, talk: Talk) -> Callable[[], Editor]:
+def _loaded(prepared: Prepared, talk: Talk) -> tuple[Editor, Maps]:
     prepared, device, dtype, why = choose_device(prepared)
     talk(f"model {prepared.model.name}, {why}")
-    return lambda: load_editor(prepared.model, device, dtype)
+    return load_editor(prepared.model, device, dtype), load_maps(prepared.model, device)

@@ -23,7 +23,7 @@ from diffgen import __version__
 from diffgen.blend import Mask, composite, native, object_mask
 from diffgen.checks import luminance, measure, measure_clip, measure_detections
 from diffgen.clip import Clip, Vectors, load_clip
-from diffgen.controls import Maps, load_estimator, own_map
+from diffgen.controls import Maps, kept_map, load_maps
 from diffgen.detail import transfer
 from diffgen.detect import Box, load_detector
 from diffgen.editors import Edited, Editor, load_editor
@@ -209,21 +209,16 @@ class Worker:
         """The maps that the settings' controls ask for, of the whole working picture: tiles are cut from one map."""
         if not item.job.settings.controls:
             return ()
-        own = {folder: (path, digest) for folder, path, digest in item.source.maps}
         whole = fit(pixels, plan)
         maps = []
         for guide in item.job.settings.controls:
-            if guide.folder is None:
-                try:
-                    maps.append(self._device.submit(self._maps, guide, whole).result())
-                except RuntimeError as error:
-                    raise TransientError(f"the {guide.kind} map: {_device_failed(error)}") from None
+            if guide.folder is not None:
+                maps.append(kept_map(item.source, guide, plan))
                 continue
-            path, digest = own[guide.folder]
-            raw = Path(path).read_bytes()
-            if hashlib.sha256(raw).hexdigest() != digest:
-                raise TransientError(f"the map {path} changed while the run was going on")
-            maps.append(own_map(raw, guide, plan))
+            try:
+                maps.append(self._device.submit(self._maps, guide, whole).result())
+            except RuntimeError as error:
+                raise TransientError(f"the {guide.kind} map: {_device_failed(error)}") from None
         return tuple(maps)
 
     def _timed(self, pictures: Sequence[Sequence[_Row]]) -> tuple[list[Edited | TransientError], float]:
@@ -371,7 +366,7 @@ def load_worker(
         import cv2
 
         environment |= {"opencv": cv2.__version__}
-    maps = Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role in ("depth", "segmentation")})
+    maps = load_maps(model, device)
     return Worker(editor, classes, keypoints, environment, detector, clip, maps, known)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from diffgen.controls import canny, soft_edges
 from diffgen.editors import effective_object_strength, effective_strength, load_editor
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.guides import resolve_guided
+from diffgen.memory import RESIDENT, Layout
 from diffgen.recipe import Recipe, load_recipe
 from diffgen.run import run
+from diffgen.sweeps import Look
+from diffgen.trajectory import preview_trajectory
 from diffgen.types import Guide, Settings
 from tests.editors.tiny_models import Calls, job, settings
 from tests.editors.tiny_nets import write_estimator, write_net
@@ -56,12 +60,12 @@ def guided(
         yield get
 
 
-def load(model: Path, nets: list[Path], cache: FileCache, dtype: str = "float32") -> Any:
+def load(model: Path, nets: list[Path], cache: FileCache, dtype: str = "float32", layout: Layout = RESIDENT) -> Any:
     controls = [{"kind": "canny", "model": str(net)} for net in nets]
     recipe = Recipe.model_validate(
         {"dataset": "d", "output": "o", "conditions": ["fog"], "model": str(model), "controls": controls}
     )
-    return load_editor(resolve_guided(recipe, model.parent, cache), "cpu", dtype)
+    return load_editor(replace(resolve_guided(recipe, model.parent, cache), layout=layout), "cpu", dtype)
 
 
 @pytest.fixture(params=BASES)
@@ -428,3 +432,49 @@ def test_a_recipe_with_controls_from_end_to_end(sd: Path, nets: Any, tmp_path: P
     assert (summary.accepted, summary.planned, summary.failed) == (8, 8, {})
     assert (tmp_path / "out/dataset/data.yaml").is_file()
     assert run(load_recipe(path)).made_now == 0
+
+
+def test_parts_that_come_and_go_change_nothing(
+    sdxl: Path, nets: dict[str, list[Path]], guided: Get, tmp_path: Path
+) -> None:
+    """With and without controls in turn: two pipelines share the parts, and one of them moves them off again."""
+    with FileCache(tmp_path / "cache") as cache:
+        moved = load(sdxl, nets["sdxl"], cache, layout=Layout("model", True))
+    for wanted in (asked(moved), asked(moved, 1.0, 0.5), settings("img2img"), asked(moved)):
+        assert np.array_equal(one(moved, wanted, picture(0)), one(guided("sdxl"), wanted, picture(0)))
+    unet = moved._plain.unet
+    assert unet._hf_hook.execution_device == torch.device("cpu:0")
+    assert not any(hasattr(net, "_hf_hook") for net in moved._nets.values()), "ControlNets stay on the device"
+
+
+# --- watched
+
+
+def test_its_way_can_be_watched(editor: Any) -> None:
+    seen: list[tuple[str, np.ndarray]] = []
+    image, wanted = picture(0), job(asked(editor, 1.0, strength=0.6, steps=6))
+
+    def watch(caption: str, images: list[np.ndarray]) -> None:
+        seen.append((caption, images[0]))
+
+    (made,) = editor.edit([image], [wanted], None, None, watch, controls=[maps_of(image)])
+    assert [caption.split()[0] for caption, _ in seen] == ["noise"] * 3 + ["after"] * 3
+    assert np.abs(seen[-1][1].astype(float) - made.image).mean() <= 1, "the last step is the edit"
+    assert np.array_equal(made.image, one(editor, wanted.settings, image)), "watching changes nothing"
+
+
+def test_a_trajectory_of_a_recipe_with_controls(sd: Path, nets: Any, tmp_path: Path) -> None:
+    """Edges that are computed, and a map of the user's own."""
+    data = make_dataset(tmp_path / "data", counts=(1, 1))
+    image = next((tmp_path / "data").glob("images/train/*"))
+    (tmp_path / "maps").mkdir()
+    shutil.copy(image, tmp_path / "maps" / image.name)
+    controls = [
+        {"kind": "canny", "model": str(nets["sd"][0])},
+        {"kind": "own", "model": str(nets["sd"][1]), "folder": "maps"},
+    ]
+    recipe = write_recipe(
+        tmp_path / "r.yaml", data, tmp_path / "out", model=str(sd), editor=None, controls=controls,
+        device="cpu", conditions=[{"fog": {"steps": 3}}],
+    )  # fmt: skip
+    assert preview_trajectory(load_recipe(recipe), Look(number=1)).is_file()
