@@ -123,7 +123,8 @@ def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path,
 
 def with_revision(model: Model, spec: str | Mapping[str, Any], kept: str | None) -> Model:
     """The model at the commit that a run folder began with, unless it is no hub model or the recipe pins another."""
-    pinned = "revision" in (spec if not isinstance(spec, str) else aliases().get(spec, {}))
+    given = {"alias": spec} if isinstance(spec, str) else spec
+    pinned = given.get("revision") or aliases().get(str(given.get("alias")), {}).get("revision")
     if kept is None or model.kind != "hub" or pinned:
         return model
     return replace(model, revision=kept, identity=f"{model.place}@{kept}")

@@ -251,7 +251,7 @@ class Worker:
             if len(rows) == 1:
                 return [error]
             self._room = (len(rows) + 1) // 2
-            logger.warning("%s: at most %d from now on", error, self._room)
+            logger.warning("no room for %d images at once: at most %d from now on", len(rows), self._room)
             return self._halves(rows)
         except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
             return [_Broken(_device_failed(error)) for _ in rows]

@@ -1,7 +1,8 @@
 """Docs that follow from the code: writes them with `--write`, else fails when they are stale.
 
-docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets) and docs/errors.md (every
-message). Also holds: the newest changelog entry names the version, and the README names every command.
+docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets), docs/errors.md (every
+message) and a part of docs/models.md (the short names). Also holds: the newest changelog entry names the version, and
+the README names every command.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from diffgen import __version__  # noqa: E402
 from diffgen.cli import app  # noqa: E402
 from diffgen.recipe import Condition, Control, Recipe, presets  # noqa: E402
 from scripts.errors_page import errors_page  # noqa: E402
+from scripts.models_page import models_page  # noqa: E402
 
 INTRO = """# Recipe reference
 
@@ -84,7 +86,16 @@ def message_page() -> str:
     return errors_page((ROOT / "README.md").read_text("utf-8"))
 
 
-PAGES = {"docs/recipe.md": recipe_page, "docs/conditions.md": conditions_page, "docs/errors.md": message_page}
+def aliases_page() -> str:
+    return models_page((ROOT / "docs/models.md").read_text("utf-8"))
+
+
+PAGES = {
+    "docs/recipe.md": recipe_page,
+    "docs/conditions.md": conditions_page,
+    "docs/errors.md": message_page,
+    "docs/models.md": aliases_page,
+}
 
 
 def main() -> None:

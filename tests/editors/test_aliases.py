@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from diffgen.editors.schedulers import FLOW_SCHEDULERS, SCHEDULERS, check_scheduler
 from diffgen.errors import UsageError
 from diffgen.models import aliases, resolve_model
+from diffgen.overview import overview
 from diffgen.recipe import load_recipe
-from diffgen.run import prepare
+from diffgen.run import prepare, run
+from scripts.models_page import recipe_for
 from tests.fakes import make_dataset, write_recipe
 
 # The folders in which tests write tiny models, and so the classes that they run: see test_shared and test_instruct.
@@ -22,6 +25,18 @@ TINY = (
     "sd", "sdxl", "lcm", "sd3", "flux", "zimage", "ip2p", "xl_ip2p", "kontext", "klein", "qwen_edit", "qwen_plus",
 )  # fmt: skip
 HUB = [name for name, entry in aliases().items() if "hub" in entry]
+
+
+@pytest.mark.parametrize("name", aliases())
+def test_the_recipe_that_the_docs_give_for_it_plans(name: str, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "datasets/street")
+    (tmp_path / "recipes").mkdir()
+    recipe = tmp_path / "recipes/r.yaml"
+    recipe.write_text(recipe_for(name))
+    facts = overview(load_recipe(recipe))
+    assert facts["model"]["name"] == name
+    assert facts["images"] == facts["to_make"] > 0
+    assert facts["memory"] or name == "pocket"
 
 
 def planned(name: str, tmp_path: Path, **condition: Any) -> Any:
@@ -78,3 +93,49 @@ def test_the_kind_is_what_the_model_s_own_scheduler_is(model: str, request: Any,
     for other in SCHEDULERS if own in FLOW_SCHEDULERS.values() else FLOW_SCHEDULERS:
         with pytest.raises(UsageError):
             check_scheduler(other, found.pipeline)
+
+
+# --- revisions
+
+
+@pytest.fixture
+def hub_id(sd: Path, tmp_path: Path) -> str:
+    """A model in the Hub's cache: main at one commit, the tag v1 at another, and a later one."""
+    repo = tmp_path / "hub/models--some--model"
+    (repo / "refs").mkdir(parents=True)
+    for name, commit in (("main", "a" * 40), ("v1", "b" * 40), ("later", "c" * 40)):
+        (repo / "refs" / name).write_text(commit)
+        shutil.copytree(sd, repo / "snapshots" / commit)
+    return "some/model"
+
+
+@pytest.mark.parametrize(
+    ("where", "revision", "commit"),
+    [
+        ("recipe", None, "a" * 40),
+        ("recipe", "v1", "b" * 40),
+        ("recipe", "b" * 40, "b" * 40),
+        ("models.yaml", None, "a" * 40),
+        ("models.yaml", "v1", "b" * 40),
+    ],
+)
+def test_a_revision_is_resolved_to_its_commit_and_recorded(
+    where: str, revision: str | None, commit: str, hub_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "models.yaml":
+        entry = {**aliases()["sd-turbo"], "hub": hub_id, **({"revision": revision} if revision else {})}
+        monkeypatch.setitem(aliases(), "ours", entry)
+    named = {"hub": hub_id} if where == "recipe" else {"alias": "ours"}
+    model = {**named, **({"revision": revision} if where == "recipe" and revision else {})}
+    data = make_dataset(tmp_path / "data", counts=(1, 1))
+    recipe = write_recipe(
+        tmp_path / "r.yaml", data, tmp_path / "out", model=model, editor=None, device="cpu",
+        conditions=[{"fog": {"steps": 1}}],
+    )  # fmt: skip
+    run(load_recipe(recipe))
+    state = json.loads((tmp_path / "out/run.json").read_text())
+    assert state["revisions"] == {hub_id: commit}
+    prepared = prepare(load_recipe(recipe))
+    assert prepared.plan.items[0].job.settings.model == f"{hub_id}@{commit}"
+    (tmp_path / "hub/models--some--model/refs/main").write_text("c" * 40)
+    assert prepare(load_recipe(recipe)).model.revision == commit, "main moved; the run folder did not"
