@@ -113,7 +113,10 @@ def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path,
             raise DiffgenError(f"model '{name}' is missing from this installation", "install diffgen again")
         return _folder_model(name, folder, editor, facts, cache)
     if "hub" in given:
-        return _hub_model(name, name, revision, editor, facts)
+        # An id that has a short name is the same model: a turbo has its few steps by either.
+        entry = next((entry for entry in aliases().values() if entry.get("hub") == name), {})
+        known = {**_facts(entry, "models.yaml"), **({"pipeline": entry["pipeline"]} if entry else {})}
+        return _hub_model(name, name, revision, editor or entry.get("editor"), {**known, **facts})
     path = _path(name, base)
     if "folder" in given:
         return _folder_model(name, path, editor, facts, cache)

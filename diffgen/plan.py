@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 
-from diffgen.editors import check_family, effective_object_strength, effective_strength
+from diffgen.editors import check_class, effective_object_strength, effective_strength
 from diffgen.editors.schedulers import check_scheduler
 from diffgen.errors import UsageError
 from diffgen.formats import SPLITS
@@ -291,7 +291,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
     def pick(own: float | None, default: float) -> float:
         return default if own is None else own
 
-    check_family(model.editor)
+    check_class(model)
     scheduler = condition.scheduler or model.scheduler
     if scheduler is not None:
         try:

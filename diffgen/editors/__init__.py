@@ -63,6 +63,20 @@ def check_family(editor: str) -> None:
         raise UsageError(f"editor '{editor}' is not known", f"use one of: {', '.join(FAMILIES)}")
 
 
+def check_class(model: Model) -> None:
+    """Raises UsageError where the model's class is known and its editor has no use for it."""
+    check_family(model.editor)
+    if model.pipeline is None:
+        return
+    classes = importlib.import_module(f"diffgen.editors.{model.editor}").CLASSES
+    if model.pipeline not in classes:
+        asked = "controls:" if model.editor == "controlnet" else "editor:"
+        raise UsageError(
+            f"model '{model.name}' is a {model.pipeline}, which the editor '{model.editor}' cannot use",
+            f"remove `{asked}`, or use a model of class {' or '.join(sorted(classes))}",
+        )
+
+
 def load_editor(model: Model, device: str, dtype: str) -> Editor:
     """Load the model's pipeline; `device` "cpu", "cuda", "cuda:1", "mps"; `dtype` "float32", "float16", "bfloat16"."""
     check_family(model.editor)

@@ -37,6 +37,7 @@ GUIDED = {
         "StableDiffusionXLControlNetUnionImg2ImgPipeline",
     ),
 }
+CLASSES = {own: cls for own, cls in img2img.CLASSES.items() if cls in GUIDED}
 # The numbers by which ControlNet-Union for SDXL (xinsir) knows what a map shows.
 MODES = {"depth": 1, "softedge": 2, "canny": 3, "segmentation": 5}
 # What a ControlNet has in common with the UNet it was made for.
@@ -45,7 +46,7 @@ _SHARED = ("in_channels", "cross_attention_dim", "block_out_channels")
 
 def load(model: Model, device: str, dtype: str) -> ControlNet:
     """The model and its ControlNets. Raises DiffgenError when one cannot be loaded, or was made for another base model."""
-    plain_class = choose_class(model, {own: cls for own, cls in img2img.CLASSES.items() if cls in GUIDED})
+    plain_class = choose_class(model, CLASSES)
     controlnets = [network for network in model.networks if network.role == "controlnet"]
     union = is_union(controlnets[0])
     guided_class = GUIDED[plain_class][union]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from diffgen import hub
+from diffgen.editors import check_class
 from diffgen.editors.lora import add_loras
 from diffgen.editors.placing import place, quantising
 from diffgen.errors import DiffgenError, OutOfMemory, UsageError
@@ -185,11 +187,7 @@ def _check_weights(module: Any, folder: Path, model: Model) -> None:
 def choose_class(model: Model, classes: dict[str, str]) -> str:
     """The class that edits with this model. `classes` maps the class its files name to the class that the editor uses."""
     own = pipeline_class(model)
-    if own not in classes:
-        raise UsageError(
-            f"model '{model.name}' is a {own}, which the editor '{model.editor}' cannot use",
-            f"remove `editor:`, or use a model of class {' or '.join(sorted(classes))}",
-        )
+    check_class(replace(model, pipeline=own))
     return classes[own]
 
 

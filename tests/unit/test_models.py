@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from diffgen import hub, models
 from diffgen.cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models import aliases, is_on_disk, model_rows, require_on_disk, resolve_model
+from diffgen.recipe import load_recipe
+from diffgen.run import prepare
+from tests.fakes import make_dataset, write_recipe
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SD = {
@@ -123,6 +127,14 @@ def test_any_hub_id_that_is_here(cache: FileCache, tmp_path: Path) -> None:
     write_snapshot(tmp_path, "someone/winter", cls="StableDiffusionXLPipeline", unet={"sample_size": 128})
     model = resolve_model("someone/winter", None, tmp_path, cache)
     assert (model.editor, model.native, model.multiple) == ("img2img", 1024, 8)
+
+
+def test_a_hub_id_that_has_a_short_name_is_that_model(cache: FileCache, tmp_path: Path) -> None:
+    """A turbo asked for by its id has its few steps, and no guidance."""
+    short, full = (resolve_model(spec, None, tmp_path, cache) for spec in ("sd-turbo", "stabilityai/sd-turbo"))
+    assert full == replace(short, name="stabilityai/sd-turbo")
+    assert (full.steps, full.guidance) == (2, 0.0)
+    assert resolve_model({"hub": "stabilityai/sd-turbo", "steps": 4}, None, tmp_path, cache).steps == 4
 
 
 def test_a_hub_id_that_is_not_here_says_so(cache: FileCache, tmp_path: Path) -> None:
@@ -479,3 +491,35 @@ def test_resolving_imports_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "hint"),
+    [
+        (
+            {"model": "sd15", "editor": "instruct"},
+            "is a StableDiffusionPipeline, which the editor 'instruct'",
+            "editor:",
+        ),
+        (
+            {"model": "flux1-kontext-dev", "editor": "img2img"},
+            "FluxKontextPipeline, which the editor 'img2img'",
+            "editor:",
+        ),
+        (
+            {"model": "flux1-dev", "controls": [{"kind": "canny", "model": "a/net"}]},
+            "the editor 'controlnet'",
+            "controls:",
+        ),
+    ],
+)
+def test_a_model_that_the_editor_cannot_use_is_an_error_of_the_plan(
+    fields: dict[str, Any], words: str, hint: str, tmp_path: Path
+) -> None:
+    """Not after its gigabytes are fetched."""
+    recipe = write_recipe(
+        tmp_path / "r.yaml", make_dataset(tmp_path / "data"), tmp_path / "out", **{"editor": None, **fields}
+    )
+    with pytest.raises(UsageError, match=words) as caught:
+        prepare(load_recipe(recipe))
+    assert f"remove `{hint}`" in (caught.value.hint or "")

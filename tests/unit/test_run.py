@@ -232,11 +232,13 @@ def test_a_dataset_gone_during_the_run_loses_nothing_that_was_made(recipe: Path,
 
 
 @pytest.mark.parametrize("room", [1, 2])
-def test_a_batch_that_does_not_fit_is_halved_and_every_image_is_made(recipe: Path, room: int) -> None:
+def test_a_batch_that_does_not_fit_is_halved_and_every_image_is_made(recipe: Path, room: int, caplog: Any) -> None:
     summary, editor = make(recipe, FakeEditor(room=room))
     assert summary.accepted == 8
     tried = [len(batch) for batch in editor.batches]
     assert sum(size > room for size in tried) <= 2, "what did not fit is remembered"
+    assert f"at most {room} from now on" in caplog.messages[-1]
+    assert len(caplog.messages) <= 2
 
 
 def test_an_image_alone_that_does_not_fit_is_tried_again_by_the_next_run(recipe: Path) -> None:
