@@ -1,7 +1,8 @@
 """The way of single images from their source through noise to the edit, in one picture: what strength does.
 
 It shows what the editor's family does: img2img noises the source as far as its strength says and denoises it from there;
-instruct begins at pure noise with the source as a condition, and strength says how much of the change is taken.
+instruct begins at pure noise with the source as a condition, and strength says how much of the change is taken; text2img has
+no source.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from diffgen.editors import Editor, load_editor
 from diffgen.errors import UsageError
@@ -79,7 +82,10 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...]) -> list[tu
     def watch(caption: str, images: list[Pixels]) -> None:
         seen.append((caption, unfit(images[0], plan)))
 
-    image = fit(decode(Path(source.path).read_bytes()), plan)
+    if source.text is None:
+        image = fit(decode(Path(source.path).read_bytes()), plan)
+    else:
+        image = np.zeros((plan.size[1], plan.size[0], 3), np.uint8)  # made from noise: only the size counts
     (edited,) = editor.edit([image], [item.job], masks, views_for(plan, settings), watch)
     return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, plan))]
 
