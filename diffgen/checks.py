@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffgen.annotate import lacks_its_class
 from diffgen.facts import STATISTICS, condition_statistics, happened, new_objects, recall, relative_recall
 from diffgen.facts import Found as Box
 from diffgen.geometry import Pixels
@@ -48,6 +49,8 @@ class Thresholds(Protocol):
     def clip(self) -> float | None: ...
     @property
     def on_object_lost(self) -> str: ...
+    @property
+    def confidence(self) -> float: ...
 
 
 def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str, Any]:
@@ -73,6 +76,13 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str
         "before": list(condition_statistics(source).values()),
         "after": list(condition_statistics(edited).values()),
     }
+
+
+def measure_imagined(made: Pixels, asked: int) -> dict[str, Any]:
+    """The facts of a picture (H, W, 3) made from noise: of those of `measure` what needs no source, `luminance` and
+    `contrast`; and `asked`, the class id that its prompt names."""
+    light = luminance(made)
+    return {"asked": asked, "luminance": round(float(light.mean()), 4), "contrast": round(float(light.std()), 4)}
 
 
 def measure_detections(
@@ -145,8 +155,8 @@ def judge(record: Record, checks: Thresholds, condition: str = "", decision: str
     if (
         checks.registration is not None
         and "task" not in facts  # what is kept is the source's own pixels, what is painted has nothing to lie on
-        and facts["shift_peak"] >= LEAST_PEAK
-        and facts["shift_px"] > checks.registration
+        and (shift := judged_shift(facts)) is not None
+        and shift > checks.registration
     ):
         return Verdict(False, "registration")
     structure = judged_structure(facts)
@@ -159,6 +169,8 @@ def judge(record: Record, checks: Thresholds, condition: str = "", decision: str
         return Verdict(False, "still-there")
     if not confirmed(facts):
         return Verdict(False, "not-confirmed")
+    if lacks_its_class(facts, checks.confidence):
+        return Verdict(False, "unlabelled")
     found = judged_recall(facts)
     if checks.recall is not None and found is not None and found < checks.recall:
         return Verdict(False, "recall")
@@ -183,9 +195,17 @@ def lost_objects(facts: Mapping[str, Any], checks: Thresholds) -> list[int]:
 def _measured(facts: Mapping[str, Any]) -> list[tuple[int, float]]:
     """(label row, structure) of the objects that are large enough, and have edges enough, to be measured; none that a task
     removed."""
-    pairs = enumerate(zip(facts["structure"], facts["sides_px"], strict=True))
+    pairs = enumerate(zip(facts.get("structure", ()), facts.get("sides_px", ()), strict=True))
     gone = facts.get("removed", ())
     return [(i, value) for i, (value, side) in pairs if value is not None and side >= LEAST_OBJECT and i not in gone]
+
+
+def judged_shift(facts: Mapping[str, Any]) -> float | None:
+    """The number that `checks.registration` is held against, in pixels; None where the picture has too little in common with
+    its source, or has none."""
+    if facts.get("shift_peak", 0.0) < LEAST_PEAK:
+        return None
+    return float(facts["shift_px"])
 
 
 def judged_structure(facts: Mapping[str, Any]) -> float | None:

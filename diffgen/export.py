@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from diffgen.annotate import annotated, is_imagined, label_rows
 from diffgen.checks import judge, lost_objects
 from diffgen.errors import DiffgenError, why
 from diffgen.formats.yolo import label_path
@@ -40,7 +41,9 @@ class Judged:
     record: Record | None
     verdict: Verdict | None
     dropped: tuple[int, ...] = ()  # label rows that go, of objects that were lost or removed
-    added: tuple[str, ...] = ()  # label rows that come, of objects that were inserted
+    added: tuple[str, ...] = ()  # label rows that come, of objects that were inserted, or found in what was made
+    sure: tuple[float, ...] = ()  # how sure the detector is of each of them, in a picture made from noise
+    weak: bool = False  # the least sure is to be looked at by a person
 
     @property
     def accepted(self) -> bool:
@@ -80,12 +83,24 @@ def judge_attempt(item: Item, checks: Checks, record: Record | None, plan: Plan)
     verdict = judge(record, checks, item.job.settings.condition, decision)
     if record.status != "made":
         return Judged(item, record, verdict)
+    if is_imagined(record.facts):
+        return _with_annotations(Judged(item, record, verdict), checks, decision)
     # Kept by hand: with every label.
     lost = lost_objects(record.facts, checks) if verdict.accepted and decision != "keep" else ()
     gone = {*record.facts.get("removed", ()), *lost}
     own = plan.dataset.shapes.get(item.source.digest)
     row = added_row(record.facts, own[0].outline is not None if own else plan.dataset.outlined)
     return Judged(item, record, verdict, tuple(sorted(gone)), () if row is None else (row,))
+
+
+def _with_annotations(entry: Judged, checks: Checks, decision: str | None) -> Judged:
+    """With the rows that a detector's findings in a picture made from noise come to. Who kept it need not look again."""
+    assert entry.record is not None
+    facts = entry.record.facts
+    _, sure = annotated(facts, checks.confidence)
+    unsure = bool(sure) and checks.review_below is not None and min(sure) < checks.review_below
+    weak = unsure and entry.accepted and decision is None
+    return replace(entry, added=label_rows(facts, checks.confidence), sure=tuple(sure), weak=weak)
 
 
 def made_name(item: Item) -> str:
@@ -207,7 +222,8 @@ def _origin(entry: _Entry, recipe: Recipe) -> str:
     """What else decides the file: the image that was made, or where a link leads."""
     if entry.judged is not None and entry.judged.record is not None:
         added = "".join(f" +{row}" for row in entry.judged.added)
-        return f"{entry.judged.record.sha256} {list(entry.judged.dropped) or ''}{added}"
+        mark = " weak" if entry.judged.weak else ""
+        return f"{entry.judged.record.sha256} {list(entry.judged.dropped) or ''}{added}{mark}"
     return str(entry.image) if _is_linked(entry, recipe) else str(entry.source.problem)
 
 
@@ -254,11 +270,15 @@ def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[_Entry], di
     for split in splits:  # Ultralytics warns when a split has no labels folder at all
         (building / "labels" / split).mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    note = ""
+    if recipe.text2img is not None and "val" not in splits:
+        data["val"] = "images/train"
+        note = "# Nothing to validate on was made: val is train again, and its metrics say nothing. Name real photographs.\n"
     data["names"] = dict(enumerate(plan.dataset.names))
     data.update(plan.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     (building / "data.yaml").write_text(
-        f"# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n{text}", "utf-8"
+        f"# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n{note}{text}", "utf-8"
     )
     with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
         file.write(json.dumps({"export": digest, "images": len(entries)}) + "\n")
@@ -289,6 +309,17 @@ def _manifest_row(entry: _Entry) -> dict[str, Any]:
         "facts": record.facts,
         **({"dropped_rows": list(entry.judged.dropped)} if entry.judged.dropped else {}),
         **({"added_rows": list(entry.judged.added)} if entry.judged.added else {}),
+        **(_label_origin(entry.judged) if is_imagined(record.facts) else {}),
+    }
+
+
+def _label_origin(judged: Judged) -> dict[str, Any]:
+    """Whose word the labels are: `confidences` are of the label rows, in their order."""
+    return {
+        "label_origin": "detector",
+        "label_detector": judged.item.job.settings.annotator,
+        "confidences": list(judged.sure),
+        "review": judged.weak,
     }
 
 

@@ -97,8 +97,9 @@ def _to_rgb(image: PILImage.Image, file_format: str | None) -> Pixels:
     return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))
 
 
-def encode(pixels: Pixels, image_format: str, quality: int | None, note: str) -> bytes:
-    """Image file bytes: "jpg" (4:4:4), "png" or "webp"; `note` (what made it) goes into EXIF, or a PNG text chunk."""
+def encode(pixels: Pixels, image_format: str, quality: int | None, note: str, how: str = "edited") -> bytes:
+    """Image file bytes: "jpg" (4:4:4), "png" or "webp"; `note` (what made it) goes into EXIF, or a PNG text chunk, and EXIF
+    says `how` it came about."""
     image = PILImage.fromarray(pixels)
     out = io.BytesIO()
     if image_format == "png":
@@ -111,7 +112,7 @@ def encode(pixels: Pixels, image_format: str, quality: int | None, note: str) ->
         return out.getvalue()
     exif = PILImage.Exif()
     exif[0x0131] = note  # Software
-    exif[0x010E] = "trainedAlgorithmicMedia: edited by a generative model"  # ImageDescription
+    exif[0x010E] = f"trainedAlgorithmicMedia: {how} by a generative model"  # ImageDescription
     if image_format == "webp":
         image.save(out, "WEBP", quality=quality, exif=exif.tobytes())
     else:

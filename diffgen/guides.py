@@ -13,20 +13,29 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffgen.cache import FileCache, stamp
+from diffgen.editors.text2img import CLASSES as IMAGINING
 from diffgen.errors import SourceError, UsageError, why
 from diffgen.geometry import SUFFIXES, read_size
 from diffgen.models import Model, resolve_model, with_revision
 from diffgen.recipe import Control, Recipe
 from diffgen.sources import Dataset
 from diffgen.types import Source
-from diffgen.weights import Weights, at_revision, is_union, require_weights, resolve_weights
+from diffgen.weights import Weights, at_revision, files_identity, is_union, require_weights, resolve_weights
 
 
 def resolve_guided(recipe: Recipe, base: Path, cache: FileCache) -> Model:
-    """The recipe's model with the networks that the recipe names; of family `controlnet` where it has controls.
+    """The recipe's model with the networks that the recipe names; of family `controlnet` where it has controls, and of
+    `text2img`, with the detector among its networks, where it has no dataset.
 
     Raises UsageError where controls and model do not go together, or a network is not where the recipe says.
     """
+    if recipe.text2img is not None:
+        return _imagining(recipe, base, cache)
+    if recipe.editor == "text2img":
+        raise UsageError(
+            "editor 'text2img' edits no dataset: it makes pictures from noise",
+            "write `text2img:` in place of `dataset:`, as in docs/text-to-image.md, or remove `editor:`",
+        )
     controls = _all_controls(recipe)
     if recipe.editor == "controlnet" and not controls:
         hint = "name a map and a ControlNet, as in docs/controlnet.md, or remove `editor:`"
@@ -45,6 +54,30 @@ def resolve_guided(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     networks = tuple(resolve_weights(name, role, base, cache) for name, role in roles)
     _check_kinds(controls, networks)
     return replace(model, editor="controlnet", networks=(*networks, *clip))
+
+
+def _imagining(recipe: Recipe, base: Path, cache: FileCache) -> Model:
+    model = resolve_model(recipe.model, "text2img", base, cache)
+    if model.pipeline is not None and model.pipeline not in IMAGINING:
+        raise UsageError(
+            f"text2img: model '{model.name}' is a {model.pipeline}, which makes no picture from a text alone",
+            "use a text-to-image model, such as sd-turbo, sdxl-turbo, sdxl or flux1-schnell",
+        )
+    return replace(model, networks=(_annotator(str(recipe.detector), base, cache),))
+
+
+def _annotator(name: str, base: Path, cache: FileCache) -> Weights:
+    """The detector that labels what is made: an Ultralytics file, or an open-vocabulary network. Its identity stands in the
+    manifest, so it names it also where it is one of files."""
+    path = base / Path(name).expanduser()
+    if path.is_file():
+        return Weights(name, "detector", f"{path.name}@{files_identity(path, [path], cache)}", str(path))
+    if path.suffix == ".pt":
+        raise UsageError(
+            f"detector: there is no file {path}", "give an Ultralytics .pt file, its path relative to the recipe"
+        )
+    found = resolve_weights(name, "detector", base, cache)
+    return found if found.hub_id is not None else replace(found, identity=f"{path.name}@{found.identity}")
 
 
 def _check_kinds(controls: Sequence[Control], networks: Sequence[Weights]) -> None:

@@ -55,6 +55,7 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
         "memory": _memory(prepared),
         "sources": dict(Counter(source.split for source in plan.sources)),
+        "annotator": next((network.name for network in prepared.model.networks if network.role == "detector"), None),
         "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
         "images": sum(count for counts in conditions.values() for count in counts.values()),
@@ -129,7 +130,7 @@ def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
 
 def _labels(prepared: Prepared) -> dict[str, Any]:
     """Images without label file, with an empty one, and label files without image."""
-    sources = prepared.dataset.sources
+    sources = prepared.plan.sources and prepared.dataset.sources  # none where all is made from noise
     files = {source.label for source in sources if isinstance(source.label, str)}
     orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
     return {
@@ -141,7 +142,7 @@ def _labels(prepared: Prepared) -> dict[str, Any]:
 
 def _leakage(prepared: Prepared, look: bool | None) -> dict[str, Any]:
     """Pictures that stand in more than one split: the same bytes, and (where looked at) the same look."""
-    sources = prepared.dataset.sources
+    sources = prepared.plan.sources and prepared.dataset.sources
     same = [" = ".join(source.key for source in group) for group in identical(sources)]
     facts: dict[str, Any] = {"identical": {"count": len(same), "examples": same[:MOST_NAMED]}, "near": None}
     if look or (look is None and len(sources) <= MOST_LOOKED_AT):
@@ -186,8 +187,11 @@ def _minutes(prepared: Prepared, edits: _Edits, seconds: list[float]) -> float |
 def overview_text(facts: dict[str, Any]) -> str:
     """The same for people."""
     splits = ", ".join(f"{count} {split}" for split, count in facts["sources"].items())
+    first = f"dataset   {facts['dataset']}: {splits}; {facts['edited_sources']} to edit"
+    if facts["annotator"] is not None:
+        first = f"dataset   none: pictures are made from noise and labelled by {facts['annotator']}: the weaker way"
     lines = [
-        f"dataset   {facts['dataset']}: {splits}; {facts['edited_sources']} to edit",
+        first,
         f"model     {facts['model']['name']} ({facts['model']['editor']})",
         *([f"memory    {facts['memory']}"] if facts["memory"] else []),
         f"output    {facts['output']}",
@@ -243,6 +247,10 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
     if summary.saved:
         lines.append(f"saved     {summary.saved} by a later attempt with less strength")
+    if summary.to_review:
+        lines.append(
+            f"review    {summary.to_review} with labels that the detector is not sure of: look at them in report.html"
+        )
     if summary.rejected:
         lines.append("rejected  " + ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items()))
     if summary.failed:

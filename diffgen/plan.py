@@ -17,6 +17,7 @@ from diffgen.editors.schedulers import check_scheduler
 from diffgen.errors import UsageError
 from diffgen.formats import SPLITS
 from diffgen.geometry import plan_for
+from diffgen.imagined import prompt_of
 from diffgen.models import Model
 from diffgen.placement import Place, find_places
 from diffgen.recipe import Condition, Recipe
@@ -36,8 +37,8 @@ Edit = tuple[Condition, Settings]
 
 @dataclass(frozen=True)
 class Plan:
-    """`sources` are all that the exported dataset holds, edited or not, in plan order; `edits` are those to edit, each
-    with its conditions, in plan order. `items` follow from them, `variants` for each edit."""
+    """`sources` are all that the exported dataset holds, edited or not, in plan order (none of text2img); `edits` are those
+    to edit, each with its conditions, in plan order. `items` follow from them, `variants` for each edit."""
 
     sources: tuple[Source, ...]
     edits: tuple[tuple[Source, tuple[Edit, ...]], ...]
@@ -84,15 +85,15 @@ class Plan:
         return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
 
     def _items(self) -> Iterator[Item]:
-        prompts: dict[tuple[str, str], str] = {}  # one text object a prompt: half a million jobs share a few
+        prompts: dict[tuple[str, str, str], str] = {}  # one text object a prompt: half a million jobs share a few
         for source, edits in self.edits:
             whole = describe(source, self.dataset.names)
             for condition, settings in edits:
                 objects = whole if settings.task is None else _painted(source, settings, self.dataset.names)
                 places = self.places.get((source.digest, condition.name))
-                if (prompt := prompts.get((condition.name, objects))) is None:
-                    prompt = _text(condition, settings).replace("{objects}", objects)
-                    prompts[condition.name, objects] = prompt
+                key = condition.name, source.text or "", objects
+                if (prompt := prompts.get(key)) is None:
+                    prompt = prompts[key] = _prompt(source, condition, settings, objects)
                 for variant in range(self.variants):
                     seed = _seed(self.seed, source, condition, variant)
                     maps = _own_maps(source, settings) if settings.controls else ()
@@ -125,6 +126,8 @@ def _seeds(recipe: Recipe, condition: Condition, source: Source) -> list[int]:
 
 def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None) -> Plan:
     """Every image the recipe asks for. Raises UsageError when the recipe names what the dataset does not have."""
+    if recipe.text2img is not None:
+        return _imagined(recipe, dataset, model, limit)
     sources = _with_val(recipe, dataset)
     if missing := [split for split in recipe.select.splits if split not in dataset.splits]:
         raise UsageError(
@@ -136,7 +139,7 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         )
     chosen = _select(recipe, sources, dataset.names)
     if limit is not None:
-        chosen = [s for split in SPLITS for s in [c for c in chosen if c.split == split][:limit]]
+        chosen = _limited(chosen, limit)
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
     conditions = edits_of(recipe, model, dataset)
@@ -159,6 +162,20 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
     return Plan(
         tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore), places=places
     )
+
+
+def _limited(chosen: Sequence[Source], limit: int) -> list[Source]:
+    return [s for split in SPLITS for s in [c for c in chosen if c.split == split][:limit]]
+
+
+def _imagined(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None) -> Plan:
+    """The plan where nothing is edited: all images are made, those of val too, if the recipe asks for a val."""
+    chosen = list(dataset.sources) if recipe.val_from_train is None else _with_val(recipe, dataset)
+    if limit is not None:
+        chosen = _limited(chosen, limit)
+    conditions = edits_of(recipe, model, dataset)
+    edits = tuple((source, _assigned(recipe, conditions, source)) for source in chosen)
+    return Plan((), edits, dataset, recipe.seed, recipe.variants, recipe.attempts)
 
 
 def fits(source: Source, edit: Edit, places: Mapping[tuple[str, str], tuple[Place, ...]]) -> bool:
@@ -304,12 +321,15 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
     held = objects.strength is not None and objects.strength < condition.strength
     detail = recipe.detail if condition.detail is None else condition.detail
     controls = _guides(recipe, condition, model)
+    annotator = next((network.identity for network in model.networks if network.role == "detector"), None)
+    if recipe.text2img is not None:  # at the size that is asked for, and not at the model's own
+        long_side = max(recipe.text2img.width or model.native, recipe.text2img.height or model.native)
     return Settings(
         # A condition without controls is what it would be in a recipe without them.
         editor="img2img" if model.editor == "controlnet" and not controls else model.editor,
         model=model.identity,
         condition=condition.name,
-        strength=float(condition.strength),
+        strength=1.0 if annotator else float(condition.strength),  # from noise, whatever a preset says
         steps=condition.steps or model.steps,
         guidance=float(pick(condition.guidance, model.guidance)),
         image_guidance=None if image_guidance is None else float(image_guidance),
@@ -329,6 +349,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         controls=controls or None,
         task=condition.task,
         classes=classes,
+        annotator=annotator,
     )
 
 
@@ -350,6 +371,12 @@ def _text(condition: Condition, settings: Settings) -> str:
     """What the editor's family reads of a condition, `{objects}` not yet filled in."""
     instruct = settings.editor == "instruct" and condition.instruction
     return str(condition.instruction if instruct else condition.prompt)
+
+
+def _prompt(source: Source, condition: Condition, settings: Settings, objects: str) -> str:
+    if source.text is not None:
+        return prompt_of(source, condition.prompt, objects)
+    return _text(condition, settings).replace("{objects}", objects)
 
 
 def _painted(source: Source, settings: Settings, names: Sequence[str]) -> str:
@@ -420,9 +447,11 @@ def next_attempt(item: Item, attempts: int, restore: bool = False) -> Item | Non
 
     Prompt and seed stay: the same snow, thinner. An attempt whose effective strengths are the last one's is skipped. With
     `restore` the first of them keeps the scene's strength, and has the source's objects: not edited, detail in full.
+    What a task paints, and what is made from noise, is made of another seed instead.
     """
     job, settings = item.job, item.job.settings
-    if settings.task is not None:  # less strength would only leave more of what was: other noise instead
+    if settings.task is not None or settings.annotator is not None:
+        # Less strength would only leave more of what was there, and from noise there is no less: other noise instead.
         if job.attempt + 1 >= attempts:
             return None
         return Item(item.source, replace(job, seed=int(unit("again", job.seed) * 2**48), attempt=job.attempt + 1))

@@ -136,4 +136,5 @@ def _scores(facts: dict[str, Any]) -> Iterator[str]:
     for key in ("structure", "recall"):
         if facts[key] is not None:
             yield f"{key} {facts[key]:.2f}"
-    yield f"shift {facts['shift_px']:.1f} px"
+    if facts["shift_px"] is not None:
+        yield f"shift {facts['shift_px']:.1f} px"

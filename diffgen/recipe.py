@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from diffgen.annotate import LEAST_CONFIDENCE
 from diffgen.errors import UsageError, why
 from diffgen.hub import HUB_ID
 from diffgen.yamltree import compose, construct, line_of, read_yaml
@@ -60,6 +61,16 @@ class Checks(_Strict):
         ge=-1,
         le=1,
         description="how much nearer to the prompt the edit brings the CLIP score, at least; needs `clip`",
+    )
+    confidence: float = Field(
+        0.35,
+        ge=LEAST_CONFIDENCE,
+        le=1,
+        description="text2img: a detection of this confidence or more becomes a label row; a picture without one of its "
+        "own class is rejected",
+    )
+    review_below: float | None = Field(
+        0.6, ge=0, le=1, description="text2img: pictures with a label row below this confidence are marked for review"
     )
     on_object_lost: Literal["reject", "drop_label", "restore"] = Field(
         "reject",
@@ -257,13 +268,51 @@ class LoraEntry(_Strict):
         return self
 
 
+class TextToImage(_Strict):
+    """Pictures made from noise and labelled by the `detector`, where there is no dataset. The weaker way."""
+
+    classes: list[str] = Field(min_length=1, description="the made dataset's classes; the detector must know them")
+    templates: list[str] = Field(
+        ["a photo of {class}, {condition}"],
+        min_length=1,
+        description="prompts, taken in turn; {class} becomes 'a car', {condition} what the condition's prompt says after "
+        "{objects} (all of it where that does not stand there)",
+    )
+    images: int = Field(ge=1, le=1_000_000, description="pictures for each class and condition")
+    width: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
+    height: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
+
+    @model_validator(mode="after")
+    def _whole(self) -> TextToImage:
+        if twice := [name for name in self.classes if self.classes.count(name) > 1]:
+            raise ValueError(f"classes: '{twice[0]}' stands twice")
+        if empty := [name for name in self.classes if not name.strip()]:
+            raise ValueError(f"classes: {empty[0]!r} is no name")
+        for template in self.templates:
+            if lacking := [word for word in ("{class}", "{condition}") if word not in template]:
+                raise ValueError(f"templates: '{template}' lacks {lacking[0]}")
+        return self
+
+
+# What compares with a source, or treats one: of no meaning where pictures are made from noise.
+_OF_SOURCES = ("select", "objects", "detail", "controls", "resolution", "clip", "include_sources")
+
+
 class Recipe(_Strict):
     """A run: which dataset, which model, which conditions, which checks."""
 
-    dataset: Annotated[
-        Annotated[str, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
-        Discriminator(_dataset_form),
-    ] = Field(description="data.yaml of a YOLO dataset, or a mapping with format: coco or voc")
+    dataset: (
+        Annotated[
+            Annotated[str, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
+            Discriminator(_dataset_form),
+        ]
+        | None
+    ) = Field(None, description="data.yaml of a YOLO dataset, or a mapping with format: coco or voc")
+    text2img: TextToImage | None = Field(
+        None,
+        description="in place of a dataset: pictures made from noise, labelled by the `detector` (the weaker way): "
+        "text-to-image.md",
+    )
     output: str = Field(description="the run folder")
     model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
     editor: str | None = Field(
@@ -286,7 +335,9 @@ class Recipe(_Strict):
     controls: list[Control] = Field([], description="maps that ControlNets hold the edit to; see below")
     resolution: Resolution = Resolution()
     detector: str | None = Field(
-        None, description="Ultralytics weights, a file: what it finds in source and edited picture is recorded"
+        None,
+        description="Ultralytics weights, a file: what it finds in source and edited picture is recorded; with text2img "
+        "also an OWLv2 or Grounding DINO model, hub id or folder",
     )
     clip: str | None = Field(
         None,
@@ -328,6 +379,30 @@ class Recipe(_Strict):
         if isinstance(value, int) and value < 1:
             raise ValueError(f"must be 'auto' or at least 1, got {value}")
         return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Recipe:
+        if self.text2img is None:
+            if self.dataset is None:
+                raise ValueError("dataset: this key is missing (or text2img, to make pictures without one)")
+            return self
+        if self.dataset is not None:
+            raise ValueError("dataset and text2img exclude each other: a dataset is edited, or one is made from noise")
+        if self.detector is None:
+            raise ValueError(
+                "text2img: nothing would label what is made: name a detector of these classes in detector: "
+                "(Ultralytics weights, or an OWLv2 or Grounding DINO model)"
+            )
+        if self.editor not in (None, "text2img"):
+            raise ValueError(f"editor '{self.editor}' edits pictures, and text2img makes them: remove editor:")
+        fields = type(self).model_fields
+        useless = [key for key in _OF_SOURCES if getattr(self, key) != fields[key].default]
+        for condition in self.conditions:
+            own = ("objects", "detail", "controls", "task")
+            useless += [f"conditions: '{condition.name}': {key}" for key in own if getattr(condition, key) is not None]
+        if useless:
+            raise ValueError(f"{useless[0]}: of no meaning with text2img, which has no sources; remove it")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -374,8 +449,11 @@ class LoadedRecipe:
 
     @property
     def detector(self) -> Path | None:
-        """The detector's weights. Raises UsageError when there is no such file: Ultralytics would download it."""
-        if self.recipe.detector is None:
+        """The weights of the detector that compares with sources; that of text2img is one of the model's networks.
+
+        Raises UsageError when there is no such file: Ultralytics would download it.
+        """
+        if self.recipe.detector is None or self.recipe.text2img is not None:
             return None
         path = self.base / os.path.expanduser(self.recipe.detector)
         if not path.is_file():
@@ -383,6 +461,10 @@ class LoadedRecipe:
                 f"detector: there is no file {path}", "give an Ultralytics .pt file, its path relative to the recipe"
             )
         return path
+
+    def _is_here(self, detector: str) -> bool:
+        """Whether the detector is a path, and not the hub id of an open-vocabulary one."""
+        return self.recipe.text2img is None or (self.base / os.path.expanduser(detector)).exists()
 
     @property
     def output(self) -> Path:
@@ -403,14 +485,16 @@ class LoadedRecipe:
             if isinstance(written, str) and "${" in written and isinstance(value, (str, int, float)):
                 _put(data, path, written)
         expanded = self.recipe.model_dump()["dataset"]
-        if isinstance(expanded, str):
+        if expanded is None:
+            pass  # text2img
+        elif isinstance(expanded, str):
             data["dataset"] = _rebase(str(data["dataset"]), expanded, self.base, folder)
         else:
             for keys, value in list(_leaves(expanded)):
                 if keys[-1] in ("images", "annotations", "list") and value is not None:
                     _put(data["dataset"], keys, _rebase(str(_lookup(data["dataset"], keys)), value, self.base, folder))
         data["output"] = "."
-        if (detector := self.recipe.detector) is not None:
+        if (detector := self.recipe.detector) is not None and self._is_here(detector):
             data["detector"] = _rebase(str(data["detector"]), detector, self.base, folder)
         if (clip := self.recipe.clip) is not None and (self.base / os.path.expanduser(clip)).is_dir():
             data["clip"] = _rebase(str(data["clip"]), clip, self.base, folder)
@@ -721,6 +805,7 @@ def _rebase(written: str, expanded: str, base: Path, folder: Path) -> str:
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema of a recipe file, with the short forms of a condition."""
     schema = Recipe.model_json_schema()
+    schema["anyOf"] = [{"required": ["dataset"]}, {"required": ["text2img"]}]
     schema["$defs"]["ConditionName"] = {"enum": list(presets()), "description": "a preset"}
     adjusted = dict(schema["$defs"]["Condition"])
     adjusted.pop("required", None)

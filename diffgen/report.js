@@ -25,6 +25,7 @@ const addedTo = (i) => data.added[i] || [];
 const classOf = (row) => parseInt(row, 10);
 const classesOf = sources.label.map((text) => new Set(text && text.split("\n").map(classOf)));
 const holds = (i, kind) => classesOf[sourceOf(i)].has(kind) || addedTo(i).some((row) => classOf(row) === kind);
+const weak = new Set(data.weak);
 
 function sourceImage(i) {
   const s = sourceOf(i), folder = data.folders[sources.folder[s]];
@@ -34,7 +35,8 @@ function sourceImage(i) {
 function verdictText(i) {
   const mine = decisionOf(i);
   const own = mine === "reject" ? "rejected by hand" : mine === "keep" ? "kept by hand" : "";
-  const found = reasonOf(i) === "" ? "accepted" : failed(i) ? "failed" : `rejected: ${reasonOf(i)}`;
+  const accepted = weak.has(i) && !own ? "accepted, to be reviewed" : "accepted";
+  const found = reasonOf(i) === "" ? accepted : failed(i) ? "failed" : `rejected: ${reasonOf(i)}`;
   return own && mine !== data.review[jobs.id[i]] ? `${found}; ${own}` : own || found;
 }
 
@@ -116,6 +118,7 @@ function matches() {
   const verdicts = {
     accepted: (i) => reasonOf(i) === "",
     rejected: (i) => reasonOf(i) !== "" && !failed(i),
+    weak: (i) => weak.has(i) && decisionOf(i) === "",
     decided: (i) => decisionOf(i) !== "",
   };
   return (i) =>
@@ -193,12 +196,13 @@ function open(at) {
   $("missing").hidden = true;
   Object.assign($("before"), { src: sourceImage(i), alt: `source ${nameOf(i)}` });
   Object.assign($("after"), { src: failed(i) ? "" : imageOf(i), alt: failed(i) ? "" : `${conditionOf(i)} edit` });
+  $("before").hidden = !sourceImage(i);
   $("after").hidden = failed(i);
   $("stage").style.aspectRatio = `${width} / ${height}`;
   $("stage").style.width = `min(100%, ${((60 * width) / height).toFixed(2)}vh)`;
   if (!dialog.open) dialog.showModal();
   drawShapes(i, width, height);
-  slide(failed(i) ? 100 : 50);
+  slide(failed(i) ? 100 : sourceImage(i) ? 50 : 0);
   showVerdict();
   const [model, settings] = data.settings[jobs.settings[i]];
   const scores = data.scores.filter((name) => jobs[name][i] !== null).map((name) => `${name} ${jobs[name][i]}`);
@@ -365,7 +369,7 @@ const held = new Set([...classesOf.flatMap((kinds) => [...kinds]), ...Object.val
 $("class").append(...data.names.flatMap((name, kind) => (held.has(kind) ? [option(kind, name)] : [])));
 $("verdict").append(option("accepted", "accepted"), option("rejected", "rejected"),
   ...data.reasons.flatMap((word) => (word ? [option(`=${word}`, word === "failed" ? word : `rejected: ${word}`)] : [])),
-  option("decided", "decided by hand"));
+  ...(weak.size ? [option("weak", "to be reviewed")] : []), option("decided", "decided by hand"));
 $("score").append(...data.scores.filter((name) => jobs[name].some((value) => value !== null)).map((n) => option(n, n)));
 $("honour").textContent = `diffgen export ${runFolder()} --review review.yaml`;
 showDecided();

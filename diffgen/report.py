@@ -114,13 +114,14 @@ def gallery(
     errors: dict[int, str] = {}
     dropped: dict[int, list[int]] = {}
     added: dict[int, list[str]] = {}
+    weak: list[int] = []
     for entry, measured in zip(judged, scores, strict=True):
         if entry.record is None or entry.verdict is None:
             continue
         source, job = entry.item.source, entry.item.job
         if source.key not in places:
             places[source.key] = len(places)
-            place, _, file = _href(source.path, folder).rpartition("/")
+            place, _, file = _href(source.path, folder).rpartition("/") if source.path else ("", "", "")
             label = labels[source.key].text if source.key in labels else ""
             facts = source.key, number("folders", place), file, source.width, source.height, label
             for column, value in zip(sources.values(), facts, strict=True):
@@ -143,6 +144,8 @@ def gallery(
             dropped[len(jobs["id"])] = list(entry.dropped)
         if entry.added:
             added[len(jobs["id"])] = [short_row(row.split()) for row in entry.added]
+        if entry.weak:
+            weak.append(len(jobs["id"]))
         for column, value in zip(jobs.values(), row, strict=True):
             column.append(value)
     return {
@@ -159,6 +162,7 @@ def gallery(
         "errors": errors,
         "dropped": dropped,
         "added": added,
+        "weak": weak,
         "review": dict(plan.review),
     }
 
@@ -209,7 +213,8 @@ def _digest(folder: Path, plan: Plan, judged: Sequence[Judged], recipe: str, env
         for entry in judged:
             record = entry.record
             made = record and f"{record.sha256} {record.environment} {record.error}"
-            yield f"{entry.item.job.id} {entry.item.source.key} {made} {entry.verdict} {entry.dropped} {entry.added}"
+            labels = f"{entry.dropped} {entry.added} {entry.weak}"
+            yield f"{entry.item.job.id} {entry.item.source.key} {made} {entry.verdict} {labels}"
 
     head = canonical([__version__, plan.dataset.names, dict(plan.review), environments, recipe])
     assets = [_asset(f"report.{kind}") for kind in ("html.j2", "css", "js")]

@@ -20,6 +20,7 @@ from diffgen.errors import UsageError
 from diffgen.executors import local
 from diffgen.export import Judged, export_dataset, judge_plan
 from diffgen.guides import require_networks, resolve_guided, revisions, with_maps, with_revisions
+from diffgen.imagined import imagine
 from diffgen.loras import resolve_loras
 from diffgen.models import Model, aliases, require_on_disk, vocabulary
 from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs, unsuited_controls
@@ -70,6 +71,7 @@ class Summary:
     stopped: str | None = None
     require: float = 0.0
     saved: int = 0  # accepted in a later attempt than the first
+    to_review: int = 0  # accepted with labels that a detector is not sure of
     errors: list[str] = field(default_factory=list)
     running: bool = False  # `status` only: somebody is making images in the folder now …
     images_per_second: float | None = None  # … and this fast, by the last ones made
@@ -103,16 +105,19 @@ def prepare(loaded: LoadedRecipe, limit: int | None = None, *, reviewed: bool = 
     """
     recipe, output = loaded.recipe, loaded.output
     with FileCache() as cache, no_collector():
-        dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
-        if any(condition.task == "insert" for condition in recipe.conditions):
-            dataset = with_shapes(dataset, recipe.select.splits)
+        if recipe.dataset is not None:
+            dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
+            if any(condition.task == "insert" for condition in recipe.conditions):
+                dataset = with_shapes(dataset, recipe.select.splits)
         model = resolve_guided(recipe, loaded.base, cache)
+        if recipe.text2img is not None:
+            dataset = imagine(recipe.text2img, model, loaded.path)
         if recipe.loras:
             entries = [lora.model_dump() for lora in recipe.loras]
             model = replace(model, loras=resolve_loras(entries, loaded.base, cache))
     state = read_state(output) if is_run_folder(output) else {}
     model = with_revisions(model, recipe, state.get("revisions", {}))
-    parents = {source.path.rpartition(os.sep)[0] for source in dataset.sources}
+    parents = {source.path.rpartition(os.sep)[0] for source in dataset.sources if source.path}
     above = next((folder for folder in parents if Path(folder).resolve().is_relative_to(output)), None)
     below = next((f for f in dataset.folders if output.is_relative_to(f.resolve())), None)
     if above or below:
@@ -193,6 +198,10 @@ def make_ready(
         prepared = fetched(prepared, limit)
         if found := revisions(prepared.model):  # a run folder stays with the commits it began with
             store.note(revisions={**store.state.get("revisions", {}), **found})
+    if prepared.recipe.text2img is not None and prepared.recipe.val_from_train is None:
+        talk(
+            "warning: nothing to validate on will be made; train with a copy of data.yaml that names labelled photographs"
+        )
     for line in [*misheard_prompts(prepared.plan, vocabulary(prepared.model)), *unsuited_controls(prepared.plan)]:
         talk(f"warning: {line}")
     kept, make = _settle(store, prepared, judges, make_worker, talk)
@@ -422,7 +431,7 @@ def summarise(
     failed: Counter[str] = Counter()
     conditions: dict[str, Counter[str]] = {c.name: Counter(planned=0, accepted=0) for c in prepared.recipe.conditions}
     errors: list[str] = []
-    pending = saved = 0
+    pending = saved = to_review = 0
     for entry in judged:
         count = conditions[entry.item.job.settings.condition]
         count["planned"] += 1
@@ -434,6 +443,7 @@ def summarise(
         elif entry.accepted:
             count["accepted"] += 1
             saved += entry.item.job.attempt > 0
+            to_review += entry.weak
         else:
             rejected[entry.verdict.reason or ""] += 1
     unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
@@ -452,5 +462,6 @@ def summarise(
         stopped=stopped,
         require=prepared.recipe.require.accepted,
         saved=saved,
+        to_review=to_review,
         errors=sorted(set(errors)),
     )

@@ -57,7 +57,11 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], names: Sequence[str], tile_wid
 
 def source_tile(source: Source, shapes: tuple[Shape, ...]) -> Tile:
     """The source itself, with its name and size."""
-    return Tile(Path(source.path), f"{source.key}\n{source.width} x {source.height} px", shapes)
+    return Tile(_picture(source), f"{source.key}\n{source.width} x {source.height} px", shapes)
+
+
+def _picture(source: Source) -> Path | None:
+    return Path(source.path) if source.text is None else None
 
 
 def png(image: Image.Image) -> bytes:
@@ -78,7 +82,7 @@ def run_sheet(
         if entry.record is None or entry.record.status != "made":
             continue
         source, job = entry.item.source, entry.item.job
-        row = rows.setdefault(source.key, [Tile(Path(source.path), source.key, read_shapes(source, plan))])
+        row = rows.setdefault(source.key, [Tile(_picture(source), source.key, read_shapes(source, plan))])
         verdict = "" if entry.accepted or entry.verdict is None else f" (rejected: {entry.verdict.reason})"
         caption = f"{job.settings.condition}{verdict}"
         row.append(Tile(image_path(folder, job.id, image_format), caption, made_shapes(entry, plan)))

@@ -31,7 +31,7 @@ FACTS_VERSION = 4  # of what _read_facts finds; raised with it, so that no older
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a recipe's `dataset` describes.
+    """What a recipe's `dataset` describes, or its `text2img`.
 
     `names` by class id, gaps filled; `extra` are keys to hand on as they are; `sources` are in plan order: by split, then
     by path; `keypoints` is `kpt_shape`, for pose labels; `folders` are those searched for images.

@@ -71,7 +71,7 @@ class Cell:
             "verdict": "accepted" if verdict.accepted else verdict.reason,
             "structure": judged_structure(record.facts),
             "recall": judged_recall(record.facts),
-            "shift_px": record.facts["shift_px"],
+            "shift_px": record.facts.get("shift_px"),
             "strength": record.facts["strength"],
             "object_strength": record.facts.get("object_strength"),
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffgen.checks import LEAST_PEAK, judged_clip, judged_happened, judged_recall, judged_structure
+from diffgen.checks import judged_clip, judged_happened, judged_recall, judged_shift, judged_structure
 from diffgen.export import Judged
 from diffgen.facts import COCO_SIZES
 from diffgen.labels import LabelError, Shape, parse_labels
@@ -49,8 +49,8 @@ def scores_of(entry: Judged) -> Scores:
     if entry.record is None or entry.record.status != "made":
         return (None,) * len(SCORES)
     facts, condition = entry.record.facts, entry.item.job.settings.condition
-    shift = facts["shift_px"] if facts["shift_peak"] >= LEAST_PEAK else None
-    values = judged_structure(facts), shift, judged_happened(facts, condition), judged_recall(facts), judged_clip(facts)
+    shift, happened = judged_shift(facts), judged_happened(facts, condition)
+    values = judged_structure(facts), shift, happened, judged_recall(facts), judged_clip(facts)
     return tuple(None if value is None else round(value, 3) for value in values)
 
 
@@ -180,18 +180,20 @@ def by_condition(judged: Sequence[Judged], scores: Sequence[Scores], recipe: Rec
 def by_class(
     judged: Sequence[Judged], names: Sequence[str], labels: Mapping[str, Labelled], structure: float | None
 ) -> list[Row]:
-    """A row for each class that a planned image holds: images with it, and the structure of each of its objects.
+    """A row for each class that a planned image holds, or was asked for: images with it, and the structure of each of its
+    objects.
 
     What a task removes is not in the image, what it inserts is.
     """
     rows: dict[int, Row] = {}
     for entry in judged:
         shapes = labels[entry.item.source.key].shapes if entry.item.source.key in labels else ()
-        for class_id in {shape.class_id for shape in labelled(shapes, entry.item.job)}:
+        asked = {class_id for class_id, _ in entry.item.source.counts if entry.item.source.text is not None}
+        for class_id in {shape.class_id for shape in labelled(shapes, entry.item.job)} | asked:
             rows.setdefault(class_id, Row(names[class_id])).count(entry)
         if entry.record is not None and entry.record.status == "made":
             facts, rejected = entry.record.facts, not entry.accepted
-            for i, (shape, value) in enumerate(zip(shapes, facts["structure"], strict=False)):
+            for i, (shape, value) in enumerate(zip(shapes, facts.get("structure", ()), strict=False)):
                 if value is not None and i not in facts.get("removed", ()):
                     rows[shape.class_id].values[0][rejected].append(value)
     for row in rows.values():

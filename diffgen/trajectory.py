@@ -1,7 +1,8 @@
 """The way of single images from their source through noise to the edit, in one picture: what strength does.
 
 It shows what the editor's family does: img2img noises the source as far as its strength says and denoises it from there;
-instruct begins at pure noise with the source as a condition, and strength says how much of the change is taken.
+instruct begins at pure noise with the source as a condition, and strength says how much of the change is taken; text2img has
+no source.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from diffgen.controls import Maps, kept_map, load_maps
 from diffgen.editors import Editor, load_editor
@@ -80,7 +83,10 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps
     def watch(caption: str, images: list[Pixels]) -> None:
         seen.append((caption, unfit(images[0], plan)))
 
-    image = fit(decode(Path(source.path).read_bytes()), plan)
+    if source.text is None:
+        image = fit(decode(Path(source.path).read_bytes()), plan)
+    else:
+        image = np.zeros((plan.size[1], plan.size[0], 3), np.uint8)  # made from noise: only the size counts
     guides = settings.controls or ()
     controls = [maps(guide, image) if guide.folder is None else kept_map(source, guide, plan) for guide in guides]
     guided: dict[str, Any] = {"controls": [controls]} if controls else {}

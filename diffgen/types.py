@@ -49,6 +49,8 @@ class Source:
     `path` is absolute. `label` is the path of a YOLO label file, or YOLO text as bytes where the dataset's format has no
     such file; None is an image without objects. `size` is of the image file, in bytes.
     `problem` says why the source is carried over unedited; None means that it may be edited.
+    `text` is set where there is no picture to begin with: the template of its prompt, and `path` is empty; see
+    diffgen.imagined.
     """
 
     split: str
@@ -64,6 +66,7 @@ class Source:
     image_digest: str = ""  # of the image alone, to find the same picture in two splits
     size: int = 0
     maps: tuple[tuple[str, str, str], ...] = ()  # the user's own control maps: folder as in the recipe, path, digest
+    text: str | None = None
 
     def read_label(self) -> bytes | None:
         """The label text. Raises OSError when its file is away."""
@@ -120,6 +123,7 @@ class Settings:
     controls: tuple[Guide, ...] | None = None
     task: str | None = None  # "background", "remove" or "insert": only a part is painted anew; see diffgen.tasks
     classes: tuple[int, ...] | None = None  # of the objects that the task removes (None: all) or inserts
+    annotator: str | None = None  # identity of the detector that labels what is made from noise
 
     @cached_property
     def digest(self) -> str:

@@ -21,8 +21,8 @@ class Weights:
     """A network that can be loaded.
 
     `name` is what the recipe writes: a folder, OWNER/NAME, or OWNER/NAME@REVISION. `role` is "controlnet", "depth",
-    "segmentation" or "clip". `folder` is None while a hub network is not on this machine; `revision` is then what is asked
-    for, else the commit that is here.
+    "segmentation", "clip" or "detector" (whose weights may be a file instead of a `folder`). `folder` is None while a hub
+    network is not on this machine; `revision` is then what is asked for, else the commit that is here.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Weights:
 
     @property
     def full_name(self) -> str:
-        kind = {"controlnet": "ControlNet", "clip": "CLIP model"}.get(self.role, f"{self.role} estimator")
-        return f"{kind} '{self.name}'"
+        titles = {"controlnet": "ControlNet", "clip": "CLIP model", "detector": "detector"}
+        return f"{titles.get(self.role, f'{self.role} estimator')} '{self.name}'"
 
 
 def resolve_weights(name: str, role: str, base: Path, cache: FileCache) -> Weights:

@@ -20,8 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffgen import __version__
+from diffgen.annotate import measure_annotations
+from diffgen.annotators import load_annotator, same_names
 from diffgen.blend import Mask, composite, native, object_mask
-from diffgen.checks import luminance, measure, measure_clip, measure_detections
+from diffgen.checks import luminance, measure, measure_clip, measure_detections, measure_imagined
 from diffgen.clip import Clip, Vectors, load_clip
 from diffgen.controls import Maps, kept_map, load_maps
 from diffgen.detail import transfer
@@ -35,12 +37,12 @@ from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.memory import RESIDENT
 from diffgen.models import Model
 from diffgen.tasks import expected, labelled, measure_task, measure_task_detections, paint_mask, working_mask
-from diffgen.types import Batch, Item, Job, Record, Result, Settings
+from diffgen.types import Batch, Item, Job, Record, Result, Settings, Source
 
 logger = logging.getLogger(__name__)
 
 # A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
-# (in the last bits) on the composition of a batch.
+# (in the last bits) on the composition of a batch. What is made from noise has it as its source.
 _BLANK = 128
 MOST_IN_VAIN = 3  # batches in a row: then the device is broken, not a batch
 
@@ -83,6 +85,10 @@ class _Open:
 
 class _Broken(TransientError):
     """The device failed at this row's batch."""
+
+
+def _blank(source: Source) -> Pixels:
+    return np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
 
 
 def _device_failed(error: RuntimeError) -> str:
@@ -185,6 +191,8 @@ class Worker:
     def _open(self, item: Item) -> _Open:
         source, settings = item.source, item.job.settings
         plan = plan_for(source.width, source.height, settings)
+        if source.text is not None:
+            return _Open(_blank(source), (), plan)
         try:
             raw = Path(source.path).read_bytes()
             label = source.read_label() or b""
@@ -201,9 +209,8 @@ class Worker:
             failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error}")
         except OSError as error:
             failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {why(error)}")
-        blank = np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
         nothing = np.zeros((plan.size[1], plan.size[0], 3), dtype=np.uint8)
-        return _Open(blank, (), plan, (nothing,) * len(settings.controls or ()), failure)
+        return _Open(_blank(source), (), plan, (nothing,) * len(settings.controls or ()), failure)
 
     def _guiding(self, item: Item, pixels: Pixels, plan: Fit) -> tuple[Pixels, ...]:
         """The maps that the settings' controls ask for, of the whole working picture: tiles are cut from one map."""
@@ -281,14 +288,18 @@ class Worker:
             pixels = transfer(opened.pixels, pixels, amount)
         try:
             note = f"diffgen {__version__}, job {job.id}"
-            image = encode(pixels, settings.image_format, settings.quality, note)
+            how = "edited" if item.source.text is None else "made"
+            image = encode(pixels, settings.image_format, settings.quality, note, how)
         except (OSError, ValueError) as error:  # more pixels a side than the format can hold
             message = f"{item.source.key}: cannot be written as {settings.image_format}: {why(error)}"
             return Result(Record(job.id, "failed", kind="source", error=message))
         facts: dict[str, Any] = {"strength": round(edited.strength, 4)}
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
-        facts |= measure(opened.pixels, pixels, opened.shapes) | done
+        if item.source.text is None:
+            facts |= measure(opened.pixels, pixels, opened.shapes) | done
+        else:
+            facts |= measure_imagined(pixels, asked=item.source.counts[0][0])
         if self._detector is not None or self._clip is not None:
             try:
                 facts |= self._device.submit(self._second_looks, item, opened, pixels).result()
@@ -311,6 +322,8 @@ class Worker:
 
     def _detect(self, item: Item, opened: _Open, pixels: Pixels) -> dict[str, Any]:
         assert self._detector is not None
+        if item.source.text is not None:
+            return measure_annotations(self._detector([pixels])[0], self._known)
         job, digest, shapes = item.job, item.source.digest, opened.shapes
         looks = [pixels, luminance_matched(opened.pixels, pixels)]
         if digest not in self._seen:
@@ -343,7 +356,8 @@ def load_worker(
         environment |= {"memory": str(model.layout)}
     if model.layout.quantised:
         environment |= {"bitsandbytes": _version("bitsandbytes")}
-    detector = clip = None
+    detector: Detect | None = None
+    clip = None
     known: dict[int, int] = {}
     if judges is not None and judges.detector is not None:
         environment |= {
@@ -351,13 +365,17 @@ def load_worker(
             "ultralytics": _version("ultralytics"),
         }
         detector = load_detector(judges.detector, device)
-        known = _same_names(judges.names, detector.names)
+        known = same_names(judges.names, detector.names)
         if unknown := [judges.names[i] for i in sorted(judges.inserted) if i not in known]:
             raise UsageError(
                 f"detector: {judges.detector} knows no class '{unknown[0]}', so it could not confirm what is inserted",
                 f"use a detector of that class; this one knows: {', '.join(detector.names[:20])}",
             )
-    networks = {role: [n for n in model.networks if n.role == role] for role in ("controlnet", "clip")}
+    networks = {role: [n for n in model.networks if n.role == role] for role in ("controlnet", "clip", "detector")}
+    if judges is not None and networks["detector"]:
+        (weights,) = networks["detector"]
+        environment |= {"detector": weights.identity}
+        detector, known = load_annotator(weights, judges.names, device)
     if judges is not None and networks["clip"]:
         (weights,) = networks["clip"]
         environment |= {"clip": weights.identity}
@@ -368,16 +386,6 @@ def load_worker(
         environment |= {"opencv": cv2.__version__}
     maps = load_maps(model, device)
     return Worker(editor, classes, keypoints, environment, detector, clip, maps, known)
-
-
-def _same_names(names: Sequence[str], theirs: Sequence[str]) -> dict[int, int]:
-    """Class id -> class id of the same name, whatever the case, with blanks, '-' and '_' alike."""
-
-    def plain(name: str) -> str:
-        return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
-
-    by_name = {plain(name): i for i, name in enumerate(theirs)}
-    return {i: by_name[plain(name)] for i, name in enumerate(names) if plain(name) in by_name}
 
 
 def describe_environment(device: str, dtype: str, threads: int) -> dict[str, Any]:

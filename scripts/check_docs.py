@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # the docs are of this checkout, whichever one is
 
 from diffgen import __version__  # noqa: E402
 from diffgen.cli import app  # noqa: E402
-from diffgen.recipe import Condition, Control, Recipe, presets  # noqa: E402
+from diffgen.recipe import Condition, Control, Recipe, TextToImage, presets  # noqa: E402
 from scripts.errors_page import errors_page  # noqa: E402
 from scripts.models_page import models_page  # noqa: E402
 
@@ -68,9 +68,11 @@ def recipe_page() -> str:
         "| the recipe's | thresholds", "| the recipe's | thresholds"
     )
     control = "\n".join(rows(Control, "controls[]."))
+    imagined = "\n".join(rows(TextToImage, "text2img."))
     return (
         f"{INTRO}\n{head}" + "\n".join(rows(Recipe)) + f"\n\n## A condition\n\n{head}{condition}\n"
         f"\n## A control\n\nHow to use them: [controlnet.md](controlnet.md).\n\n{head}{control}\n"
+        f"\n## Without a dataset\n\nThe weaker way: [text-to-image.md](text-to-image.md).\n\n{head}{imagined}\n"
     )
 
 

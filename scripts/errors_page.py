@@ -47,7 +47,7 @@ THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
         "A source without its own map is no error: see [below](#pictures-that-are-not-edited).",
         ("guides", "weights", "editors/controlnet", "controls"),
     ),
-    "The detector and CLIP": ("", ("detect", "clip")),
+    "The detector and CLIP": ("", ("detect", "annotators", "clip")),
     "The run folder and the dataset that is written": (
         "What was committed before an error is safe; the same command goes on from there.",
         ("store", "export"),
@@ -88,6 +88,8 @@ REASONS = {
     "still-there": "an object that a task should remove is still seen by the detector, or others hide too much of it: set "
     "`attempts: 3`, name it in `negative_prompt`, raise `objects.feather`",
     "not-confirmed": "the detector does not find what a task inserted: set `attempts: 3`, or a prompt with less beside it",
+    "unlabelled": "text2img: the detector does not find the class that the picture was asked for, surely enough "
+    "(`checks.confidence`): set `attempts: 3`, a plainer template, a larger detector",
     "failed": "no image was made: see the failure kinds",
 }
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from diffgen.models import Model
 
-FAMILIES = ("img2img", "instruct", "controlnet", "inpaint")
+FAMILIES = ("img2img", "instruct", "controlnet", "inpaint", "text2img")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Editor(Protocol):
         """Edit a batch: `images` all (H, W, 3) uint8 of one size, `jobs` sharing one Settings, prompts and seeds their own.
 
         `masks`, (H, W) in 0–1 each, say where the change has the settings' `object_strength` (1) instead of `strength` (0);
-        for `inpaint`, where it paints (above 0) and where not.
+        for `inpaint`, where it paints (above 0) and where not. For `text2img` the images are blank: only their size counts.
         `views` say which part of a larger picture each image is: the parts of one picture share one field of noise.
         `watch` is shown the images at a few steps of the way (noised, and denoised again).
         `controls` are each image's maps, as large as it, in the order of the settings' `controls`; None where those are.

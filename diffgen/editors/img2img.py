@@ -75,6 +75,11 @@ CLASSES = {
 TRAIN_STEPS = 1000
 
 
+def dialect_of(cls: str) -> Dialect:
+    """Of a pipeline's class, be it for pictures or for texts alone."""
+    return DIALECTS.get(CLASSES.get(cls, cls), _UNET)
+
+
 def load(model: Model, device: str, dtype: str) -> Img2Img:
     return Img2Img(load_pipeline(choose_class(model, CLASSES), model, device, dtype))
 
@@ -123,7 +128,7 @@ def most_steps(settings: Settings) -> int:
 class Img2Img:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
-        self._dialect = DIALECTS.get(type(pipe).__name__, _UNET)
+        self._dialect = dialect_of(type(pipe).__name__)
         self._codec = self._dialect.codec(pipe)
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)

@@ -77,6 +77,7 @@ _READERS = {
     "StableDiffusionXL": Reader(_sdxl, ("tokenizer", "tokenizer_2")),
     "StableDiffusion3": Reader(_sd3, ("tokenizer_3", "tokenizer"), 256),
     "StableDiffusion": Reader(_sd, ("tokenizer",)),
+    "LatentConsistencyModel": Reader(_sd, ("tokenizer",)),
     "Flux2": Reader(_flux2, ("tokenizer",)),
     "Flux": Reader(_flux, ("tokenizer_2",)),
     "ZImage": Reader(_zimage, ("tokenizer",)),

@@ -1,4 +1,4 @@
-"""Tiny ControlNets, depth and segmentation models with random weights, as folders."""
+"""Tiny ControlNets, depth and segmentation models, open-vocabulary detectors with random weights, as folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from diffgen.editors.loading import quiet
+from tests.editors.tiny_models import write_tokenizer
 
 _SHAPE: dict[str, Any] = {
     "block_out_channels": (8, 16),
@@ -71,3 +72,63 @@ def write_estimator(folder: Path, kind: str) -> Path:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return folder
+
+
+def write_open_detector(folder: Path, kind: str) -> Path:
+    """ "owlv2" or "dino": they find something of every class everywhere."""
+    import transformers
+
+    torch.manual_seed(1)
+    if kind == "owlv2":
+        tokenizer: Any = write_tokenizer(folder / "words", limit=24)
+        text = {
+            "vocab_size": 514, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "max_position_embeddings": 24, "pad_token_id": 513, "bos_token_id": 512,
+            "eos_token_id": 513,
+        }  # fmt: skip
+        vision = {
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 32, "patch_size": 8,
+        }  # fmt: skip
+        config: Any = transformers.Owlv2Config(text_config=text, vision_config=vision, projection_dim=16)
+        model: Any = transformers.Owlv2ForObjectDetection(config)
+        for parameter in [*model.class_head.parameters(), *model.box_head.parameters()]:
+            parameter.data *= 0.3  # else all boxes are a hair's breadth, and surely there
+        looks = transformers.Owlv2ImageProcessor(size={"height": 32, "width": 32})
+        processor: Any = transformers.Owlv2Processor(looks, tokenizer)
+    else:
+        text = transformers.BertConfig(
+            vocab_size=1100, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        )
+        backbone = transformers.SwinConfig(
+            image_size=64, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=4,
+            out_indices=[2, 3, 4],
+        )  # fmt: skip
+        config = transformers.GroundingDinoConfig(
+            backbone_config=backbone, text_config=text, num_queries=12, d_model=32, encoder_layers=1,
+            encoder_ffn_dim=16, encoder_attention_heads=2, decoder_layers=2, decoder_ffn_dim=16,
+            decoder_attention_heads=2, max_text_len=64,
+        )  # fmt: skip
+        model = transformers.GroundingDinoForObjectDetection(config)
+        looks = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 128, "longest_edge": 192})
+        processor = transformers.GroundingDinoProcessor(looks, _bert_tokenizer(folder / "words"))
+    with quiet():
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return folder
+
+
+def _bert_tokenizer(folder: Path) -> Any:
+    """Every letter is a token; what Grounding DINO knows by number stands where it does in BERT's vocabulary."""
+    from transformers import BertTokenizer
+
+    words = [f"[unused{i}]" for i in range(1100)]
+    fixed = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103, ".": 1012, "?": 1029}
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    fixed |= {letter: 200 + i for i, letter in enumerate(letters)}
+    fixed |= {f"##{letter}": 300 + i for i, letter in enumerate(letters)}
+    for word, i in fixed.items():
+        words[i] = word
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(words))
+    return BertTokenizer.from_pretrained(folder)

@@ -345,8 +345,11 @@ def test_every_preset_is_a_condition_for_both_kinds_of_editor(tmp_path: Path, na
 def test_the_schema_describes_every_key_and_every_preset() -> None:
     schema = recipe_schema()
     assert set(schema["properties"]) == set(Recipe.model_fields)
-    assert schema["required"] == ["dataset", "output", "conditions"]
+    assert schema["required"] == ["output", "conditions"]
+    assert schema["anyOf"] == [{"required": ["dataset"]}, {"required": ["text2img"]}]
     assert schema["$defs"]["ConditionName"]["enum"] == list(presets())
-    described = [schema["$defs"][name]["properties"] for name in ("Select", "Checks", "Condition", "Require")]
+    described = [
+        schema["$defs"][name]["properties"] for name in ("Select", "TextToImage", "Checks", "Condition", "Require")
+    ]
     undescribed = [key for group in described for key, value in group.items() if "description" not in value]
     assert undescribed == []

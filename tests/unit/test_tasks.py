@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffgen.annotators import same_names
 from diffgen.blend import filled, native
 from diffgen.checks import judge, judged_clip, judged_happened, judged_structure
 from diffgen.detect import Box
@@ -24,7 +25,7 @@ from diffgen.run import export, prepare, run
 from diffgen.store import read_present
 from diffgen.sweeps import Look, cells_of, read_sweep
 from diffgen.types import Job, Record
-from diffgen.worker import Worker, _same_names
+from diffgen.worker import Worker
 from tests.fakes import ROWS, FakeEditor, make_dataset, photo, put, save, tree, write_recipe
 
 MAGENTA = (255, 0, 255)  # what the detector below takes for a person, class 1
@@ -440,4 +441,4 @@ def test_the_run_folder_remembers_the_task(tmp_path: Path) -> None:
 
 
 def test_classes_are_known_by_name() -> None:
-    assert _same_names(["car", "Traffic-Light", "snowplough"], ["traffic light", "person", "CAR"]) == {0: 2, 1: 0}
+    assert same_names(["car", "Traffic-Light", "snowplough"], ["traffic light", "person", "CAR"]) == {0: 2, 1: 0}
