@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class DiffgenError(Exception):
     """The job cannot go on. `exit_code` is what the shell sees (see the README's table)."""
@@ -26,6 +29,12 @@ def why(error: Exception) -> str:
         return f"not UTF-8 text (byte {error.start})"
     text = (error.strerror if isinstance(error, OSError) else None) or str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300].rstrip(".")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word nobody knows: the nearest of the known ones, if one is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f". Did you mean '{near[0]}'?" if near else ""
 
 
 class SourceError(DiffgenError):

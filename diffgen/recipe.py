@@ -6,23 +6,23 @@ Knows the presets and defaults; reads no dataset and no model.
 from __future__ import annotations
 
 import copy
-import difflib
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 
 from diffgen.annotate import LEAST_CONFIDENCE
-from diffgen.errors import UsageError, why
+from diffgen.errors import UsageError, did_you_mean, why
+from diffgen.faults import readable
 from diffgen.hub import HUB_ID
-from diffgen.yamltree import compose, construct, line_of, read_yaml
+from diffgen.overrides import expand, override
+from diffgen.yamltree import compose, construct
 
 
 class _Strict(BaseModel):
@@ -528,15 +528,8 @@ def presets() -> dict[str, dict[str, Any]]:
 
 def _preset(name: str) -> dict[str, Any]:
     if name not in presets():
-        raise ValueError(
-            f"there is no preset '{name}'{_did_you_mean(name, presets())}; 'diffgen conditions' lists them"
-        )
+        raise ValueError(f"there is no preset '{name}'{did_you_mean(name, presets())}; 'diffgen conditions' lists them")
     return {"name": name, **presets()[name]}
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f". Did you mean '{near[0]}'?" if near else ""
 
 
 def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None) -> LoadedRecipe:
@@ -563,7 +556,7 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
             f"{path}: a recipe is a mapping, this {_kind(raw)}", "see 'diffgen schema' or configs/quickstart.yaml"
         )
     for item in sets:
-        _override(raw, item)
+        override(raw, item)
     if output is not None:
         raw["output"] = str(output.absolute())
     return _checked(raw, path, root)
@@ -573,15 +566,15 @@ def overridden(loaded: LoadedRecipe, sets: Sequence[str]) -> LoadedRecipe:
     """The same recipe with more `key=value` overrides. Raises UsageError as `load_recipe` does."""
     raw = copy.deepcopy(loaded.raw)
     for item in sets:
-        _override(raw, item)
+        override(raw, item)
     return _checked(raw, loaded.path, None)
 
 
 def _checked(raw: dict[str, Any], path: Path, root: Any) -> LoadedRecipe:
     try:
-        recipe = Recipe.model_validate(_expand(raw, path))
+        recipe = Recipe.model_validate(expand(raw, path))
     except ValidationError as error:
-        raise _readable(error, path, root) from None
+        raise readable(error, path, root, Recipe) from None
     return LoadedRecipe(recipe, path.absolute(), raw)
 
 
@@ -589,177 +582,6 @@ def _kind(value: Any) -> str:
     if value is None:
         return "is empty"
     return f"is a {({list: 'list', str: 'text', bool: 'yes or no'}).get(type(value), 'number')}"
-
-
-# --- readable errors ------------------------------------------------------------------------------------------------
-
-
-# What pydantic calls a fault → what a person does. Fields in braces are of its `ctx`.
-_FAULTS = {
-    "string_type": "must be text",
-    "string_unicode": "must be text of whole characters",
-    "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "must be of {description}",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping of keys",
-    "model_type": "must be a mapping of keys",
-    "too_short": "must have {min_length} or more entries",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a smaller number",
-    "int_from_float": "must be a whole number",
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be {ge} or more",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be {le} or less",
-    "literal_error": "must be {expected}",
-    "invalid_key": "a key must be text: put it in quotes",
-    "union_tag_invalid": "must be the path of a data.yaml, or a mapping with format: coco or voc",
-}
-
-
-def _readable(error: ValidationError, path: Path, root: Any) -> UsageError:
-    first = error.errors(include_url=False)[0]
-    loc = [part for part in first["loc"] if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
-    owner, field = _described(loc)
-    if loc[:1] == ["dataset"]:
-        del loc[1:2]  # pydantic's word for the form
-    line = line_of(root, loc)
-    where = f"{path}:{line}" if line else str(path)
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        known = owner.model_fields
-        message = f"{where}: {name}: unknown key{_did_you_mean(str(loc[-1]), known)}"
-        return UsageError(message, f"known keys here: {', '.join(known)}")
-    meaning = field.description if field else None
-    key = next((part for part in reversed(loc) if isinstance(part, str)), "")
-    hint = f"{key}: {meaning}" if meaning else "'diffgen schema' describes every key"
-    if first["type"] == "missing":
-        return UsageError(f"{where}: {name}: this key is missing", hint)
-    if first["type"] == "value_error":
-        text = str(first["ctx"]["error"])
-    else:
-        known_fault = _FAULTS.get(first["type"])
-        text = known_fault.format(description=meaning, **first.get("ctx", {})) if known_fault else first["msg"]
-        text += f", got {_shown(first.get('input'))}"
-    return UsageError(f"{where}: {name + ': ' if name else ''}{text}", hint)
-
-
-def _described(loc: Sequence[int | str]) -> tuple[type[BaseModel], FieldInfo | None]:
-    """The model whose key a place is, and the key's field, where there is one of that name."""
-    forms: dict[int | str, type[BaseModel]] = {"coco": CocoDataset, "voc": VocDataset}
-    owner: type[BaseModel] = Recipe
-    inside, field = owner, None
-    for before, part in zip([None, *loc], loc, strict=False):
-        if before == "dataset":
-            inside = forms.get(part, inside)
-        elif isinstance(part, str):
-            owner = inside
-            field = owner.model_fields.get(part)
-            inside = next(_models(field.annotation), owner) if field else owner
-    return owner, field
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)
-
-
-def _shown(value: Any) -> str:
-    words = {type(None): "nothing", dict: "a mapping", list: "a list", str: f"'{value}'"[:60]}
-    return words.get(type(value), str(value)[:60])
-
-
-# --- overrides and environment --------------------------------------------------------------------------------------
-
-
-def _override(raw: dict[str, Any], item: str) -> None:
-    """Apply one `--set a.b=value`. `conditions.NAME.x` addresses a condition by its name."""
-    key, sign, text = item.partition("=")
-    if not sign or not key.strip():
-        raise UsageError(f"--set {item}: not of the form key=value", "for example --set variants=2")
-    where = Path(f"--set {key}")
-    value = read_yaml(text, where)
-    parts = key.strip().split(".")
-    if parts[0] == "conditions" and len(parts) > 1:
-        # A name may hold dots: the longest that fits.
-        known = _condition_names(raw)
-        size = next((n for n in range(len(parts) - 1, 0, -1) if ".".join(parts[1 : n + 1]) in known), 1)
-        target = _condition(raw, ".".join(parts[1 : size + 1]), item)
-        parts = parts[size + 1 :]
-        if not parts:
-            raise UsageError(
-                f"--set {item}: name a field of the condition", "for example conditions.night.strength=0.5"
-            )
-    else:
-        target = raw
-    for part in parts[:-1]:
-        if target.get(part) is None:  # absent, or null as in the recipe of a run folder
-            target[part] = {}
-        target = target[part]
-        if not isinstance(target, dict):
-            raise UsageError(f"--set {item}: '{part}' holds no keys", "check the name before the last dot")
-    target[parts[-1]] = value
-
-
-def _condition_names(raw: dict[str, Any]) -> list[str]:
-    found = raw.get("conditions")
-    entries = found if isinstance(found, list) else []
-    return [str(e.get("name", next(iter(e), "")) if isinstance(e, dict) else e) for e in entries]
-
-
-def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
-    found = raw.get("conditions")
-    conditions: list[Any] = found if isinstance(found, list) else []
-    names = _condition_names(raw)
-    for i, entry in enumerate(conditions):
-        if entry == name:
-            conditions[i] = {name: {}}
-            return conditions[i][name]  # type: ignore[no-any-return]
-        if isinstance(entry, dict) and entry.get("name") == name:
-            return entry
-        if isinstance(entry, dict) and set(entry) == {name}:
-            entry[name] = entry[name] or {}
-            if isinstance(entry[name], dict):
-                return entry[name]  # type: ignore[no-any-return]
-    raise UsageError(
-        f"--set {item}: the recipe has no condition '{name}'{_did_you_mean(name, names)}",
-        f"its conditions: {', '.join(names) or 'none'}",
-    )
-
-
-_ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _expand(value: Any, path: Path) -> Any:
-    """`${NAME}` in text becomes the environment's value; text that was only that is read as YAML (`seed: ${SEED}`)."""
-    if isinstance(value, dict):
-        return {key: _expand(item, path) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, path) for item in value]
-    if isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{path}: a text holds a zero byte: {value[:60]!r}", "take it out")
-    if not isinstance(value, str) or "${" not in value:
-        return value
-
-    def lookup(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise UsageError(
-                f"{path}: {match[0]}: the environment has no {match[1]}",
-                f"set it before the command: {match[1]}=VALUE diffgen …",
-            )
-        return os.environ[match[1]]
-
-    text = _ENV.sub(lookup, value)
-    if _ENV.fullmatch(value):
-        plain = read_yaml(text, path) if text else ""
-        return plain if isinstance(plain, (bool, int, float)) else text
-    return text
 
 
 # --- the copy in the run folder -------------------------------------------------------------------------------------

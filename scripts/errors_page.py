@@ -30,7 +30,7 @@ This page is written by `python scripts/check_docs.py --write` from the messages
 THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "The recipe": (
         "Found before anything is read or made. `--set` is checked like the file.",
-        ("recipe", "yamltree", "plan", "placement", "run", "editors/__init__", "editors/schedulers"),
+        ("recipe", "faults", "overrides", "yamltree", "plan", "placement", "run", "editors/__init__", "editors/schedulers"),
     ),
     "The command line": (
         "Unknown commands and options, and values out of range, are named by the command line itself, with exit code 2; "

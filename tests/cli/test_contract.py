@@ -146,7 +146,8 @@ def test_talk_goes_to_stderr_and_quiet_says_nothing(cli: Callable[..., Any], rec
 
 def test_schema_is_a_schema_that_the_shipped_recipes_meet(cli: Callable[..., Any]) -> None:
     schema = json.loads(cli("schema").out)
-    assert {"dataset", "output", "conditions"} <= set(schema["required"])
+    assert {"output", "conditions"} <= set(schema["required"])
+    assert schema["anyOf"] == [{"required": ["dataset"]}, {"required": ["text2img"]}]
     assert "night" in json.dumps(schema["$defs"]["ConditionName"])
 
 

@@ -29,7 +29,7 @@ LAYERS = [
     {"sources", "store", "editors"},
     {"recipe", "models", "checks", "detect", "clip", "formats", "progress", "detail", "review"},
     {"tasks", "annotate"},
-    {"facts", "loras", "weights", "blend", "memory"},
+    {"facts", "loras", "weights", "blend", "memory", "faults", "overrides"},
     {"labels", "geometry", "cache", "forked", "yamltree", "hub", "vocabulary"},
     {"types", "errors"},
     {"__init__"},
