@@ -6,7 +6,7 @@ import ast
 import inspect
 from collections.abc import Iterable
 
-from diffgen import checks, errors, recipe
+from diffgen import checks, errors, faults
 from scripts.messages import Message, messages
 
 INTRO = """# Errors
@@ -30,7 +30,17 @@ This page is written by `python scripts/check_docs.py --write` from the messages
 THEMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "The recipe": (
         "Found before anything is read or made. `--set` is checked like the file.",
-        ("recipe", "faults", "overrides", "yamltree", "plan", "placement", "run", "editors/__init__", "editors/schedulers"),
+        (
+            "recipe",
+            "faults",
+            "overrides",
+            "yamltree",
+            "plan",
+            "placement",
+            "run",
+            "editors/__init__",
+            "editors/schedulers",
+        ),
     ),
     "The command line": (
         "Unknown commands and options, and values out of range, are named by the command line itself, with exit code 2; "
@@ -185,7 +195,7 @@ def _table(rows: Iterable[Message]) -> str:
 def _faults() -> str:
     return _rows(
         ("fault",),
-        ((_code(fault.replace("{", "<").replace("}", ">")),) for fault in dict.fromkeys(recipe._FAULTS.values())),
+        ((_code(fault.replace("{", "<").replace("}", ">")),) for fault in dict.fromkeys(faults._FAULTS.values())),
     )
 
 

@@ -19,6 +19,7 @@ CALLS = {
     "_fault": "<cause>",
     "_device_failed": "the device failed: <cause>",
     "_did_you_mean": ". Did you mean '<name>'?",
+    "did_you_mean": ". Did you mean '<name>'?",
     "_kind": "is a <kind>",
     "fetch_command": "hf download <model> …",
     "network_command": "hf download <model> …",
