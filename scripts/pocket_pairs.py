@@ -17,7 +17,7 @@ from pocket_render import NOISE_CHANNELS, render
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
 # (whole scenes): (share of the training time, crop side in px).
 CROP_SIDES = ((0.0, 96), (0.15, 192), (0.75, 256), (0.93, 320))
-LOCAL = {"snow": 2, "rain": 4, "night": 5, "dusk": 2}  # drawn so much more often while crops show no scene
+LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 LAMP_TRIES = 3
@@ -95,13 +95,12 @@ class PairPool:
         local = LOCAL if self.side < CROP_SIDES[1][1] else {}
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
-        # Lamps are few: of some crops for night the one with most head and tail lights is taken, or with most sky.
+        # Head and tail lights are few: of some crops for night the one with the most is taken.
         tries = LAMP_TRIES if any(names[k] == "night" for k in drawn) else 1
         crops = [
             random_crop(self.planes[rng.integers(len(self.planes))], self.side, *SCALES, rng) for _ in range(tries)
         ]
-        plane = 3 + MAP_NAMES.index(str(rng.choice(["lamps", "sky"])))
-        crop = max(crops, key=lambda planes: float(planes[plane].mean()))
+        crop = max(crops, key=lambda planes: float(planes[3 + MAP_NAMES.index("lamps")].mean()))
         rgb, maps = crop[:3], crop[3:]
         pictures, made = [rgb], []
         for k in drawn:
