@@ -53,9 +53,8 @@ def place(pipe: Any, layout: Layout, device: str) -> None:
 
     if layout.vae_in_parts:
         pipe.vae.enable_slicing()
-        if (
-            type(pipe.vae).__name__ != "AutoencoderTiny"
-        ):  # needs little, and would tile what fits one tile too, and fail
+        # The tiny one needs little, and would tile what fits one tile too, and fail.
+        if type(pipe.vae).__name__ != "AutoencoderTiny":
             pipe.vae.enable_tiling()
     if layout.most is not None:  # so that batches are halved as on such a card, and others have the rest of this one
         whole = torch.cuda.get_device_properties(device).total_memory / GIB
