@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from pocket_maps import MAP_NAMES, make_maps
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
-from pocket_render import NOISE_CHANNELS, render
+from pocket_render import LIGHTS, NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
 # (whole scenes): (share of the training time, crop side in px).
@@ -20,6 +20,7 @@ CROP_SIDES = ((0.0, 96), (0.15, 192), (0.75, 256), (0.93, 320))
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
+DENSE_LIGHTS = 1.9  # town lights in those crops: as many as flakes, since they were not learned from a few
 LAMP_TRIES = 3
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
@@ -66,6 +67,13 @@ class Pair:
     mask: torch.Tensor
 
 
+def room_for_lights(planes: torch.Tensor) -> float:
+    """Share of a crop (3 + maps, H, W) that shows head or tail lights or lies just over the horizon."""
+    maps = dict(zip(MAP_NAMES, planes[3:], strict=True))
+    over = (maps["rows"] > 0.5) & (maps["rows"] < 0.8) & (maps["ground"] < 0.5)
+    return 10 * float(maps["lamps"].mean()) + float(over.float().mean())
+
+
 class PairPool:
     """At most `limit` pairs; new ones replace the oldest, so each is used a few times and then forgotten."""
 
@@ -95,19 +103,19 @@ class PairPool:
         local = LOCAL if self.side < CROP_SIDES[1][1] else {}
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
-        # Head and tail lights are few: of some crops for night the one with the most is taken.
+        # Lights are few: of some crops for night the one with most room for them is taken.
         tries = LAMP_TRIES if any(names[k] == "night" for k in drawn) else 1
         crops = [
             random_crop(self.planes[rng.integers(len(self.planes))], self.side, *SCALES, rng) for _ in range(tries)
         ]
-        crop = max(crops, key=lambda planes: float(planes[3 + MAP_NAMES.index("lamps")].mean()))
+        crop = max(crops, key=room_for_lights)
         rgb, maps = crop[:3], crop[3:]
         pictures, made = [rgb], []
         for k in drawn:
             severity = int(rng.choice(SEVERITIES))
             noise = torch.randn(LATENT_CHANNELS, self.side // 4, self.side // 4)
             condition = names[k] if severity else "same"
-            picture, mask = render(condition, rgb, maps, severity / 100, noise)
+            picture, mask = render(condition, rgb, maps, severity / 100, noise, DENSE_LIGHTS if local else LIGHTS)
             pictures.append(picture)
             made.append((names[k], severity, noise[:NOISE_CHANNELS].half(), mask.half()))
         with torch.no_grad():

@@ -22,15 +22,17 @@ Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); 
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.72, 0.42)  # lamp light
+LIGHTS = 2.55  # deviations of noise from which a town's light is there: one cell of 4 px in 190
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A crop in linear light, its maps (each (1, H, W)), and the noise (16, H/4, W/4)."""
+    """A crop in linear light, its maps (each (1, H, W)), the noise (16, H/4, W/4), and how much of it makes a light."""
 
     linear: torch.Tensor
     maps: dict[str, torch.Tensor]
     noise: torch.Tensor
+    lights: float = LIGHTS
 
     @cached_property
     def light(self) -> torch.Tensor:
@@ -179,16 +181,18 @@ def lamp_light(scene: Scene) -> torch.Tensor:
     return scene.maps["lamps"] * mix(own, tint(1.0, 0.86, 0.62), white)
 
 
-def street_lamps(scene: Scene) -> torch.Tensor:
-    """Lamps before the sky where the noise (channel 0) says, (3, H, W): sodium and LED ones, never red or green as signals.
+def town_lights(scene: Scene) -> torch.Tensor:
+    """Lamps and lit windows where the noise (channel 0) says, in a band over the horizon, (3, H, W): warm and white ones.
 
-    Only there: a sky can be told from a small piece of a picture, a far wall cannot, and one step paints the mean of what
-    it cannot tell.
+    On the sky and on what stands far off, never on the ground, and of no signal's colour. They have the form of small
+    flakes, which a denoiser that knows snow has already learned to draw.
     """
-    down, across = offsets(12, 12)
-    lamp = sprites(scene, 8, torch.exp(-(down**2 + across**2) / (2 * 1.8**2)), 2.35)
-    white = torch.sigmoid(3 * scene.field(4) - 1)
-    return lamp * scene.maps["sky"] * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
+    down, across = offsets(16, 16)
+    spot = sprites(scene, 4, torch.exp(-(down**2 + across**2) / (2 * 1.6**2)), scene.lights)
+    band = ((scene.height - 0.01) * 25).clamp(0, 1) * ((0.34 - scene.height) * 6).clamp(0, 1)
+    far = torch.maximum(scene.maps["sky"], ((scene.distance - 0.12) * 8).clamp(0, 1))
+    white = torch.sigmoid(3 * scene.field(4) - 1.5)
+    return spot * band * far * (1 - scene.maps["ground"]) * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
 
 
 def snow(scene: Scene, s: float) -> Painted:
@@ -259,7 +263,7 @@ def night(scene: Scene, s: float) -> Painted:
     own = headlights(scene) * (0.5 + 2 * retro) * tint(1.0, 0.82, 0.5)
     out = front + albedo * own * 0.7 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
-    glow = lamp_light(scene) + street_lamps(scene)
+    glow = lamp_light(scene) + town_lights(scene)
     return out + bloom(glow) * 1.4 * s, lights_and_sky(scene, glow)
 
 
@@ -281,7 +285,7 @@ def fog(scene: Scene, s: float) -> Painted:
     air = colour(0.79, 0.80, 0.81) * (1 - 0.06 * s)
     soft = greyed(even_light(scene, 0.45 * s), 0.2 + 0.4 * s)
     soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
-    banks = torch.exp(0.3 * scene.patches.clamp(-2, 2))
+    banks = torch.exp(0.2 * scene.patches.clamp(-2, 2))
     return haze(soft, scene, (0.5 * s + 9 * s**2.6) * banks, air), faint(scene)
 
 
@@ -332,12 +336,14 @@ def overcast(scene: Scene, s: float) -> Painted:
 def dusk(scene: Scene, s: float) -> Painted:
     """After sunset: orange at the horizon, violet-blue above, scenery dim and violet, first lamps."""
     front = greyed(even_light(scene, 0.4 * s), 0.1 + 0.25 * s) * 0.8 * 0.15**s
-    front = front * mix(tint(1, 1, 1), tint(1.12, 0.84, 1.08), s)
-    low = mix(colour(0.98, 0.62, 0.30), colour(0.90, 0.42, 0.24), s)
-    middle = gradient(scene, colour(0.60, 0.40, 0.46), low, 0.2)
-    sky = mix(middle, colour(0.22, 0.20, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
+    front = front * mix(tint(1, 1, 1), tint(1.06, 0.92, 1.06), s)
+    # What faces the bright horizon has some of its colour.
+    front = front * (1 + s * (0.9 * blur(scene.maps["sky"], 30) + 0.2) * tint(1.0, 0.45, 0.1))
+    low = mix(colour(0.98, 0.62, 0.30), colour(0.93, 0.48, 0.24), s)
+    middle = gradient(scene, colour(0.60, 0.46, 0.44), low, 0.2)
+    sky = mix(middle, colour(0.18, 0.23, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
     out = under(scene, front, sky)
-    glow = lamp_light(scene) + 0.35 * street_lamps(scene)
+    glow = lamp_light(scene) + 0.35 * town_lights(scene)
     return out + bloom(glow) * 0.45 * s, lights_and_sky(scene, glow)
 
 
@@ -376,7 +382,7 @@ def dust(scene: Scene, s: float) -> Painted:
     """Brown haze in banks, dimmer as the dust thickens."""
     air = colour(0.76, 0.60, 0.42) * (1.05 - 0.3 * s)
     front = greyed(scene.front, 0.3 * s) * mix(tint(1, 1, 1), tint(1.08, 0.92, 0.68), s) * (1 - 0.25 * s)
-    banks = torch.exp(0.3 * scene.patches.clamp(-2, 2))
+    banks = torch.exp(0.2 * scene.patches.clamp(-2, 2))
     return haze(under(scene, front, air), scene, (0.5 * s + 7 * s**2.4) * banks, air), faint(scene)
 
 
@@ -393,7 +399,12 @@ RENDERERS: dict[str, Callable[[Scene, float], Painted]] = {
 
 
 def render(
-    condition: str, rgb: torch.Tensor, maps: torch.Tensor, severity: float, noise: torch.Tensor
+    condition: str,
+    rgb: torch.Tensor,
+    maps: torch.Tensor,
+    severity: float,
+    noise: torch.Tensor,
+    lights: float = LIGHTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights).
 
@@ -401,7 +412,7 @@ def render(
     """
     named = {name: maps[i : i + 1].clamp(0, 1) for i, name in enumerate(MAP_NAMES)}
     linear = rgb.clamp(0, 1) ** 2.2
-    painted, mask = RENDERERS[condition](Scene(linear, named, noise), severity)
+    painted, mask = RENDERERS[condition](Scene(linear, named, noise, lights), severity)
     fade = min(1.0, severity / FADE_IN)
     out = mix(linear, painted, fade)
     mask = torch.zeros_like(maps[:1]) if mask is None else mask * fade

@@ -144,7 +144,9 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         alpha = alphas[times][:, None, None, None]
         answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
         error = answer - target
-        each = ((error.abs() + 0.5 * error.square()) * weight * (1 + 6 * mask)).mean((1, 2, 3))
+        # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
+        each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
+        each = each.mean((1, 2, 3))
         optimizer.zero_grad(set_to_none=True)
         each.mean().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -98,7 +98,7 @@ def like_weather(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     if kind == 1:
         share = float(rng.uniform(0.1, 0.9))
         return crop * (1 - share) + share * float(rng.uniform(0.4, 0.95))
-    noise = torch.randn(1, 1, CROP_PX // 4, CROP_PX // 4)
+    noise = torch.from_numpy(rng.standard_normal((1, 1, CROP_PX // 4, CROP_PX // 4), np.float32))
     if kind == 2:  # streaks: noise run along a slanted line
         noise = sum(torch.roll(noise, (k, -(k // 4)), (2, 3)) for k in range(-4, 5)) / 3
     field = F.interpolate(noise, size=crop.shape[-2:], mode="bicubic", align_corners=False)[0]
