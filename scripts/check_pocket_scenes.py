@@ -4,13 +4,15 @@
         --real night=driving/night --real fog=driving/fog
 
 Recall: of the detector's boxes on the source (confidence .25), the share that it finds again (same class, IoU .5) on the
-round trip, on the edited picture, and on what the renderer paints, which is what the model was taught and moves nothing.
+round trip, on JPEGs as a measure of what it forgets for nothing, on the edited picture, and on what the renderer paints,
+which is what the model was taught and moves nothing.
 Statistics: those of the edited pictures beside those of real pictures of the condition, as mean and deviation over pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import sys
@@ -31,10 +33,10 @@ SIZES = (0, 8, 12, 16, 24, 32, 96, 10_000)  # px, square root of a box's area
 STATISTICS = ("luminance", "spread", "saturation", "min_channel", "gradient", "near_white")
 
 
-def load(path: Path) -> Photo:
-    with Image.open(path) as image:
+def load(file: Path | io.BytesIO) -> Photo:
+    with Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB"))
-    return Photo(path.name, "", torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
+    return Photo(getattr(file, "name", ""), "", torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
 
 
 def images_below(folder: Path, count: int) -> list[Path]:
@@ -48,6 +50,13 @@ def pixels_of(image: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray((image.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())
 
 
+def as_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
+    """The picture after JPEG: how much a detector near its threshold forgets for less than anybody sees."""
+    file = io.BytesIO()
+    Image.fromarray(pixels_of(image)).save(file, "JPEG", quality=quality)
+    return load(file).pixels.float() / 255
+
+
 def recall_table(images: list[torch.Tensor], edit: Editor, detect: Detector, severity: int) -> dict[str, dict]:
     """Version -> recall of all boxes and by SIZES, and confident new boxes a picture."""
     pooled: dict[str, dict[str, list]] = {}
@@ -56,7 +65,8 @@ def recall_table(images: list[torch.Tensor], edit: Editor, detect: Detector, sev
         source = pixels_of(image)
         (reference,) = detect([source])
         maps = make_maps(image)
-        versions = {"round trip": edit.round_trip(image)}
+        versions = {f"JPEG {quality}": as_jpeg(image, quality) for quality in (95, 90)}
+        versions["round trip"] = edit.round_trip(image)
         noise = torch.randn(16, image.shape[1] // 4, image.shape[2] // 4, generator=torch.Generator().manual_seed(0))
         for name, text in TEXTS.items():
             versions[name] = edit(image, f"{text}, severity {severity}")
