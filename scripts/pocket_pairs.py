@@ -21,7 +21,7 @@ LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while cro
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 DENSE_LIGHTS = 1.9  # town lights in those crops: as many as flakes, since they were not learned from a few
-LAMP_TRIES = 3
+LAMP_TRIES = 2
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
 SHARES = {

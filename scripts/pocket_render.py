@@ -181,18 +181,25 @@ def lamp_light(scene: Scene) -> torch.Tensor:
     return scene.maps["lamps"] * mix(own, tint(1.0, 0.86, 0.62), white)
 
 
-def town_lights(scene: Scene) -> torch.Tensor:
-    """Lamps and lit windows where the noise (channel 0) says, in a band over the horizon, (3, H, W): warm and white ones.
+def town_spots(scene: Scene) -> torch.Tensor:
+    """Where the noise (channel 0) has room for a light, (1, H, W), in the form of small flakes.
 
-    On the sky and on what stands far off, never on the ground, and of no signal's colour. They have the form of small
-    flakes, which a denoiser that knows snow has already learned to draw.
+    A denoiser that knows snow has already learned to draw these.
     """
     down, across = offsets(16, 16)
-    spot = sprites(scene, 4, torch.exp(-(down**2 + across**2) / (2 * 1.6**2)), scene.lights)
+    return sprites(scene, 4, torch.exp(-(down**2 + across**2) / (2 * 1.6**2)), scene.lights)
+
+
+def town_lights(scene: Scene) -> torch.Tensor:
+    """Lamps and lit windows on those spots that lie in a band over the horizon, (3, H, W): warm and white ones.
+
+    On the sky and on what stands far off, never on the ground, and of no signal's colour.
+    """
     band = ((scene.height - 0.01) * 25).clamp(0, 1) * ((0.34 - scene.height) * 6).clamp(0, 1)
     far = torch.maximum(scene.maps["sky"], ((scene.distance - 0.12) * 8).clamp(0, 1))
     white = torch.sigmoid(3 * scene.field(4) - 1.5)
-    return spot * band * far * (1 - scene.maps["ground"]) * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
+    there = town_spots(scene) * band * far * (1 - scene.maps["ground"])
+    return there * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
 
 
 def snow(scene: Scene, s: float) -> Painted:
@@ -248,9 +255,12 @@ def border(scene: Scene) -> torch.Tensor:
 
 
 def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tensor:
-    """Few pixels that make the picture: light sources with their rim, and a sky in which nothing of the day is left."""
-    sky = border(scene) + 0.15 * scene.maps["sky"]
-    return sky if glow is None else torch.maximum(sky, (2 * blur(glow.amax(0, keepdim=True), 2.0)).clamp(0, 1))
+    """Few pixels that make the picture: a sky in which nothing of the day is left, light sources with their rim.
+
+    And spots without a light, for if only the lit ones counted, lights would be painted on all of them.
+    """
+    spots = town_spots(scene) if glow is None else torch.maximum(town_spots(scene), glow.amax(0, keepdim=True))
+    return torch.maximum(border(scene) + 0.15 * scene.maps["sky"], (2 * blur(spots, 2.0)).clamp(0, 1))
 
 
 def night(scene: Scene, s: float) -> Painted:
