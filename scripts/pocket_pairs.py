@@ -16,16 +16,17 @@ from pocket_render import LIGHTS, NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
 # (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 96), (0.15, 192), (0.75, 256), (0.93, 320))
+CROP_SIDES = ((0.0, 96), (0.15, 192), (0.6, 256), (0.93, 320))
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
-DENSE_LIGHTS = 1.9  # town lights in those crops: as many as flakes, since they were not learned from a few
+DENSE_LIGHTS = 1.9  # town lights in the first two sizes: as many as flakes, since they were not learned from a few
 LAMP_TRIES = 2
 SEVERITIES = tuple(range(0, 101, 5))
-# How often each condition is drawn. Snow and rain also have to learn flakes and streaks; "same": texts without a change.
+# How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
+# without a change.
 SHARES = {
-    "snow": 15, "snow/lying": 5, "night": 20, "night/unlit": 4, "rain": 19, "rain/wet": 3, "fog": 12, "dusk": 6, "dawn": 5,
+    "snow": 15, "snow/lying": 5, "night": 40, "night/unlit": 4, "rain": 19, "rain/wet": 3, "fog": 12, "dusk": 10, "dawn": 5,
     "overcast": 5, "glare": 4, "dust": 5, "same": 5,
 }  # fmt: skip
 
@@ -101,6 +102,7 @@ class PairPool:
         """Render and encode one crop in TARGETS_PER_CROP conditions."""
         names = list(SHARES)
         local = LOCAL if self.side < CROP_SIDES[1][1] else {}
+        lights = DENSE_LIGHTS if self.side < CROP_SIDES[2][1] else LIGHTS
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
         # Lights are few: of some crops for night the one with most room for them is taken.
@@ -115,7 +117,7 @@ class PairPool:
             severity = int(rng.choice(SEVERITIES))
             noise = torch.randn(LATENT_CHANNELS, self.side // 4, self.side // 4)
             condition = names[k] if severity else "same"
-            picture, mask = render(condition, rgb, maps, severity / 100, noise, DENSE_LIGHTS if local else LIGHTS)
+            picture, mask = render(condition, rgb, maps, severity / 100, noise, lights)
             pictures.append(picture)
             made.append((names[k], severity, noise[:NOISE_CHANNELS].half(), mask.half()))
         with torch.no_grad():
