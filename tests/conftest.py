@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from diffgen import cli as command_line
 from diffgen import run as spine
 from tests.fakes import FakeEditor, fake_worker, make_dataset, write_recipe
+
+# The same examples on every machine, however slow it is: a build must fail by what was changed.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)

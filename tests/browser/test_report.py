@@ -305,8 +305,8 @@ def test_a_review_goes_through_the_export(browser: Browser, cli: Callable[..., A
     browser.find("#save").click()
     given = tmp_path / "review.yaml"
     browser.wait("return true")
-    for _ in range(100):
-        if given.is_file():
+    for _ in range(1200):
+        if given.is_file() and given.stat().st_size:
             break
         browser.driver.execute_async_script("setTimeout(arguments[0], 50)")
     assert given.read_text().startswith("# ")

@@ -16,11 +16,17 @@ import pytest
 
 from tests.fakes import FakeEditor, make, make_dataset, put, tree, write_recipe
 
+# With GATE, a file descriptor, the fourth batch is held until that says something or is closed: by then one is committed.
 DRIVER = """
 import functools, os, sys
 from tests.fakes import FakeEditor, fake_worker
 from diffgen import cli, run
-run.run = functools.partial(run.run, make_worker=lambda: fake_worker(FakeEditor(seconds=float(os.environ.get("BATCH_SECONDS", 0.3)))))
+class Gated(FakeEditor):
+    def edit(self, *args, **options):
+        if "GATE" in os.environ and len(self.batches) == 3:
+            os.read(int(os.environ["GATE"]), 1)
+        return super().edit(*args, **options)
+run.run = functools.partial(run.run, make_worker=lambda: fake_worker(Gated(seconds=0.3)))
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -76,12 +82,14 @@ def test_4_when_the_minutes_are_over_and_0_after(cli: Callable[..., Any], recipe
 def test_interrupted_it_finishes_what_is_in_hand_and_says_how_to_go_on(number: int, code: int, tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(12, 1))
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=2)
-    child = start(recipe)
-    wait_for_records(tmp_path / "out", child)
+    child, gate = start(recipe)
+    wait_for_a_commit(tmp_path / "out", child)
     child.send_signal(number)
-    out, err = child.communicate(timeout=60)
-    assert child.returncode == code, err
-    assert "Run the same command again" in err
+    before = wait_until_it_ends(child)
+    os.close(gate)
+    out, err = child.communicate(timeout=240)
+    assert child.returncode == code, before + err
+    assert "Run the same command again" in before + err
     facts = json.loads(out)
     assert 0 < facts["accepted"] < 24
     assert facts["pending"] == 24 - facts["accepted"]
@@ -93,31 +101,48 @@ def test_interrupted_it_finishes_what_is_in_hand_and_says_how_to_go_on(number: i
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(12, 1))
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=2)
-    child = start(recipe, seconds_per_batch=5)  # so long that a batch is in hand at the second signal too
-    wait_for_records(tmp_path / "out", child)
+    child, gate = start(recipe)
+    wait_for_a_commit(tmp_path / "out", child)
     child.send_signal(signal.SIGINT)
-    time.sleep(0.05)
+    wait_until_it_ends(child)
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=60)
+    child.communicate(timeout=240)  # though the gate is shut
+    os.close(gate)
     assert child.returncode == 130
     assert make(recipe)[0].accepted == 24
 
 
-def start(recipe: Path, seconds_per_batch: float = 0.3) -> subprocess.Popen[str]:
+def start(recipe: Path) -> tuple[subprocess.Popen[str], int]:
+    """(a run that is held at its fourth batch, what lets it go on when closed)."""
     root = Path(__file__).resolve().parents[2]
-    return subprocess.Popen(
+    theirs, gate = os.pipe()
+    child = subprocess.Popen(
         [sys.executable, "-c", DRIVER, "run", str(recipe), "--json"],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root), "BATCH_SECONDS": str(seconds_per_batch)}, text=True,
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root), "GATE": str(theirs)}, pass_fds=(theirs,), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    os.close(theirs)
+    return child, gate
 
 
-def wait_for_records(out: Path, child: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not (out / "records.jsonl").exists():
+def wait_for_a_commit(out: Path, child: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    records = out / "records.jsonl"
+    while not (records.exists() and b'"commit"' in records.read_bytes()):
         assert child.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def wait_until_it_ends(child: subprocess.Popen[str]) -> str:
+    """Read what it says until it has taken notice of a signal."""
+    said = ""
+    assert child.stderr is not None
+    while "finishing the batches in hand" not in said:
+        line = child.stderr.readline()
+        assert line, said
+        said += line
+    return said
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "export", "clean", "conditions", "models"])

@@ -15,7 +15,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,14 @@ class LoggingEditor(FakeEditor):
         with self.log.open("a") as file:
             file.write("".join(f"{job.id}\n" for job in jobs))
         return super().edit(images, jobs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For the fixtures of the module, which are made before those of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")

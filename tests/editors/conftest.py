@@ -30,8 +30,9 @@ from tests.editors.tiny_models import (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
+    """Before each test: a run takes all of the machine's."""
     torch.set_num_threads(1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -46,11 +45,13 @@ def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
 
     work, out = tmp_path / "work", tmp_path / "model"
     process = subprocess.Popen(command(photos, work, out, 9.0), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while not (work / "vae.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    deadline = time.monotonic() + 600
+    try:
+        while not (work / "vae.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
     assert (work / "vae.pt").exists(), process.stderr.read() if process.stderr else ""
     before = torch.load(work / "vae.pt", map_location="cpu")
     done = subprocess.run(

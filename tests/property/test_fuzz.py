@@ -16,7 +16,9 @@ from diffgen.store import read_records
 from diffgen.types import Record
 from tests.fakes import make, make_dataset, put, recipe_fields, tree, write_recipe
 
-QUICK = settings(max_examples=60, deadline=10_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 # Pieces that a damaged or hostile file is likely to be made of, between arbitrary text.
 NUMBERS = st.sampled_from(["0", "1", "-1", "0.5", "1.01", "nan", "inf", "1e999", "0x1", "1_0", "٣", "3.", "+", ""])

@@ -238,7 +238,7 @@ def test_weights_are_hashed_once(cache: FileCache, tmp_path: Path) -> None:
     file.write_bytes(b"x" * stat.st_size)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert resolve_model("a", None, tmp_path, cache) == before  # remembered by path, size and mtime
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     assert resolve_model("a", None, tmp_path, cache) != before
 
 

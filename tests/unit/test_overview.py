@@ -9,7 +9,7 @@ import yaml
 from diffgen.overview import overview, overview_text, summary_text
 from diffgen.recipe import load_recipe
 from diffgen.run import status
-from tests.fakes import make, make_dataset, put, tree, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, put, tree, write_recipe
 
 
 def test_a_plan_in_numbers(recipe: Path, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_plan_writes_nothing(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_made_is_not_to_be_made_and_tells_the_time(recipe: Path) -> None:
-    make(recipe, limit=1)
+    make(recipe, FakeEditor(seconds=0.002), limit=1)  # seconds are kept to the millisecond
     facts = overview(load_recipe(recipe))
     assert (facts["images"], facts["to_make"]) == (8, 6)
     assert facts["minutes"] is not None
