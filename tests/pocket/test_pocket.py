@@ -121,6 +121,16 @@ def test_the_seed_decides_the_snow(edit: Callable[..., np.ndarray]) -> None:
     assert np.abs(first.astype(int) - other).mean() > 0.5
 
 
+def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Callable[..., np.ndarray]) -> None:
+    """Lights: pixels that differ by over 40 of 255 between two seeds. The street fills the lowest quarter."""
+    first, again, other = edit("night", seed=1), edit("night", seed=1), edit("night", seed=2)
+    assert (first == again).all()
+    lights = np.abs(checks.luminance(first) - checks.luminance(other)) > 40 / 255
+    rows = SIZE[1]
+    assert lights[: rows // 2].sum() > 200
+    assert lights[3 * rows // 4 :].mean() < 0.1 * lights[: rows // 2].mean()
+
+
 def test_stock_diffusers_loads_it_and_it_is_small() -> None:
     import torch
     from diffusers import DiffusionPipeline
