@@ -53,8 +53,8 @@ class Checks(_Strict):
         0.5,
         ge=0,
         le=1,
-        description="share of what the detector finds in the source that it must find again, in the picture or in a copy "
-        "brought to the source's brightness; needs `detector`",
+        description="share of what the detector finds in the source that it must find again, at half the confidence, in the "
+        "picture or in a copy brought to the source's brightness; needs `detector`",
     )
     clip: float | None = Field(
         0.0,

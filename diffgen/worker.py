@@ -31,7 +31,7 @@ from diffgen.detect import Box, load_detector
 from diffgen.editors import Edited, Editor, load_editor
 from diffgen.editors.recent import Recent
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, UsageError, why
-from diffgen.facts import luminance_matched
+from diffgen.facts import AGAIN, luminance_matched, sure
 from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge, plan_for, unfit, views_for
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.memory import RESIDENT
@@ -327,14 +327,14 @@ class Worker:
         job, digest, shapes = item.job, item.source.digest, opened.shapes
         looks = [pixels, luminance_matched(opened.pixels, pixels)]
         if digest not in self._seen:
-            (self._seen[digest],) = self._detector([opened.pixels])
+            self._seen[digest] = sure(self._detector([opened.pixels])[0])
         edited, matched = self._detector(looks)
         size = pixels.shape[1], pixels.shape[0]
         if job.settings.task is None:
             return measure_detections(self._seen[digest], edited, matched, shapes, size)
         before = expected(self._seen[digest], shapes, job)
         facts = measure_detections(before, edited, matched, labelled(shapes, job), size)
-        return facts | measure_task_detections(shapes, job, edited, self._known)
+        return facts | measure_task_detections(shapes, job, sure(edited), self._known)
 
 
 def load_worker(
@@ -364,7 +364,7 @@ def load_worker(
             "detector": hashlib.sha256(judges.detector.read_bytes()).hexdigest()[:16],
             "ultralytics": _version("ultralytics"),
         }
-        detector = load_detector(judges.detector, device)
+        detector = load_detector(judges.detector, device, confidence=AGAIN)
         known = same_names(judges.names, detector.names)
         if unknown := [judges.names[i] for i in sorted(judges.inserted) if i not in known]:
             raise UsageError(

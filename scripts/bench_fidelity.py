@@ -40,7 +40,7 @@ def variants() -> dict[str, dict[str, Any]]:
         "objects": {"strength": 0.25, "detail": 0.8},
         "detail": 0.3,
         "attempts": 3,
-        "checks": {"recall": 0.85},
+        "checks": {"recall": 0.9},
     }
     return {"naive": {}, **LEVERS, "all": together}
 

@@ -278,7 +278,7 @@ class Clerk:
 
 
 def test_a_run_that_inserts(tmp_path: Path, sd_inpaint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "load_detector", lambda *_: Clerk())
+    monkeypatch.setattr(worker, "load_detector", lambda *_, **__: Clerk())
     put(tmp_path / "clerk.pt", "weights")
     summary = painted_run(
         tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt",
@@ -294,7 +294,7 @@ def test_a_run_that_inserts(tmp_path: Path, sd_inpaint: Path, monkeypatch: pytes
 def test_a_detector_that_does_not_know_the_class_ends_the_run_before_it_begins(
     tmp_path: Path, sd_inpaint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "load_detector", lambda *_: SimpleNamespace(names=("dog", "cat")))
+    monkeypatch.setattr(worker, "load_detector", lambda *_, **__: SimpleNamespace(names=("dog", "cat")))
     put(tmp_path / "clerk.pt", "weights")
     with pytest.raises(UsageError, match="knows no class 'person'") as caught:
         painted_run(tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt")

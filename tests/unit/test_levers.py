@@ -120,21 +120,21 @@ def test_a_condition_has_its_own_way_with_objects(tmp_path: Path) -> None:
     assert run(load_recipe(tmp_path / "out")).made_now == 0
 
 
-def looks(night: float) -> Any:
-    """A detector that finds one object by day, and none in a picture darker than `night`."""
+def looks(night: float, by_day: float = 0.9, by_night: float | None = None) -> Any:
+    """A detector that finds one object with a score `by_day`, and another, or none, in a picture darker than `night`."""
 
     def detect(images: Sequence[np.ndarray]) -> list[list[Box]]:
-        one = Box(0, 0.9, (0.1, 0.1, 0.6, 0.6))
-        return [[one] if image.mean() >= night else [] for image in images]
+        scores = [by_day if image.mean() >= night else by_night for image in images]
+        return [[] if score is None else [Box(0, score, (0.1, 0.1, 0.6, 0.6))] for score in scores]
 
     return detect
 
 
-def detected(root: Path, night: float, **checks: Any) -> Any:
+def detected(root: Path, night: float, *scores: float, **checks: Any) -> Any:
     data = make_dataset(root / "data", counts=(3, 1))
     recipe = write_recipe(root / "r.yaml", data, root / "out", conditions=["night"], checks=checks)
     worker = fake_worker(FakeEditor())
-    worker._detector = looks(night)
+    worker._detector = looks(night, *scores)
     return run(load_recipe(recipe), make_worker=lambda: worker)
 
 
@@ -149,6 +149,15 @@ def test_what_it_finds_in_the_brightened_copy_counts(tmp_path: Path) -> None:
     assert [record.facts["found"] for record in records] == [[False]] * 3
     assert [record.facts["found_matched"] for record in records] == [[True]] * 3
     assert summary.accepted == 3
+
+
+def test_half_the_confidence_is_found_again_but_is_no_object(tmp_path: Path) -> None:
+    detected(tmp_path / "a", 90, 0.3, 0.13)
+    records = read_present(tmp_path / "a/out", "jpg").values()
+    assert [record.facts["found"] for record in records] == [[True]] * 3
+    detected(tmp_path / "b", 90, 0.24, 0.9)
+    records = read_present(tmp_path / "b/out", "jpg").values()
+    assert [record.facts["found"] for record in records] == [[]] * 3
 
 
 def test_thresholds_of_detection() -> None:
