@@ -14,6 +14,8 @@ from diffgen.labels import Shape
 
 Mask = NDArray[np.float32]
 
+EDGE = 5  # pixels; an outline lies on the object's edge, which is part of what it looks like
+
 
 def filled(shapes: Sequence[Shape], plan: Fit) -> NDArray[np.bool_]:
     """(H, W) at the plan's working size: whether a pixel is in one of the shapes.
@@ -26,6 +28,19 @@ def filled(shapes: Sequence[Shape], plan: Fit) -> NDArray[np.bool_]:
         x0, y0, x1, y1 = shape.box
         outline = shape.outline or ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
         pen.polygon([(plan.left + x * plan.inner[0], plan.top + y * plan.inner[1]) for x, y in outline], fill=1)
+    return np.asarray(canvas).astype(bool)
+
+
+def traced(shape: Shape, size: tuple[int, int], box: tuple[int, int, int, int]) -> NDArray[np.bool_] | None:
+    """What of `box` (x0, y0, x1, y1 in px of a picture of `size`, width and height) the shape's outline holds, its edge
+    included; None for a shape without outline."""
+    if not shape.outline:
+        return None
+    canvas = Image.new("L", (box[2] - box[0], box[3] - box[1]), 0)
+    pen = ImageDraw.Draw(canvas)
+    points = [(x * size[0] - box[0], y * size[1] - box[1]) for x, y in shape.outline]
+    pen.polygon(points, fill=1)
+    pen.line([*points, points[0]], fill=1, width=EDGE)
     return np.asarray(canvas).astype(bool)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffgen.annotate import lacks_its_class
+from diffgen.blend import traced
 from diffgen.facts import STATISTICS, condition_statistics, happened, new_objects, recall, relative_recall
 from diffgen.facts import Found as Box
 from diffgen.geometry import Pixels
@@ -63,7 +64,7 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str
     before, after = luminance(source), luminance(edited)
     shift, peak = registration(before, after)
     fields = double_angle(before), double_angle(after)
-    per_object = [agreement(*fields, _pixel_box(shape, before.shape)) for shape in shapes]
+    per_object = [_object_agreement(*fields, shape) for shape in shapes]
     whole = agreement(*fields, (0, 0, before.shape[1], before.shape[0]))
     return {
         "luminance": round(float(after.mean()), 4),
@@ -242,10 +243,20 @@ def double_angle(plane: Plane) -> Field:
     return np.asarray(z * z * (1 / np.maximum(_size(z), np.float32(1e-12))), dtype=np.complex64)
 
 
-def agreement(before: Field, after: Field, box: tuple[int, int, int, int]) -> float | None:
+def _object_agreement(before: Field, after: Field, shape: Shape) -> float | None:
+    box = _pixel_box(shape, before.shape)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return None
+    return agreement(before, after, box, traced(shape, (before.shape[1], before.shape[0]), box))
+
+
+def agreement(
+    before: Field, after: Field, box: tuple[int, int, int, int], inside: NDArray[np.bool_] | None = None
+) -> float | None:
     """Do the edges inside `box` (x0, y0, x1, y1 in pixels) lie where and as they lay? −1 to 1.
 
-    None for an empty box, and for one without edges in the source (an overexposed car): there is nothing to compare.
+    Of its pixels only those of `inside` (of the box's size) count. None for an empty box, and for one without edges in the
+    source (an overexposed car): there is nothing to compare.
 
     The normalised correlation of two double-angle fields, each divided by its magnitude plus the box's own mean
     magnitude, so that contrast and brightness drop out: 1 is the same structure, about 0 unrelated, below 0 crossing
@@ -254,9 +265,12 @@ def agreement(before: Field, after: Field, box: tuple[int, int, int, int]) -> fl
     x0, y0, x1, y1 = box
     if x1 <= x0 or y1 <= y0:
         return None
-    if _size(before[y0:y1, x0:x1]).mean() < FLAT:
+    cuts = [field[y0:y1, x0:x1] for field in (before, after)]
+    if inside is not None:
+        cuts = [cut[inside] for cut in cuts]
+    if not cuts[0].size or _size(cuts[0]).mean() < FLAT:
         return None
-    a, b = (_normalised(field[y0:y1, x0:x1]) for field in (before, after))
+    a, b = (_normalised(cut) for cut in cuts)
     power = np.sqrt(_power(a) * _power(b))
     return float(np.vdot(b, a).real / power) if power > 0 else 0.0
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from diffgen.blend import Mask, filled, object_mask
-from diffgen.facts import Found, covers, overlap
+from diffgen.facts import Found, covers, overlap, sure
 from diffgen.geometry import Fit
 from diffgen.labels import Shape, box_row
 from diffgen.types import Job, Settings
@@ -94,8 +94,9 @@ def measure_task_detections(
 ) -> dict[str, Any]:
     """What a detector says of the task. `known` is class id of the dataset -> of the detector, where it has it by name.
 
-    Keys: of `remove` `still`, for each removed row the best IoU of a detection of its class (None: a class that the detector
-    does not know); of `insert` `confirmed`, the detection of the class nearest to the place: `iou`, `score`, `box`; or None.
+    Keys: of `remove` `still`, for each removed row the best IoU of a detection of its class, unsure ones too (None: a class
+    that the detector does not know); of `insert` `confirmed`, the sure detection of the class nearest to the place: `iou`,
+    `score`, `box`; or None.
     """
     if job.settings.task == "remove":
         still = []
@@ -105,7 +106,7 @@ def measure_task_detections(
         return {"still": still}
     if job.settings.task != "insert":
         return {}
-    best = _nearest(_painted(shapes, job)[0], edited, known)
+    best = _nearest(_painted(shapes, job)[0], sure(edited), known)
     if best is None:
         return {"confirmed": None}
     iou, box = best

@@ -12,7 +12,7 @@ from typing import Any
 # Raised when the meaning of a job's fields changes, and when our own pixels change for the same fields. Both make every
 # image anew, so both are headlines of the changelog.
 ID_SCHEMA = 1
-EDIT_VERSION = 1
+EDIT_VERSION = 2
 
 
 def canonical(value: Any) -> str:

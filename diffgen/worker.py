@@ -36,6 +36,7 @@ from diffgen.geometry import Fit, Pixels, View, cut, decode, encode, fit, merge,
 from diffgen.labels import LabelError, Shape, parse_labels
 from diffgen.memory import RESIDENT
 from diffgen.models import Model
+from diffgen.relight import relit
 from diffgen.tasks import expected, labelled, measure_task, measure_task_detections, paint_mask, working_mask
 from diffgen.types import Batch, Item, Job, Record, Result, Settings, Source
 
@@ -284,6 +285,8 @@ class Worker:
             done = {"contrast": round(float(luminance(pixels).std()), 4)}
             done |= measure_task(opened.shapes, job, mask, whole)
             pixels = composite(opened.pixels, pixels, mask)
+        if opened.shapes and settings.object_strength is not None and settings.object_strength < settings.strength:
+            pixels = relit(opened.pixels, pixels, object_mask(opened.shapes, *_native(opened, settings)))
         if (amount := _detail(opened, settings)) is not None:
             pixels = transfer(opened.pixels, pixels, amount)
         try:
@@ -334,7 +337,7 @@ class Worker:
             return measure_detections(self._seen[digest], edited, matched, shapes, size)
         before = expected(self._seen[digest], shapes, job)
         facts = measure_detections(before, edited, matched, labelled(shapes, job), size)
-        return facts | measure_task_detections(shapes, job, sure(edited), self._known)
+        return facts | measure_task_detections(shapes, job, edited, self._known)
 
 
 def load_worker(

@@ -21,7 +21,7 @@ from pocket_maps import MAP_NAMES, blur, luminance
 Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); what must not be missed (1, H, W)
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
-WARM = (1.0, 0.72, 0.42)  # lamp light
+WARM = (1.0, 0.66, 0.32)  # light of street lamps
 LIGHTS = 2.55  # deviations of noise from which a town's light is there: one cell of 4 px in 190
 
 
@@ -56,6 +56,12 @@ class Scene:
     def wide(self) -> torch.Tensor:
         """Luminance of large areas of things."""
         return blur(luminance(self.front), 12) + 0.02
+
+    @cached_property
+    def usual_ground(self) -> torch.Tensor:
+        """Luminance of the ground nearby."""
+        ground = self.maps["ground"]
+        return (blur(self.light * ground, 20) + 1e-4) / (blur(ground, 20) + 1e-3)
 
     @cached_property
     def height(self) -> torch.Tensor:
@@ -149,22 +155,22 @@ def offsets(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def flakes(scene: Scene, s: float) -> torch.Tensor:
-    """Round snowflakes 3–8 px wide, from a few to a storm; beside them larger near ones, more and more of them."""
+    """Round snowflakes 3–7 px wide, from a few to a storm; beside them larger near ones, paler because out of focus."""
     down, across = offsets(24, 24)
     square = down**2 + across**2
-    small = sprites(scene, 4, torch.exp(-square / (2 * 1.8**2)), 2.9 - 1.25 * s)
-    near = sprites(scene, 8, torch.exp(-square / (2 * 3.0**2)), 4.0 - 1.6 * s)
-    return torch.maximum(small, near)
+    small = sprites(scene, 4, torch.exp(-square / (2 * 1.5**2)), 2.8 - 1.2 * s)
+    near = sprites(scene, 8, torch.exp(-square / (2 * 2.6**2)), 4.0 - 1.6 * s)
+    return torch.maximum(0.85 * small, 0.6 * near)
 
 
 def streaks(scene: Scene, s: float) -> torch.Tensor:
-    """Thin slanted lines, 8–18 px long.
+    """Thin slanted lines, 10–24 px long.
 
     A falling drop moves during the exposure and draws a line brighter than what is behind it (Garg and Nayar, "Vision and
     rain", IJCV 2007).
     """
-    down, across = offsets(24, 16)
-    line = torch.exp(-((across + 0.25 * down) ** 2) / (2 * 0.9**2) - down**2 / (2 * 4.2**2))
+    down, across = offsets(32, 16)
+    line = torch.exp(-((across + 0.22 * down) ** 2) / (2 * 0.7**2) - down**2 / (2 * 5.5**2))
     return sprites(scene, 4, line, 2.7 - 1.1 * s)
 
 
@@ -191,47 +197,50 @@ def town_spots(scene: Scene) -> torch.Tensor:
 
 
 def town_lights(scene: Scene) -> torch.Tensor:
-    """Lamps and lit windows on those spots that lie in a band over the horizon, (3, H, W): warm and white ones.
+    """Lit windows and lamps on those spots that lie on far things just over the horizon, (3, H, W): warm and white ones.
 
-    On the sky and on what stands far off, never on the ground, and of no signal's colour.
+    On walls and down the street; never in the sky, in trees or on the ground, and of no signal's colour.
     """
-    band = ((scene.height - 0.01) * 25).clamp(0, 1) * ((0.34 - scene.height) * 6).clamp(0, 1)
-    far = torch.maximum(scene.maps["sky"], ((scene.distance - 0.12) * 8).clamp(0, 1))
-    white = torch.sigmoid(3 * scene.field(4) - 1.5)
-    there = town_spots(scene) * band * far * (1 - scene.maps["ground"])
-    return there * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
+    band = ((scene.height - 0.01) * 25).clamp(0, 1) * ((0.22 - scene.height) * 8).clamp(0, 1)
+    far = ((scene.distance - 0.12) * 8).clamp(0, 1)
+    bare = 1 - torch.maximum(
+        scene.maps["ground"], (3 * torch.maximum(scene.maps["sky"], scene.maps["plants"])).clamp(0, 1)
+    )
+    white = torch.sigmoid(3 * scene.field(4) - 2.5)
+    return town_spots(scene) * band * far * bare * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
 
 
 def snow(scene: Scene, s: float) -> Painted:
     """Falling snow over lying snow."""
     lying, _ = snow_lying(scene, s)
-    out = haze(lying, scene, 0.9 * s**2, colour(0.70, 0.73, 0.78))
-    spots = flakes(scene, s) * (0.85 + 0.15 * s)
-    return mix(out, colour(0.99, 0.99, 1.0), spots), torch.maximum(spots, border(scene))
+    out = haze(lying, scene, 0.6 * s**2, colour(0.70, 0.73, 0.78))
+    spots = flakes(scene, s)
+    return mix(out, colour(0.97, 0.97, 1.0), spots), torch.maximum(spots, border(scene))
 
 
 def snow_lying(scene: Scene, s: float) -> Painted:
-    """Snow covers the ground patch by patch, then plants, and lines upper edges; grey sky, soft light, less colour."""
+    """Snow whitens the ground and plants, thinner in places, and lines upper edges; grey sky, soft light, less colour."""
     maps = scene.maps
-    scenery = greyed(even_light(scene, 0.2 * s), 0.03 + 0.07 * s) * (0.8 - 0.2 * s)
+    scenery = greyed(even_light(scene, 0.25 * s), 0.1 + 0.15 * s) * (0.85 - 0.2 * s)
     shade = scene.detail
-    # Ragged patches, as a plough and tyres leave them; soft ones look like steam.
-    level = 2.0 * s + 0.3 * scene.patches.clamp(-2, 2) + 0.35 * scene.field(6).clamp(-2, 2) + 0.5 * (shade - 1)
-    lying = torch.sigmoid((level - 0.95) * 12) * maps["ground"] * (0.8 + 0.17 * s)
-    plants = torch.sigmoid((level + 0.5 * (shade - 1) - 1.05) * 6) * maps["plants"] * (0.5 + 0.35 * s)
+    thin = 1 - 0.22 * torch.sigmoid(-3 * scene.patches - 1)
+    # What is much darker than the ground around it is a car that the map took for ground, or the shade under one.
+    bare = ((scene.light / scene.usual_ground - 0.2) / 0.4).clamp(0.15, 1)
+    lying = maps["ground"] * min(0.93, 1.15 * s) * thin * bare
+    plants = torch.sigmoid(5 * (1.9 * s + 0.9 * (shade - 1) - 0.95)) * maps["plants"] * (0.3 + 0.35 * s)
     caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     cover = torch.maximum(torch.maximum(lying, plants), caps)
-    white = colour(0.88, 0.90, 0.94) * (0.5 + 0.5 * shade).clamp(0.6, 1.15)
+    white = colour(0.82, 0.84, 0.89) * (0.25 + 0.75 * shade).clamp(0.4, 1.25)
     out = mix(scenery, white, cover)
-    return under(scene, out, grey_clouds(scene, colour(0.70, 0.73, 0.79), 0.4)), border(scene)
+    return under(scene, out, grey_clouds(scene, colour(0.72, 0.75, 0.80), 0.4)), border(scene)
 
 
 def night_front(scene: Scene, s: float) -> torch.Tensor:
     """The things by night: dim, even, less coloured, local contrast kept so that dark cars stay readable."""
     even = even_light(scene, 0.6 * s)
-    exposure = 0.75 * 0.010**s
+    exposure = 0.75 * 0.014**s
     rim = scene.detail ** (0.5 * s)
-    return greyed(even, 0.1) * mix(tint(1, 1, 1), tint(0.55, 0.9, 1.5), s) * exposure * rim
+    return greyed(even, 0.1) * exposure * rim
 
 
 def headlights(scene: Scene) -> torch.Tensor:
@@ -264,14 +273,13 @@ def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tens
 
 
 def night(scene: Scene, s: float) -> Painted:
-    """A street at night: lamps with their glow, tail lights, own headlights on the road."""
-    front = night_front(scene, s)
+    """A street at night in the orange light of its lamps: they with their glow, tail lights, own headlights on the road."""
+    front = night_front(scene, s) * mix(tint(1, 1, 1), tint(1.25, 0.84, 0.46), s)
     albedo = greyed(even_light(scene, 0.3), 0.1)
     road = scene.maps["ground"]
-    usual = (blur(scene.light * road, 20) + 1e-4) / (blur(road, 20) + 1e-3)
-    retro = (1.5 * (scene.light / usual - 1.6)).clamp(0, 1) * road  # lane marks throw light back
-    own = headlights(scene) * (0.5 + 2 * retro) * tint(1.0, 0.82, 0.5)
-    out = front + albedo * own * 0.7 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    retro = (2 * (scene.light / scene.usual_ground - 1.5)).clamp(0, 1) * road  # lane marks throw light back
+    own = headlights(scene) * (0.6 + 2.5 * retro) * tint(1.0, 0.8, 0.48)
+    out = front + albedo * own * 0.8 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     glow = lamp_light(scene) + town_lights(scene)
     return out + bloom(glow) * 1.4 * s, lights_and_sky(scene, glow)
@@ -279,7 +287,9 @@ def night(scene: Scene, s: float) -> Painted:
 
 def night_unlit(scene: Scene, s: float) -> Painted:
     """Night away from lamps: darker and bluer, only the camera's own headlights on the road."""
-    front = night_front(scene, s) * (1 - 0.35 * s) * tint(0.85, 0.97, 1.15)
+    front = (
+        night_front(scene, s) * (1 - 0.35 * s) * tint(0.85, 0.97, 1.15) * mix(tint(1, 1, 1), tint(0.55, 0.9, 1.5), s)
+    )
     own = headlights(scene) * tint(1.0, 0.92, 0.78)
     out = front + greyed(even_light(scene, 0.4), 0.4) * own * 0.13 * s
     return under(scene, out, night_sky(scene, s) * tint(0.5, 0.7, 1.0)), lights_and_sky(scene)
@@ -291,11 +301,11 @@ def faint(scene: Scene) -> torch.Tensor:
 
 
 def fog(scene: Scene, s: float) -> Painted:
-    """Koschmieder haze in banks: the extinction is up to twice as strong in some places as in others."""
+    """Koschmieder haze in faint banks: the extinction varies by a fifth."""
     air = colour(0.79, 0.80, 0.81) * (1 - 0.06 * s)
     soft = greyed(even_light(scene, 0.45 * s), 0.2 + 0.4 * s)
     soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
-    banks = torch.exp(0.2 * scene.patches.clamp(-2, 2))
+    banks = torch.exp(0.1 * scene.patches.clamp(-2, 2))
     return haze(soft, scene, (0.5 * s + 9 * s**2.6) * banks, air), faint(scene)
 
 
@@ -303,7 +313,7 @@ def rain(scene: Scene, s: float) -> Painted:
     """Falling rain over a wet street."""
     out, wet = rain_wet(scene, s)
     lines = streaks(scene, 0.8 * s)
-    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.35 + 0.3 * s)), torch.maximum(
+    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.3 + 0.2 * s)), torch.maximum(
         lines * 0.8, wet
     )
 
@@ -318,7 +328,9 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
     gloss = wet * (0.12 + 0.33 * scene.distance.sqrt() + 0.3 * puddles * (0.4 + 0.6 * s))
-    out = mix(out * (1 - 0.6 * wet), mirrored(out, maps["ground"]), gloss)
+    # Half of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
+    image = mix(mirrored(out, maps["ground"]), 0.8 * air, 0.5)
+    out = mix(out * (1 - 0.65 * wet), image, gloss)
     return out, torch.maximum(0.4 * wet, border(scene))
 
 
@@ -392,7 +404,7 @@ def dust(scene: Scene, s: float) -> Painted:
     """Brown haze in banks, dimmer as the dust thickens."""
     air = colour(0.76, 0.60, 0.42) * (1.05 - 0.3 * s)
     front = greyed(scene.front, 0.3 * s) * mix(tint(1, 1, 1), tint(1.08, 0.92, 0.68), s) * (1 - 0.25 * s)
-    banks = torch.exp(0.2 * scene.patches.clamp(-2, 2))
+    banks = torch.exp(0.1 * scene.patches.clamp(-2, 2))
     return haze(under(scene, front, air), scene, (0.5 * s + 7 * s**2.4) * banks, air), faint(scene)
 
 

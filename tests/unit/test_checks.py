@@ -117,6 +117,20 @@ def test_an_object_over_the_border_is_measured_by_what_is_inside() -> None:
     assert measure(SCENE, SCENE, [Shape(0, (-0.005, 0.2, 0.45, 1.005))])["structure"] == [1.0]
 
 
+def test_an_outlined_object_is_measured_within_its_outline() -> None:
+    """A thin ship across its hull: all around it is another picture, and it is as it was."""
+    source, other = photo(1, (320, 240)), photo(2, (320, 240))
+    ship = ((0.1, 0.1), (0.2, 0.1), (0.9, 0.9), (0.8, 0.9))
+    rows, columns = np.mgrid[:240, :320] / np.array([240, 320])[:, None, None]
+    along = (rows - 0.1) / 0.8 * 0.7
+    inside = (rows > 0.05) & (rows < 0.95) & (columns > along + 0.05) & (columns < along + 0.25)
+    edited = np.where(inside[..., None], source, other)
+    (outlined,) = measure(source, edited, [Shape(0, (0.1, 0.1, 0.9, 0.9), ship)])["structure"]
+    (boxed,) = measure(source, edited, [Shape(0, (0.1, 0.1, 0.9, 0.9))])["structure"]
+    assert outlined > 0.95
+    assert boxed < 0.6
+
+
 def test_agreement_is_bounded() -> None:
     a, b = double_angle(luminance(SCENE)), double_angle(luminance(np.rot90(photo(4, (240, 320)))))
     for one, two in ((a, a), (a, b), (a, -a)):

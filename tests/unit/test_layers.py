@@ -25,7 +25,7 @@ LAYERS = [
     {"sheet"},
     {"executors", "export", "leakage"},
     {"worker", "plan", "guides"},
-    {"controls", "placement", "imagined", "annotators"},
+    {"controls", "placement", "imagined", "annotators", "relight"},
     {"sources", "store", "editors"},
     {"recipe", "models", "checks", "detect", "clip", "formats", "progress", "detail", "review"},
     {"tasks", "annotate"},
