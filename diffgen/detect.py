@@ -44,10 +44,12 @@ class Detector:
     batch of mixed sizes is padded to a square; and on a processor, where a batch is no faster, one goes at a time.
     """
 
-    def __init__(self, model: Any, device: str, confidence: float, size: int) -> None:
+    def __init__(self, model: Any, device: str, confidence: float, size: int | None) -> None:
         self.names = tuple(str(model.names[i]) for i in sorted(model.names))
         self._model = model
-        self._options = {"device": device, "conf": confidence, "imgsz": size, "verbose": False, "save": False}
+        self._options = {"device": device, "conf": confidence, "verbose": False, "save": False}
+        if size is not None:
+            self._options["imgsz"] = size
         self._batch = 1 if device == "cpu" else LARGEST_BATCH
 
     def __call__(self, images: Sequence[Pixels]) -> list[list[Box]]:
@@ -75,8 +77,9 @@ class Detector:
             ) from None
 
 
-def load_detector(weights: Path, device: str, *, confidence: float = 0.25, size: int = 640) -> Detector:
-    """The detector in an Ultralytics weights file, ready to run; `size` is the long side in pixels that it sees.
+def load_detector(weights: Path, device: str, *, confidence: float = 0.25, size: int | None = None) -> Detector:
+    """The detector in an Ultralytics weights file, ready to run; `size` is the long side in pixels that it sees, by default
+    the one that it was trained at, which its file says.
 
     Raises UsageError when there is no such file, DiffgenError when it is no detector, or cannot run here.
     """
@@ -94,7 +97,7 @@ def load_detector(weights: Path, device: str, *, confidence: float = 0.25, size:
         ) from None
 
 
-def _load(weights: Path, device: str, confidence: float, size: int) -> Detector:
+def _load(weights: Path, device: str, confidence: float, size: int | None) -> Detector:
     with left_as_it_was(), tempfile.TemporaryDirectory() as folder:
         from ultralytics import YOLO
         from ultralytics.nn import tasks

@@ -251,6 +251,11 @@ def summary_text(summary: Summary) -> str:
         lines.append(
             f"review    {summary.to_review} with labels that the detector is not sure of: look at them in report.html"
         )
+    if summary.unjudged:
+        lines.append(
+            f"unjudged  {summary.unjudged} were made before the recipe named its detector or CLIP model, which has not seen "
+            "them; a new output folder has them made and judged"
+        )
     if summary.rejected:
         lines.append("rejected  " + ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items()))
     if summary.failed:

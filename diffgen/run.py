@@ -72,6 +72,7 @@ class Summary:
     require: float = 0.0
     saved: int = 0  # accepted in a later attempt than the first
     to_review: int = 0  # accepted with labels that a detector is not sure of
+    unjudged: int = 0  # accepted, and made before the recipe named the detector or the CLIP model that it names now
     errors: list[str] = field(default_factory=list)
     running: bool = False  # `status` only: somebody is making images in the folder now …
     images_per_second: float | None = None  # … and this fast, by the last ones made
@@ -431,7 +432,9 @@ def summarise(
     failed: Counter[str] = Counter()
     conditions: dict[str, Counter[str]] = {c.name: Counter(planned=0, accepted=0) for c in prepared.recipe.conditions}
     errors: list[str] = []
-    pending = saved = to_review = 0
+    pending = saved = to_review = unjudged = 0
+    recipe = prepared.recipe
+    looks = {"found": recipe.detector, "clip": recipe.clip} if recipe.text2img is None else {}
     for entry in judged:
         count = conditions[entry.item.job.settings.condition]
         count["planned"] += 1
@@ -444,6 +447,7 @@ def summarise(
             count["accepted"] += 1
             saved += entry.item.job.attempt > 0
             to_review += entry.weak
+            unjudged += any(named and fact not in entry.record.facts for fact, named in looks.items())
         else:
             rejected[entry.verdict.reason or ""] += 1
     unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
@@ -463,5 +467,6 @@ def summarise(
         require=prepared.recipe.require.accepted,
         saved=saved,
         to_review=to_review,
+        unjudged=unjudged,
         errors=sorted(set(errors)),
     )

@@ -119,6 +119,17 @@ def test_confidence_is_a_floor(weights: Path, detector: Detector) -> None:
     assert 0 < len(stricter([pixels])[0]) < len(scores)
 
 
+def test_it_sees_pictures_at_the_size_it_was_trained_at(weights: Path, detector: Detector, tmp_path: Path) -> None:
+    pixels = photo(1, (200, 120))
+    saved = torch.load(weights, weights_only=False)
+    torch.save(
+        {**saved, "train_args": {**(saved.get("train_args") or {}), "imgsz": UNSURE["size"]}}, tmp_path / "small.pt"
+    )
+    trained = load_detector(tmp_path / "small.pt", "cpu", confidence=UNSURE["confidence"])
+    assert trained([pixels]) == detector([pixels])
+    assert trained([pixels]) != load_detector(weights, "cpu", confidence=UNSURE["confidence"])([pixels])
+
+
 @pytest.mark.parametrize("name", ["yolo11n.pt", "nothing/here.pt", "."])
 def test_weights_must_be_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -15,10 +15,11 @@ from diffgen.detect import Box
 from diffgen.editors import Edited
 from diffgen.errors import UsageError
 from diffgen.geometry import decode
-from diffgen.run import run
+from diffgen.overview import summary_text
+from diffgen.run import run, status
 from diffgen.store import read_present
 from diffgen.types import Job
-from tests.fakes import FakeEditor, fake_worker, load_recipe, make, make_dataset, write_recipe
+from tests.fakes import FakeEditor, fake_worker, load_recipe, make, make_dataset, put, write_recipe
 
 
 @dataclass
@@ -158,6 +159,16 @@ def test_half_the_confidence_is_found_again_but_is_no_object(tmp_path: Path) -> 
     detected(tmp_path / "b", 90, 0.24, 0.9)
     records = read_present(tmp_path / "b/out", "jpg").values()
     assert [record.facts["found"] for record in records] == [[]] * 3
+
+
+def test_images_made_before_the_detector_was_named_are_counted(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(3, 1))
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night"])
+    assert make(recipe)[0].unjudged == 0
+    put(tmp_path / "clerk.pt", "weights")
+    later = status(load_recipe(recipe, ["detector=clerk.pt"]))
+    assert (later.accepted, later.unjudged) == (3, 3)
+    assert "unjudged  3 were made before" in summary_text(later)
 
 
 def test_thresholds_of_detection() -> None:
