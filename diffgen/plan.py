@@ -20,7 +20,7 @@ from diffgen.geometry import plan_for
 from diffgen.imagined import prompt_of
 from diffgen.models import Model
 from diffgen.placement import Place, find_places
-from diffgen.recipe import Condition, Recipe
+from diffgen.recipe import EDGE_MAPS, Condition, Recipe
 from diffgen.review import Review
 from diffgen.sources import Dataset
 from diffgen.types import Batch, Guide, Item, Job, Settings, Source, Verdict, unit
@@ -433,7 +433,7 @@ def unsuited_controls(plan: Plan) -> list[str]:
     """One line for each condition that edges hold to the daylight it should leave: its shadows, its bare ground."""
     lines = []
     for condition, settings in plan.conditions:
-        edges = {g.kind: None for g in settings.controls or () if g.kind in ("canny", "softedge") and g.weight}
+        edges = {g.kind: None for g in settings.controls or () if g.kind in EDGE_MAPS and g.weight}
         if edges and _NO_EDGES.search(f"{condition.name} {condition.prompt}"):
             lines.append(
                 f"{condition.name}: {' and '.join(edges)} maps hold the daylight's shadows and the bare ground in "

@@ -96,6 +96,7 @@ class Objects(_Strict):
     )
 
 
+EDGE_MAPS = ("canny", "softedge")  # kinds of controls that hold shadows and kerbs, too
 LEAST_TASK_STRENGTH = 0.8  # of remove and insert; a fifth of the source's amplitude is left there
 
 
@@ -158,6 +159,9 @@ class Condition(_Strict):
     objects: Objects | None = Field(None, description="objects' settings that differ from the recipe's")
     detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
     controls: list[Control] | None = Field(None, description="in place of the recipe's; [] for none")
+    edges: bool = Field(
+        True, description="false: of the recipe's controls leave out canny and softedge, where others are left"
+    )
     checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
 
     @model_validator(mode="before")
@@ -431,8 +435,11 @@ class Recipe(_Strict):
         return self.objects.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
     def controls_for(self, condition: Condition) -> list[Control]:
-        """The recipe's control maps, or the condition's own in their place."""
-        return self.controls if condition.controls is None else condition.controls
+        """The recipe's control maps, without edges for a condition that they do not suit, or its own in their place."""
+        if condition.controls is not None:
+            return condition.controls
+        others = [control for control in self.controls if control.kind not in EDGE_MAPS]
+        return self.controls if condition.edges or not others else others
 
 
 class LoadedRecipe:

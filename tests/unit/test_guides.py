@@ -79,6 +79,17 @@ def planned(wanted: Recipe, model: Model, *sources: Any) -> Plan:
     return plan_jobs(wanted, Dataset(Path("/d.yaml"), ("car",), {}, every), model)
 
 
+def test_night_and_snow_leave_edges_out_where_another_map_is_there() -> None:
+    depth = {"kind": "depth", "model": "net", "estimator": "depth"}
+    soft = {"kind": "softedge", "model": "net"}
+    own = [{"night": {"controls": [EDGES]}}, {"snow": {"edges": True}}, "heavy-snow", "fog"]
+    both = recipe(EDGES, depth, soft, conditions=own)
+    kinds = [[control.kind for control in both.controls_for(condition)] for condition in both.conditions]
+    assert kinds == [["canny"], ["canny", "depth", "softedge"], ["depth"], ["canny", "depth", "softedge"]]
+    (night,) = recipe(EDGES, soft, conditions=["night"]).conditions
+    assert len(recipe(EDGES, soft).controls_for(night)) == 2
+
+
 # --- which editor, which files
 
 
