@@ -261,7 +261,7 @@ def summary_text(summary: Summary) -> str:
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
     elif summary.pending:
-        lines.append(f"pending   {summary.pending}; run the same command again to go on")
+        lines.append(f"pending   {summary.pending}; the same 'diffgen run' again makes them")
     if summary.require and summary.share < summary.require:
         lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
     if summary.exit_code == 1 and not summary.pending:

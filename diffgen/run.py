@@ -25,7 +25,7 @@ from diffgen.loras import resolve_loras
 from diffgen.models import Model, aliases, require_on_disk, vocabulary
 from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs, unsuited_controls
 from diffgen.progress import Progress, Silent
-from diffgen.recipe import LoadedRecipe, Recipe
+from diffgen.recipe import LoadedRecipe, Recipe, load_recipe
 from diffgen.report import write_report
 from diffgen.review import KEPT_AS, read_review
 from diffgen.sources import Dataset, read_dataset, with_shapes
@@ -220,11 +220,14 @@ def fetched(prepared: Prepared, limit: int | None = None) -> Prepared:
 def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
     """Judge the records by the recipe's thresholds and export again, as far as the last run went. Makes no image.
 
-    The decisions in `review` replace those that the run folder kept, and are kept there in their stead.
+    The decisions in `review` replace those that the run folder kept, and are kept there in their stead. Raises UsageError
+    where the recipe asks for other images than the run folder's.
     """
-    prepared = prepare(loaded, read_state(loaded.output).get("limit"), reviewed=review is None)
+    limit = read_state(loaded.output).get("limit")
+    prepared = prepare(loaded, limit, reviewed=review is None)
     plan, recipe = prepared.plan, prepared.recipe
     with RunStore(prepared.output, recipe.image.format) as store:
+        _require_same_images(store, loaded, plan, limit)
         if review is not None:
             kept = store.folder / KEPT_AS
             known = set(store.records)
@@ -237,6 +240,20 @@ def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
         summary = summarise(prepared, plan, judged)
         _export(store, plan, recipe, judged, summary)
     return summary
+
+
+def _require_same_images(store: RunStore, loaded: LoadedRecipe, plan: Plan, limit: int | None) -> None:
+    """Raises UsageError for images that are neither made nor planned by the recipe that the run folder has kept."""
+    kept = store.folder / "recipe.yaml"
+    lacking = {item.job.id for item in plan.items} - store.records.keys()
+    if not lacking or not kept.is_file() or kept.read_text("utf-8") == loaded.to_yaml(store.folder, aliases()):
+        return
+    own = prepare(load_recipe(kept), limit, reviewed=False).plan
+    if lacking := lacking - {item.job.id for item in own.items}:
+        raise UsageError(
+            f"{store.folder}: export makes no image, and this recipe asks for {len(lacking)} that the run folder's does not",
+            "export with other checks, require or include_sources only; 'diffgen run' makes other images",
+        )
 
 
 def _export(store: RunStore, plan: Plan, recipe: Recipe, judged: list[Judged], summary: Summary) -> None:
