@@ -200,7 +200,7 @@ def export(
 
     summary = spine.export(_load(run_folder, sets), review)
     _report(summary, as_json)
-    raise typer.Exit(3 if summary.share < summary.require else 0)
+    raise typer.Exit(summary.export_code)
 
 
 @app.command()

@@ -264,10 +264,17 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"pending   {summary.pending}; the same 'diffgen run' again makes them")
     if summary.require and summary.share < summary.require:
         lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
-    if summary.exit_code == 1 and not summary.pending:
+    if summary.exit_code == 1 and not summary.pending and not summary.accepted and not summary.rejected:
         why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
         lines.append(f"nothing could be made: {why}; 'diffgen plan' says what it finds")
-    if summary.stopped is None and not summary.running:
+    if summary.stopped is not None or summary.running:
+        return "\n".join(lines)
+    if summary.empty:
+        lines.append(
+            f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted there, and no source is carried over; "
+            "there is nothing to train with"
+        )
+    else:
         lines.append(f"train     yolo train data={summary.output}/dataset/data.yaml")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from diffgen.cache import FileCache
 from diffgen.checks import judge
 from diffgen.errors import UsageError
 from diffgen.executors import local
-from diffgen.export import Judged, export_dataset, judge_plan
+from diffgen.export import Judged, export_dataset, is_carried, judge_plan
 from diffgen.guides import require_networks, resolve_guided, revisions, with_maps, with_revisions
 from diffgen.imagined import imagine
 from diffgen.loras import resolve_loras
@@ -73,6 +73,7 @@ class Summary:
     saved: int = 0  # accepted in a later attempt than the first
     to_review: int = 0  # accepted with labels that a detector is not sure of
     errors: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)  # splits that training needs, and the dataset has no picture in
     running: bool = False  # `status` only: somebody is making images in the folder now …
     images_per_second: float | None = None  # … and this fast, by the last ones made
 
@@ -82,14 +83,19 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 nothing could be made, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
+        """0 done, 1 nothing could be made or trained with, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
         if self.stopped in STOP_CODES:
             return STOP_CODES[self.stopped]
         if not self.planned or (not self.accepted and not self.rejected):
             return 1
         if self.pending and self.stopped is None:
             return 4
-        return 3 if self.share < self.require else 0
+        return self.export_code
+
+    @property
+    def export_code(self) -> int:
+        """What the dataset alone is worth, whatever is still to be made."""
+        return 3 if self.share < self.require else 1 if self.empty else 0
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
@@ -463,6 +469,10 @@ def summarise(
             to_review += entry.weak
         else:
             rejected[entry.verdict.reason or ""] += 1
+    there = {source.split for source in plan.sources if is_carried(source, prepared.recipe)}
+    there |= {entry.item.source.split for entry in judged if entry.accepted}
+    # Of text2img without a val of its own, train is val too.
+    needed = ("train",) if prepared.recipe.text2img is not None else ("train", "val")
     unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
     return Summary(
         output=str(prepared.output),
@@ -481,4 +491,5 @@ def summarise(
         saved=saved,
         to_review=to_review,
         errors=sorted(set(errors)),
+        empty=[split for split in needed if split not in there],
     )

@@ -73,6 +73,19 @@ def test_3_below_require_and_again_when_exported(cli: Callable[..., Any], recipe
     assert cli("export", tmp_path / "out", "--set", "checks.contrast=null").code == 0
 
 
+def test_1_when_nothing_is_there_to_train_with(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
+    sets = ("--set", "include_sources=none", "--set", "checks.contrast=1")
+    answer = cli("run", recipe, *sets, editor=FakeEditor())
+    for said in (answer, cli("export", tmp_path / "out")):
+        assert said.code == 1
+        assert "dataset   empty in train: no image was accepted there, and no source is carried over" in said.out
+        assert "yolo train" not in said.out
+        assert "nothing could be made" not in said.out
+    back = cli("export", tmp_path / "out", "--set", "include_sources=copy")
+    assert back.code == 0
+    assert "yolo train" in back.out
+
+
 def test_4_when_the_minutes_are_over_and_0_after(cli: Callable[..., Any], recipe: Path) -> None:
     assert cli("run", recipe, "--max-minutes", 0, editor=FakeEditor()).code == 4
     assert cli("run", recipe, editor=FakeEditor()).code == 0
