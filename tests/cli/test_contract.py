@@ -173,6 +173,27 @@ def test_an_error_is_json_too_when_asked_for(cli: Callable[..., Any], tmp_path: 
     assert set(json.loads(answer.out)) == {"error", "hint", "exit_code"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["walk"], 2, "No such command 'walk'"),
+        (["plan"], 2, "Missing argument 'RECIPE'"),
+        (["run", "r.yaml", "--limit", "0"], 2, "Invalid value for '--limit'"),
+        (["plan", "r.yaml", "--no-such-option"], 2, "--no-such-option"),
+        (["plan", "r.yaml", "--output", "o" * 300], 1, "File name too long"),
+    ],
+)
+def test_so_is_one_of_the_command_line_and_of_a_path(
+    arguments: list[str], code: int, words: str, cli: Callable[..., Any], recipe: Path
+) -> None:
+    answer = cli(*(recipe if part == "r.yaml" else part for part in arguments), "--json")
+    facts = json.loads(answer.out)
+    assert answer.code == facts["exit_code"] == code
+    assert words in facts["error"]
+    assert facts["hint"]
+    assert words in answer.err
+
+
 def test_talk_goes_to_stderr_and_quiet_says_nothing(cli: Callable[..., Any], recipe: Path) -> None:
     loud = cli("run", recipe, editor=FakeEditor())
     assert "images to make" in loud.err
