@@ -54,7 +54,7 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         "output": str(prepared.output),
         "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
         "memory": _memory(prepared),
-        "sources": dict(Counter(source.split for source in plan.sources)),
+        "sources": dict(Counter(source.split for source in plan.sources if source.digest)),
         "annotator": next((network.name for network in prepared.model.networks if network.role == "detector"), None),
         "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
@@ -130,7 +130,8 @@ def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
 
 def _labels(prepared: Prepared) -> dict[str, Any]:
     """Images without label file, with an empty one, and label files without image."""
-    sources = prepared.plan.sources and prepared.dataset.sources  # none where all is made from noise
+    # None where all is made from noise; and none of those whose file is not there.
+    sources = [source for source in prepared.plan.sources and prepared.dataset.sources if source.digest]
     files = {source.label for source in sources if isinstance(source.label, str)}
     orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
     return {
@@ -210,7 +211,8 @@ def overview_text(facts: dict[str, Any]) -> str:
     lines += [f"prompt    {line}" for line in facts["prompts"]]
     lines += [f"controls  {line}" for line in facts["controls"]]
     for word, found in facts["not_edited"].items():
-        lines += _counted("unedited", found, f"{word}, carried over as they are")
+        what = "left out" if word == "missing" else "carried over as they are"
+        lines += _counted("unedited", found, f"{word}, {what}")
     labels, leakage = facts["labels"], facts["leakage"]
     if labels["none"] or labels["empty"]:
         lines.append(

@@ -482,7 +482,7 @@ def summarise(
         failed=dict(sorted(failed.items())),
         pending=pending,
         conditions={name: dict(count) for name, count in conditions.items()},
-        sources=dict(Counter(source.split for source in plan.sources)),
+        sources=dict(Counter(source.split for source in plan.sources if source.digest)),
         not_edited=dict(sorted(unedited.items())),
         made_now=made_now,
         seconds=seconds,

@@ -67,6 +67,18 @@ def test_what_cannot_be_edited_is_counted_by_reason_and_named(recipe: Path, tmp_
     assert "train/00: row 1: class id 9" in text
 
 
+def test_what_is_not_there_is_no_source_and_left_out(recipe: Path, tmp_path: Path) -> None:
+    image = tmp_path / "data/images/train/00.jpg"
+    image.unlink()
+    image.symlink_to("nowhere.jpg")
+    facts = overview(load_recipe(recipe))
+    assert facts["sources"] == {"train": 3, "val": 2}
+    assert facts["labels"]["none"] == 0
+    assert "unedited  1 missing, left out\n          train/00: No such file or directory" in overview_text(facts)
+    summary, _ = make(recipe)
+    assert (summary.sources, summary.not_edited) == ({"train": 3, "val": 2}, {"missing": 1})
+
+
 def test_many_of_one_reason_name_five_and_count_the_rest(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(8, 1))
     for i in range(7):
