@@ -15,9 +15,9 @@ from diffgen.geometry import plan_for, views_for
 from diffgen.leakage import identical, near
 from diffgen.memory import forecast
 from diffgen.models import needs, vocabulary
-from diffgen.plan import Edit, Plan, misheard_prompts, unsuited_controls
+from diffgen.plan import Edit, Plan, edits_of, fits, misheard_prompts, unsuited_controls, untaught_guidance
 from diffgen.progress import Speed
-from diffgen.recipe import LoadedRecipe, Recipe
+from diffgen.recipe import Condition, LoadedRecipe, Recipe
 from diffgen.run import Prepared, Summary, no_collector, prepare
 from diffgen.store import is_run_folder, read_present
 from diffgen.types import Record, Settings
@@ -54,16 +54,19 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         "output": str(prepared.output),
         "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
         "memory": _memory(prepared),
+        "resolution": recipe.resolution.mode,
         "sources": dict(Counter(source.split for source in plan.sources if source.digest)),
         "annotator": next((network.name for network in prepared.model.networks if network.role == "detector"), None),
         "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
+        "idle": {c.name: _why_idle(prepared, c) for c in recipe.conditions if not conditions[c.name]},
         "images": sum(count for counts in conditions.values() for count in counts.values()),
         "jobs": edits.jobs,
         "to_make": edits.left,
         "not_edited": _examples(problems),
         "labels": _labels(prepared),
         "prompts": misheard_prompts(plan, vocabulary(prepared.model)),
+        "guidance": untaught_guidance(plan, prepared.model),
         "controls": unsuited_controls(plan),
         "notes": _examples(prepared.dataset.notes),
         "leakage": _leakage(prepared, look),
@@ -122,6 +125,23 @@ def _edits(plan: Plan, recipe: Recipe, present: dict[str, Record]) -> _Edits:
             found.add((width, height), settings, count)
     found.jobs = found.left
     return found
+
+
+def _why_idle(prepared: Prepared, condition: Condition) -> str:
+    """Why no picture gets the condition."""
+    if not prepared.plan.edits:
+        return "no picture is selected that can be edited"
+    what = " or ".join(condition.classes or ())
+    reasons = {
+        "background": "no selected picture has a labelled object",
+        "remove": f"no selected picture has a labelled {what or 'object'}",
+        "insert": f"no selected picture has free ground for a {what}, as large and as high in it as the dataset's own are, "
+        f"{prepared.model.least_object} px or more at the working size",
+    }
+    suited = [edit for edit in edits_of(prepared.recipe, prepared.model, prepared.dataset) if edit[0] == condition]
+    if any(fits(source, edit, prepared.plan.places) for source, _ in prepared.plan.edits for edit in suited):
+        return "its share fell on none of the pictures"
+    return reasons[str(condition.task)]
 
 
 def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
@@ -199,16 +219,21 @@ def overview_text(facts: dict[str, Any]) -> str:
         f"images    {facts['images']} planned, {facts['to_make']} still to make",
     ]
     for name, splits in facts["conditions"].items():
-        lines.append(
-            f"          {name:<14} {', '.join(f'{count} {split}' for split, count in splits.items()) or 'none'}"
-        )
+        counts = ", ".join(f"{count} {split}" for split, count in splits.items())
+        lines.append(f"          {name:<14} {counts or 'none: ' + facts['idle'][name]}")
     boxes = facts["small_boxes"]
     if boxes["small"]:
+        remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
+        if facts["resolution"] == "tile":
+            remedy = (
+                "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
+            )
         lines.append(
             f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
-            "working size and may melt; resolution: {mode: tile}, or a larger long_side, keeps them"
+            f"working size and may melt; {remedy}"
         )
     lines += [f"prompt    {line}" for line in facts["prompts"]]
+    lines += [f"guidance  {line}" for line in facts["guidance"]]
     lines += [f"controls  {line}" for line in facts["controls"]]
     for word, found in facts["not_edited"].items():
         what = "left out" if word == "missing" else "carried over as they are"

@@ -428,6 +428,25 @@ def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:
     return [f"{name}: the model {why}" for name, why in heard if why]
 
 
+def untaught_guidance(plan: Plan, model: Model) -> list[str]:
+    """One line for each condition that guides a model of few words, whose training knew one guidance only, by another."""
+    if model.vocabulary is None:
+        return []
+    asked = (
+        (c.name, key, own, value)
+        for c, settings in plan.conditions
+        for key, own, value in (
+            ("guidance", model.guidance, settings.guidance),
+            ("image_guidance", model.image_guidance, settings.image_guidance),
+        )
+        if value != own
+    )
+    return [
+        f"{name}: the model was trained for {key} {own:g} only, and this asks for {value:g}"
+        for name, key, own, value in asked
+    ]
+
+
 _NO_EDGES = re.compile(r"\b(night|snow\w*|blizzard)\b", re.IGNORECASE)
 
 

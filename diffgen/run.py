@@ -23,7 +23,15 @@ from diffgen.guides import require_networks, resolve_guided, revisions, with_map
 from diffgen.imagined import imagine
 from diffgen.loras import resolve_loras
 from diffgen.models import Model, aliases, require_on_disk, vocabulary
-from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs, unsuited_controls
+from diffgen.plan import (
+    Plan,
+    cut_batches,
+    misheard_prompts,
+    pending_batches,
+    plan_jobs,
+    unsuited_controls,
+    untaught_guidance,
+)
 from diffgen.progress import Progress, Silent
 from diffgen.recipe import LoadedRecipe, Recipe, load_recipe
 from diffgen.report import write_report
@@ -208,7 +216,9 @@ def make_ready(
         talk(
             "warning: nothing to validate on will be made; train with a copy of data.yaml that names labelled photographs"
         )
-    for line in [*misheard_prompts(prepared.plan, vocabulary(prepared.model)), *unsuited_controls(prepared.plan)]:
+    plan, model = prepared.plan, prepared.model
+    heard = misheard_prompts(plan, vocabulary(model))
+    for line in [*heard, *untaught_guidance(plan, model), *unsuited_controls(plan)]:
         talk(f"warning: {line}")
     kept, make = _settle(store, prepared, judges, make_worker, talk)
     return prepared, kept["batch_size"], make

@@ -99,6 +99,11 @@ def test_small_boxes_are_warned_of_with_what_to_do(tmp_path: Path) -> None:
     assert "1 of 6 will be under 16 px" in overview_text(found)
     assert "long_side" in overview_text(found)
     assert overview(load_recipe(recipe, ["resolution.long_side=320"]))["small_boxes"]["small"] == 0
+    put(tmp_path / "data/labels/train/00.txt", "0 0.5 0.5 0.01 0.01\n")  # small in the picture itself
+    tiles = overview_text(overview(load_recipe(recipe, ["resolution.mode=tile"])))
+    assert "1 of 6 will be under 16 px" in tiles
+    assert "no larger in the pictures themselves; objects: " in tiles
+    assert "mode: tile" not in tiles
 
 
 def test_the_text_of_a_plan(recipe: Path, tmp_path: Path) -> None:
