@@ -19,7 +19,7 @@ from diffgen.plan import Edit, Plan, edits_of, fits, misheard_prompts, unsuited_
 from diffgen.progress import Speed
 from diffgen.recipe import Condition, LoadedRecipe, Recipe
 from diffgen.run import Prepared, Summary, no_collector, prepare
-from diffgen.store import is_run_folder, read_present
+from diffgen.store import check_folder, is_run_folder, read_present
 from diffgen.types import Record, Settings
 
 # Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
@@ -31,6 +31,7 @@ MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than pla
 def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
     """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
     _ = loaded.detector  # to say now that a file is missing, and not when a run begins
+    check_folder(loaded.output)  # likewise
     with no_collector():
         return _overview(prepare(loaded, limit), loaded, look)
 

@@ -180,7 +180,7 @@ def test_an_error_is_json_too_when_asked_for(cli: Callable[..., Any], tmp_path: 
         (["plan"], 2, "Missing argument 'RECIPE'"),
         (["run", "r.yaml", "--limit", "0"], 2, "Invalid value for '--limit'"),
         (["plan", "r.yaml", "--no-such-option"], 2, "--no-such-option"),
-        (["plan", "r.yaml", "--output", "o" * 300], 1, "File name too long"),
+        (["status", "o" * 300], 1, "File name too long"),
     ],
 )
 def test_so_is_one_of_the_command_line_and_of_a_path(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
+from diffgen.errors import UsageError
 from diffgen.overview import overview, overview_text, summary_text
 from diffgen.recipe import load_recipe
 from diffgen.run import status
@@ -28,6 +30,14 @@ def test_a_plan_writes_nothing(recipe: Path, tmp_path: Path) -> None:
     overview(load_recipe(recipe))
     assert tree(tmp_path) == before
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_a_run_refuses_is_refused_and_left_alone(recipe: Path, tmp_path: Path) -> None:
+    put(tmp_path / "theirs/notes.txt", "mine")
+    for place, words in (("theirs", "did not make"), ("theirs/notes.txt", "is not a folder")):
+        with pytest.raises(UsageError, match=words):
+            overview(load_recipe(recipe, output=tmp_path / place))
+    assert set(tree(tmp_path / "theirs")) == {"notes.txt"}
 
 
 def test_what_is_made_is_not_to_be_made_and_tells_the_time(recipe: Path) -> None:
