@@ -14,6 +14,9 @@ from typer.core import TyperGroup
 from diffgen import __version__
 from diffgen.errors import DiffgenError, UsageError, why
 
+# Click's UsageError: which Click that is, its own or the installed one, is typer's choice.
+_WrongCommandLine: Any = typer.BadParameter.__base__
+
 app = typer.Typer(
     name="diffgen",
     help="Edit the photographs of a labelled dataset so that the condition changes and every label stays true.",
@@ -200,7 +203,7 @@ def export(
 
     summary = spine.export(_load(run_folder, sets), review)
     _report(summary, as_json)
-    raise typer.Exit(3 if summary.share < summary.require else 0)
+    raise typer.Exit(summary.export_code)
 
 
 @app.command()
@@ -400,7 +403,9 @@ def _report(summary: Any, as_json: bool, quiet: bool = False) -> None:
         typer.echo(summary_text(summary))
 
 
-def _complain(error: DiffgenError) -> int:
+def _complain(error: DiffgenError, as_json: bool) -> int:
+    if as_json:
+        typer.echo(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}))
     typer.echo(f"error: {error.message}", err=True)
     if error.hint:
         typer.echo(f"hint: {error.hint}", err=True)
@@ -410,17 +415,26 @@ def _complain(error: DiffgenError) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    as_json = "--json" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that is not UTF-8 must not break a message
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(arguments, prog_name="diffgen")
+        return int(app(arguments, prog_name="diffgen", standalone_mode=False) or 0)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
+    except _WrongCommandLine as error:
+        if as_json:
+            facts = {
+                "error": error.format_message(),
+                "hint": "--help shows what there is",
+                "exit_code": error.exit_code,
+            }
+            typer.echo(json.dumps(facts))
+        error.show()
+        return int(error.exit_code)
     except DiffgenError as error:
-        if "--json" in arguments:
-            typer.echo(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}))
-        return _complain(error)
+        return _complain(error, as_json)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our stdout went away (| head)
@@ -431,9 +445,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         place = error.filename2 or error.filename or "standard output"
         return _complain(
-            DiffgenError(f"{place}: {why(error)}", "check that path, its permissions and the disk, then run it again")
+            DiffgenError(f"{place}: {why(error)}", "check that path, its permissions and the disk, then run it again"),
+            as_json,
         )
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from diffgen.guides import missing_networks, resolve_guided
 from diffgen.hub import is_offline, network_command
 from diffgen.models import is_on_disk, resolve_model
 from diffgen.recipe import LoadedRecipe
+from diffgen.run import prepare
+from diffgen.store import check_folder
 
 PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
 
@@ -37,13 +41,11 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         "cache": str(cache_dir()),
         "offline": is_offline(),
     }
-    try:
+    with _noting(problems):
         device, why = pick_device(recipe.device if recipe else "auto")
         dtype, why_dtype = pick_dtype(recipe.dtype if recipe else "auto", device)
         facts |= {"device": device, "device_reason": why, "dtype": dtype, "dtype_reason": why_dtype}
-    except DiffgenError as error:
-        problems.append(f"{error.message}; {error.hint}")
-    try:
+    with _noting(problems):
         with FileCache() as cache:
             if loaded is None:
                 model = resolve_model("pocket", None, Path(), cache)
@@ -64,9 +66,23 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         for network in missing_networks(model):
             command = network_command(str(network.hub_id), network.revision)
             problems.append(f"{network.full_name} is not on this machine; {command}")
-    except DiffgenError as error:
-        problems.append(f"{error.message}; {error.hint}")
+    if loaded is not None:
+        with _noting(problems):
+            _ = loaded.detector
+        with _noting(problems):
+            check_folder(loaded.output)
+        with _noting(problems):  # the dataset, LoRAs, and what the recipe asks of them
+            prepare(loaded)
     return {**facts, "problems": problems}
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except DiffgenError as error:
+        if (line := f"{error.message}; {error.hint}") not in problems:
+            problems.append(line)
 
 
 def examination_text(facts: dict[str, Any]) -> str:

@@ -166,10 +166,7 @@ def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> 
         return free
 
     for source in plan.sources:
-        if not source.digest:  # listed, but not there
-            continue
-        own = source.split in recipe.select.splits
-        if own and recipe.include_sources == "none":
+        if not is_carried(source, recipe):
             continue
         path = Path(source.path)
         yield _Entry(source.split, unique(source.split, source.name), path.suffix, path, source)
@@ -179,6 +176,12 @@ def _entries(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> 
             name = unique(item.source.split, made_name(item))
             image = image_path(folder, item.job.id, recipe.image.format)
             yield _Entry(item.source.split, name, f".{recipe.image.format}", image, item.source, entry)
+
+
+def is_carried(source: Source, recipe: Recipe) -> bool:
+    """Whether the export has the source's own image."""
+    wanted = recipe.include_sources != "none" or source.split not in recipe.select.splits
+    return wanted and bool(source.digest)  # without one it is listed, but not there
 
 
 def _fitting(name: str) -> str:

@@ -39,10 +39,20 @@ _FAULTS = {
 }
 
 
+class Misplaced(ValueError):
+    """What several keys say does not go together; `at` is the one to look at."""
+
+    def __init__(self, text: str, at: tuple[int | str, ...]) -> None:
+        super().__init__(text)
+        self.at = at
+
+
 def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseModel]) -> UsageError:
     """The first fault that pydantic found, as one line with file, line and key. `root` is the YAML node tree or None."""
     first = error.errors(include_url=False)[0]
-    loc = [part for part in first["loc"] if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
+    fault = first.get("ctx", {}).get("error")
+    place = fault.at if isinstance(fault, Misplaced) else first["loc"]
+    loc = [part for part in place if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
     owner, field = _described(loc, recipe)
     if loc[:1] == ["dataset"]:
         del loc[1:2]  # pydantic's word for the form
@@ -59,7 +69,7 @@ def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseMod
     if first["type"] == "missing":
         return UsageError(f"{where}: {name}: this key is missing", hint)
     if first["type"] == "value_error":
-        text = str(first["ctx"]["error"])
+        text = str(fault)
     else:
         known_fault = _FAULTS.get(first["type"])
         text = known_fault.format(description=meaning, **first.get("ctx", {})) if known_fault else first["msg"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffgen.types import Source
 # at least one chunk is then equal, which is how the pairs are found without comparing all with all.
 NEAR_BITS = 3
 _CHUNKS = 4
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def identical(sources: Sequence[Source]) -> list[list[Source]]:
@@ -75,7 +77,9 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
         path = source.path
         return int(cache.known("dhash", path, stamp([path]), lambda: str(_difference_hash(Path(path)))))
 
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
+    # Pictures too large to be read are none to decode here; and filters hold for all threads, so they are set in one.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         found = list(pool.map(one, sources))
     cache.flush()
     return found
@@ -87,7 +91,7 @@ def _difference_hash(path: Path) -> int:
         with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image:
             image.draft("L", (72, 64))  # JPEG decodes to an eighth at little cost
             small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, *_TOO_LARGE):
         return 0
     bits = (np.diff(small, axis=1) > 0).ravel()
     # A flat picture has no differences and would look like every other flat one.

@@ -15,11 +15,11 @@ from diffgen.geometry import plan_for, views_for
 from diffgen.leakage import identical, near
 from diffgen.memory import forecast
 from diffgen.models import needs, vocabulary
-from diffgen.plan import Edit, Plan, misheard_prompts, unsuited_controls
+from diffgen.plan import Edit, Plan, edits_of, fits, misheard_prompts, unsuited_controls, untaught_guidance
 from diffgen.progress import Speed
-from diffgen.recipe import LoadedRecipe, Recipe
+from diffgen.recipe import Condition, LoadedRecipe, Recipe
 from diffgen.run import Prepared, Summary, no_collector, prepare
-from diffgen.store import is_run_folder, read_present
+from diffgen.store import check_folder, is_run_folder, read_present
 from diffgen.types import Record, Settings
 
 # Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
@@ -31,6 +31,7 @@ MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than pla
 def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
     """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
     _ = loaded.detector  # to say now that a file is missing, and not when a run begins
+    check_folder(loaded.output)  # likewise
     with no_collector():
         return _overview(prepare(loaded, limit), loaded, look)
 
@@ -54,16 +55,19 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         "output": str(prepared.output),
         "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
         "memory": _memory(prepared),
-        "sources": dict(Counter(source.split for source in plan.sources)),
+        "resolution": recipe.resolution.mode,
+        "sources": dict(Counter(source.split for source in plan.sources if source.digest)),
         "annotator": next((network.name for network in prepared.model.networks if network.role == "detector"), None),
         "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
+        "idle": {c.name: _why_idle(prepared, c) for c in recipe.conditions if not conditions[c.name]},
         "images": sum(count for counts in conditions.values() for count in counts.values()),
         "jobs": edits.jobs,
         "to_make": edits.left,
         "not_edited": _examples(problems),
         "labels": _labels(prepared),
         "prompts": misheard_prompts(plan, vocabulary(prepared.model)),
+        "guidance": untaught_guidance(plan, prepared.model),
         "controls": unsuited_controls(plan),
         "notes": _examples(prepared.dataset.notes),
         "leakage": _leakage(prepared, look),
@@ -124,13 +128,31 @@ def _edits(plan: Plan, recipe: Recipe, present: dict[str, Record]) -> _Edits:
     return found
 
 
+def _why_idle(prepared: Prepared, condition: Condition) -> str:
+    """Why no picture gets the condition."""
+    if not prepared.plan.edits:
+        return "no picture is selected that can be edited"
+    what = " or ".join(condition.classes or ())
+    reasons = {
+        "background": "no selected picture has a labelled object",
+        "remove": f"no selected picture has a labelled {what or 'object'}",
+        "insert": f"no selected picture has free ground for a {what}, as large and as high in it as the dataset's own are, "
+        f"{prepared.model.least_object} px or more at the working size",
+    }
+    suited = [edit for edit in edits_of(prepared.recipe, prepared.model, prepared.dataset) if edit[0] == condition]
+    if any(fits(source, edit, prepared.plan.places) for source, _ in prepared.plan.edits for edit in suited):
+        return "its share fell on none of the pictures"
+    return reasons[str(condition.task)]
+
+
 def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
     return {word: {"count": len(lines), "examples": lines[:MOST_NAMED]} for word, lines in sorted(found.items())}
 
 
 def _labels(prepared: Prepared) -> dict[str, Any]:
     """Images without label file, with an empty one, and label files without image."""
-    sources = prepared.plan.sources and prepared.dataset.sources  # none where all is made from noise
+    # None where all is made from noise; and none of those whose file is not there.
+    sources = [source for source in prepared.plan.sources and prepared.dataset.sources if source.digest]
     files = {source.label for source in sources if isinstance(source.label, str)}
     orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
     return {
@@ -198,19 +220,25 @@ def overview_text(facts: dict[str, Any]) -> str:
         f"images    {facts['images']} planned, {facts['to_make']} still to make",
     ]
     for name, splits in facts["conditions"].items():
-        lines.append(
-            f"          {name:<14} {', '.join(f'{count} {split}' for split, count in splits.items()) or 'none'}"
-        )
+        counts = ", ".join(f"{count} {split}" for split, count in splits.items())
+        lines.append(f"          {name:<14} {counts or 'none: ' + facts['idle'][name]}")
     boxes = facts["small_boxes"]
     if boxes["small"]:
+        remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
+        if facts["resolution"] == "tile":
+            remedy = (
+                "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
+            )
         lines.append(
             f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
-            "working size and may melt; resolution: {mode: tile}, or a larger long_side, keeps them"
+            f"working size and may melt; {remedy}"
         )
     lines += [f"prompt    {line}" for line in facts["prompts"]]
+    lines += [f"guidance  {line}" for line in facts["guidance"]]
     lines += [f"controls  {line}" for line in facts["controls"]]
     for word, found in facts["not_edited"].items():
-        lines += _counted("unedited", found, f"{word}, carried over as they are")
+        what = "left out" if word == "missing" else "carried over as they are"
+        lines += _counted("unedited", found, f"{word}, {what}")
     labels, leakage = facts["labels"], facts["leakage"]
     if labels["none"] or labels["empty"]:
         lines.append(
@@ -266,13 +294,20 @@ def summary_text(summary: Summary) -> str:
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
     elif summary.pending:
-        lines.append(f"pending   {summary.pending}; run the same command again to go on")
+        lines.append(f"pending   {summary.pending}; the same 'diffgen run' again makes them")
     if summary.require and summary.share < summary.require:
         lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
-    if summary.exit_code == 1 and not summary.pending:
+    if summary.exit_code == 1 and not summary.pending and not summary.accepted and not summary.rejected:
         why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
         lines.append(f"nothing could be made: {why}; 'diffgen plan' says what it finds")
-    if summary.stopped is None and not summary.running:
+    if summary.stopped is not None or summary.running:
+        return "\n".join(lines)
+    if summary.empty:
+        lines.append(
+            f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted there, and no source is carried over; "
+            "there is nothing to train with"
+        )
+    else:
         lines.append(f"train     yolo train data={summary.output}/dataset/data.yaml")
     return "\n".join(lines)
 

@@ -129,13 +129,13 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
     if recipe.text2img is not None:
         return _imagined(recipe, dataset, model, limit)
     sources = _with_val(recipe, dataset)
+    if "train" not in dataset.splits:
+        raise UsageError(
+            f"{dataset.path}: the dataset has no 'train' split", "Ultralytics needs one: add 'train:' to it"
+        )
     if missing := [split for split in recipe.select.splits if split not in dataset.splits]:
         raise UsageError(
             f"select.splits: the dataset has no split '{missing[0]}'", f"its splits: {', '.join(dataset.splits)}"
-        )
-    if not any(source.split == "train" for source in sources):
-        raise UsageError(
-            f"{dataset.path}: the dataset has no 'train' split", "Ultralytics needs one: add 'train:' to it"
         )
     chosen = _select(recipe, sources, dataset.names)
     if limit is not None:
@@ -205,14 +205,16 @@ def _with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
             f"{dataset.path}: the dataset has no 'val' split, and training needs one",
             "add 'val:' to it, or 'val_from_train: 0.1' to the recipe",
         )
-    train = sorted((s for s in dataset.sources if s.split == "train"), key=lambda s: unit("val", s.image_digest))
-    if len({s.image_digest for s in train}) < 2:
+    train = sorted({s.image_digest for s in dataset.sources if s.split == "train"}, key=lambda d: unit("val", d))
+    good = {s.image_digest for s in dataset.sources if s.split == "train" and s.problem is None}
+    sound = [digest for digest in train if digest in good]
+    if len(sound) < 2:
         raise UsageError(
-            f"{dataset.path}: val_from_train needs two pictures or more in train", "add 'val:' to the dataset"
+            f"{dataset.path}: val_from_train needs two sound pictures or more in train", "add 'val:' to the dataset"
         )
-    moved = {s.image_digest for s in train if unit("val", s.image_digest) < recipe.val_from_train}
-    moved |= {train[0].image_digest}  # a small dataset: at least one picture on either side
-    moved -= {train[-1].image_digest}
+    moved = {digest for digest in train if unit("val", digest) < recipe.val_from_train}
+    moved |= {sound[0]}  # a small dataset: at least one picture that can be read on either side
+    moved -= {sound[-1]}
     sources = [
         replace(s, split="val") if s.split == "train" and s.image_digest in moved else s for s in dataset.sources
     ]
@@ -424,6 +426,25 @@ def misheard_prompts(plan: Plan, words: Vocabulary | None) -> list[str]:
         return []
     heard = ((c.name, misheard(_text(c, settings).replace("{objects}", ""), words)) for c, settings in plan.conditions)
     return [f"{name}: the model {why}" for name, why in heard if why]
+
+
+def untaught_guidance(plan: Plan, model: Model) -> list[str]:
+    """One line for each condition that guides a model of few words, whose training knew one guidance only, by another."""
+    if model.vocabulary is None:
+        return []
+    asked = (
+        (c.name, key, own, value)
+        for c, settings in plan.conditions
+        for key, own, value in (
+            ("guidance", model.guidance, settings.guidance),
+            ("image_guidance", model.image_guidance, settings.image_guidance),
+        )
+        if value != own
+    )
+    return [
+        f"{name}: the model was trained for {key} {own:g} only, and this asks for {value:g}"
+        for name, key, own, value in asked
+    ]
 
 
 _NO_EDGES = re.compile(r"\b(night|snow\w*|blizzard)\b", re.IGNORECASE)

@@ -122,19 +122,24 @@ def _tile(cell: Cell, store: RunStore, plan: Plan) -> Tile:
     if facts["verdict"] == "failed":
         return Tile(None, f"{cell.label}: failed\n{facts['error']}", good=False)
     accepted = facts["verdict"] == "accepted"
-    caption = (
-        f"{cell.label}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}\n{'   '.join(_scores(facts))}"
-    )
+    verdict = f"{cell.label}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}"
+    lines = [verdict, "   ".join(_settings(facts)), "   ".join(_scores(facts))]
     picture = image_path(store.folder, cell.item.job.id, store.image_format)
-    return Tile(picture, caption, made_shapes(cell.judged, plan), accepted)
+    return Tile(picture, "\n".join(line for line in lines if line), made_shapes(cell.judged, plan), accepted)
 
 
-def _scores(facts: dict[str, Any]) -> Iterator[str]:
+def _settings(facts: dict[str, Any]) -> Iterator[str]:
     yield f"strength {facts['strength']:.2f}"
     if facts["object_strength"] is not None:
         yield f"objects {facts['object_strength']:.2f}"
-    for key in ("structure", "recall"):
-        if facts[key] is not None:
-            yield f"{key} {facts[key]:.2f}"
+    yield f"contrast {facts['contrast']:.2f}"
     if facts["shift_px"] is not None:
         yield f"shift {facts['shift_px']:.1f} px"
+
+
+def _scores(facts: dict[str, Any]) -> Iterator[str]:
+    for key in ("structure", "recall", "happened", "clip"):
+        if facts[key] is not None:
+            yield f"{key} {facts[key]:.2f}"
+    if facts["new_objects"] is not None:
+        yield f"new objects {facts['new_objects']}"

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from diffgen.annotate import LEAST_CONFIDENCE
 from diffgen.errors import UsageError, did_you_mean, why
-from diffgen.faults import readable
+from diffgen.faults import Misplaced, readable
 from diffgen.hub import HUB_ID
 from diffgen.overrides import expand, override
 from diffgen.yamltree import compose, construct
@@ -411,12 +411,21 @@ class Recipe(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         names = [condition.name for condition in self.conditions]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"conditions: the name '{twice[0]}' stands twice; give one of them another name")
+        if twice := [(i, name) for i, name in enumerate(names) if name in names[:i]]:
+            i, name = twice[0]
+            raise Misplaced(f"the name '{name}' stands twice; give one of them another name", ("conditions", i))
         if self.detector is None and (unsure := [c.name for c in self.conditions if c.task == "insert"]):
             raise ValueError(
                 f"conditions: '{unsure[0]}' inserts an object, and nothing would see whether it is there: name the "
                 "weights of a detector of that class in detector:"
+            )
+        restored = [c for c in self.conditions if self.checks_for(c).on_object_lost == "restore"]
+        if restored and self.attempts == 1:
+            own = restored[0].checks is not None and "on_object_lost" in restored[0].checks.model_fields_set
+            above = ("conditions", self.conditions.index(restored[0])) if own else ()
+            raise Misplaced(
+                "restore makes a rejected image again, and attempts: 1 leaves no other try; write attempts: 2 or more",
+                (*above, "checks", "on_object_lost"),
             )
         return self
 

@@ -18,14 +18,22 @@ from diffgen.cache import FileCache
 from diffgen.checks import judge
 from diffgen.errors import UsageError
 from diffgen.executors import local
-from diffgen.export import Judged, export_dataset, judge_plan
+from diffgen.export import Judged, export_dataset, is_carried, judge_plan
 from diffgen.guides import require_networks, resolve_guided, revisions, with_maps, with_revisions
 from diffgen.imagined import imagine
 from diffgen.loras import resolve_loras
 from diffgen.models import Model, aliases, require_on_disk, vocabulary
-from diffgen.plan import Plan, cut_batches, misheard_prompts, pending_batches, plan_jobs, unsuited_controls
+from diffgen.plan import (
+    Plan,
+    cut_batches,
+    misheard_prompts,
+    pending_batches,
+    plan_jobs,
+    unsuited_controls,
+    untaught_guidance,
+)
 from diffgen.progress import Progress, Silent
-from diffgen.recipe import LoadedRecipe, Recipe
+from diffgen.recipe import LoadedRecipe, Recipe, load_recipe
 from diffgen.report import write_report
 from diffgen.review import KEPT_AS, read_review
 from diffgen.sources import Dataset, read_dataset, with_shapes
@@ -74,6 +82,7 @@ class Summary:
     to_review: int = 0  # accepted with labels that a detector is not sure of
     unjudged: int = 0  # accepted, and made before the recipe named the detector or the CLIP model that it names now
     errors: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)  # splits that training needs, and the dataset has no picture in
     running: bool = False  # `status` only: somebody is making images in the folder now …
     images_per_second: float | None = None  # … and this fast, by the last ones made
 
@@ -83,14 +92,19 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 nothing could be made, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
+        """0 done, 1 nothing could be made or trained with, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
         if self.stopped in STOP_CODES:
             return STOP_CODES[self.stopped]
         if not self.planned or (not self.accepted and not self.rejected):
             return 1
         if self.pending and self.stopped is None:
             return 4
-        return 3 if self.share < self.require else 0
+        return self.export_code
+
+    @property
+    def export_code(self) -> int:
+        """What the dataset alone is worth, whatever is still to be made."""
+        return 3 if self.share < self.require else 1 if self.empty else 0
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
@@ -203,7 +217,9 @@ def make_ready(
         talk(
             "warning: nothing to validate on will be made; train with a copy of data.yaml that names labelled photographs"
         )
-    for line in [*misheard_prompts(prepared.plan, vocabulary(prepared.model)), *unsuited_controls(prepared.plan)]:
+    plan, model = prepared.plan, prepared.model
+    heard = misheard_prompts(plan, vocabulary(model))
+    for line in [*heard, *untaught_guidance(plan, model), *unsuited_controls(plan)]:
         talk(f"warning: {line}")
     kept, make = _settle(store, prepared, judges, make_worker, talk)
     return prepared, kept["batch_size"], make
@@ -221,11 +237,14 @@ def fetched(prepared: Prepared, limit: int | None = None) -> Prepared:
 def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
     """Judge the records by the recipe's thresholds and export again, as far as the last run went. Makes no image.
 
-    The decisions in `review` replace those that the run folder kept, and are kept there in their stead.
+    The decisions in `review` replace those that the run folder kept, and are kept there in their stead. Raises UsageError
+    where the recipe asks for other images than the run folder's.
     """
-    prepared = prepare(loaded, read_state(loaded.output).get("limit"), reviewed=review is None)
+    limit = read_state(loaded.output).get("limit")
+    prepared = prepare(loaded, limit, reviewed=review is None)
     plan, recipe = prepared.plan, prepared.recipe
     with RunStore(prepared.output, recipe.image.format) as store:
+        _require_same_images(store, loaded, plan, limit)
         if review is not None:
             kept = store.folder / KEPT_AS
             known = set(store.records)
@@ -238,6 +257,20 @@ def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
         summary = summarise(prepared, plan, judged)
         _export(store, plan, recipe, judged, summary)
     return summary
+
+
+def _require_same_images(store: RunStore, loaded: LoadedRecipe, plan: Plan, limit: int | None) -> None:
+    """Raises UsageError for images that are neither made nor planned by the recipe that the run folder has kept."""
+    kept = store.folder / "recipe.yaml"
+    lacking = {item.job.id for item in plan.items} - store.records.keys()
+    if not lacking or not kept.is_file() or kept.read_text("utf-8") == loaded.to_yaml(store.folder, aliases()):
+        return
+    own = prepare(load_recipe(kept), limit, reviewed=False).plan
+    if lacking := lacking - {item.job.id for item in own.items}:
+        raise UsageError(
+            f"{store.folder}: export makes no image, and this recipe asks for {len(lacking)} that the run folder's does not",
+            "export with other checks, require or include_sources only; 'diffgen run' makes other images",
+        )
 
 
 def _export(store: RunStore, plan: Plan, recipe: Recipe, judged: list[Judged], summary: Summary) -> None:
@@ -450,6 +483,10 @@ def summarise(
             unjudged += any(named and fact not in entry.record.facts for fact, named in looks.items())
         else:
             rejected[entry.verdict.reason or ""] += 1
+    there = {source.split for source in plan.sources if is_carried(source, prepared.recipe)}
+    there |= {entry.item.source.split for entry in judged if entry.accepted}
+    # Of text2img without a val of its own, train is val too.
+    needed = ("train",) if prepared.recipe.text2img is not None else ("train", "val")
     unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
     return Summary(
         output=str(prepared.output),
@@ -459,7 +496,7 @@ def summarise(
         failed=dict(sorted(failed.items())),
         pending=pending,
         conditions={name: dict(count) for name, count in conditions.items()},
-        sources=dict(Counter(source.split for source in plan.sources)),
+        sources=dict(Counter(source.split for source in plan.sources if source.digest)),
         not_edited=dict(sorted(unedited.items())),
         made_now=made_now,
         seconds=seconds,
@@ -469,4 +506,5 @@ def summarise(
         to_review=to_review,
         unjudged=unjudged,
         errors=sorted(set(errors)),
+        empty=[split for split in needed if split not in there],
     )

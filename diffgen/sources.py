@@ -238,7 +238,7 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
         raw = _read(entry.image)
         text = _read_label(entry.label) if isinstance(entry.label, str) else entry.label
     except OSError as error:
-        return {**fields, "problem": f"unreadable: {why(error)}"}
+        return {**fields, "problem": f"missing: {why(error)}"}
     fields.update(labelled=text is not None, size=len(raw))
     digest = hashlib.sha256(raw)
     fields["image_digest"] = digest.hexdigest()[:32]

@@ -54,6 +54,29 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
+def check_folder(folder: Path, *, make: bool = False) -> None:
+    """Raises DiffgenError for what can be no run folder, as it holds what is not ours. With `make`, it is there then."""
+    try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        names = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return  # a run will make it
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(
+            f"{error.filename} is not a folder", "choose another run folder, or move away what is in its place"
+        ) from None
+    except OSError as error:
+        raise DiffgenError(
+            f"{folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
+        ) from None
+    if names - {"lock", f".{STATE}.tmp"} and STATE not in names:
+        raise UsageError(
+            f"{folder} holds files that diffgen did not make",
+            "choose an empty or new folder; nothing was touched",
+        )
+
+
 @contextmanager
 def _disk(folder: Path) -> Iterator[None]:
     """A disk that does not take a write is one clear error; what was committed before it is safe."""
@@ -177,7 +200,7 @@ class RunStore:
     def __init__(self, folder: Path, image_format: str) -> None:
         self.folder = folder
         self.image_format = image_format
-        self._make_folder()
+        check_folder(folder, make=True)
         self._lock = self._take_lock()
         try:
             if is_run_folder(folder):
@@ -192,24 +215,6 @@ class RunStore:
         except BaseException:
             self.close()
             raise
-
-    def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            names = {entry.name for entry in self.folder.iterdir()}
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(
-                f"{error.filename} is not a folder", "choose another run folder, or move away what is in its place"
-            ) from None
-        except OSError as error:
-            raise DiffgenError(
-                f"{self.folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
-            ) from None
-        if names - {"lock", f".{STATE}.tmp"} and STATE not in names:
-            raise UsageError(
-                f"{self.folder} holds files that diffgen did not make",
-                "choose an empty or new folder; nothing was touched",
-            )
 
     def _take_lock(self) -> int:
         try:

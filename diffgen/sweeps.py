@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.blend import require_masks
-from diffgen.checks import judged_recall, judged_structure
+from diffgen.checks import judged_clip, judged_happened, judged_recall, judged_structure
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.export import Judged
 from diffgen.models import Model
@@ -71,6 +71,10 @@ class Cell:
             "verdict": "accepted" if verdict.accepted else verdict.reason,
             "structure": judged_structure(record.facts),
             "recall": judged_recall(record.facts),
+            "happened": judged_happened(record.facts, job.settings.condition),
+            "clip": judged_clip(record.facts),
+            "new_objects": record.facts.get("new_objects"),
+            "contrast": record.facts["contrast"],
             "shift_px": record.facts.get("shift_px"),
             "strength": record.facts["strength"],
             "object_strength": record.facts.get("object_strength"),
@@ -99,6 +103,9 @@ def cells_of(loaded: LoadedRecipe, look: Look, plan: Plan, model: Model) -> list
     DiffgenError for no sources, UsageError for a condition or a field that there is not.
     """
     names = _names(loaded.recipe, look.conditions)
+    fields = [sweep.field for sweep in look.sweeps]
+    if twice := [field for field in fields if fields.count(field) > 1]:
+        raise UsageError(f"--sweep {twice[0]}: given twice", f"give its values in one: --sweep {twice[0]}=0.3,0.4")
     wanted = [edit for edit in edits_of(loaded.recipe, model, plan.dataset) if edit[0].name in names]
     suited = (source for source, _ in plan.edits if any(fits(source, edit, plan.places) for edit in wanted))
     shown = sorted(suited, key=lambda source: not source.counts)[: look.number]
@@ -106,7 +113,7 @@ def cells_of(loaded: LoadedRecipe, look: Look, plan: Plan, model: Model) -> list
         raise DiffgenError("the recipe selects no source to edit", "'diffgen plan' says why")
     columns = []
     for values in itertools.product(*(sweep.values for sweep in look.sweeps)):
-        settings = dict(zip((sweep.field for sweep in look.sweeps), values, strict=True))
+        settings = dict(zip(fields, values, strict=True))
         as_yaml = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
         recipe = overridden(loaded, [f"conditions.{name}.{text}" for name in names for text in as_yaml]).recipe
         edits = [edit for edit in edits_of(recipe, model, plan.dataset) if edit[0].name in names]

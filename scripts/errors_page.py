@@ -73,12 +73,13 @@ PROBLEMS = {
     "control map": "give the source a map of its aspect in the `folder` of the control, or take the control out",
     "encoding": "save the label file as UTF-8",
     "format": "nothing, or convert the picture to JPEG or PNG",
+    "missing": "bring the file back, check its permissions, or take it off the list; it is not carried over",
     "mixed": "write all rows of a file as boxes, or all as polygons",
     "number": "mend the row",
     "range": "mend the row: coordinates are shares of the picture, 0 to 1",
     "size": "correct the annotation's width and height, or give it the right picture",
     "tiny": "nothing: Ultralytics leaves such a picture out",
-    "unreadable": "copy the picture again, or check its permissions",
+    "unreadable": "copy the picture again",
 }
 
 # Where a rejection comes from, and what helps.
@@ -139,7 +140,8 @@ def errors_page(readme: str) -> str:
             parts += ["The `<fault>` of a key that has a wrong value is one of:\n", _faults()]
     parts += [
         "## Pictures that are not edited\n",
-        "`plan` lists them by a word, under `unedited`. They are carried over as they are, with their labels.\n",
+        "`plan` lists them by a word, under `unedited`. They are carried over as they are, with their labels; "
+        "those that are `missing` are left out.\n",
         _rows(
             ("word", "message", "what to do"), ((f"`{m.word}`", _code(m.text), PROBLEMS[str(m.word)]) for m in problems)
         ),

@@ -106,7 +106,11 @@ def _of_node(
     ):
         if _is_problem(node.targets[0].slice):
             yield _problem(text(node.value))
-    elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and _name(node.exc.func) == "ValueError":
+    elif (
+        isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and _name(node.exc.func) in ("ValueError", "Misplaced")
+    ):
         if module == "recipe":  # the others are of programs, not of people
             yield "UsageError", f"<file>:<line>: <key>: {text(node.exc.args[0])}", "<what the key means>", None
     elif isinstance(node, ast.Call):

@@ -73,6 +73,19 @@ def test_3_below_require_and_again_when_exported(cli: Callable[..., Any], recipe
     assert cli("export", tmp_path / "out", "--set", "checks.contrast=null").code == 0
 
 
+def test_1_when_nothing_is_there_to_train_with(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
+    sets = ("--set", "include_sources=none", "--set", "checks.contrast=1")
+    answer = cli("run", recipe, *sets, editor=FakeEditor())
+    for said in (answer, cli("export", tmp_path / "out")):
+        assert said.code == 1
+        assert "dataset   empty in train: no image was accepted there, and no source is carried over" in said.out
+        assert "yolo train" not in said.out
+        assert "nothing could be made" not in said.out
+    back = cli("export", tmp_path / "out", "--set", "include_sources=copy")
+    assert back.code == 0
+    assert "yolo train" in back.out
+
+
 def test_4_when_the_minutes_are_over_and_0_after(cli: Callable[..., Any], recipe: Path) -> None:
     assert cli("run", recipe, "--max-minutes", 0, editor=FakeEditor()).code == 4
     assert cli("run", recipe, editor=FakeEditor()).code == 0
@@ -158,6 +171,27 @@ def test_an_error_is_json_too_when_asked_for(cli: Callable[..., Any], tmp_path: 
     answer = cli("plan", tmp_path / "none.yaml", "--json")
     assert answer.code == 2
     assert set(json.loads(answer.out)) == {"error", "hint", "exit_code"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["walk"], 2, "No such command 'walk'"),
+        (["plan"], 2, "Missing argument 'RECIPE'"),
+        (["run", "r.yaml", "--limit", "0"], 2, "Invalid value for '--limit'"),
+        (["plan", "r.yaml", "--no-such-option"], 2, "--no-such-option"),
+        (["status", "o" * 300], 1, "File name too long"),
+    ],
+)
+def test_so_is_one_of_the_command_line_and_of_a_path(
+    arguments: list[str], code: int, words: str, cli: Callable[..., Any], recipe: Path
+) -> None:
+    answer = cli(*(recipe if part == "r.yaml" else part for part in arguments), "--json")
+    facts = json.loads(answer.out)
+    assert answer.code == facts["exit_code"] == code
+    assert words in facts["error"]
+    assert facts["hint"]
+    assert words in answer.err
 
 
 def test_talk_goes_to_stderr_and_quiet_says_nothing(cli: Callable[..., Any], recipe: Path) -> None:

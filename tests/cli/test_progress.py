@@ -106,7 +106,7 @@ def test_status_from_another_shell_says_that_it_runs_and_how_fast(cli: Callable[
     assert "yolo train" not in said, "there is no dataset yet"
     after = json.loads(cli("status", tmp_path / "out", "--json").out)
     assert not after["running"]
-    assert "run the same command again" in cli("status", tmp_path / "out").out
+    assert "the same 'diffgen run' again" in cli("status", tmp_path / "out").out
 
 
 def test_a_folder_that_nobody_locked_is_not_running(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.fakes import MODEL, make_dataset, write_recipe
+import pytest
+
+from tests.fakes import MODEL, make_dataset, put, write_recipe
 
 
 def test_doctor_says_what_a_run_would_use(cli: Callable[..., Any]) -> None:
@@ -30,6 +32,28 @@ def test_doctor_names_every_problem_of_a_recipe(tmp_path: Path, cli: Callable[..
     assert len(problems) == 2
     assert "cuda:7" in problems[0]
     assert "not on this machine" in problems[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"detector": "none.pt"}, "detector: there is no file"),
+        ({"dataset": "none.yaml"}, "none.yaml: there is no such dataset file"),
+        ({"loras": [{"file": "none.safetensors"}]}, "none.safetensors"),
+        ({"output": "theirs"}, "holds files that diffgen did not make"),
+    ],
+)
+def test_doctor_names_what_is_missing_beside_the_model(
+    fields: dict[str, Any], words: str, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    make_dataset(tmp_path / "d")
+    put(tmp_path / "theirs/notes.txt", "mine")
+    recipe = {"dataset": "d/data.yaml", "output": "out", "conditions": ["snow"]}
+    assert cli("doctor", put(tmp_path / "r.yaml", json.dumps(recipe))).code == 0
+    answer = cli("doctor", put(tmp_path / "r.yaml", json.dumps(recipe | fields)), "--json")
+    assert answer.code == 1
+    (problem,) = json.loads(answer.out)["problems"]
+    assert words in problem
 
 
 def test_doctor_names_the_networks_that_are_not_here(tmp_path: Path, cli: Callable[..., Any]) -> None:

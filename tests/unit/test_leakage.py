@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from diffgen.cache import FileCache
@@ -66,3 +67,16 @@ def test_plan_reports_both_and_may_be_told_not_to_look(tmp_path: Path) -> None:
     }
     assert "train/02 = val/00" in overview_text(facts)
     assert overview(loaded, look=False)["leakage"]["near"] is None
+
+
+def test_a_picture_too_large_to_be_read_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    data = dataset(tmp_path / "d")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 240 * 180 - 1)
+    save(tmp_path / "d/images/val/00.jpg", scene(1)[:90])
+    with FileCache(tmp_path / "c") as cache:
+        found = read(data, cache)
+        assert sum(source.problem is not None for source in found.sources) == 6
+        assert near(found.sources, cache) == []
+    assert not recwarn.list

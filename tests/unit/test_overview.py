@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
+from diffgen.errors import UsageError
 from diffgen.overview import overview, overview_text, summary_text
 from diffgen.recipe import load_recipe
 from diffgen.run import status
@@ -28,6 +30,14 @@ def test_a_plan_writes_nothing(recipe: Path, tmp_path: Path) -> None:
     overview(load_recipe(recipe))
     assert tree(tmp_path) == before
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_a_run_refuses_is_refused_and_left_alone(recipe: Path, tmp_path: Path) -> None:
+    put(tmp_path / "theirs/notes.txt", "mine")
+    for place, words in (("theirs", "did not make"), ("theirs/notes.txt", "is not a folder")):
+        with pytest.raises(UsageError, match=words):
+            overview(load_recipe(recipe, output=tmp_path / place))
+    assert set(tree(tmp_path / "theirs")) == {"notes.txt"}
 
 
 def test_what_is_made_is_not_to_be_made_and_tells_the_time(recipe: Path) -> None:
@@ -67,6 +77,18 @@ def test_what_cannot_be_edited_is_counted_by_reason_and_named(recipe: Path, tmp_
     assert "train/00: row 1: class id 9" in text
 
 
+def test_what_is_not_there_is_no_source_and_left_out(recipe: Path, tmp_path: Path) -> None:
+    image = tmp_path / "data/images/train/00.jpg"
+    image.unlink()
+    image.symlink_to("nowhere.jpg")
+    facts = overview(load_recipe(recipe))
+    assert facts["sources"] == {"train": 3, "val": 2}
+    assert facts["labels"]["none"] == 0
+    assert "unedited  1 missing, left out\n          train/00: No such file or directory" in overview_text(facts)
+    summary, _ = make(recipe)
+    assert (summary.sources, summary.not_edited) == ({"train": 3, "val": 2}, {"missing": 1})
+
+
 def test_many_of_one_reason_name_five_and_count_the_rest(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(8, 1))
     for i in range(7):
@@ -87,6 +109,11 @@ def test_small_boxes_are_warned_of_with_what_to_do(tmp_path: Path) -> None:
     assert "1 of 6 will be under 16 px" in overview_text(found)
     assert "long_side" in overview_text(found)
     assert overview(load_recipe(recipe, ["resolution.long_side=320"]))["small_boxes"]["small"] == 0
+    put(tmp_path / "data/labels/train/00.txt", "0 0.5 0.5 0.01 0.01\n")  # small in the picture itself
+    tiles = overview_text(overview(load_recipe(recipe, ["resolution.mode=tile"])))
+    assert "1 of 6 will be under 16 px" in tiles
+    assert "no larger in the pictures themselves; objects: " in tiles
+    assert "mode: tile" not in tiles
 
 
 def test_the_text_of_a_plan(recipe: Path, tmp_path: Path) -> None:
@@ -118,6 +145,6 @@ def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
 def test_an_unfinished_run_says_how_to_go_on_and_does_not_offer_training(recipe: Path, tmp_path: Path) -> None:
     summary, _ = make(recipe, max_minutes=0)
     text = summary_text(summary)
-    assert "run the same command again to go on" in text
+    assert "pending   8; the same 'diffgen run' again makes them" in text
     assert "yolo train" not in text
     assert yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())["output"] == "."

@@ -276,6 +276,20 @@ def test_copies_of_one_picture_go_to_the_same_side() -> None:
     assert all(len(splits) == 1 for splits in sides.values())
 
 
+def test_val_from_train_has_a_picture_that_can_be_read_on_either_side() -> None:
+    for n in range(20):
+        broken = [source(i, problem="unreadable: cut off") for i in range(n, n + 6)]
+        found = plan([*broken, source(50), source(51)], val_from_train=0.01)
+        assert sorted(s.split for s in found.sources if s.problem is None) == ["train", "val"]
+    with pytest.raises(UsageError, match="two sound pictures"):
+        plan([*broken, source(50)], val_from_train=0.1)
+
+
+def test_a_dataset_without_train_is_told_so_and_not_blamed_on_the_selection() -> None:
+    with pytest.raises(UsageError, match="the dataset has no 'train' split"):
+        plan([source(0, split="val"), source(1, split="test")])
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

@@ -45,7 +45,7 @@ def test_a_row_a_source_and_a_column_a_condition(recipe: Path, tmp_path: Path) -
     picture = Image.open(found.path)
     assert picture.width == 3 * TILE + 2 * GAP
     tile = TILE * 48 // 64
-    assert picture.height == 2 * (tile + 2 * LINE + 3) + GAP
+    assert picture.height == 2 * (tile + 3 * LINE + 3) + GAP
     assert len(editor.made) == found.made_now
 
 
@@ -96,7 +96,7 @@ def test_swept_values_are_columns_and_each_condition_a_row(recipe: Path) -> None
     assert len(editor.made) == 8
     picture = Image.open(found.path)
     assert picture.width == 5 * TILE + 4 * GAP
-    assert picture.height == 2 * (TILE * 48 // 64 + 2 * LINE + 3) + GAP
+    assert picture.height == 2 * (TILE * 48 // 64 + 3 * LINE + 3) + GAP
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,27 @@ def test_errors_name_what_is_wrong(recipe: Path, tmp_path: Path) -> None:
     assert caught.value.hint == "its conditions: night, fog"
     with pytest.raises(DiffgenError, match="no source to edit"):
         look(recipe, sets=["select.share=0.000001"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tile_shows_the_score_that_decided(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = []
+    monkeypatch.setattr(
+        previewing, "contact_sheet", lambda rows, names: captions.extend(rows) or contact_sheet(rows, names)
+    )
+    found, _ = look(recipe, "strength=0,1", number=1, conditions=("night",), sets=["checks.happened=0.1"])
+    still, dark = (cell.facts() for cell in found.cells)
+    assert (still["verdict"], dark["verdict"]) == ("unchanged", "accepted")
+    assert still["happened"] < 0.1 <= dark["happened"]
+    assert {"contrast", "new_objects", "clip"} <= set(still)
+    ((_, tile, _),) = captions
+    assert f"happened {still['happened']:.2f}" in tile.caption
+    assert f"contrast {still['contrast']:.2f}" in tile.caption
+
+
+def test_a_field_that_is_swept_twice_is_refused(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--sweep strength: given twice"):
+        look(recipe, "strength=0.3", "strength=0.4")
     assert not (tmp_path / "out").exists()
 
 

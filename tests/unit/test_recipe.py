@@ -50,6 +50,7 @@ REFUSED: list[tuple[str, str, int | None, str]] = [
     ("duplicate key", "seed: 1\nseed: 2", 5, r"the key 'seed' stands twice"),
     ("tab", "select:\n\tshare: 1", 5, r"not valid YAML"),
     ("unclosed quote", "device: 'cpu", None, r"not valid YAML"),
+    ("restore, one attempt", "seed: 1\nchecks: {on_object_lost: restore}", 5, r"checks.on_object_lost: .* attempts: 2"),
     ("a tag", "device: !!python/object:os.system x", 4, r"cannot read this value"),
     ("an impossible date", "device: 2026-99-99", 4, r"cannot read this value"),
 ]
@@ -69,7 +70,8 @@ CONDITIONS_REFUSED = [
     ("value of a preset", "  - night:\n      strength: 2", 5, "strength"),
     ("no prompt", "  - name: mine\n    strength: 0.5", 4, "prompt: this key is missing"),
     ("a name with a slash", "  - {name: a/b, prompt: x}", 4, "name"),
-    ("the same name twice", "  - snow\n  - snow: {strength: 0.9}", None, "'snow' stands twice"),
+    ("the same name twice", "  - snow\n  - snow: {strength: 0.9}", 5, "conditions[1]: the name 'snow' stands twice"),
+    ("restore without another try", "  - fog\n  - snow:\n      checks: {on_object_lost: restore}", 6, "write attempts: 2"),
     ("none", "  []", 3, "conditions"),
     ("a number", "  - 7", 4, "conditions"),
     ("settings that are text", "  - night: dark", 4, "must be a mapping"),

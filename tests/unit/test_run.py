@@ -92,6 +92,21 @@ def test_a_threshold_changed_makes_none_and_changes_the_dataset(recipe: Path, tm
     assert tree(tmp_path / "out/dataset") == everything
 
 
+@pytest.mark.parametrize("change", ["conditions.night.strength=0.5", "seed=3", "variants=2"])
+def test_export_refuses_other_images_and_leaves_the_folder(change: str, recipe: Path, tmp_path: Path) -> None:
+    make(recipe, limit=2)
+    before = tree(tmp_path / "out")
+    with pytest.raises(UsageError, match="export makes no image"):
+        export(load_recipe(tmp_path / "out", [change]))
+    assert tree(tmp_path / "out") == before
+    assert export(load_recipe(tmp_path / "out", ["select.max=1"])).planned == 2, "fewer of the same images are fine"
+
+
+def test_an_unfinished_run_is_exported_with_other_checks(recipe: Path, tmp_path: Path) -> None:
+    make(recipe, max_minutes=0)
+    assert export(load_recipe(tmp_path / "out", ["checks.contrast=null"])).pending == 8
+
+
 def test_a_label_edited_makes_only_that_sources_images_anew(recipe: Path, tmp_path: Path) -> None:
     make(recipe)
     label = put(tmp_path / "data/labels/train/02.txt", "1 0.5 0.5 0.2 0.2\n")

@@ -309,7 +309,7 @@ PROBLEMS = [
     ("tiny", lambda r: save(r / "images/train/00.jpg", photo(1, (40, 9))), "tiny"),
     ("not an image", lambda r: put(r / "images/train/00.jpg", "hello"), "unreadable"),
     ("no bytes", lambda r: put(r / "images/train/00.jpg", ""), "unreadable"),
-    ("a dead link", lambda r: ((r / "images/train/00.jpg").unlink(), (r / "images/train/00.jpg").symlink_to("no")), "unreadable"),
+    ("a dead link", lambda r: ((r / "images/train/00.jpg").unlink(), (r / "images/train/00.jpg").symlink_to("no")), "missing"),
     ("another format", lambda r: shutil.move(r / "images/train/00.jpg", r / "images/train/00.avif"), "format"),
 ]  # fmt: skip
 
@@ -330,7 +330,7 @@ def test_a_listed_picture_that_is_not_there_is_a_problem(tmp_path: Path) -> None
     assert path.is_file()
     problems = {s.name: s.problem for s in data.split("train")}
     assert problems["00"] is None
-    assert str(problems["gone"]).startswith("unreadable")
+    assert str(problems["gone"]).startswith("missing")
 
 
 def test_a_turned_picture_has_its_upright_size(tmp_path: Path) -> None:

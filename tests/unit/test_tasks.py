@@ -20,6 +20,7 @@ from diffgen.errors import UsageError
 from diffgen.formats.yolo import label_path
 from diffgen.geometry import decode
 from diffgen.labels import parse_labels
+from diffgen.overview import overview, overview_text
 from diffgen.recipe import Checks, load_recipe
 from diffgen.run import export, prepare, run
 from diffgen.store import read_present
@@ -442,3 +443,35 @@ def test_the_run_folder_remembers_the_task(tmp_path: Path) -> None:
 
 def test_classes_are_known_by_name() -> None:
     assert same_names(["car", "Traffic-Light", "snowplough"], ["traffic light", "person", "CAR"]) == {0: 2, 1: 0}
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows", "fields", "why"),
+    [
+        (INSERT, "0 0.5 0.5 1 1\n", {}, "no selected picture has free ground for a person"),
+        (REMOVE, "0 0.5 0.5 1 1\n", {}, "no selected picture has a labelled person"),
+        ({**REMOVE, "classes": None}, "", {}, "no selected picture has a labelled object"),
+        (BACKGROUND, "", {}, "no selected picture has a labelled object"),
+        (BACKGROUND, "0 0.5 0.5 1 1\n", {"select": {"share": 1e-9}}, "no picture is selected that can be edited"),
+        ({**BACKGROUND, "share": 1e-9}, "0 0.5 0.5 1 1\n", {}, "its share fell on none of the pictures"),
+    ],
+)
+def test_plan_says_why_a_task_has_no_picture(
+    tmp_path: Path, condition: dict[str, Any], rows: str, fields: dict[str, Any], why: str
+) -> None:
+    data = street(tmp_path)
+    for path in (tmp_path / "data/labels/train").iterdir():
+        put(path, rows)
+    put(tmp_path / "detector.pt", "weights")
+    recipe = write_recipe(
+        tmp_path / "r.yaml",
+        data,
+        tmp_path / "out",
+        editor="inpaint",
+        detector="detector.pt",
+        conditions=[condition],
+        **fields,
+    )
+    facts = overview(load_recipe(recipe))
+    assert facts["idle"][condition["name"]].startswith(why)
+    assert f"none: {why}" in overview_text(facts)

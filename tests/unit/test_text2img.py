@@ -72,6 +72,7 @@ def test_a_rejected_picture_is_made_again_from_other_noise(tmp_path: Path) -> No
     summary, painter = make(write(tmp_path, attempts=3), found=lambda images: [[] for _ in images])
     assert summary.rejected == {"unlabelled": 12}
     assert summary.accepted == 0
+    assert (summary.empty, summary.exit_code) == (["train"], 1)
     assert len({job.seed for job in painter.jobs}) == 36
     assert {job.settings.strength for job in painter.jobs} == {1.0}
 

@@ -14,7 +14,7 @@ from diffgen.errors import DiffgenError
 from diffgen.models import resolve_model, vocabulary
 from diffgen.recipe import presets
 from diffgen.vocabulary import Vocabulary, misheard, read_vocabulary
-from tests.fakes import make_dataset
+from tests.fakes import FakeEditor, make_dataset
 
 WORDS: Vocabulary = {"snow": ["snow"], "fog": ["fog", "haze"], "dust": ["dust", "haze"], "": ["make", "it", "a"]}
 
@@ -65,6 +65,20 @@ def test_plan_warns(tmp_path: Path, cli: Callable[..., Any]) -> None:
     facts = json.loads(cli("plan", recipe, "--json").out)
     assert facts["prompts"] == ["zoo: the model was never taught 'unicorns'"]
     assert "prompt    zoo: the model was never taught 'unicorns'" in cli("plan", recipe).out
+
+
+def test_plan_and_run_warn_of_guidance_that_was_not_trained(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    data = make_dataset(tmp_path / "data")
+    recipe = tmp_path / "r.yaml"
+    conditions = ["snow", {"night": {"guidance": 3}}, {"fog": {"guidance": 1, "image_guidance": 1.5}}]
+    recipe.write_text(json.dumps({"dataset": str(data), "output": "o", "model": "pocket", "conditions": conditions}))
+    said = [
+        "night: the model was trained for guidance 1 only, and this asks for 3",
+        "fog: the model was trained for image_guidance 1 only, and this asks for 1.5",
+    ]
+    assert json.loads(cli("plan", recipe, "--json").out)["guidance"] == said
+    assert f"guidance  {said[0]}\n" in cli("plan", recipe).out
+    assert f"warning: {said[0]}\n" in cli("run", recipe, editor=FakeEditor()).err
 
 
 @pytest.mark.parametrize("words", [["pocket"], ["show", "pocket"]])
