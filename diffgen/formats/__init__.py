@@ -15,6 +15,18 @@ SPLITS = ("train", "val", "test")
 # Every suffix Ultralytics loads; those outside geometry.SUFFIXES are carried over unedited.
 LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
 
+# What a dataset holds that is not used as it stands, by word, as `plan` says it.
+NOTES = {
+    "category": "annotations left out: of a category that the file does not name",
+    "crowd": "annotations left out: of a crowd",
+    "degenerate": "annotations left out: no area within the picture",
+    "format": "images left out: not a suffix that Ultralytics loads",
+    "listed twice": "images with a further id: they have the annotations of both",
+    "mask": "annotations with a mask: their box stands for it",
+    "no annotation": "images without annotation file: background",
+    "no image": "annotations left out: no image has their image_id",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -35,8 +47,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a format reads. `names` by class id, without gaps; `extra` are keys of a data.yaml to hand on; `notes` is what
-    was left out of the labels, by word: one line each."""
+    """What a format reads. `names` by class id, without gaps; `extra` are keys of a data.yaml to hand on; `notes` are
+    the examples of each word of NOTES: one line each."""
 
     path: Path
     names: tuple[str, ...]
@@ -66,6 +78,14 @@ def _refuse(error: OSError) -> None:
 
 def is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in LOADED and not name.startswith(".")
+
+
+def can_be_path(text: str) -> bool:
+    """Whether a file could have this name: no zero byte, and no half character, as "\\ud800" in JSON or YAML leaves."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _leads_back(folder: Path) -> bool:
