@@ -80,14 +80,6 @@ def is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in LOADED and not name.startswith(".")
 
 
-def can_be_path(text: str) -> bool:
-    """Whether a file could have this name: no zero byte, and no half character, as "\\ud800" in JSON or YAML leaves."""
-    try:
-        return b"\0" not in text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-
-
 def _leads_back(folder: Path) -> bool:
     """Whether a folder is a link to one that holds it: following it would never end."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())

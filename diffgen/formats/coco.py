@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from diffgen.errors import UsageError, why
-from diffgen.formats import Found, Listing, box_row, can_be_path, is_image, outline_row
+from diffgen.formats import Found, Listing, box_row, is_image, outline_row
+from diffgen.yamltree import is_whole
 
 
 def read_coco(splits: Mapping[str, tuple[Path, Path]]) -> Listing:
@@ -92,7 +93,7 @@ def _split(
             raise UsageError(
                 f"{path}: an image has no id, file_name, width or height", "give the instances .json of a COCO dataset"
             )
-        if not can_be_path(name):
+        if "\0" in name or not is_whole(name):
             raise UsageError(f"{path}: {name!a} cannot be the name of a file", "write the file_name as UTF-8 text")
         size = (int(width), int(height))
         if identity in images:

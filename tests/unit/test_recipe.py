@@ -28,6 +28,14 @@ def refusal(tmp_path: Path, text: str, *sets: str) -> UsageError:
     return caught.value
 
 
+@pytest.mark.parametrize("key", ["output", "dataset"])
+def test_a_path_of_half_a_character_is_refused_and_one_of_raw_bytes_is_not(tmp_path: Path, key: str) -> None:
+    text = LEAST.replace("out\n" if key == "output" else "d.yaml\n", '"{}"\n')
+    assert "r.yaml:" in refusal(tmp_path, text.format(r"o\ud800")).message
+    assert getattr(load(tmp_path, text.format(r"o\udcff")), key) == "o\udcff"
+    assert "holds half" in refusal(tmp_path, LEAST, f'{key}="\\ud800"').message
+
+
 def test_the_least_recipe_takes_every_default(tmp_path: Path) -> None:
     recipe = load(tmp_path, LEAST)
     assert (recipe.model, recipe.variants, recipe.assign, recipe.select.splits) == ("pocket", 1, "all", ["train"])
@@ -51,6 +59,8 @@ REFUSED: list[tuple[str, str, int | None, str]] = [
     ("tab", "select:\n\tshare: 1", 5, r"not valid YAML"),
     ("unclosed quote", "device: 'cpu", None, r"not valid YAML"),
     ("a tag", "device: !!python/object:os.system x", 4, r"cannot read this value"),
+    ("half a character", 'device: "cpu\\ud800"', 4, r"'cpu\\ud800' holds half a character"),
+    ("half a character in a key", '"\\ud800": 1', 4, r"holds half a character"),
     ("an impossible date", "device: 2026-99-99", 4, r"cannot read this value"),
 ]
 
