@@ -26,7 +26,9 @@ NOTES = {
     "mask": "annotations with a mask: their box stands for it",
     "no annotation": "images without annotation file: background",
     "no image": "annotations left out: no image has their image_id",
+    "not there": "names of a list that are no image",
     "one label": "images that have the label file of another image",
+    "unused": "annotation files without image, not used",
 }
 
 

@@ -227,6 +227,36 @@ def test_voc_a_list_names_the_split(tmp_path: Path) -> None:
     assert [Path(source.path).name for source in read(spec, tmp_path).split("train")] == ["a.png"]
 
 
+LISTED = {"images": "images", "annotations": "xml", "list": "train.txt"}
+
+
+@pytest.mark.parametrize("text", ["train/a.png\nval/b\ngone\n", "train/a 1\nval/b.png -1\ngone.png 1\n"])
+def test_voc_a_list_names_images_with_and_without_suffix(text: str, tmp_path: Path) -> None:
+    put(tmp_path / "train.txt", text)
+    dataset = read(voc(tmp_path, "", train=LISTED), tmp_path)
+    assert [Path(source.path).name for source in dataset.split("train")] == ["a.png", "b.png"]
+    (lost,) = dataset.notes["not there"]
+    assert lost.startswith("train: gone")
+
+
+@pytest.mark.parametrize(("text", "words"), [("\n", "it is empty"), ("gone\nlost\n", "'gone' is no image of")])
+def test_voc_a_list_without_any_image_says_so(text: str, words: str, tmp_path: Path) -> None:
+    put(tmp_path / "train.txt", text)
+    with pytest.raises(UsageError, match=words) as caught:
+        read(voc(tmp_path, "", train=LISTED), tmp_path)
+    assert caught.value.message.startswith(f"dataset.train.list: {tmp_path}/train.txt names no image")
+
+
+def test_voc_files_without_image_and_of_two_images_are_counted(tmp_path: Path) -> None:
+    spec = voc(tmp_path, "")
+    put(tmp_path / "xml/old/c.xml", "<annotation/>")
+    save(tmp_path / "images/train/a.jpg", photo(3))
+    notes = read(spec, tmp_path).notes
+    assert notes["unused"] == [str(tmp_path / "xml/old/c.xml")]
+    assert len(notes["one label"]) == 1
+    assert set(notes) <= set(NOTES)
+
+
 @pytest.mark.parametrize(
     "text",
     [
