@@ -36,6 +36,11 @@ def test_a_path_of_half_a_character_is_refused_and_one_of_raw_bytes_is_not(tmp_p
     assert "holds half" in refusal(tmp_path, LEAST, f'{key}="\\ud800"').message
 
 
+@pytest.mark.parametrize("fault", [r'device="\udcff"', r'conditions=["\udcff"]', r'conditions=[{"\udcff": {}}]'])
+def test_a_fault_with_a_byte_that_is_not_utf_8_is_told(tmp_path: Path, fault: str) -> None:
+    assert "\udcff" in refusal(tmp_path, LEAST, fault).message
+
+
 def test_the_least_recipe_takes_every_default(tmp_path: Path) -> None:
     recipe = load(tmp_path, LEAST)
     assert (recipe.model, recipe.variants, recipe.assign, recipe.select.splits) == ("pocket", 1, "all", ["train"])
