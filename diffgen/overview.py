@@ -10,6 +10,7 @@ from typing import Any
 from diffgen.cache import FileCache
 from diffgen.editors.placing import whole_weights
 from diffgen.export import judge_plan
+from diffgen.formats import NOTES
 from diffgen.formats.yolo import orphan_labels
 from diffgen.geometry import plan_for, views_for
 from diffgen.leakage import identical, near
@@ -247,7 +248,7 @@ def overview_text(facts: dict[str, Any]) -> str:
     if labels["orphans"]["count"]:
         lines += _counted("labels", labels["orphans"], "label files without image, not used")
     for word, found in facts["notes"].items():
-        lines += _counted("left out", found, f"annotations: {word}")
+        lines += _counted("dataset", found, NOTES[word])
     lines += _counted("leakage", leakage["identical"], "pictures stand in more than one split, byte for byte")
     if leakage["near"] is None:
         lines.append("leakage   look-alikes across splits not looked for in a dataset of this size; --look does")

@@ -591,6 +591,9 @@ def _checked(raw: dict[str, Any], path: Path, root: Any) -> LoadedRecipe:
         recipe = Recipe.model_validate(expand(raw, path))
     except ValidationError as error:
         raise readable(error, path, root, Recipe) from None
+    except UnicodeEncodeError as error:  # pydantic cannot hand on a fault whose words hold a byte that is not UTF-8
+        text = error.object
+        raise UsageError(f"{path}: {text}", "write it out, as UTF-8 text") from None
     return LoadedRecipe(recipe, path.absolute(), raw)
 
 

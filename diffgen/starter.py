@@ -12,6 +12,7 @@ import yaml
 from diffgen.errors import UsageError, why
 
 RECIPE_NAME, MAKE_NAME, CI_NAME = "diffgen.yaml", "diffgen.mk", "diffgen-ci.yml"
+_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # names of folders, and their splits
 _DEPTH = 3  # folders below the one asked about that are searched
 
 _RECIPE = """\
@@ -97,20 +98,24 @@ def find_dataset(folder: Path) -> tuple[str, list[str], bool]:
     annotations = {split: path for path in _below(folder, ("*.json",)) if (split := _coco_split(path))}
     if "train" in annotations:
         splits = {split: _coco_images(folder, path, split) for split, path in sorted(annotations.items())}
-        rows = [
-            f"{s}: {{images: {_quoted(images)}, annotations: {_quoted(annotations[s].relative_to(folder))}}}"
-            for s, images in splits.items()
-        ]
-        return "\n  " + "\n  ".join(["format: coco", *rows]), ["your", "class", "names"], "val" in annotations
-    for xmls in sorted(path for path in folder.rglob("Annotations") if path.is_dir()):
-        images = xmls.parent / "JPEGImages"
-        if images.is_dir():
-            place = f"images: {_quoted(images.relative_to(folder))}, annotations: {_quoted(xmls.relative_to(folder))}"
-            return f"\n  format: voc\n  train: {{{place}}}", ["your", "class", "names"], False
+        parts = {split: {"images": images, "annotations": annotations[split]} for split, images in splits.items()}
+        return _mapping("coco", parts, folder), ["your", "class", "names"], "val" in annotations
+    for xmls in sorted(path for path in folder.rglob("[Aa]nnotations") if path.is_dir()):
+        if parts := _voc(xmls):
+            return _mapping("voc", parts, folder), ["your", "class", "names"], "val" in parts
     raise UsageError(
-        f"{folder}: found no dataset: no data.yaml, no COCO instances, no VOC Annotations beside JPEGImages",
+        f"{folder}: found no dataset: no data.yaml, no COCO instances, no VOC Annotations beside JPEGImages or images",
         "give the folder that holds it, or copy a recipe from configs/",
     )
+
+
+def _mapping(form: str, splits: dict[str, dict[str, Path]], folder: Path) -> str:
+    """A dataset of that format as YAML, its paths relative to `folder`."""
+    rows = [f"format: {form}"]
+    for split, places in splits.items():
+        parts = (f"{key}: {_quoted(place.relative_to(folder))}" for key, place in places.items())
+        rows.append(f"{split}: {{{', '.join(parts)}}}")
+    return "\n  " + "\n  ".join(rows)
 
 
 def _quoted(text: object) -> str:
@@ -136,25 +141,54 @@ def _yolo(path: Path) -> tuple[list[str], bool] | None:
         data = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return None
-    if not isinstance(data, dict) or not data.get("train") or not isinstance(data.get("names"), (list, dict)):
+    if not isinstance(data, dict) or not data.get("train"):
         return None
-    names = data["names"]
+    names, count = data.get("names"), data.get("nc")
+    if names is None and isinstance(count, int):
+        names = [f"class_{i}" for i in range(min(count, 3))]
+    if not isinstance(names, (list, dict)):
+        return None
     listed = list(names.values()) if isinstance(names, dict) else names
     return [str(name) for name in listed], bool(data.get("val") or data.get("validation"))
 
 
 def _coco_split(path: Path) -> str | None:
     name = path.stem.lower()
+    if name == "_annotations.coco":  # Roboflow: one beside the images of each split
+        return _FOLDERS.get(path.parent.name)
     if not name.startswith("instances"):
         return None
     return next((split for split in ("train", "val", "test") if split in name), None)
 
 
-def _coco_images(folder: Path, annotations: Path, split: str) -> str:
+def _coco_images(folder: Path, annotations: Path, split: str) -> Path:
     """The image folder that most likely goes with an annotations file."""
+    if not annotations.stem.lower().startswith("instances"):
+        return annotations.parent
     year = annotations.stem.partition("_")[2]
     for top in (annotations.parent, annotations.parent.parent):
         for name in (f"images/{year}", year, f"images/{split}", split, "images"):
             if name and (top / name).is_dir() and top.is_relative_to(folder):
-                return str((top / name).relative_to(folder))
-    return "images"
+                return top / name
+    return folder / "images"
+
+
+def _voc(xmls: Path) -> dict[str, dict[str, Path]]:
+    """The splits of a VOC dataset as its own lists name them, else its image folders; nothing where it has no images."""
+    images = next((place for name in ("JPEGImages", "images") if (place := xmls.parent / name).is_dir()), None)
+    if images is None or next(xmls.rglob("*.xml"), None) is None:
+        return {}
+    both = {"images": images, "annotations": xmls}
+    main = xmls.parent / "ImageSets" / "Main"
+    lists = {path.stem: path for path in main.glob("*.txt") if path.stat().st_size}
+    if "train" not in lists and "trainval" in lists:
+        lists["train"] = lists["trainval"]
+        lists.pop("val", None)
+    if "train" in lists:
+        return {split: both | {"list": lists[split]} for split in ("train", "val", "test") if split in lists}
+    parts = {}
+    for name, split in _FOLDERS.items():
+        if (images / name).is_dir():
+            beside = xmls / name if (xmls / name).is_dir() else xmls
+            parts[split] = {"images": images / name, "annotations": beside}
+    return parts if "train" in parts else {"train": both}

@@ -68,15 +68,30 @@ def construct(root: yaml.Node | None, path: Path) -> Any:
         if isinstance(node, yaml.SequenceNode):
             return [build(item, (*above, id(node))) for item in node.value]
         try:
-            return scalars.construct_object(node)
+            value = scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             reason = getattr(error, "problem", None) or why(error)
             raise UsageError(f"{where}: cannot read this value: {reason}", "quote it if it is text") from None
+        if isinstance(value, str) and not is_whole(value):
+            raise UsageError(f"{where}: {value!a} holds half a character", "write it out, as UTF-8 text")
+        return value
 
     try:
         return build(root, ()) if root is not None else None
     except RecursionError:
         raise UsageError(f"{path}: it is nested too deeply", "write it flatter") from None
+
+
+def is_whole(text: str) -> bool:
+    """Whether text holds no half of a character, as an escape such as "\\ud800" leaves: no path and no file can hold it.
+
+    The halves that stand for the bytes of a path that is not UTF-8 are none of these.
+    """
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def line_of(root: yaml.Node | None, path: Sequence[int | str]) -> int | None:

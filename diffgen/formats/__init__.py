@@ -15,6 +15,22 @@ SPLITS = ("train", "val", "test")
 # Every suffix Ultralytics loads; those outside geometry.SUFFIXES are carried over unedited.
 LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
 
+# What a dataset holds that is not used as it stands, by word, as `plan` says it.
+NOTES = {
+    "category": "annotations left out: of a category that the file does not name",
+    "crowd": "annotations left out: of a crowd",
+    "degenerate": "annotations left out: no area within the picture",
+    "download": "key left out: nothing is downloaded",
+    "format": "images left out: not a suffix that Ultralytics loads",
+    "listed twice": "images with a further id: they have the annotations of both",
+    "mask": "annotations with a mask: their box stands for it",
+    "no annotation": "images without annotation file: background",
+    "no image": "annotations left out: no image has their image_id",
+    "not there": "names of a list that are no image",
+    "one label": "images that have the label file of another image",
+    "unused": "annotation files without image, not used",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -35,8 +51,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a format reads. `names` by class id, without gaps; `extra` are keys of a data.yaml to hand on; `notes` is what
-    was left out of the labels, by word: one line each."""
+    """What a format reads. `names` by class id, without gaps; `extra` are keys of a data.yaml to hand on; `notes` are
+    the examples of each word of NOTES: one line each."""
 
     path: Path
     names: tuple[str, ...]
@@ -58,6 +74,13 @@ def images_below(place: Path) -> list[str]:
         start = os.path.join(folder, "")
         found += [start + name for name in names if is_image(name)]
     return sorted(found)
+
+
+def sharing(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Of (image, its label file): the images that have the file of another one, as a.png has that of a.jpg."""
+    first: dict[str, str] = {}
+    found = ((image, label, first.setdefault(label, image)) for image, label in pairs)
+    return [f"{image}: {label} is that of {other} too" for image, label, other in found if image != other]
 
 
 def _refuse(error: OSError) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from diffgen.cache import FileCache, stamp
 from diffgen.errors import UsageError, why
-from diffgen.formats import Found, Listing, box_row, images_below
+from diffgen.formats import Found, Listing, box_row, images_below, sharing
 
 _ENDS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -24,16 +25,27 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
     if not splits:
         raise UsageError("dataset: a voc dataset needs a train split", "add 'train: {images: …, annotations: …}'")
     files: list[tuple[str, Path, Path, dict[str, Any] | None]] = []  # no annotation: None
+    notes: dict[str, list[str]] = {}
+    pairs: list[tuple[str, str]] = []  # (image, its annotation)
+    used: set[str] = set()  # annotations of images, also of those that no list names
     for split, (folder, beside, names) in splits.items():
-        for image in _images(split, folder, beside, names):
-            xml = beside / image.relative_to(folder).with_suffix(".xml")
+        images = _images(split, folder, beside)
+        xmls = {image: beside / image.relative_to(folder).with_suffix(".xml") for image in images}
+        used.update(map(str, xmls.values()))
+        if names is not None:
+            images, lost = _listed(split, folder, names, images)
+            notes.setdefault("not there", []).extend(f"{split}: {name}" for name in lost)
+        for image in images:
+            xml = xmls[image]
+            pairs.append((str(image), str(xml)))
             files.append((split, image, folder, _objects(xml, cache) if xml.is_file() else None))
     cache.flush()
+    notes["one label"] = sharing(pairs)
+    notes["unused"] = _without_image({beside for _, beside, _ in splits.values()}, used)
     classes = sorted({name for _, _, _, facts in files if facts for name, *_ in facts["objects"]})
     if not classes:
         raise UsageError("dataset: the voc annotations name no object", "check 'annotations:' of the splits")
     order = {name: i for i, name in enumerate(classes)}
-    notes: dict[str, list[str]] = {}
     found = []
     for split, image, folder, facts in files:
         rows: list[str] = []
@@ -52,27 +64,46 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
         label = "".join(rows).encode() if facts else None
         found.append(Found(split, str(image), str(folder), label, size, problem))
     folders = tuple(folder for folder, _, _ in splits.values())
+    notes = {word: lines for word, lines in notes.items() if lines}
     return Listing(next(iter(splits.values()))[1], tuple(classes), tuple(found), folders=folders, notes=notes)
 
 
-def _images(split: str, folder: Path, annotations: Path, names: Path | None) -> list[Path]:
+def _images(split: str, folder: Path, annotations: Path) -> list[Path]:
     for place, key in ((folder, "images"), (annotations, "annotations")):
         if not place.is_dir():
             raise UsageError(
                 f"dataset.{split}.{key}: {place} is not a folder", "check the path, relative to the recipe"
             )
     images = [Path(image) for image in images_below(folder)]
-    if names is not None:
-        try:
-            wanted = {line.split()[0] for line in names.read_text("utf-8-sig").splitlines() if line.strip()}
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"dataset.{split}.list: {names}: cannot be read: {why(error)}", "it must be text, one image name a line"
-            ) from None
-        images = [image for image in images if image.relative_to(folder).with_suffix("").as_posix() in wanted]
     if not images:
         raise UsageError(f"dataset.{split}: no images in {folder}", "images need a suffix that Ultralytics loads")
     return images
+
+
+def _listed(split: str, folder: Path, names: Path, images: list[Path]) -> tuple[list[Path], list[str]]:
+    """(The images that a list names, with or without their suffix; the names that are no image)."""
+    try:
+        wanted = [line.split()[0] for line in names.read_text("utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"dataset.{split}.list: {names}: cannot be read: {why(error)}", "it must be text, one image name a line"
+        ) from None
+    called = {image: image.relative_to(folder).as_posix() for image in images}
+    known = set(wanted)
+    found = [image for image, name in called.items() if known & {name, os.path.splitext(name)[0]}]
+    if not found:
+        first = f"'{wanted[0]:.80}' is no image of {folder}" if wanted else "it is empty"
+        raise UsageError(
+            f"dataset.{split}.list: {names} names no image: {first}",
+            "write one image name a line, as it stands below 'images:'",
+        )
+    there = {form for image in found for form in (called[image], os.path.splitext(called[image])[0])}
+    return found, [name for name in wanted if name not in there]
+
+
+def _without_image(folders: Iterable[Path], used: set[str]) -> list[str]:
+    files = (os.path.join(below, name) for place in folders for below, _, names in os.walk(place) for name in names)
+    return sorted(file for file in files if file.endswith(".xml") and file not in used)
 
 
 def _objects(xml: Path, cache: FileCache) -> dict[str, Any]:

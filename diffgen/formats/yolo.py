@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import UsageError, why
-from diffgen.formats import SPLITS, Found, Listing, images_below, is_image
+from diffgen.formats import SPLITS, Found, Listing, images_below, is_image, sharing
 from diffgen.yamltree import read_yaml
 
 # Keys of a data.yaml that the export does not hand on: ours to write, executed by Ultralytics (`download`), or folders
@@ -44,7 +44,10 @@ def read_yolo(path: Path) -> Listing:
     if not found:
         raise UsageError(f"{path}: names no split with images", "it needs at least 'train:' and 'val:'")
     extra = {key: value for key, value in data.items() if key not in OWN_KEYS}
-    return Listing(path, names, tuple(found), extra, keypoints, tuple(folders))
+    notes = {"one label": sharing((entry.image, label_path(entry.image)) for entry in found)}
+    if data.get("download"):
+        notes["download"] = [f"{path}: download:"]
+    return Listing(path, names, tuple(found), extra, keypoints, tuple(folders), {w: n for w, n in notes.items() if n})
 
 
 def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
@@ -91,6 +94,11 @@ def _names(data: dict[str, Any], path: Path) -> tuple[str, ...]:
     if names is None and isinstance(data.get("nc"), int) and 0 < data["nc"] < 100_000:
         return tuple(f"class_{i}" for i in range(data["nc"]))
     values = names.values() if isinstance(names, dict) else names if isinstance(names, list) else ()
+    if values and data.get("nc") is not None and not _is_count(data["nc"], len(values)):
+        raise UsageError(
+            f"{path}: nc is {data['nc']!r:.40}, and names has {len(values)}: Ultralytics takes no such file",
+            "name every class, or take nc out",
+        )
     if any(isinstance(name, (dict, list)) for name in values):
         raise UsageError(f"{path}: names: a class name must be text", "write 'names: {0: car, 1: person}'")
     if isinstance(names, list) and names:
@@ -106,6 +114,13 @@ def _names(data: dict[str, Any], path: Path) -> tuple[str, ...]:
             raise UsageError(f"{path}: names: class ids must be 0 or more, and under 100000", "number them from 0")
         return tuple(by_id.get(i, f"unused{i}") for i in range(max(by_id) + 1))
     raise UsageError(f"{path}: 'names' is missing or empty", "write 'names: {0: car, 1: person}'")
+
+
+def _is_count(value: Any, count: int) -> bool:
+    try:
+        return float(value) == count  # Ultralytics takes '10' and 10.0 too
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _keypoints(data: dict[str, Any], path: Path) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -30,6 +31,28 @@ KEYS = st.sampled_from(
 TREES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(max_size=8), inner, max_size=5), max_leaves=20
 )  # fmt: skip
+
+
+HALVES = st.text(
+    st.sampled_from(["\ud800", "\udcff", "\0", "a", "/", "."]), max_size=4
+)  # as escapes in YAML and JSON leave
+ODD = st.one_of(SCALARS, HALVES, st.sampled_from([10**400, 7, "7", 7.0, [], {}]))
+COCO_ROWS = {
+    "images": st.fixed_dictionaries({"id": ODD, "file_name": HALVES | st.just("00.jpg"), "width": ODD | st.just(64), "height": ODD | st.just(48)}),
+    "annotations": st.fixed_dictionaries(
+        {"id": ODD, "image_id": ODD, "category_id": ODD | st.just(1), "bbox": st.lists(ODD, min_size=4, max_size=4)},
+        optional={"segmentation": st.lists(st.lists(ODD | st.floats(0, 64), min_size=6, max_size=6), max_size=2) | ODD, "iscrowd": ODD},
+    ),
+    "categories": st.fixed_dictionaries({"id": ODD, "name": ODD}),
+}  # fmt: skip
+VOC_PIECES = st.lists(
+    st.one_of(
+        NUMBERS, st.just("9" * 400), st.text(max_size=5),
+        st.sampled_from(["object", "name", "bndbox", "xmin", "ymin", "xmax", "ymax", "size", "width", "height"]).flatmap(
+            lambda tag: st.sampled_from([f"<{tag}>", f"</{tag}>"])
+        ),
+    ), max_size=30,
+).map("".join)  # fmt: skip
 
 
 def quiet_main(*argv: str) -> int:
@@ -83,6 +106,60 @@ def test_any_data_yaml_is_an_error_or_plans(capfd: object, fields: object) -> No
         assert tree(root) == before
 
 
+@QUICK
+@given(st.fixed_dictionaries({key: st.lists(rows, max_size=3) for key, rows in COCO_ROWS.items()}))
+def test_any_coco_is_an_error_or_plans(capfd: object, more: dict[str, list[object]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        make_dataset(root / "data", counts=(2, 0))
+        image = {"id": 70, "file_name": "01.jpg", "width": 64, "height": 48}
+        box = {"id": 1, "image_id": 70, "category_id": 1, "bbox": [1, 1, 30, 30]}
+        known = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "car"}]}
+        put(root / "train.json", json.dumps({key: [*rows, *more[key]] for key, rows in known.items()}))
+        part = {"images": "data/images/train", "annotations": "train.json"}
+        fields = recipe_fields(Path(), root / "out", val_from_train=0.5) | {
+            "dataset": {"format": "coco", "train": part}
+        }
+        put(root / "recipe.yaml", json.dumps(fields))
+        before = tree(root)
+        assert quiet_main("plan", str(root / "recipe.yaml"), "--no-look") in (0, 1, 2)
+        assert tree(root) == before
+
+
+@QUICK
+@given(VOC_PIECES, VOC_PIECES, st.binary(max_size=60) | st.sampled_from([b"00 1", b"00.jpg", b"01\n\xed\xa0\x80"]))
+def test_any_voc_is_an_error_or_plans(capfd: object, size: str, objects: str, names: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        make_dataset(root / "data", counts=(2, 0))
+        put(root / "xml/00.xml", f"<annotation><size>{size}</size><object>{objects}</object></annotation>")
+        box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        whole = f"<size><width>64</width><height>48</height></size><object><name>car</name>{box}</object>"
+        put(root / "xml/01.xml", f"<annotation>{whole}<object>{objects}</object></annotation>")
+        (root / "train.txt").write_bytes(names)
+        part = {"images": "data/images/train", "annotations": "xml"}
+        before = tree(root)
+        for more in ({}, {"list": "train.txt"}):
+            dataset = {"format": "voc", "train": {**part, **more}}
+            fields = recipe_fields(Path(), root / "out", val_from_train=0.5) | {"dataset": dataset}
+            recipe = put(root / "recipe.yaml", json.dumps(fields))
+            assert quiet_main("plan", str(recipe), "--no-look") in (0, 1, 2)
+            recipe.unlink()
+            assert tree(root) == before
+
+
+@QUICK
+@given(st.sampled_from(["dataset", "output", "model", "detector", "device"]), HALVES)
+def test_half_characters_in_a_recipe_are_an_error_or_plan(capfd: object, key: str, text: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        fields = recipe_fields(make_dataset(root / "data", counts=(1, 1)), root / "out") | {key: text}
+        put(root / "recipe.yaml", json.dumps(fields))
+        before = tree(root)
+        assert quiet_main("plan", str(root / "recipe.yaml"), "--no-look") in (0, 1, 2)
+        assert tree(root) == before
+
+
 @settings(QUICK, max_examples=25)
 @given(st.binary(max_size=120), st.binary(max_size=120))
 def test_any_label_and_image_bytes_never_stop_a_run(label: bytes, image: bytes) -> None:
@@ -125,8 +202,6 @@ def test_any_records_are_an_error_or_a_prefix(lines: list[bytes]) -> None:
 @QUICK
 @given(TREES)
 def test_any_run_json_is_an_error_or_a_run_folder(capfd: object, state: object) -> None:
-    import json
-
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         data = make_dataset(root / "data", counts=(1, 1))

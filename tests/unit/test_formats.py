@@ -10,6 +10,7 @@ import pytest
 
 from diffgen.cache import FileCache
 from diffgen.errors import UsageError
+from diffgen.formats import NOTES
 from diffgen.recipe import CocoDataset, VocDataset, load_recipe
 from diffgen.sources import Dataset, read_dataset
 from tests.fakes import MODEL, make, photo, put, recipe_fields, save, tree
@@ -87,6 +88,80 @@ def test_crowds_and_boxes_without_area_are_left_out_and_counted(tmp_path: Path) 
     assert {word: len(lines) for word, lines in dataset.notes.items()} == {"crowd": 1, "degenerate": 2}
 
 
+A, B = ({"file_name": name, "width": 64, "height": 48} for name in ("a.png", "b.png"))
+ROW = "1 0.200000 0.200000 0.200000 0.200000\n"
+OTHER = {**BOX, "id": 2, "image_id": 8, "bbox": [0, 0, 32, 24]}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        pytest.param({"image_id": 77}, {"no image": 1}, id="unknown image"),
+        pytest.param({"image_id": 7.5}, {"no image": 1}, id="no id"),
+        pytest.param({"image_id": True}, {"no image": 1}, id="yes is no id"),
+        pytest.param({"image_id": "7"}, {}, id="an id as text"),
+        pytest.param({"image_id": 7.0}, {}, id="an id as a float"),
+        pytest.param({"category_id": 6}, {"category": 1}, id="unknown category"),
+        pytest.param({"category_id": True}, {"category": 1}, id="yes is no category"),
+        pytest.param({"category_id": "5"}, {}, id="a category as text"),
+        pytest.param({"bbox": [10**400, 1, 5, 5]}, {"degenerate": 1}, id="a number of 400 digits"),
+        pytest.param({"segmentation": [[100, 100, 120, 100, 120, 120]]}, {"degenerate": 1}, id="polygon outside"),
+        pytest.param({"segmentation": [[5, 5, 5, 5, 5, 5]]}, {"degenerate": 1}, id="polygon without area"),
+        pytest.param({"segmentation": [SQUARE, [100, 1, 120, 1, 120, 9]]}, {}, id="one part outside"),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_counted_by_its_reason(
+    annotation: dict[str, Any], words: dict[str, int], tmp_path: Path
+) -> None:
+    dataset = read(coco(tmp_path, [{**BOX, **annotation}]), tmp_path)
+    assert {word: len(lines) for word, lines in dataset.notes.items()} == words
+    assert bool(label(dataset)) == (not words)
+    if label(dataset) and "segmentation" in annotation:
+        assert max(map(float, label(dataset).split()[1:])) == 0.75
+    assert set(NOTES) >= set(words)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        pytest.param([{"id": 7, **A}, {"id": 7, **B}], r"the id 7 stands for two images: a\.png .*, b\.png", id="one id"),
+        pytest.param([{"id": 7, **A}, {"id": "7", **B}], "the id 7 stands for two images", id="one id, once as text"),
+        pytest.param([{"id": 7, **A}, {"id": 8, **A, "file_name": "x/a.png"}], "both lead to", id="one file, two names"),
+        pytest.param([{**A}], "no id", id="no id"),
+        pytest.param([{"id": 7, **A, "width": 10**400}], "no id, file_name, width", id="a width of 400 digits"),
+        pytest.param([{"id": 7, **A, "file_name": "\ud800.png"}], r"'\\ud800.png' cannot be the name", id="half a character"),
+        pytest.param([{"id": 7, **A, "file_name": "\0.png"}], "cannot be the name", id="zero byte"),
+    ],
+)  # fmt: skip
+def test_images_whose_labels_cannot_be_told_are_an_error(
+    images: list[dict[str, Any]], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        read(coco(tmp_path, [BOX], images=images), tmp_path)
+    assert str(tmp_path / "train.json") in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_file_under_two_ids_has_the_objects_of_both(tmp_path: Path) -> None:
+    dataset = read(
+        coco(tmp_path, [BOX, {**BOX, "image_id": 8}, OTHER], images=[{"id": 7, **A}, {"id": 8, **A}]), tmp_path
+    )
+    assert label(dataset) == ROW + "1 0.250000 0.250000 0.500000 0.500000\n"
+    assert dataset.notes == {"listed twice": ["train: a.png"]}
+    sizes = read(coco(tmp_path, [BOX, OTHER], images=[{"id": 7, **A}, {"id": 8, **A, "width": 6}]), tmp_path)
+    assert sizes.split("train")[0].problem == "size: annotated as 64×48 and as 6×48"
+
+
+def test_a_file_is_one_however_its_path_is_written(tmp_path: Path) -> None:
+    images = [{"id": 7, **A}, {"id": 8, **A, "file_name": "../images/./a.png"}]
+    assert read(coco(tmp_path, [BOX], images=images), tmp_path).notes == {"listed twice": ["train: ../images/./a.png"]}
+
+
+def test_an_image_that_stands_twice_alike_stands_once(tmp_path: Path) -> None:
+    dataset = read(coco(tmp_path, [BOX], images=[{"id": 7, **A}, {"id": 7, **A}]), tmp_path)
+    assert (label(dataset), dataset.notes) == (ROW, {})
+
+
 def test_annotations_for_another_size_are_a_problem(tmp_path: Path) -> None:
     image = {"id": 7, "file_name": "a.png", "width": 640, "height": 480}
     (source,) = read(coco(tmp_path, [BOX], images=[image]), tmp_path).split("train")
@@ -150,6 +225,36 @@ def test_voc_a_list_names_the_split(tmp_path: Path) -> None:
     spec = voc(tmp_path, "", train={"images": "images", "annotations": "xml", "list": "train.txt"})
     put(tmp_path / "train.txt", "train/a 1\n")
     assert [Path(source.path).name for source in read(spec, tmp_path).split("train")] == ["a.png"]
+
+
+LISTED = {"images": "images", "annotations": "xml", "list": "train.txt"}
+
+
+@pytest.mark.parametrize("text", ["train/a.png\nval/b\ngone\n", "train/a 1\nval/b.png -1\ngone.png 1\n"])
+def test_voc_a_list_names_images_with_and_without_suffix(text: str, tmp_path: Path) -> None:
+    put(tmp_path / "train.txt", text)
+    dataset = read(voc(tmp_path, "", train=LISTED), tmp_path)
+    assert [Path(source.path).name for source in dataset.split("train")] == ["a.png", "b.png"]
+    (lost,) = dataset.notes["not there"]
+    assert lost.startswith("train: gone")
+
+
+@pytest.mark.parametrize(("text", "words"), [("\n", "it is empty"), ("gone\nlost\n", "'gone' is no image of")])
+def test_voc_a_list_without_any_image_says_so(text: str, words: str, tmp_path: Path) -> None:
+    put(tmp_path / "train.txt", text)
+    with pytest.raises(UsageError, match=words) as caught:
+        read(voc(tmp_path, "", train=LISTED), tmp_path)
+    assert caught.value.message.startswith(f"dataset.train.list: {tmp_path}/train.txt names no image")
+
+
+def test_voc_files_without_image_and_of_two_images_are_counted(tmp_path: Path) -> None:
+    spec = voc(tmp_path, "")
+    put(tmp_path / "xml/old/c.xml", "<annotation/>")
+    save(tmp_path / "images/train/a.jpg", photo(3))
+    notes = read(spec, tmp_path).notes
+    assert notes["unused"] == [str(tmp_path / "xml/old/c.xml")]
+    assert len(notes["one label"]) == 1
+    assert set(notes) <= set(NOTES)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from diffgen.errors import UsageError
 from diffgen.overview import overview, overview_text, summary_text
 from diffgen.recipe import load_recipe
 from diffgen.run import status
-from tests.fakes import FakeEditor, make, make_dataset, put, tree, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
 
 
 def test_a_plan_in_numbers(recipe: Path, tmp_path: Path) -> None:
@@ -87,6 +87,18 @@ def test_what_is_not_there_is_no_source_and_left_out(recipe: Path, tmp_path: Pat
     assert "unedited  1 missing, left out\n          train/00: No such file or directory" in overview_text(facts)
     summary, _ = make(recipe)
     assert (summary.sources, summary.not_edited) == ({"train": 3, "val": 2}, {"missing": 1})
+
+
+def test_images_of_one_label_file_and_a_key_that_is_not_followed_are_named(recipe: Path, tmp_path: Path) -> None:
+    save(tmp_path / "data/images/train/00.png", photo(9))
+    data = tmp_path / "data/data.yaml"
+    put(data, data.read_text() + "download: https://example.com/a.zip\n")
+    facts = overview(load_recipe(recipe))
+    assert {word: found["count"] for word, found in facts["notes"].items()} == {"download": 1, "one label": 1}
+    text = overview_text(facts)
+    assert "1 images that have the label file of another image" in text
+    assert "labels/train/00.txt is that of" in text
+    assert "1 key left out: nothing is downloaded" in text
 
 
 def test_many_of_one_reason_name_five_and_count_the_rest(tmp_path: Path) -> None:

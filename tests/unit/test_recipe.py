@@ -28,6 +28,19 @@ def refusal(tmp_path: Path, text: str, *sets: str) -> UsageError:
     return caught.value
 
 
+@pytest.mark.parametrize("key", ["output", "dataset"])
+def test_a_path_of_half_a_character_is_refused_and_one_of_raw_bytes_is_not(tmp_path: Path, key: str) -> None:
+    text = LEAST.replace("out\n" if key == "output" else "d.yaml\n", '"{}"\n')
+    assert "r.yaml:" in refusal(tmp_path, text.format(r"o\ud800")).message
+    assert getattr(load(tmp_path, text.format(r"o\udcff")), key) == "o\udcff"
+    assert "holds half" in refusal(tmp_path, LEAST, f'{key}="\\ud800"').message
+
+
+@pytest.mark.parametrize("fault", [r'device="\udcff"', r'conditions=["\udcff"]', r'conditions=[{"\udcff": {}}]'])
+def test_a_fault_with_a_byte_that_is_not_utf_8_is_told(tmp_path: Path, fault: str) -> None:
+    assert "\udcff" in refusal(tmp_path, LEAST, fault).message
+
+
 def test_the_least_recipe_takes_every_default(tmp_path: Path) -> None:
     recipe = load(tmp_path, LEAST)
     assert (recipe.model, recipe.variants, recipe.assign, recipe.select.splits) == ("pocket", 1, "all", ["train"])
@@ -52,6 +65,8 @@ REFUSED: list[tuple[str, str, int | None, str]] = [
     ("unclosed quote", "device: 'cpu", None, r"not valid YAML"),
     ("restore, one attempt", "seed: 1\nchecks: {on_object_lost: restore}", 5, r"checks.on_object_lost: .* attempts: 2"),
     ("a tag", "device: !!python/object:os.system x", 4, r"cannot read this value"),
+    ("half a character", 'device: "cpu\\ud800"', 4, r"'cpu\\ud800' holds half a character"),
+    ("half a character in a key", '"\\ud800": 1', 4, r"holds half a character"),
     ("an impossible date", "device: 2026-99-99", 4, r"cannot read this value"),
 ]
 

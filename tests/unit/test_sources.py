@@ -83,6 +83,7 @@ def test_every_kind_of_row(tmp_path: Path, kind: str) -> None:
         ({"names": [1, 2]}, ("1", "2")),
         ({"names": None, "nc": 2}, ("class_0", "class_1")),
         ({"names": ["a", "b"], "nc": 2}, ("a", "b")),
+        ({"names": ["a", "b"], "nc": "2"}, ("a", "b")),
     ],
 )
 def test_names(tmp_path: Path, keys: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -94,6 +95,7 @@ def test_names(tmp_path: Path, keys: dict[str, Any], names: tuple[str, ...]) -> 
     [
         {"names": None}, {"names": []}, {"names": {}}, {"names": "car"}, {"names": {"car": 0}}, {"names": {-1: "a"}},
         {"names": {10**6: "a"}}, {"names": None, "nc": 0}, {"names": None, "nc": 10**9},
+        {"nc": 5}, {"nc": "many"}, {"nc": [2]}, {"nc": 10**400},
         {"kpt_shape": 17}, {"kpt_shape": [0, 3]}, {"kpt_shape": [2, 4]}, {"kpt_shape": ["a", 3]},
     ],
     ids=str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from diffgen.cache import FileCache
 from diffgen.cli import main
 from diffgen.recipe import load_recipe
+from diffgen.sources import read_dataset
 from tests.fakes import MODEL, make_dataset, photo, put, save
 
 FILES = ["diffgen-ci.yml", "diffgen.mk", "diffgen.yaml"]
@@ -50,6 +53,57 @@ def test_the_recipe_plans_the_dataset_at_hand(
     assert plan.code == 0, plan.err
     facts = json.loads(plan.out)
     assert facts["images"] == 4 * facts["sources"]["train"]
+
+
+def roboflow(root: Path) -> None:
+    coco(root)
+    for name, split in (("train", "train"), ("valid", "val")):
+        (root / name).mkdir()
+        (root / f"images/{split}2017/a.png").rename(root / name / "a.png")
+        (root / f"annotations/instances_{split}2017.json").rename(root / name / "_annotations.coco.json")
+
+
+def voc_lists(*lists: str) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        voc(root)
+        for i, name in enumerate(lists):
+            save(root / f"JPEGImages/{name}.png", photo(i))
+            put(root / f"Annotations/{name}.xml", (root / "Annotations/a.xml").read_text())
+            put(root / f"ImageSets/Main/{name}.txt", f"{name}\n")
+        put(root / "ImageSets/Main/test.txt", "")
+
+    return make
+
+
+def voc_folders(root: Path) -> None:
+    voc(root)
+    for i, name in enumerate(("train", "val")):
+        save(root / f"images/{name}/{'ab'[i]}.png", photo(i))
+    (root / "JPEGImages/a.png").unlink()
+    (root / "JPEGImages").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "splits", "held_out"),
+    [
+        pytest.param(roboflow, {"train": 1, "val": 1}, None, id="Roboflow's COCO"),
+        pytest.param(voc_lists("train", "val", "trainval"), {"train": 1, "val": 1}, None, id="VOC with lists"),
+        pytest.param(voc_lists("trainval"), {"train": 1}, 0.1, id="VOC with one list"),
+        pytest.param(voc_folders, {"train": 1, "val": 1}, None, id="VOC with folders"),
+        pytest.param(lambda root: make_dataset(root, names=None, nc=2), {"train": 4, "val": 2}, None, id="nc alone"),
+    ],
+)
+def test_the_splits_of_the_dataset_are_kept(
+    make: Callable[[Path], Any], splits: dict[str, int], held_out: float | None, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    assert main(["init", str(tmp_path)]) == 0
+    loaded = load_recipe(tmp_path / "diffgen.yaml")
+    assert loaded.recipe.val_from_train == held_out
+    with FileCache(tmp_path / "cache") as cache:
+        assert loaded.recipe.dataset is not None
+        dataset = read_dataset(loaded.recipe.dataset, tmp_path, cache)
+    assert dict(Counter(source.split for source in dataset.sources)) == splits
 
 
 def test_without_val_the_recipe_takes_it_from_train(tmp_path: Path) -> None:
