@@ -44,7 +44,7 @@ def read_yolo(path: Path) -> Listing:
     if not found:
         raise UsageError(f"{path}: names no split with images", "it needs at least 'train:' and 'val:'")
     extra = {key: value for key, value in data.items() if key not in OWN_KEYS}
-    notes = {"one label": sharing((entry.image, label_path(entry.image)) for entry in found)}
+    notes = {"one label": sharing((entry.image, str(entry.label)) for entry in found)}
     if data.get("download"):
         notes["download"] = [f"{path}: download:"]
     return Listing(path, names, tuple(found), extra, keypoints, tuple(folders), {w: n for w, n in notes.items() if n})
