@@ -20,13 +20,13 @@ CROP_SIDES = ((0.0, 96), (0.15, 192), (0.6, 256), (0.93, 320))
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
-DENSE_LIGHTS = 2.1  # town lights in the first two sizes: as many as flakes, since they were not learned from a few
+DENSE_LIGHTS = 1.9  # town lights in the first two sizes: as many as flakes, since they were not learned from a few
 LAMP_TRIES = 2
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
 SHARES = {
-    "snow": 26, "snow/lying": 8, "night": 34, "night/unlit": 4, "rain": 19, "rain/wet": 3, "fog": 12, "dusk": 10, "dawn": 5,
+    "snow": 26, "snow/lying": 8, "night": 60, "night/unlit": 4, "rain": 19, "rain/wet": 3, "fog": 12, "dusk": 10, "dawn": 5,
     "overcast": 5, "glare": 4, "dust": 5, "same": 5,
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); 
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.66, 0.32)  # light of street lamps
-LIGHTS = 2.55  # deviations of noise from which a town's light is there: one cell of 4 px in 190
+LIGHTS = 2.3  # deviations of noise from which a town's light is there: one cell of 4 px in 93
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,9 @@ def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tens
 
     And spots without a light, for if only the lit ones counted, lights would be painted on all of them.
     """
-    spots = town_spots(scene) if glow is None else torch.maximum(town_spots(scene), glow.amax(0, keepdim=True))
+    spots = 0.5 * town_spots(scene)  # there are far more of them than lights
+    if glow is not None:
+        spots = torch.maximum(spots, glow.amax(0, keepdim=True))
     return torch.maximum(border(scene) + 0.15 * scene.maps["sky"], (2 * blur(spots, 2.0)).clamp(0, 1))
 
 
