@@ -36,7 +36,7 @@ def traced(shape: Shape, size: tuple[int, int], box: tuple[int, int, int, int]) 
     included; None for a shape without outline."""
     if not shape.outline:
         return None
-    canvas = Image.new("L", (box[2] - box[0], box[3] - box[1]), 0)
+    canvas = Image.new("L", (max(0, box[2] - box[0]), max(0, box[3] - box[1])), 0)
     pen = ImageDraw.Draw(canvas)
     points = [(x * size[0] - box[0], y * size[1] - box[1]) for x, y in shape.outline]
     pen.polygon(points, fill=1)

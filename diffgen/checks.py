@@ -245,8 +245,6 @@ def double_angle(plane: Plane) -> Field:
 
 def _object_agreement(before: Field, after: Field, shape: Shape) -> float | None:
     box = _pixel_box(shape, before.shape)
-    if box[2] <= box[0] or box[3] <= box[1]:
-        return None
     return agreement(before, after, box, traced(shape, (before.shape[1], before.shape[0]), box))
 
 

@@ -403,9 +403,14 @@ def _report(summary: Any, as_json: bool, quiet: bool = False) -> None:
         typer.echo(summary_text(summary))
 
 
+def _answer(error: str, hint: str | None, exit_code: int) -> None:
+    """What a script gets in place of the facts that it asked for."""
+    typer.echo(json.dumps({"error": error, "hint": hint, "exit_code": exit_code}))
+
+
 def _complain(error: DiffgenError, as_json: bool) -> int:
     if as_json:
-        typer.echo(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}))
+        _answer(error.message, error.hint, error.exit_code)
     typer.echo(f"error: {error.message}", err=True)
     if error.hint:
         typer.echo(f"hint: {error.hint}", err=True)
@@ -425,12 +430,7 @@ def main(argv: list[str] | None = None) -> int:
         return done.code if isinstance(done.code, int) else 1
     except _WrongCommandLine as error:
         if as_json:
-            facts = {
-                "error": error.format_message(),
-                "hint": "--help shows what there is",
-                "exit_code": error.exit_code,
-            }
-            typer.echo(json.dumps(facts))
+            _answer(error.format_message(), "--help shows what there is", error.exit_code)
         error.show()
         return int(error.exit_code)
     except DiffgenError as error:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from diffgen.errors import DiffgenError, OutOfMemory, UsageError, why
+from diffgen.facts import SURE
 from diffgen.geometry import Pixels
 
 LARGEST_BATCH = 16  # pictures in one call of the network on an accelerator
@@ -77,7 +78,7 @@ class Detector:
             ) from None
 
 
-def load_detector(weights: Path, device: str, *, confidence: float = 0.25, size: int | None = None) -> Detector:
+def load_detector(weights: Path, device: str, *, confidence: float = SURE, size: int | None = None) -> Detector:
     """The detector in an Ultralytics weights file, ready to run; `size` is the long side in pixels that it sees, by default
     the one that it was trained at, which its file says.
 

@@ -20,6 +20,7 @@ Plane = NDArray[np.float32]
 SIDE = 160  # pixels; the long side at which light is looked at
 REACH = 6.0  # pixels of that; how far around an object its surroundings go
 OWN = 1.5  # pixels of that; how smooth the light inside it is taken
+LEAST_FREE = 1e-3  # share of the picture that is not held; with less, nothing is known of the light
 
 
 def relit(source: Pixels, edited: Pixels, held: Plane) -> Pixels:
@@ -34,11 +35,13 @@ def relit(source: Pixels, edited: Pixels, held: Plane) -> Pixels:
     before, after, mask = (_reduced(plane, size) for plane in (luminance(source), luminance(edited), held))
     change = np.log((after + 1 / 255) / (before + 1 / 255))
     free = (1 - mask).clip(0, 1) ** 4  # the fall around an object is half held
-    everywhere = np.float32(1e-3) * free.mean()
-    near = cv2.GaussianBlur(free, (0, 0), REACH) + everywhere
-    around = (cv2.GaussianBlur(free * change, (0, 0), REACH) + everywhere * _mean(change, free)) / near.clip(1e-9)
+    if free.mean() <= LEAST_FREE:
+        return edited.copy()
+    far = np.float32(1e-3) * free.mean()  # weight of the whole picture, for what has nothing near it
+    around = cv2.GaussianBlur(free * change, (0, 0), REACH) + far * np.average(change, weights=free)
+    around /= cv2.GaussianBlur(free, (0, 0), REACH) + far
     own = cv2.GaussianBlur(change, (0, 0), OWN)
-    factor = np.exp(np.minimum(around - own, 0)) if free.mean() > 1e-3 else np.ones_like(own)
+    factor = np.exp(np.minimum(around - own, 0))
     full = cv2.resize(np.asarray(factor, dtype=np.float32), held.shape[::-1], interpolation=cv2.INTER_LINEAR)
     share = 1 + held * (full - 1)
     return np.asarray(np.rint(edited * share[..., None]), dtype=np.uint8)
@@ -46,7 +49,3 @@ def relit(source: Pixels, edited: Pixels, held: Plane) -> Pixels:
 
 def _reduced(plane: Plane, size: tuple[int, int]) -> Plane:
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX), dtype=np.float32)
-
-
-def _mean(plane: Plane, weight: Plane) -> np.float32:
-    return np.float32((plane * weight).sum() / max(float(weight.sum()), 1e-6))

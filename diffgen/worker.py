@@ -124,13 +124,18 @@ def _rows(opened: _Open, job: Job) -> list[_Row]:
     return [tile(view) for view in views]
 
 
-def _detail(opened: _Open, settings: Settings) -> Mask | float | None:
-    """How much of the source's detail each pixel gets back, at the source's own size; None for nowhere."""
+def _with_levers(opened: _Open, settings: Settings, pixels: Pixels) -> Pixels:
+    """Held objects in the scene's light, and the source's detail where it is wanted back, at the source's own size."""
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
-    if not objects or not opened.shapes:
-        return scene or None
-    mask = object_mask(opened.shapes, *_native(opened, settings))
-    return np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
+    held = settings.object_strength is not None and settings.object_strength < settings.strength
+    amount: Mask | float = scene
+    if opened.shapes and (held or objects):
+        mask = object_mask(opened.shapes, *_native(opened, settings))
+        if held:
+            pixels = relit(opened.pixels, pixels, mask)
+        if objects:
+            amount = np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
+    return transfer(opened.pixels, pixels, amount) if np.any(amount) else pixels
 
 
 def _native(opened: _Open, settings: Settings) -> tuple[Fit, float]:
@@ -285,10 +290,7 @@ class Worker:
             done = {"contrast": round(float(luminance(pixels).std()), 4)}
             done |= measure_task(opened.shapes, job, mask, whole)
             pixels = composite(opened.pixels, pixels, mask)
-        if opened.shapes and settings.object_strength is not None and settings.object_strength < settings.strength:
-            pixels = relit(opened.pixels, pixels, object_mask(opened.shapes, *_native(opened, settings)))
-        if (amount := _detail(opened, settings)) is not None:
-            pixels = transfer(opened.pixels, pixels, amount)
+        pixels = _with_levers(opened, settings, pixels)
         try:
             note = f"diffgen {__version__}, job {job.id}"
             how = "edited" if item.source.text is None else "made"

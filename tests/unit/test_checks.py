@@ -108,8 +108,10 @@ def test_a_flat_picture_is_degenerate_and_nothing_breaks(size: tuple[int, int]) 
 
 
 def test_an_object_outside_the_picture_is_not_measured() -> None:
-    facts = measure(SCENE, SCENE, [Shape(0, (1.0, 0.2, 1.005, 0.4)), Shape(0, (0.5, 0.5, 0.5, 0.9))])
+    outlined = Shape(0, (1.0, 0.2, 1.005, 0.4), ((1.0, 0.2), (1.005, 0.2), (1.005, 0.4)))
+    facts = measure(SCENE, SCENE, [Shape(0, (1.0, 0.2, 1.005, 0.4)), Shape(0, (0.5, 0.5, 0.5, 0.9)), outlined])
     assert facts["structure"][0] is None
+    assert facts["structure"][2] is None
     assert judge(Record("x", "made", facts), Checks()).accepted
 
 
