@@ -1,9 +1,13 @@
-"""Whatever a file holds: one clear error or a result, never a traceback, and nothing written outside the run folder."""
+"""Whatever a file holds: one clear error or a result, never a traceback, never over ten seconds, and nothing written outside
+the run folder."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -55,8 +59,19 @@ VOC_PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
+@contextmanager
+def ten_seconds() -> Iterator[None]:
+    """The longest that any file may take: of the processor, because other work must not fail the test."""
+    started = time.process_time()
+    try:
+        yield
+    finally:
+        assert time.process_time() - started < 10
+
+
 def quiet_main(*argv: str) -> int:
-    return main(list(argv))
+    with ten_seconds():
+        return main(list(argv))
 
 
 @QUICK
@@ -65,8 +80,9 @@ def test_label_bytes_are_shapes_or_a_reason(raw: bytes | list[list[str]], classe
     text = raw if isinstance(raw, bytes) else "\n".join(" ".join(row) for row in raw).encode()
     for keypoints in (None, (2, 3)):
         try:
-            for shape in parse_labels(text, classes, keypoints):
-                assert 0 <= shape.class_id < classes
+            with ten_seconds():
+                shapes = parse_labels(text, classes, keypoints)
+            assert all(0 <= shape.class_id < classes for shape in shapes)
         except LabelError as error:
             assert error.reason.replace("-", "").isalpha()
 
@@ -170,7 +186,8 @@ def test_any_label_and_image_bytes_never_stop_a_run(label: bytes, image: bytes) 
         (root / "data/images/train/01.jpg").write_bytes(image)
         recipe = write_recipe(root / "recipe.yaml", data, root / "out", conditions=["night"])
         before = tree(root / "data")
-        summary, _ = make(recipe)
+        with ten_seconds():
+            summary, _ = make(recipe)
         assert summary.accepted >= 1
         assert summary.exit_code == 0
         assert tree(root / "data") == before
@@ -192,7 +209,8 @@ def test_any_records_are_an_error_or_a_prefix(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
         put(Path(name, "records.jsonl"), "").write_bytes(b"\n".join(lines))
         try:
-            records, good = read_records(Path(name))
+            with ten_seconds():
+                records, good = read_records(Path(name))
         except DiffgenError:
             return
         assert 0 <= good <= len(b"\n".join(lines))
