@@ -106,7 +106,7 @@ def sky_map(rgb: torch.Tensor) -> torch.Tensor:
     for k in range(1, count):
         area = stats[k, cv2.CC_STAT_AREA]
         region = torch.from_numpy(labels == k)
-        top_width = int((labels[:2] == k).any(0).sum())
+        top_width = int((labels[: max(2, len(seed) // 20)] == k).any(0).sum())  # below a frame, if there is one
         # A narrow thing at the top that hangs deep down is a wall or a pole, not the sky.
         if area < 0.004 * seed.size or top_width < 0.04 * seed.shape[1]:
             continue
@@ -314,8 +314,11 @@ def lamp_map(
     # Bright specks high up are sky between leaves or sun on a wall.
     bright = small(bright) * ((0.56 - rows) * 12).clamp(0, 1) * (1 - (blur(plants, size) * 3).clamp(0, 1))
     red, green, blue = (c[None] for c in rgb.unbind(0))
-    warm = ((red - 0.45) * 6).clamp(0, 1) * ((red - torch.maximum(green * 0.9, blue) - 0.25) * 6).clamp(0, 1)
-    warm = small(warm)  # a red car is no lamp
+    # Tail lights that are off or in the shade are dark red.
+    purity = (red - torch.maximum(green * 0.9, blue)) / (red + 0.1)
+    warm = ((red - 0.28) * 6).clamp(0, 1) * ((purity - 0.5) * 6).clamp(0, 1)
+    warm = warm * (1 - 12 * (blue - green - 0.04).clamp_min(0)).clamp(0, 1)  # pink is cloth
+    warm = small(warm) * ((0.58 - rows) * 15).clamp(0, 1)  # a red car is no lamp, nor are the bricks of a wall
     near_sky = (blur(sky, size) * 2).clamp(0, 1)
     # Not on the ground: lane markings.
     no_ground = 1 - (blur(ground, 1.5) * 2).clamp(0, 1)

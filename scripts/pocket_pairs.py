@@ -12,22 +12,21 @@ from diffusers import AutoencoderTiny
 from pocket_maps import MAP_NAMES, make_maps
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
-from pocket_render import LIGHTS, NOISE_CHANNELS, render
+from pocket_render import NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
 # (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 96), (0.15, 192), (0.6, 256), (0.93, 320))
+CROP_SIDES = ((0.0, 96), (0.15, 192), (0.5, 256), (0.8, 384))
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
-DENSE_LIGHTS = 1.9  # town lights in the first two sizes: as many as flakes, since they were not learned from a few
 LAMP_TRIES = 2
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
 SHARES = {
-    "snow": 26, "snow/lying": 8, "night": 60, "night/unlit": 4, "rain": 19, "rain/wet": 3, "fog": 12, "dusk": 10, "dawn": 5,
-    "overcast": 5, "glare": 4, "dust": 5, "same": 5,
+    "snow": 24, "snow/lying": 6, "night": 40, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 14, "dusk": 14, "dawn": 8,
+    "overcast": 10, "glare": 6, "dust": 5, "same": 5,
 }  # fmt: skip
 
 
@@ -82,7 +81,7 @@ class PairPool:
         self, photos: list[Photo], maps: dict[str, torch.Tensor], vae: AutoencoderTiny, device: str, limit: int = 2400
     ) -> None:
         # Photographs made at night teach nothing about turning day into something else.
-        bright = [p for p in photos if p.pixels.float().mean() > 60]
+        bright = [p for p in photos if p.pixels.float().mean() > 75]
         self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
         self.vae, self.device, self.limit = vae, device, limit
         self.pairs: list[Pair] = []
@@ -102,7 +101,6 @@ class PairPool:
         """Render and encode one crop in TARGETS_PER_CROP conditions."""
         names = list(SHARES)
         local = LOCAL if self.side < CROP_SIDES[1][1] else {}
-        lights = DENSE_LIGHTS if self.side < CROP_SIDES[2][1] else LIGHTS
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
         # Lights are few: of some crops for night the one with most room for them is taken.
@@ -117,7 +115,7 @@ class PairPool:
             severity = int(rng.choice(SEVERITIES))
             noise = torch.randn(LATENT_CHANNELS, self.side // 4, self.side // 4)
             condition = names[k] if severity else "same"
-            picture, mask = render(condition, rgb, maps, severity / 100, noise, lights)
+            picture, mask = render(condition, rgb, maps, severity / 100, noise)
             pictures.append(picture)
             made.append((names[k], severity, noise[:NOISE_CHANNELS].half(), mask.half()))
         with torch.no_grad():

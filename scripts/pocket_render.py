@@ -1,10 +1,10 @@
 """Weather and light painted on a photograph, pixel by pixel: the teacher of the pocket model. Nothing moves.
 
 A renderer takes a crop (3, H, W) in sRGB 0..1, its maps, a severity 0..1 and the very noise the denoiser will start
-from (16, H/4, W/4). Channel 0 says where flakes, streaks and lamps are; channel 1, made smooth, where fog is thicker and
-snow or water lies. So the seed decides, and one denoising step can learn it. Light is mixed in linear values
-(gamma 2.2), haze after Koschmieder (1924): I = J·t + A·(1 − t), t = exp(−βd), as in Narasimhan and Nayar, "Vision and the
-atmosphere", IJCV 2002.
+from (16, H/4, W/4). Channel 0 says where flakes and streaks are; channel 1, made smooth, where fog is thicker, water lies,
+clouds are darker, street lamps reach and windows are lit. So the seed decides, and one denoising step can learn it. Light
+is mixed in linear values (gamma 2.2), haze after Koschmieder (1924): I = J·t + A·(1 − t), t = exp(−βd), as in Narasimhan and
+Nayar, "Vision and the atmosphere", IJCV 2002.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import pi, sqrt
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
-from pocket_maps import MAP_NAMES, blur, luminance
+from pocket_maps import MAP_NAMES, blur, guided, luminance
 
 Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); what must not be missed (1, H, W)
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
-WARM = (1.0, 0.66, 0.32)  # light of street lamps
-LIGHTS = 2.3  # deviations of noise from which a town's light is there: one cell of 4 px in 93
+WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
+WINDOWS_PX = (19, 43)  # wider dark spots are no windows; small ones and large ones are looked for apart
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A crop in linear light, its maps (each (1, H, W)), the noise (16, H/4, W/4), and how much of it makes a light."""
+    """A crop in linear light, its maps (each (1, H, W)) and the noise (16, H/4, W/4)."""
 
     linear: torch.Tensor
     maps: dict[str, torch.Tensor]
     noise: torch.Tensor
-    lights: float = LIGHTS
 
     @cached_property
     def light(self) -> torch.Tensor:
@@ -57,11 +58,33 @@ class Scene:
         """Luminance of large areas of things."""
         return blur(luminance(self.front), 12) + 0.02
 
+    def ground_light(self, sigma: float) -> torch.Tensor:
+        """Luminance of the ground within about `sigma` px."""
+        ground = self.maps["ground"]
+        return (blur(self.light * ground, sigma) + 1e-4) / (blur(ground, sigma) + 1e-3)
+
     @cached_property
     def usual_ground(self) -> torch.Tensor:
         """Luminance of the ground nearby."""
-        ground = self.maps["ground"]
-        return (blur(self.light * ground, 20) + 1e-4) / (blur(ground, 20) + 1e-3)
+        return self.ground_light(20)
+
+    @cached_property
+    def plain(self) -> torch.Tensor:
+        """Luminance without thin bright things: lane marks."""
+        kernel = np.ones((9, 9), np.uint8)
+        return torch.from_numpy(cv2.morphologyEx(self.light[0].numpy(), cv2.MORPH_OPEN, kernel))[None]
+
+    @cached_property
+    def shade(self) -> torch.Tensor:
+        """Luminance of the ground over what is usual nearby: under 1 where a shadow lies on it; 1 on all else.
+
+        A guided filter in logarithms keeps the shadow's edge and leaves the texture. What is far darker than the ground is
+        a car that the map took for ground.
+        """
+        light = (self.plain + 0.01).log()
+        even = guided(light, light, 6, 0.02).exp() / (self.ground_light(60) + 0.01)
+        cast = ((even - 0.12) / 0.1).clamp(0, 1) * self.maps["ground"]
+        return even.clamp(0.15, 2.5) ** cast
 
     @cached_property
     def height(self) -> torch.Tensor:
@@ -72,7 +95,7 @@ class Scene:
     def distance(self) -> torch.Tensor:
         """Depth with the flat ground's law mixed in: steadier where a segment's contact with the ground is guessed wrong."""
         flat = (0.05 / (0.05 - self.height.clamp(-0.5, 0) * 1.2)).clamp(0.05, 1)
-        far = self.maps["depth"].clamp_min(0.04) ** 0.78 * flat**0.22
+        far = self.maps["depth"].clamp_min(0.04) ** 0.6 * flat**0.4
         # Things are kept nearer than the sky: a wrong guess of depth must not swallow an object that has a label.
         return far.minimum(0.6 + 0.4 * self.maps["sky"])
 
@@ -110,9 +133,12 @@ def greyed(linear: torch.Tensor, share: float) -> torch.Tensor:
     return mix(linear, luminance(linear).expand_as(linear), share)
 
 
-def even_light(scene: Scene, share: float) -> torch.Tensor:
-    """The things without hard sun and shade: luminance of large areas brought near .16, as on a usual photograph."""
-    return scene.front * ((0.16 / scene.wide) ** share).clamp(0.35, 2.5)
+def even_light(scene: Scene, share: float, shadows: float = 0.0) -> torch.Tensor:
+    """The things without hard sun and shade: luminance of large areas brought near .16, as on a usual photograph.
+
+    `shadows`: the share taken off those that lie on the ground.
+    """
+    return scene.front * ((0.16 / scene.wide) ** share).clamp(0.35, 2.5) / scene.shade**shadows
 
 
 def haze(linear: torch.Tensor, scene: Scene, beta: float | torch.Tensor, air: torch.Tensor) -> torch.Tensor:
@@ -187,57 +213,84 @@ def lamp_light(scene: Scene) -> torch.Tensor:
     return scene.maps["lamps"] * mix(own, tint(1.0, 0.86, 0.62), white)
 
 
-def town_spots(scene: Scene) -> torch.Tensor:
-    """Where the noise (channel 0) has room for a light, (1, H, W), in the form of small flakes.
+def in_rows(stats: np.ndarray) -> np.ndarray:
+    """Which of OpenCV's components (N, 5) are compact and have two others of their size beside, above or below: (N,)."""
+    left, top, across, down, area = stats.T
+    compact = (area > 0.65 * across * down) & (across < 1.8 * down) & (down < 4 * across)
+    compact[0] = False  # the background
+    x, y = left + across / 2, top + down / 2
+    aside, apart = np.abs(x[:, None] - x) / across, np.abs(y[:, None] - y) / down
+    beside = ((apart < 0.7) & (aside < 7)) | ((aside < 0.7) & (apart < 5))
+    alike = np.abs(np.log(across[:, None] / across)) + np.abs(np.log(down[:, None] / down)) < 0.8
+    return compact & ((beside & alike & compact).sum(1) > 2)  # itself and two
 
-    A denoiser that knows snow has already learned to draw these.
+
+def windows(scene: Scene) -> torch.Tensor:
+    """Windows of houses, (1, H, W) in 0..1, and how far each is lit: a third of them, as the noise says.
+
+    A window is a dark compact spot on a brighter wall above the horizon, beside others of its kind. Which are lit is the
+    noise's mean (channel 1) over each one.
     """
-    down, across = offsets(16, 16)
-    return sprites(scene, 4, torch.exp(-(down**2 + across**2) / (2 * 1.6**2)), scene.lights)
+    light = np.sqrt(scene.light[0].numpy())
+    maps = scene.maps
+    taken = torch.maximum(torch.maximum(blur(maps["plants"], 3), blur(maps["sky"], 3)), maps["ground"])
+    taken = (4 * taken).clamp(0, 1)  # what is dark against the sky is a tree
+    wall = (((scene.height - 0.04) * 25).clamp(0, 1) * (1 - taken))[0].numpy()
+    noise = F.interpolate(scene.noise[None, 1:2], size=light.shape, mode="nearest")[0, 0].numpy()
+    lit = np.zeros_like(light)
+    for reach in WINDOWS_PX:
+        holes = cv2.morphologyEx(light, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8)) - light
+        panes = ((holes > 0.13) & (wall > 0.5)).astype(np.uint8)
+        panes = cv2.morphologyEx(panes, cv2.MORPH_OPEN, np.ones((reach // 5, reach // 5), np.uint8))
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(panes, connectivity=4)
+        area = stats[:, cv2.CC_STAT_AREA].astype(np.float32)
+        # The mean of n cells has deviation 1/√n; a window of `area` px covers area/16 of them.
+        mean = np.bincount(labels.ravel(), noise.ravel(), count) / np.maximum(area, 1)
+        share = in_rows(stats.astype(np.float32)) * np.clip(3 * (mean * np.sqrt(np.maximum(area / 16, 1)) - 0.2), 0, 1)
+        lit = np.maximum(lit, share[labels])
+    return torch.from_numpy((lit * wall).astype(np.float32))[None]
 
 
-def town_lights(scene: Scene) -> torch.Tensor:
-    """Lit windows and lamps on those spots that lie on far things just over the horizon, (3, H, W): warm and white ones.
+def room_light(scene: Scene) -> torch.Tensor:
+    """Light from lit windows, (3, H, W): warm, with the texture that is seen in them."""
+    return windows(scene) * tint(*WARM) * (0.5 + 0.5 * scene.detail)
 
-    On walls and down the street; never in the sky, in trees or on the ground, and of no signal's colour.
-    """
-    band = ((scene.height - 0.01) * 25).clamp(0, 1) * ((0.22 - scene.height) * 8).clamp(0, 1)
-    far = ((scene.distance - 0.12) * 8).clamp(0, 1)
-    bare = 1 - torch.maximum(
-        scene.maps["ground"], (3 * torch.maximum(scene.maps["sky"], scene.maps["plants"])).clamp(0, 1)
-    )
-    white = torch.sigmoid(3 * scene.field(4) - 2.5)
-    return town_spots(scene) * band * far * bare * mix(tint(*WARM), tint(0.92, 0.95, 1.0), white)
+
+def lamp_pools(scene: Scene) -> torch.Tensor:
+    """How far street lamps reach, (1, H, W), mean about 1: in pools along the street, less on roofs than below."""
+    pools = (0.5 * scene.field(32).clamp(-2, 2)).exp() * 0.9
+    return pools * (-4.5 * scene.height.clamp_min(0)).exp() * 1.4
 
 
 def snow(scene: Scene, s: float) -> Painted:
     """Falling snow over lying snow."""
-    lying, _ = snow_lying(scene, s)
+    lying, weight = snow_lying(scene, s)
     out = haze(lying, scene, 0.6 * s**2, colour(0.70, 0.73, 0.78))
     spots = flakes(scene, s)
-    return mix(out, colour(0.97, 0.97, 1.0), spots), torch.maximum(spots, border(scene))
+    return mix(out, colour(0.97, 0.97, 1.0), spots), torch.maximum(spots, weight)
 
 
 def snow_lying(scene: Scene, s: float) -> Painted:
-    """Snow whitens the ground and plants, thinner in places, and lines upper edges; grey sky, soft light, less colour."""
+    """Snow whitens the ground and plants and lines upper edges; grey sky, soft light, less colour."""
     maps = scene.maps
-    scenery = greyed(even_light(scene, 0.25 * s), 0.1 + 0.15 * s) * (0.85 - 0.2 * s)
+    scenery = greyed(even_light(scene, 0.25 * s, 0.8 * s), 0.1 + 0.15 * s) * (0.85 - 0.2 * s)
     shade = scene.detail
-    thin = 1 - 0.22 * torch.sigmoid(-3 * scene.patches - 1)
     # What is much darker than the ground around it is a car that the map took for ground, or the shade under one.
     bare = ((scene.light / scene.usual_ground - 0.2) / 0.4).clamp(0.15, 1)
-    lying = maps["ground"] * min(0.93, 1.15 * s) * thin * bare
-    plants = torch.sigmoid(5 * (1.9 * s + 0.9 * (shade - 1) - 0.95)) * maps["plants"] * (0.3 + 0.35 * s)
+    lying = maps["ground"] * min(0.93, 1.15 * s) * bare
+    plants = torch.sigmoid(9 * (shade - 1.3 + 0.55 * s)) * maps["plants"] * min(0.75, s)
     caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     cover = torch.maximum(torch.maximum(lying, plants), caps)
     white = colour(0.82, 0.84, 0.89) * (0.25 + 0.75 * shade).clamp(0.4, 1.25)
     out = mix(scenery, white, cover)
-    return under(scene, out, grey_clouds(scene, colour(0.72, 0.75, 0.80), 0.4)), border(scene)
+    return under(scene, out, grey_clouds(scene, colour(0.72, 0.75, 0.80), 0.4)), torch.maximum(
+        border(scene), 0.25 * lying
+    )
 
 
 def night_front(scene: Scene, s: float) -> torch.Tensor:
     """The things by night: dim, even, less coloured, local contrast kept so that dark cars stay readable."""
-    even = even_light(scene, 0.6 * s)
+    even = even_light(scene, 0.6 * s, 0.9 * s)
     exposure = 0.75 * 0.014**s
     rim = scene.detail ** (0.5 * s)
     return greyed(even, 0.1) * exposure * rim
@@ -264,27 +317,29 @@ def border(scene: Scene) -> torch.Tensor:
 
 
 def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tensor:
-    """Few pixels that make the picture: a sky in which nothing of the day is left, light sources with their rim.
-
-    And spots without a light, for if only the lit ones counted, lights would be painted on all of them.
-    """
-    spots = 0.5 * town_spots(scene)  # there are far more of them than lights
-    if glow is not None:
-        spots = torch.maximum(spots, glow.amax(0, keepdim=True))
-    return torch.maximum(border(scene) + 0.15 * scene.maps["sky"], (2 * blur(spots, 2.0)).clamp(0, 1))
+    """Few pixels that make the picture: a sky in which nothing of the day is left, light sources with their rim."""
+    weight = border(scene) + 0.15 * scene.maps["sky"]
+    if glow is None:
+        return weight
+    return torch.maximum(weight, (1.5 * blur(glow.amax(0, keepdim=True), 1.5)).clamp(0, 1))
 
 
 def night(scene: Scene, s: float) -> Painted:
-    """A street at night in the orange light of its lamps: they with their glow, tail lights, own headlights on the road."""
-    front = night_front(scene, s) * mix(tint(1, 1, 1), tint(1.25, 0.84, 0.46), s)
-    albedo = greyed(even_light(scene, 0.3), 0.1)
+    """A street at night in the orange light of its lamps: lit windows, lamps that glow, own headlights on the road."""
+    pools = lamp_pools(scene)
+    front = night_front(scene, s) * mix(tint(1, 1, 1), tint(1.4, 0.92, 0.42), s) * mix(torch.ones(1), 2 * pools, s)
+    albedo = greyed(even_light(scene, 0.3, 0.9), 0.1)
     road = scene.maps["ground"]
-    retro = (2 * (scene.light / scene.usual_ground - 1.5)).clamp(0, 1) * road  # lane marks throw light back
+    # Lane marks throw light back: thin bright things on dark ground.
+    retro = (2 * (scene.light / (scene.plain + 0.02) - 1.5) * (3 - 10 * scene.usual_ground).clamp(0, 1)).clamp(
+        0, 1
+    ) * road
     own = headlights(scene) * (0.6 + 2.5 * retro) * tint(1.0, 0.8, 0.48)
     out = front + albedo * own * 0.8 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
-    glow = lamp_light(scene) + town_lights(scene)
-    return out + bloom(glow) * 1.4 * s, lights_and_sky(scene, glow)
+    rooms, lamps = room_light(scene), lamp_light(scene)
+    out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.6 * bloom(lamps)) * s
+    return out, lights_and_sky(scene, rooms + lamps)
 
 
 def night_unlit(scene: Scene, s: float) -> Painted:
@@ -305,7 +360,7 @@ def faint(scene: Scene) -> torch.Tensor:
 def fog(scene: Scene, s: float) -> Painted:
     """Koschmieder haze in faint banks: the extinction varies by a fifth."""
     air = colour(0.79, 0.80, 0.81) * (1 - 0.06 * s)
-    soft = greyed(even_light(scene, 0.45 * s), 0.2 + 0.4 * s)
+    soft = greyed(even_light(scene, 0.45 * s, 0.8 * s), 0.2 + 0.4 * s)
     soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
     banks = torch.exp(0.1 * scene.patches.clamp(-2, 2))
     return haze(soft, scene, (0.5 * s + 9 * s**2.6) * banks, air), faint(scene)
@@ -324,7 +379,7 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
-    scenery = greyed(even_light(scene, 0.05 * s), 0.1 + 0.1 * s) * (0.95 - 0.45 * s)
+    scenery = greyed(even_light(scene, 0.05 * s, 0.9 * s), 0.1 + 0.1 * s) * (0.95 - 0.45 * s)
     out = under(scene, scenery, grey_clouds(scene, air * 1.6, 0.6))
     out = haze(out, scene, 0.08 + 0.35 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
@@ -352,14 +407,14 @@ def mirrored(linear: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
 
 def overcast(scene: Scene, s: float) -> Painted:
     """Flat light: sun and shade of large things come together, colour goes down, the sky becomes a grey sheet."""
-    flat = greyed(even_light(scene, 0.6 * s), 0.1 + 0.4 * s) * (1.05 - 0.3 * s)
+    flat = greyed(even_light(scene, 0.6 * s, s), 0.1 + 0.4 * s) * (1.05 - 0.3 * s)
     out = under(scene, flat, grey_clouds(scene, colour(0.76, 0.78, 0.81) * (1.1 - 0.35 * s), 0.7))
     return haze(out, scene, 0.3 * s, colour(0.66, 0.68, 0.70)), border(scene)
 
 
 def dusk(scene: Scene, s: float) -> Painted:
     """After sunset: orange at the horizon, violet-blue above, scenery dim and violet, first lamps."""
-    front = greyed(even_light(scene, 0.4 * s), 0.1 + 0.25 * s) * 0.8 * 0.15**s
+    front = greyed(even_light(scene, 0.4 * s, 0.9 * s), 0.1 + 0.25 * s) * 0.8 * 0.15**s
     front = front * mix(tint(1, 1, 1), tint(1.06, 0.92, 1.06), s)
     # What faces the bright horizon has some of its colour.
     front = front * (1 + s * (0.9 * blur(scene.maps["sky"], 30) + 0.2) * tint(1.0, 0.45, 0.1))
@@ -367,13 +422,13 @@ def dusk(scene: Scene, s: float) -> Painted:
     middle = gradient(scene, colour(0.60, 0.46, 0.44), low, 0.2)
     sky = mix(middle, colour(0.18, 0.23, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
     out = under(scene, front, sky)
-    glow = lamp_light(scene) + 0.35 * town_lights(scene)
-    return out + bloom(glow) * 0.45 * s, lights_and_sky(scene, glow)
+    rooms, lamps = room_light(scene), lamp_light(scene)
+    return out + (0.3 * rooms + 0.6 * bloom(lamps)) * s, lights_and_sky(scene, rooms + lamps)
 
 
 def dawn(scene: Scene, s: float) -> Painted:
     """Before sunrise: pale pink at the horizon, pale blue above, cool dim scenery, mist in the distance."""
-    front = greyed(even_light(scene, 0.4 * s), 0.15 + 0.3 * s) * 0.9 * 0.32**s
+    front = greyed(even_light(scene, 0.4 * s, 0.9 * s), 0.15 + 0.3 * s) * 0.9 * 0.32**s
     front = front * mix(tint(1, 1, 1), tint(0.92, 0.92, 1.14), s)
     sky = gradient(scene, colour(0.50, 0.62, 0.82), colour(0.98, 0.78, 0.70), 0.3) * (1.15 - 0.4 * s)
     return haze(under(scene, front, sky), scene, 0.1 + 0.8 * s, colour(0.80, 0.72, 0.74) * (1 - 0.4 * s)), None
@@ -428,7 +483,6 @@ def render(
     maps: torch.Tensor,
     severity: float,
     noise: torch.Tensor,
-    lights: float = LIGHTS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights).
 
@@ -436,7 +490,7 @@ def render(
     """
     named = {name: maps[i : i + 1].clamp(0, 1) for i, name in enumerate(MAP_NAMES)}
     linear = rgb.clamp(0, 1) ** 2.2
-    painted, mask = RENDERERS[condition](Scene(linear, named, noise, lights), severity)
+    painted, mask = RENDERERS[condition](Scene(linear, named, noise), severity)
     fade = min(1.0, severity / FADE_IN)
     out = mix(linear, painted, fade)
     mask = torch.zeros_like(maps[:1]) if mask is None else mask * fade
