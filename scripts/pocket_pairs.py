@@ -16,7 +16,7 @@ from pocket_render import NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
 # (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 96), (0.15, 192), (0.5, 256), (0.8, 384))
+CROP_SIDES = ((0.0, 96), (0.06, 192), (0.25, 256), (0.6, 384))
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3

@@ -95,7 +95,7 @@ class Scene:
     def distance(self) -> torch.Tensor:
         """Depth with the flat ground's law mixed in: steadier where a segment's contact with the ground is guessed wrong."""
         flat = (0.05 / (0.05 - self.height.clamp(-0.5, 0) * 1.2)).clamp(0.05, 1)
-        far = self.maps["depth"].clamp_min(0.04) ** 0.6 * flat**0.4
+        far = blur(self.maps["depth"], 2).clamp_min(0.04) ** 0.5 * flat**0.5
         # Things are kept nearer than the sky: a wrong guess of depth must not swallow an object that has a label.
         return far.minimum(0.6 + 0.4 * self.maps["sky"])
 
@@ -109,6 +109,11 @@ class Scene:
         coarse = coarse * step * 2 * sqrt(pi) * 1.5
         full = F.interpolate(coarse[None], scale_factor=step * 4, mode="bilinear", align_corners=False)[0]
         return full[:, : self.linear.shape[1], : self.linear.shape[2]]
+
+    @cached_property
+    def clouds(self) -> torch.Tensor:
+        """Heaps of cloud of two sizes, wider than high, -2..2."""
+        return (0.7 * self.field(28) + 0.5 * self.field(12)).clamp(-2, 2)
 
     @cached_property
     def patches(self) -> torch.Tensor:
@@ -158,17 +163,21 @@ def under(scene: Scene, front: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
 
 def grey_clouds(scene: Scene, base: torch.Tensor, amount: float) -> torch.Tensor:
     """A grey sheet with soft unevenness from the noise, a little darker high up."""
-    sheet = 1 + amount * (0.5 * scene.patches.clamp(-2, 2) * 0.3 - (scene.height - 0.2))
+    sheet = 1 + amount * (0.22 * scene.clouds - (scene.height - 0.2))
     return base * sheet.clamp(0.5, 1.4)
 
 
-def sprites(scene: Scene, cell: int, sprite: torch.Tensor, threshold: float) -> torch.Tensor:
+def sprites(
+    scene: Scene, cell: int, sprite: torch.Tensor, threshold: float, where: torch.Tensor | None = None
+) -> torch.Tensor:
     """A soft `sprite` (h, w) on every cell of `cell` px whose noise (channel 0) is over `threshold`, (1, H, W).
 
-    The more the noise exceeds it, the more of the sprite is opaque, so sizes differ.
+    The more the noise exceeds it, the more of the sprite is opaque, so sizes differ. `where` (1, H, W): only there.
     """
     pooled = F.avg_pool2d(scene.noise[None, :1], cell // 4) * (cell // 4)  # deviation 1 again
     excess = 3 * (pooled - threshold).clamp_min(0)
+    if where is not None:
+        excess = excess * F.avg_pool2d(where[None], cell)
     margins = [(side - cell) // 2 for side in sprite.shape]
     drawn = F.conv_transpose2d(excess, sprite[None, None], stride=cell, padding=margins)[0]
     height, width = scene.linear.shape[-2:]
@@ -184,9 +193,9 @@ def flakes(scene: Scene, s: float) -> torch.Tensor:
     """Round snowflakes 3–7 px wide, from a few to a storm; beside them larger near ones, paler because out of focus."""
     down, across = offsets(24, 24)
     square = down**2 + across**2
-    small = sprites(scene, 4, torch.exp(-square / (2 * 1.5**2)), 2.8 - 1.2 * s)
-    near = sprites(scene, 8, torch.exp(-square / (2 * 2.6**2)), 4.0 - 1.6 * s)
-    return torch.maximum(0.85 * small, 0.6 * near)
+    small = sprites(scene, 4, torch.exp(-square / (2 * 1.2**2)), 2.6 - 1.2 * s)
+    near = sprites(scene, 8, torch.exp(-square / (2 * 2.8**2)), 3.9 - 1.5 * s)
+    return torch.maximum(0.8 * small, 0.45 * near)
 
 
 def streaks(scene: Scene, s: float) -> torch.Tensor:
@@ -256,6 +265,24 @@ def room_light(scene: Scene) -> torch.Tensor:
     return windows(scene) * tint(*WARM) * (0.5 + 0.5 * scene.detail)
 
 
+def street_lamps(scene: Scene) -> torch.Tensor:
+    """Lamps along the street, (3, H, W): the noise places them over the horizon, on what is far or on the sky close to it.
+
+    A white-hot core in an orange glow that falls off in three steps, like the halo of a lens.
+    """
+    band = ((scene.height - 0.02) * 50).clamp(0, 1) * torch.exp(
+        -((scene.height / (0.2 - 0.07 * scene.maps["sky"])) ** 4)
+    )
+    near = torch.exp(-((blur(scene.maps["depth"], 4) / 0.35) ** 4))
+    down, across = offsets(96, 96)
+    square = down**2 + across**2
+    core = torch.exp(-square / (2 * 1.7**2))
+    glow = 0.35 * torch.exp(-square / (2 * 4.5**2)) + 0.12 * torch.exp(-square / (2 * 14.0**2))
+    where = band * (1 - near)
+    cores, glows = (sprites(scene, 8, shape, 2.5, where) for shape in (core, glow))
+    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM)
+
+
 def lamp_pools(scene: Scene) -> torch.Tensor:
     """How far street lamps reach, (1, H, W), mean about 1: in pools along the street, less on roofs than below."""
     pools = (0.5 * scene.field(32).clamp(-2, 2)).exp() * 0.9
@@ -265,7 +292,7 @@ def lamp_pools(scene: Scene) -> torch.Tensor:
 def snow(scene: Scene, s: float) -> Painted:
     """Falling snow over lying snow."""
     lying, weight = snow_lying(scene, s)
-    out = haze(lying, scene, 0.6 * s**2, colour(0.70, 0.73, 0.78))
+    out = haze(lying, scene, 0.3 * s**2, colour(0.66, 0.71, 0.80))
     spots = flakes(scene, s)
     return mix(out, colour(0.97, 0.97, 1.0), spots), torch.maximum(spots, weight)
 
@@ -273,7 +300,7 @@ def snow(scene: Scene, s: float) -> Painted:
 def snow_lying(scene: Scene, s: float) -> Painted:
     """Snow whitens the ground and plants and lines upper edges; grey sky, soft light, less colour."""
     maps = scene.maps
-    scenery = greyed(even_light(scene, 0.25 * s, 0.8 * s), 0.1 + 0.15 * s) * (0.85 - 0.2 * s)
+    scenery = greyed(even_light(scene, 0.15 * s, 0.8 * s), 0.1 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.75 * s)
     shade = scene.detail
     # What is much darker than the ground around it is a car that the map took for ground, or the shade under one.
     bare = ((scene.light / scene.usual_ground - 0.2) / 0.4).clamp(0.15, 1)
@@ -281,9 +308,9 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     plants = torch.sigmoid(9 * (shade - 1.3 + 0.55 * s)) * maps["plants"] * min(0.75, s)
     caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     cover = torch.maximum(torch.maximum(lying, plants), caps)
-    white = colour(0.82, 0.84, 0.89) * (0.25 + 0.75 * shade).clamp(0.4, 1.25)
+    white = colour(0.75, 0.79, 0.87) * (0.25 + 0.75 * shade).clamp(0.35, 1.2)
     out = mix(scenery, white, cover)
-    return under(scene, out, grey_clouds(scene, colour(0.72, 0.75, 0.80), 0.4)), torch.maximum(
+    return under(scene, out, grey_clouds(scene, colour(0.72, 0.76, 0.83), 0.6)), torch.maximum(
         border(scene), 0.25 * lying
     )
 
@@ -291,7 +318,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
 def night_front(scene: Scene, s: float) -> torch.Tensor:
     """The things by night: dim, even, less coloured, local contrast kept so that dark cars stay readable."""
     even = even_light(scene, 0.6 * s, 0.9 * s)
-    exposure = 0.75 * 0.014**s
+    exposure = 0.75 * 0.012**s
     rim = scene.detail ** (0.5 * s)
     return greyed(even, 0.1) * exposure * rim
 
@@ -306,7 +333,7 @@ def headlights(scene: Scene) -> torch.Tensor:
 def night_sky(scene: Scene, s: float) -> torch.Tensor:
     """Navy above, the brownish glow of a town at the horizon; no clouds of the day."""
     dim = 1.8 - s
-    return gradient(scene, colour(0.02, 0.03, 0.065), colour(0.10, 0.075, 0.065), 0.26) * dim**2
+    return gradient(scene, colour(0.015, 0.02, 0.045), colour(0.11, 0.075, 0.055), 0.22) * dim**2
 
 
 def border(scene: Scene) -> torch.Tensor:
@@ -327,7 +354,7 @@ def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tens
 def night(scene: Scene, s: float) -> Painted:
     """A street at night in the orange light of its lamps: lit windows, lamps that glow, own headlights on the road."""
     pools = lamp_pools(scene)
-    front = night_front(scene, s) * mix(tint(1, 1, 1), tint(1.4, 0.92, 0.42), s) * mix(torch.ones(1), 2 * pools, s)
+    front = night_front(scene, s) * mix(tint(1, 1, 1), tint(1.5, 0.9, 0.36), s) * mix(torch.ones(1), 2 * pools, s)
     albedo = greyed(even_light(scene, 0.3, 0.9), 0.1)
     road = scene.maps["ground"]
     # Lane marks throw light back: thin bright things on dark ground.
@@ -335,11 +362,12 @@ def night(scene: Scene, s: float) -> Painted:
         0, 1
     ) * road
     own = headlights(scene) * (0.6 + 2.5 * retro) * tint(1.0, 0.8, 0.48)
-    out = front + albedo * own * 0.8 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    out = front + albedo * own * 1.1 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     rooms, lamps = room_light(scene), lamp_light(scene)
-    out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.6 * bloom(lamps)) * s
-    return out, lights_and_sky(scene, rooms + lamps)
+    street = street_lamps(scene)
+    out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.6 * bloom(lamps) + 1.2 * street) * s
+    return out, lights_and_sky(scene, rooms + lamps + street)
 
 
 def night_unlit(scene: Scene, s: float) -> Painted:
@@ -379,14 +407,14 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
-    scenery = greyed(even_light(scene, 0.05 * s, 0.9 * s), 0.1 + 0.1 * s) * (0.95 - 0.45 * s)
-    out = under(scene, scenery, grey_clouds(scene, air * 1.6, 0.6))
-    out = haze(out, scene, 0.08 + 0.35 * s**1.5, 1.1 * air)
+    scenery = greyed(even_light(scene, 0.05 * s, 0.9 * s), 0.1 * s) * (0.95 - 0.55 * s)
+    out = under(scene, scenery, grey_clouds(scene, air * 1.8, 0.35))
+    out = haze(out, scene, 0.05 + 0.25 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
-    gloss = wet * (0.12 + 0.33 * scene.distance.sqrt() + 0.3 * puddles * (0.4 + 0.6 * s))
+    gloss = wet * (0.12 + 0.4 * scene.distance.sqrt() + 0.12 * puddles)
     # Half of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
-    image = mix(mirrored(out, maps["ground"]), 0.8 * air, 0.5)
+    image = mix(mirrored(out, maps["ground"]), 0.75 * air, 0.4)
     out = mix(out * (1 - 0.65 * wet), image, gloss)
     return out, torch.maximum(0.4 * wet, border(scene))
 
@@ -400,9 +428,9 @@ def mirrored(linear: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
     edge = blur(torch.cummax(standing, 0).values[None], 3)[0]
     source = (2 * edge - rows).clamp(0, height - 1).round().long()
     image = torch.gather(linear, 1, source[None].expand(3, -1, -1))
-    run = F.avg_pool2d(F.avg_pool2d(image[None], (9, 7), (4, 1), (4, 3), count_include_pad=False), (5, 1), 1, (2, 0))
+    run = F.avg_pool2d(F.avg_pool2d(image[None], (9, 7), (4, 1), (4, 3), count_include_pad=False), (9, 1), 1, (4, 0))
     run = F.interpolate(run, size=(height, width), mode="bilinear", align_corners=False)[0]
-    return 0.8 * run + 0.2 * image
+    return 0.9 * run + 0.1 * image
 
 
 def overcast(scene: Scene, s: float) -> Painted:
@@ -421,6 +449,8 @@ def dusk(scene: Scene, s: float) -> Painted:
     low = mix(colour(0.98, 0.62, 0.30), colour(0.93, 0.48, 0.24), s)
     middle = gradient(scene, colour(0.60, 0.46, 0.44), low, 0.2)
     sky = mix(middle, colour(0.18, 0.23, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
+    banks = (0.8 * scene.clouds).sigmoid()
+    sky = sky * (1 - 0.45 * banks * tint(0.75, 1.0, 1.0))
     out = under(scene, front, sky)
     rooms, lamps = room_light(scene), lamp_light(scene)
     return out + (0.3 * rooms + 0.6 * bloom(lamps)) * s, lights_and_sky(scene, rooms + lamps)
@@ -430,8 +460,10 @@ def dawn(scene: Scene, s: float) -> Painted:
     """Before sunrise: pale pink at the horizon, pale blue above, cool dim scenery, mist in the distance."""
     front = greyed(even_light(scene, 0.4 * s, 0.9 * s), 0.15 + 0.3 * s) * 0.9 * 0.32**s
     front = front * mix(tint(1, 1, 1), tint(0.92, 0.92, 1.14), s)
-    sky = gradient(scene, colour(0.50, 0.62, 0.82), colour(0.98, 0.78, 0.70), 0.3) * (1.15 - 0.4 * s)
-    return haze(under(scene, front, sky), scene, 0.1 + 0.8 * s, colour(0.80, 0.72, 0.74) * (1 - 0.4 * s)), None
+    sky = gradient(scene, colour(0.52, 0.66, 0.84), colour(1.0, 0.80, 0.68), 0.45) * (1.15 - 0.3 * s)
+    sky = sky * (1 + 0.3 * scene.clouds.clamp_min(0) * tint(0.9, 0.3, 0.25))
+    mist = haze(front, scene, (0.1 + 0.8 * s) * (1 - scene.maps["sky"]), colour(0.82, 0.72, 0.72) * (1 - 0.4 * s))
+    return under(scene, mist, sky), border(scene)
 
 
 def sun_place(scene: Scene) -> torch.Tensor:

@@ -43,11 +43,31 @@ class LatentFacts:
     weight: torch.Tensor
 
 
-def load_vae(work: Path, photos: list[Photo], seed: int) -> tuple[AutoencoderTiny, LatentFacts]:
-    """The averaged autoencoder with its scaling factor set, and what the denoiser must know about its latents."""
-    vae = build_vae()
+def start_from(model: Path, work: Path) -> None:
+    """Lay the weights of an exported folder into an empty `work` as if they had just been trained for no time at all."""
+    if (work / "unet.pt").exists():
+        return
+    pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipe.tokenizer.save_pretrained(work / "tokenizer")
+    vae = pipe.vae.state_dict()
+    parts = {"text": pipe.text_encoder, "unet": pipe.unet}
+    weights = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
+    # The denoiser last: it is what tells a start that was cut off from a whole one.
+    fresh = {"optimizer": None, "seconds": 0.0, "step": 0}
+    save(work / "vae.pt", {"vae": vae, "ema": vae, **fresh})
+    scaling = pipe.vae.config.scaling_factor
+    save(work / "unet.pt", {"model": weights, "ema": weights, **fresh, "scaling": scaling})
+
+
+def load_vae(work: Path) -> AutoencoderTiny:
+    """The averaged autoencoder."""
+    vae = build_vae().requires_grad_(False)
     vae.load_state_dict(torch.load(work / "vae.pt", map_location="cpu")["ema"])
-    vae.requires_grad_(False)
+    return vae
+
+
+def measure(vae: AutoencoderTiny, photos: list[Photo], seed: int) -> LatentFacts:
+    """What the denoiser must know about the autoencoder's latents, from 32 crops."""
     images = vae_batch(photos, np.random.default_rng(seed), 32)
     with torch.no_grad():
         latents = vae.encoder(images)
@@ -59,20 +79,18 @@ def load_vae(work: Path, photos: list[Photo], seed: int) -> tuple[AutoencoderTin
             moved[:, k] += 0.1
             # How much a wrong value in this channel shows; the root gives fine detail more say than the error alone would.
             weights.append((vae.decoder(moved) - plain).abs().mean().sqrt().item())
-    vae.register_to_config(scaling_factor=scaling)
     weight = torch.tensor(weights)
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    return vae, LatentFacts(scaling, mean, deviation, weight / weight.mean())
+    return LatentFacts(scaling, mean, deviation, weight / weight.mean())
 
 
 class Denoiser(nn.Module):
     """UNet and text encoder as one module, so that one optimizer, one average and one checkpoint hold both."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, facts: LatentFacts) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.text = build_text_encoder(tokenizer, TEXT_WIDTH)
         self.unet = build_unet()
-        init_identity(self.unet, facts.scaling, facts.mean, facts.deviation)
 
     def forward(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer."""
@@ -82,11 +100,13 @@ class Denoiser(nn.Module):
 
 @dataclass(frozen=True)
 class Settings:
-    """`minutes` of training in all, counted over restarts; seconds between checkpoints; "cpu" or "cuda"."""
+    """`minutes` of training in all, counted over restarts; seconds between checkpoints; "cpu" or "cuda"; whether the
+    networks compute in bfloat16 (weights, loss and optimizer stay float32)."""
 
     minutes: float
     checkpoint: float
     device: str
+    bfloat16: bool
     seed: int
 
 
@@ -103,18 +123,24 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     if not (work / "tokenizer").exists():
         train_tokenizer(presets, seed).save_pretrained(work / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    vae, facts = load_vae(work, photos, seed)
-    vae.to(device)
-    scaling, weight = facts.scaling, facts.weight[:, None, None].to(device)
-    model = Denoiser(tokenizer, facts)
+    vae = load_vae(work)
+    facts = measure(vae, photos, seed)
+    weight = facts.weight[:, None, None].to(device)
+    model = Denoiser(tokenizer)
     if state:
         model.load_state_dict(state["model"])
+        scaling = state["scaling"]
+    else:
+        init_identity(model.unet, facts.scaling, facts.mean, facts.deviation)
+        scaling = facts.scaling
+    vae.to(device)
     model.to(device)
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
     if state:
         ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
+        if state["optimizer"]:
+            optimizer.load_state_dict(state["optimizer"])
     pool = PairPool(photos, maps, vae, device)
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
     alphas = build_scheduler().alphas_cumprod.to(device)
@@ -142,8 +168,9 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         mask = torch.stack([p.mask for p in pairs]).float().to(device)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device)
         alpha = alphas[times][:, None, None, None]
-        answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
-        error = answer - target
+        with torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
+            answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
+        error = answer.float() - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
         each = each.mean((1, 2, 3))
@@ -163,19 +190,20 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         seconds, last = seconds + min(now - last, 10.0), now
         if now - saved > how.checkpoint or seconds >= minutes * 60:
             state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-            save(path, {**state, "seconds": seconds, "step": step})
+            save(path, {**state, "seconds": seconds, "step": step, "scaling": scaling})
             mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
             say(f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")
             losses.clear()
             saved = last = time.monotonic()
 
 
-def export(photos: list[Photo], work: Path, out: Path, conditions: Path | None, seed: int, say) -> None:
+def export(work: Path, out: Path, conditions: Path | None, say) -> None:
     """Write the newest averaged weights as a diffusers folder in fp16, then swap it in whole."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    vae, facts = load_vae(work, photos, seed)
-    model = Denoiser(tokenizer, facts)
     state = torch.load(work / "unet.pt", map_location="cpu")
+    vae = load_vae(work)
+    vae.register_to_config(scaling_factor=state["scaling"])
+    model = Denoiser(tokenizer)
     model.load_state_dict(state["ema"])
     pipe = StableDiffusionInstructPix2PixPipeline(
         vae=vae,

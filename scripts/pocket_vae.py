@@ -38,7 +38,8 @@ def train_vae(
     seconds, step = 0.0, 0
     if state:
         ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
+        if state["optimizer"]:
+            optimizer.load_state_dict(state["optimizer"])
         seconds, step = state["seconds"], state["step"]
     else:
         say(f"autoencoder: linear start, held-out PSNR {held_out_psnr(vae, held, device):.2f} dB")

@@ -18,7 +18,7 @@ import torch
 from check_pocket import check
 from pocket_pairs import map_photos
 from pocket_photos import count_licences, list_photos, load_photos, split_photos
-from pocket_unet import Settings, export, train_unet
+from pocket_unet import Settings, export, start_from, train_unet
 from pocket_vae import train_vae
 
 STAGES = ("maps", "vae", "unet", "export", "evaluate")
@@ -29,7 +29,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--sources", type=Path, help="table (tab-separated) with the columns file and licence")
     parser.add_argument("--licence", help="use only this licence, any version, e.g. 'CC BY' (never share-alike)")
+    parser.add_argument("--leave-out", type=Path, help="file names, one a line, not to train the denoiser on")
     parser.add_argument("--work", type=Path, default=Path(".train"), help="checkpoints and caches")
+    parser.add_argument(
+        "--start", type=Path, help="exported folder to go on from, such as diffgen/pocket; else from nothing"
+    )
     parser.add_argument("--out", type=Path, default=Path("diffgen/pocket"), help="diffusers folder to write")
     parser.add_argument(
         "--conditions", type=Path, default=Path("diffgen/conditions.yaml"), help="texts to train on as well"
@@ -39,6 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--checkpoint-seconds", type=float, default=120)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--bfloat16", action="store_true", help="half as long, where the device computes in it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
@@ -58,15 +63,19 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     train, held = split_photos(photos)
     say(f"{len(train)} photographs to train on, {len(held)} held out ({count_licences(photos)})")
+    left_out = set(args.leave_out.read_text(encoding="utf-8").splitlines()) if args.leave_out else set()
+    scenes = [photo for photo in train if photo.name not in left_out]
+    if args.start:
+        start_from(args.start, args.work)
     if args.stage in ("all", "maps", "unet"):
-        maps = map_photos(train, args.work, say)
+        maps = map_photos(scenes, args.work, say)
     if args.stage in ("all", "vae"):
         train_vae(train, held, args.work, args.minutes_vae, args.checkpoint_seconds, args.device, args.seed, say)
     if args.stage in ("all", "unet"):
-        settings = Settings(args.minutes_unet, args.checkpoint_seconds, args.device, args.seed)
-        train_unet(train, maps, args.work, args.conditions, settings, say)
+        settings = Settings(args.minutes_unet, args.checkpoint_seconds, args.device, args.bfloat16, args.seed)
+        train_unet(scenes, maps, args.work, args.conditions, settings, say)
     if args.stage in ("all", "export"):
-        export(train, args.work, args.out, args.conditions, args.seed, say)
+        export(args.work, args.out, args.conditions, say)
     if args.stage in ("all", "evaluate"):
         long_side = min(512, max(max(photo.pixels.shape) for photo in held))
         check(args.out, held[:: max(1, len(held) // 8)][:8], long_side, args.threads)
