@@ -24,6 +24,11 @@ from diffgen.sources import Dataset
 from tests.fakes import source
 
 SIZE = (512, 352)  # (width, height), multiples of 32
+PAGODA = Path(__file__).parent / "data/pagoda.jpg"
+NEAR, FAR = (
+    (0.05, 0.72, 0.95, 1.0),
+    (0.56, 0.5, 0.85, 0.66),
+)  # its bushes; the far shore of its lake: shares of the sides
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +49,15 @@ def edit(photograph: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Ca
     model = resolve_model("pocket", None, Path(), FileCache(tmp_path_factory.mktemp("cache")))
     editor = load_editor(model, "cpu", "float32")
 
-    def call(condition: str | dict[str, Any], seed: int = 1, **changes: Any) -> np.ndarray:
+    def call(
+        condition: str | dict[str, Any], seed: int = 1, picture: np.ndarray = photograph, **changes: Any
+    ) -> np.ndarray:
         recipe = Recipe.model_validate({"dataset": "d", "output": "o", "conditions": [condition]})
         dataset = Dataset(Path("data.yaml"), ("person",), {}, (source(0), source(1, split="val")))
         (item,) = plan_jobs(recipe, dataset, model).items
         settings = replace(item.job.settings, **changes)
-        (edited,) = editor.edit([photograph], [replace(item.job, settings=settings, seed=seed)])
-        assert edited.image.shape == photograph.shape
+        (edited,) = editor.edit([picture], [replace(item.job, settings=settings, seed=seed)])
+        assert edited.image.shape == picture.shape
         return edited.image
 
     return call
@@ -82,6 +89,26 @@ def test_night_is_dark(edit: Callable[..., np.ndarray], photograph: np.ndarray) 
 @pytest.mark.parametrize("condition", ["fog", "heavy-fog", "dust"])
 def test_haze_flattens(condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     assert spread(edit(condition)) < 0.85 * spread(photograph)
+
+
+@pytest.mark.parametrize("condition", ["fog", "heavy-fog"])
+def test_fog_hides_the_far_before_the_near(condition: str, edit: Callable[..., np.ndarray]) -> None:
+    with Image.open(PAGODA) as image:
+        pagoda = np.asarray(image.resize((640, 416), Image.Resampling.LANCZOS))
+
+    def gradient(picture: np.ndarray, part: tuple[float, float, float, float]) -> np.ndarray:
+        left, top, right, bottom = (round(share * side) for share, side in zip(part, (640, 416) * 2, strict=True))
+        return np.stack(np.gradient(checks.luminance(picture)[top:bottom, left:right]))
+
+    clear, foggy = edit(condition, picture=pagoda, strength=0.0), edit(condition, picture=pagoda)
+
+    def left(part: tuple[float, float, float, float]) -> float:
+        """How much of the clear picture's gradients the foggy one has: the slope of a regression, deaf to new noise."""
+        before, after = gradient(clear, part), gradient(foggy, part)
+        return float((before * after).sum() / (before * before).sum())
+
+    left_near, left_far = left(NEAR), left(FAR)
+    assert left_far < 0.6 * left_near, (left_far, left_near)
 
 
 def test_snow_takes_colour_and_whitens_the_ground(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
