@@ -9,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
-from pocket_maps import MAP_NAMES, make_maps
+from pocket_maps import MAP_NAMES, luminance, make_maps
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
 from pocket_render import NOISE_CHANNELS, render
 
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
 # (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 96), (0.06, 192), (0.25, 256), (0.6, 384))
+CROP_SIDES = ((0.0, 96), (0.06, 192), (0.18, 256), (0.5, 384))
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 LAMP_TRIES = 2
+OTHER_CAMERA = 0.6  # share of the crops that are changed like that
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
@@ -74,6 +75,14 @@ def room_for_lights(planes: torch.Tensor) -> float:
     return 10 * float(maps["lamps"].mean()) + float(over.float().mean())
 
 
+def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """The crop (3, H, W) in 0..1 as another camera might have taken it: exposure, contrast, colours, white balance."""
+    balance = torch.from_numpy(rng.normal(0, 0.05, (3, 1, 1))).float().exp()
+    rgb = (rgb * balance).clamp(0, 1) ** float(np.exp(rng.uniform(-0.2, 0.4))) * float(rng.uniform(0.8, 1.1))
+    grey = luminance(rgb)
+    return (grey + (rgb - grey) * float(rng.uniform(0.5, 1.2))).clamp(0, 1)
+
+
 class PairPool:
     """At most `limit` pairs; new ones replace the oldest, so each is used a few times and then forgotten."""
 
@@ -110,6 +119,8 @@ class PairPool:
         ]
         crop = max(crops, key=room_for_lights)
         rgb, maps = crop[:3], crop[3:]
+        if rng.random() < OTHER_CAMERA:
+            rgb = other_camera(rgb, rng)
         pictures, made = [rgb], []
         for k in drawn:
             severity = int(rng.choice(SEVERITIES))

@@ -47,6 +47,12 @@ PHRASES = {
     "same": "no change|a clear day|unchanged|the same|as it is|nothing|daylight|a photo|original|clear weather|keep it",
 }  # fmt: skip
 
+# Words that say how much, and the severities that they mean in a text without a number.
+DEGREES = {
+    "light|slight|a little|mild|faint|gentle|weak": (20, 25, 30, 35),
+    "heavy|strong|very strong|extreme|severe|intense": (85, 90, 95, 100),
+}
+
 # Texts that ask for another look of a condition, by the renderer's name for it.
 VARIANTS = {
     "snow/lying": "snow on the ground, no snowfall|lying snow, clear air|snow on the ground but no falling snow|"
@@ -113,6 +119,7 @@ def vocabulary(presets: dict[str, list[str]]) -> dict[str, list[str]]:
     """Condition -> the words that mean it; "" -> every other word that training reads."""
     texts = [*FRAMES, *TAILS, *OBJECTS, *NOTHING, "severity"]
     texts += [text for kind in PHRASES for text in (*_choices(PHRASES[kind]), *presets[kind])]
+    texts += DEGREES
     known = set(re.findall(r"[^\W\d_]+", " ".join(texts).lower()))
     meant = {kind: words.split() for kind, words in KEYWORDS.items()}
     return {**meant, "": sorted(known - {word for words in meant.values() for word in words})}
@@ -126,7 +133,14 @@ def draw_objects(rng: np.random.Generator) -> str:
 
 
 def draw_prompt(condition: str, severity: int, presets: dict[str, list[str]], rng: np.random.Generator) -> str:
-    """A text for the condition; the severity is told as ', severity 65', and at the default may be left out."""
+    """A text for the condition; the severity is told as ', severity 65', at the default may be left out, and may be told by
+    a word of DEGREES instead."""
+    words = [word for word, meant in DEGREES.items() if severity in meant and condition != "same"]
+    if words and condition in PHRASES and rng.random() < 0.25:
+        degree, phrases = str(rng.choice(_choices(words[0]))), _choices(PHRASES[condition])
+        kind = phrases[0] if rng.random() < 0.7 else str(rng.choice(phrases))
+        said = f"{degree} {kind}" if rng.random() < 0.7 else f"{kind}, {degree}"
+        return re.sub(r"\{o\}", lambda _: draw_objects(rng), str(rng.choice(FRAMES)).replace("{}", said))
     if condition in VARIANTS:
         text = str(rng.choice(FRAMES)).replace("{}", str(rng.choice(_choices(VARIANTS[condition]))))
     elif condition == "same" and rng.random() < 0.6:
@@ -139,7 +153,8 @@ def draw_prompt(condition: str, severity: int, presets: dict[str, list[str]], rn
     text = re.sub(r"\{o\}", lambda _: draw_objects(rng), text) + str(rng.choice(TAILS))
     if rng.random() < 0.3:
         text = text.title() if rng.random() < 0.2 else text[:1].upper() + text[1:]
-    silent = severity == DEFAULT_SEVERITY and rng.random() < 0.5
+    told = any(re.search(rf"\b({word})\b", text) for word in DEGREES)
+    silent = severity == DEFAULT_SEVERITY and not told and rng.random() < 0.5
     return text if silent else f"{text}, severity {severity}"
 
 

@@ -265,8 +265,9 @@ def room_light(scene: Scene) -> torch.Tensor:
     return windows(scene) * tint(*WARM) * (0.5 + 0.5 * scene.detail)
 
 
-def street_lamps(scene: Scene) -> torch.Tensor:
-    """Lamps along the street, (3, H, W): the noise places them over the horizon, on what is far or on the sky close to it.
+def street_lamps(scene: Scene) -> Painted:
+    """Lamps along the street, (3, H, W): the noise places them over the horizon, on what is far or on the sky close to it;
+    and all the places where it would, (1, H, W): where no lamp belongs, none must be painted.
 
     A white-hot core in an orange glow that falls off in three steps, like the halo of a lens.
     """
@@ -280,19 +281,19 @@ def street_lamps(scene: Scene) -> torch.Tensor:
     glow = 0.35 * torch.exp(-square / (2 * 4.5**2)) + 0.12 * torch.exp(-square / (2 * 14.0**2))
     where = band * (1 - near)
     cores, glows = (sprites(scene, 8, shape, 2.5, where) for shape in (core, glow))
-    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM)
+    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), sprites(scene, 8, core, 2.5)
 
 
 def lamp_pools(scene: Scene) -> torch.Tensor:
     """How far street lamps reach, (1, H, W), mean about 1: in pools along the street, less on roofs than below."""
-    pools = (0.5 * scene.field(32).clamp(-2, 2)).exp() * 0.9
+    pools = (0.7 * scene.field(32).clamp(-2, 2)).exp() * 0.8
     return pools * (-4.5 * scene.height.clamp_min(0)).exp() * 1.4
 
 
 def snow(scene: Scene, s: float) -> Painted:
     """Falling snow over lying snow."""
     lying, weight = snow_lying(scene, s)
-    out = haze(lying, scene, 0.3 * s**2, colour(0.66, 0.71, 0.80))
+    out = haze(lying, scene, 0.22 * s**2, colour(0.66, 0.71, 0.80))
     spots = flakes(scene, s)
     return mix(out, colour(0.97, 0.97, 1.0), spots), torch.maximum(spots, weight)
 
@@ -300,7 +301,9 @@ def snow(scene: Scene, s: float) -> Painted:
 def snow_lying(scene: Scene, s: float) -> Painted:
     """Snow whitens the ground and plants and lines upper edges; grey sky, soft light, less colour."""
     maps = scene.maps
-    scenery = greyed(even_light(scene, 0.15 * s, 0.8 * s), 0.1 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.75 * s)
+    scenery = (
+        greyed(even_light(scene, 0.15 * s, 0.8 * s), -0.2 * s).clamp_min(0) * tint(0.95, 1.0, 1.07) * (0.95 - 0.85 * s)
+    )
     shade = scene.detail
     # What is much darker than the ground around it is a car that the map took for ground, or the shade under one.
     bare = ((scene.light / scene.usual_ground - 0.2) / 0.4).clamp(0.15, 1)
@@ -308,7 +311,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     plants = torch.sigmoid(9 * (shade - 1.3 + 0.55 * s)) * maps["plants"] * min(0.75, s)
     caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     cover = torch.maximum(torch.maximum(lying, plants), caps)
-    white = colour(0.75, 0.79, 0.87) * (0.25 + 0.75 * shade).clamp(0.35, 1.2)
+    white = colour(0.75, 0.80, 0.89) * (0.25 + 0.75 * shade).clamp(0.35, 1.2)
     out = mix(scenery, white, cover)
     return under(scene, out, grey_clouds(scene, colour(0.72, 0.76, 0.83), 0.6)), torch.maximum(
         border(scene), 0.25 * lying
@@ -318,7 +321,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
 def night_front(scene: Scene, s: float) -> torch.Tensor:
     """The things by night: dim, even, less coloured, local contrast kept so that dark cars stay readable."""
     even = even_light(scene, 0.6 * s, 0.9 * s)
-    exposure = 0.75 * 0.012**s
+    exposure = 0.75 * 0.011**s
     rim = scene.detail ** (0.5 * s)
     return greyed(even, 0.1) * exposure * rim
 
@@ -354,7 +357,7 @@ def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tens
 def night(scene: Scene, s: float) -> Painted:
     """A street at night in the orange light of its lamps: lit windows, lamps that glow, own headlights on the road."""
     pools = lamp_pools(scene)
-    front = night_front(scene, s) * mix(tint(1, 1, 1), tint(1.5, 0.9, 0.36), s) * mix(torch.ones(1), 2 * pools, s)
+    front = night_front(scene, s) * mix(tint(1, 1, 1), tint(1.6, 0.9, 0.3), s) * mix(torch.ones(1), 2 * pools, s)
     albedo = greyed(even_light(scene, 0.3, 0.9), 0.1)
     road = scene.maps["ground"]
     # Lane marks throw light back: thin bright things on dark ground.
@@ -362,12 +365,12 @@ def night(scene: Scene, s: float) -> Painted:
         0, 1
     ) * road
     own = headlights(scene) * (0.6 + 2.5 * retro) * tint(1.0, 0.8, 0.48)
-    out = front + albedo * own * 1.1 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    out = front + albedo * own * 1.8 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     rooms, lamps = room_light(scene), lamp_light(scene)
-    street = street_lamps(scene)
-    out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.6 * bloom(lamps) + 1.2 * street) * s
-    return out, lights_and_sky(scene, rooms + lamps + street)
+    street, places = street_lamps(scene)
+    out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.8 * bloom(lamps) + 2.0 * street) * s
+    return out, torch.maximum(lights_and_sky(scene, rooms + lamps + street), blur(places, 1.5))
 
 
 def night_unlit(scene: Scene, s: float) -> Painted:
@@ -391,7 +394,7 @@ def fog(scene: Scene, s: float) -> Painted:
     soft = greyed(even_light(scene, 0.45 * s, 0.8 * s), 0.2 + 0.4 * s)
     soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
     banks = torch.exp(0.1 * scene.patches.clamp(-2, 2))
-    return haze(soft, scene, (0.5 * s + 9 * s**2.6) * banks, air), faint(scene)
+    return haze(soft, scene, (0.5 * s + 7.5 * s**2.6) * banks, air), faint(scene)
 
 
 def rain(scene: Scene, s: float) -> Painted:
@@ -407,7 +410,7 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
-    scenery = greyed(even_light(scene, 0.05 * s, 0.9 * s), 0.1 * s) * (0.95 - 0.55 * s)
+    scenery = greyed(even_light(scene, 0.05 * s, 0.9 * s), -0.2 * s).clamp_min(0) * (0.95 - 0.55 * s)
     out = under(scene, scenery, grey_clouds(scene, air * 1.8, 0.35))
     out = haze(out, scene, 0.05 + 0.25 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
