@@ -26,7 +26,7 @@ SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
 SHARES = {
-    "snow": 24, "snow/lying": 6, "night": 40, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 14, "dusk": 14, "dawn": 8,
+    "snow": 24, "snow/lying": 6, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 14, "dusk": 14, "dawn": 8,
     "overcast": 10, "glare": 6, "dust": 5, "same": 5,
 }  # fmt: skip
 

@@ -267,7 +267,7 @@ def room_light(scene: Scene) -> torch.Tensor:
 
 def street_lamps(scene: Scene) -> Painted:
     """Lamps along the street, (3, H, W): the noise places them over the horizon, on what is far or on the sky close to it;
-    and all the places where it would, (1, H, W): where no lamp belongs, none must be painted.
+    and the weight, (1, H, W), of all the places where it would: a lamp where none belongs is worse than a missing one.
 
     A white-hot core in an orange glow that falls off in three steps, like the halo of a lens.
     """
@@ -281,12 +281,14 @@ def street_lamps(scene: Scene) -> Painted:
     glow = 0.35 * torch.exp(-square / (2 * 4.5**2)) + 0.12 * torch.exp(-square / (2 * 14.0**2))
     where = band * (1 - near)
     cores, glows = (sprites(scene, 8, shape, 2.5, where) for shape in (core, glow))
-    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), sprites(scene, 8, core, 2.5)
+    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), blur(
+        0.6 * sprites(scene, 8, core, 2.5) + 0.4 * sprites(scene, 8, core, 2.5, 1 - where), 1.5
+    )
 
 
 def lamp_pools(scene: Scene) -> torch.Tensor:
     """How far street lamps reach, (1, H, W), mean about 1: in pools along the street, less on roofs than below."""
-    pools = (0.7 * scene.field(32).clamp(-2, 2)).exp() * 0.8
+    pools = (0.35 * scene.field(32).clamp(-2, 2)).exp()
     return pools * (-4.5 * scene.height.clamp_min(0)).exp() * 1.4
 
 
@@ -370,7 +372,8 @@ def night(scene: Scene, s: float) -> Painted:
     rooms, lamps = room_light(scene), lamp_light(scene)
     street, places = street_lamps(scene)
     out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.8 * bloom(lamps) + 2.0 * street) * s
-    return out, torch.maximum(lights_and_sky(scene, rooms + lamps + street), blur(places, 1.5))
+    weight = torch.maximum(lights_and_sky(scene, rooms + lamps), places)
+    return out, torch.maximum(weight, 0.5 * retro + 0.1 * road)
 
 
 def night_unlit(scene: Scene, s: float) -> Painted:

@@ -65,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     say(f"{len(train)} photographs to train on, {len(held)} held out ({count_licences(photos)})")
     left_out = set(args.leave_out.read_text(encoding="utf-8").splitlines()) if args.leave_out else set()
     scenes = [photo for photo in train if photo.name not in left_out]
+    if len(scenes) < len(train):
+        say(f"the denoiser learns from {len(scenes)} of them")
     if args.start:
         start_from(args.start, args.work)
     if args.stage in ("all", "maps", "unet"):

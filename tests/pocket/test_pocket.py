@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import diffgen
 from diffgen import checks
 from diffgen.cache import FileCache
 from diffgen.editors import load_editor
@@ -24,6 +25,7 @@ from diffgen.sources import Dataset
 from tests.fakes import source
 
 SIZE = (512, 352)  # (width, height), multiples of 32
+FOLDER = Path(diffgen.__file__).parent / "pocket"
 PAGODA = Path(__file__).parent / "data/pagoda.jpg"
 NEAR, FAR = (
     (0.05, 0.72, 0.95, 1.0),
@@ -158,14 +160,30 @@ def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Call
     assert lights[3 * rows // 4 :].mean() < 0.1 * lights[: rows // 2].mean()
 
 
-def test_stock_diffusers_loads_it_and_it_is_small() -> None:
+@pytest.fixture(scope="module")
+def stock() -> Any:
+    """The shipped folder in the class that it names, as diffusers loads it."""
     import torch
     from diffusers import DiffusionPipeline
 
-    spec = find_spec("diffgen")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "pocket"
-    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-    assert type(pipe).__name__ == "StableDiffusionInstructPix2PixPipeline"
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 40e6
+    pipe = DiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_stock_diffusers_loads_it_and_it_is_small(stock: Any) -> None:
+    assert type(stock).__name__ == "StableDiffusionInstructPix2PixPipeline"
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("condition", ["snow", "fog", "rain"])
+def test_without_a_number_words_say_how_much(condition: str, stock: Any, photograph: np.ndarray) -> None:
+    import torch
+
+    def change(text: str) -> float:
+        generator = torch.Generator().manual_seed(3)
+        given = {"num_inference_steps": 1, "guidance_scale": 1.0, "generator": generator}
+        made = stock(text, image=Image.fromarray(photograph), **given).images[0]
+        return float(np.abs(np.asarray(made).astype(float) - photograph).mean())
+
+    assert change(f"light {condition}") < 0.8 * change(f"heavy {condition}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -64,6 +65,32 @@ def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
     assert "min left" in done.stderr
     assert "round trip at" in done.stdout
     assert json.loads((out / "vocabulary.json").read_text())["snow"]
+    check_loads(out)
+
+
+def test_goes_on_from_an_exported_model(photos: Path, tmp_path: Path) -> None:
+    import torch
+
+    shipped = SCRIPTS.parent / "diffgen/pocket"
+    names = tmp_path / "left_out.txt"
+    names.write_text("00.png\n01.png\n")
+    out = tmp_path / "model"
+    more = ["--start", str(shipped), "--leave-out", str(names), "--bfloat16"]
+    done = subprocess.run(
+        [*command(photos, tmp_path / "work", out, 0), *more], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert "learns from 20 of them" in done.stderr
+    before, after = (
+        load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].float()
+        for folder in (shipped, out)
+    )
+    assert 0 < float((before - after).abs().mean()) < 0.1 * float(before.abs().mean())
+    assert json.loads((out / "vae/config.json").read_text())["scaling_factor"] == pytest.approx(
+        json.loads((shipped / "vae/config.json").read_text())["scaling_factor"]
+    )
+    state = torch.load(tmp_path / "work/unet.pt", map_location="cpu")
+    assert state["step"] > 0
     check_loads(out)
 
 
