@@ -332,7 +332,7 @@ def headlights(scene: Scene) -> torch.Tensor:
     """Light of the camera's own lamps: on the near ground, less on what stands near; (1, H, W) in 0..1."""
     near = torch.exp(-((scene.distance / 0.22) ** 1.5))
     ahead = ((scene.height + 0.5) / 0.12).clamp(0.25, 1)
-    return near * ahead * (0.25 + 0.75 * scene.maps["ground"])
+    return near * ahead * (0.15 + 0.85 * scene.maps["ground"])
 
 
 def night_sky(scene: Scene, s: float) -> torch.Tensor:
@@ -367,7 +367,7 @@ def night(scene: Scene, s: float) -> Painted:
         0, 1
     ) * road
     own = headlights(scene) * (0.6 + 2.5 * retro) * tint(1.0, 0.8, 0.48)
-    out = front + albedo * own * 1.8 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    out = front + albedo * own * 1.3 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     rooms, lamps = room_light(scene), lamp_light(scene)
     street, places = street_lamps(scene)
