@@ -27,10 +27,9 @@ from tests.fakes import source
 SIZE = (512, 352)  # (width, height), multiples of 32
 FOLDER = Path(diffgen.__file__).parent / "pocket"
 PAGODA = Path(__file__).parent / "data/pagoda.jpg"
-NEAR, FAR = (
-    (0.05, 0.72, 0.95, 1.0),
-    (0.56, 0.5, 0.85, 0.66),
-)  # its bushes; the far shore of its lake: shares of the sides
+PAGODA_SIZE = (640, 416)
+# Its bushes, those at the left, and the far shore of its lake, as shares of the sides.
+NEAR, BUSHES, FAR = (0.05, 0.72, 0.95, 1.0), (0.05, 0.8, 0.4, 1.0), (0.56, 0.5, 0.85, 0.66)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +40,19 @@ def photograph() -> np.ndarray:
     assert spec.origin is not None
     image = Image.open(Path(spec.origin).parent / "assets/bus.jpg").convert("RGB").crop((0, 180, 810, 737))
     return np.asarray(image.resize(SIZE, Image.Resampling.LANCZOS))
+
+
+@pytest.fixture(scope="module")
+def pagoda() -> np.ndarray:
+    """A pagoda between bushes, before a lake: far and near."""
+    with Image.open(PAGODA) as image:
+        return np.asarray(image.resize(PAGODA_SIZE, Image.Resampling.LANCZOS))
+
+
+def corners(part: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in px of a part of the pagoda's picture."""
+    left, top, right, bottom = (round(share * side) for share, side in zip(part, PAGODA_SIZE * 2, strict=True))
+    return left, top, right, bottom
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +106,9 @@ def test_haze_flattens(condition: str, edit: Callable[..., np.ndarray], photogra
 
 
 @pytest.mark.parametrize("condition", ["fog", "heavy-fog"])
-def test_fog_hides_the_far_before_the_near(condition: str, edit: Callable[..., np.ndarray]) -> None:
-    with Image.open(PAGODA) as image:
-        pagoda = np.asarray(image.resize((640, 416), Image.Resampling.LANCZOS))
-
+def test_fog_hides_the_far_before_the_near(condition: str, edit: Callable[..., np.ndarray], pagoda: np.ndarray) -> None:
     def gradient(picture: np.ndarray, part: tuple[float, float, float, float]) -> np.ndarray:
-        left, top, right, bottom = (round(share * side) for share, side in zip(part, (640, 416) * 2, strict=True))
+        left, top, right, bottom = corners(part)
         return np.stack(np.gradient(checks.luminance(picture)[top:bottom, left:right]))
 
     clear, foggy = edit(condition, picture=pagoda, strength=0.0), edit(condition, picture=pagoda)
@@ -113,11 +122,22 @@ def test_fog_hides_the_far_before_the_near(condition: str, edit: Callable[..., n
     assert left_far < 0.6 * left_near, (left_far, left_near)
 
 
-def test_snow_takes_colour_and_whitens_the_ground(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
-    made = edit("snow")
-    lower = SIZE[1] * 3 // 4
-    assert saturation(made) < saturation(photograph)
-    assert mean(made[lower:]) > mean(photograph[lower:])
+def test_snow_takes_colour(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    assert saturation(edit("snow")) < saturation(photograph)
+
+
+@pytest.mark.parametrize("condition", ["snow", "heavy-snow"])
+def test_snow_whitens_bushes(condition: str, edit: Callable[..., np.ndarray], pagoda: np.ndarray) -> None:
+    left, top, right, bottom = corners(BUSHES)
+
+    def whiteness(image: np.ndarray) -> tuple[float, float]:
+        light = checks.luminance(image)
+        bushes = float(light[top:bottom, left:right].mean())
+        return bushes, bushes / float(light.mean())
+
+    (before, share), (after, share_after) = whiteness(pagoda), whiteness(edit(condition, picture=pagoda))
+    assert after > 1.1 * before, (before, after)
+    assert share_after > 1.2 * share, (share, share_after)
 
 
 def test_rain_is_duller(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:

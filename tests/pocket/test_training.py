@@ -80,7 +80,7 @@ def test_goes_on_from_an_exported_model(photos: Path, tmp_path: Path) -> None:
         [*command(photos, tmp_path / "work", out, 0), *more], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert "learns from 20 of them" in done.stderr
+    assert "learns from 21 of them" in done.stderr
     before, after = (
         load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].float()
         for folder in (shipped, out)
