@@ -1,8 +1,8 @@
 """Weather and light painted on a photograph, pixel by pixel: the teacher of the pocket model. Nothing moves.
 
 A renderer takes a crop (3, H, W) in sRGB 0..1, its maps, a severity 0..1 and the very noise the denoiser will start
-from (16, H/4, W/4). Channel 0 says where flakes and streaks are; channel 1, made smooth, where fog is thicker, water lies,
-clouds are darker, street lamps reach and windows are lit. So the seed decides, and one denoising step can learn it. Light
+from (16, H/4, W/4). Channel 0 says where flakes, streaks and lamps are; channel 1, made smooth, where fog is thicker, water lies,
+clouds are darker, street light reaches and windows are lit. So the seed decides, and one denoising step can learn it. Light
 is mixed in linear values (gamma 2.2), haze after Koschmieder (1924): I = J·t + A·(1 − t), t = exp(−βd), as in Narasimhan and
 Nayar, "Vision and the atmosphere", IJCV 2002.
 """
@@ -112,7 +112,7 @@ class Scene:
 
     @cached_property
     def clouds(self) -> torch.Tensor:
-        """Heaps of cloud of two sizes, wider than high, -2..2."""
+        """Heaps of cloud of two sizes, -2..2."""
         return (0.7 * self.field(28) + 0.5 * self.field(12)).clamp(-2, 2)
 
     @cached_property
@@ -136,6 +136,11 @@ def mix(a: torch.Tensor, b: torch.Tensor, share: torch.Tensor | float) -> torch.
 
 def greyed(linear: torch.Tensor, share: float) -> torch.Tensor:
     return mix(linear, luminance(linear).expand_as(linear), share)
+
+
+def vivid(linear: torch.Tensor, share: float) -> torch.Tensor:
+    """More colour, against what haze and grey light take from it: real snow and rain have more than a greyed photograph."""
+    return greyed(linear, -share).clamp_min(0)
 
 
 def even_light(scene: Scene, share: float, shadows: float = 0.0) -> torch.Tensor:
@@ -301,11 +306,9 @@ def snow(scene: Scene, s: float) -> Painted:
 
 
 def snow_lying(scene: Scene, s: float) -> Painted:
-    """Snow whitens the ground and plants and lines upper edges; grey sky, soft light, less colour."""
+    """Snow whitens the ground and plants and lines upper edges; grey sky, soft cold light, dark things."""
     maps = scene.maps
-    scenery = (
-        greyed(even_light(scene, 0.15 * s, 0.8 * s), -0.2 * s).clamp_min(0) * tint(0.95, 1.0, 1.07) * (0.95 - 0.85 * s)
-    )
+    scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.85 * s)
     shade = scene.detail
     # What is much darker than the ground around it is a car that the map took for ground, or the shade under one.
     bare = ((scene.light / scene.usual_ground - 0.2) / 0.4).clamp(0.15, 1)
@@ -413,13 +416,13 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
-    scenery = greyed(even_light(scene, 0.05 * s, 0.9 * s), -0.2 * s).clamp_min(0) * (0.95 - 0.55 * s)
+    scenery = vivid(even_light(scene, 0.05 * s, 0.9 * s), 0.2 * s) * (0.95 - 0.55 * s)
     out = under(scene, scenery, grey_clouds(scene, air * 1.8, 0.35))
     out = haze(out, scene, 0.05 + 0.25 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
     gloss = wet * (0.12 + 0.4 * scene.distance.sqrt() + 0.12 * puddles)
-    # Half of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
+    # Much of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
     image = mix(mirrored(out, maps["ground"]), 0.75 * air, 0.4)
     out = mix(out * (1 - 0.65 * wet), image, gloss)
     return out, torch.maximum(0.4 * wet, border(scene))
