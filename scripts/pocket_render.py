@@ -3,8 +3,8 @@
 A renderer takes a crop (3, H, W) in sRGB 0..1, its maps, a severity 0..1 and the very noise the denoiser will start
 from (16, H/4, W/4). Channel 0 says where flakes, streaks and lamps are; channel 1, made smooth, where fog is thicker, water
 lies, clouds are darker, street light reaches and windows are lit. So the seed decides, and one denoising step can learn it.
-Light is mixed in linear values (gamma 2.2), haze after Koschmieder (1924): I = J·t + A·(1 − t), t = exp(−βd), as in Narasimhan and
-Nayar, "Vision and the atmosphere", IJCV 2002.
+Light is mixed in linear values (gamma 2.2), haze after Koschmieder (1924): I = J·t + A·(1 − t), t = exp(−βd), as in
+Narasimhan and Nayar, "Vision and the atmosphere", IJCV 2002.
 """
 
 from __future__ import annotations
