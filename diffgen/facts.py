@@ -39,7 +39,7 @@ _PLAIN: dict[str, dict[str, float]] = {
     "dawn": {"spread": -0.46, "gradient": -0.55},
     "fog": {"gradient": -0.59, "spread": -0.45, "min_channel": 0.23},
     "dust": {"gradient": -0.58, "spread": -0.51, "warmth": 0.21},
-    "snow": {"saturation": -0.6, "min_channel": 0.2},
+    "snow": {"saturation": -0.25, "min_channel": 0.15},
     "rain": {"saturation": -0.6, "spread": -0.45},
     "overcast": {"saturation": -0.54, "spread": -0.3},
     "glare": {"spread": -0.24, "gradient": -0.39, "warmth": 0.09},

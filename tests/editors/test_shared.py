@@ -111,7 +111,12 @@ def test_rows_do_not_depend_on_their_order(editor: Any, model: str) -> None:
     images, jobs = [picture(i) for i in range(3)], [job(wanted, seed=i) for i in range(3)]
     forward = [e.image for e in editor.edit(images, jobs)]
     backward = [e.image for e in editor.edit(images[::-1], jobs[::-1])][::-1]
-    assert all(np.array_equal(a, b) for a, b in zip(forward, backward, strict=True))
+    # With AVX-512 torch computes the last values of a tensor by another kernel than those before, so the last row may differ
+    # in the last bit (seen with the tiny SD 3); a run keeps the order of its batches, so it does not meet this.
+    import torch
+
+    most = int(torch.backends.cpu.get_cpu_capability() == "AVX512")
+    assert all(np.abs(a.astype(int) - b).max() <= most for a, b in zip(forward, backward, strict=True))
 
 
 def test_a_tile_gets_its_part_of_the_whole_picture_s_noise(editor: Any, model: str) -> None:
