@@ -21,7 +21,7 @@ LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while cro
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
 LAMP_TRIES = 2
-OTHER_CAMERA = 0.6  # share of the crops that are changed like that
+OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
