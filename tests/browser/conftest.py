@@ -35,7 +35,13 @@ class Browser:
         self.driver.get(page.as_uri())
         self.js("try { localStorage.clear() } catch {}")
         self.drain()
+        return self.reload()
+
+    def reload(self) -> Browser:
+        """Until the page is a new one whose script has run: `refresh` alone can return while it is still being read."""
+        self.js("window.old = true")
         self.driver.refresh()
+        self.wait("return !window.old && document.readyState === 'complete'")
         return self
 
     def cdp(self, command: str, **arguments: Any) -> Any:

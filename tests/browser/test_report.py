@@ -300,7 +300,7 @@ def test_a_review_goes_through_the_export(browser: Browser, cli: Callable[..., A
     assert browser.text("#decided") == "2 decisions not exported yet"
     choose(browser, "verdict", "decided")
     assert len(cards(browser)) == 2
-    browser.driver.refresh()
+    browser.reload()
     assert browser.text("#decided") == "2 decisions not exported yet", "they outlive the tab"
     browser.find("#save").click()
     given = tmp_path / "review.yaml"
@@ -315,7 +315,7 @@ def test_a_review_goes_through_the_export(browser: Browser, cli: Callable[..., A
     summary = status(load_recipe(made.out))
     assert (summary.accepted, summary.rejected) == (4, {"review": 1, "structure": 3})
     assert night not in (made.out / "dataset/manifest.jsonl").read_text()
-    browser.driver.refresh()
+    browser.reload()
     assert browser.text("#decided") == ""
     assert sum(text.endswith("\nrejected by hand") for text in cards(browser)) == 1
     browser.js("document.querySelector('.card').focus()")
@@ -333,7 +333,7 @@ def test_decisions_without_storage_last_as_long_as_the_page(browser: Browser, ru
         assert "rejected by hand" in cards(browser)[0]
         browser.find("#theme").click()
         assert browser.js("return document.documentElement.dataset.theme") == "dark"
-        browser.driver.refresh()
+        browser.reload()
         assert "rejected by hand" not in cards(browser)[0]
     finally:
         browser.cdp("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
@@ -366,7 +366,7 @@ def test_light_and_dark_can_be_read(browser: Browser, run_folder: Made, scheme: 
         assert (high + 0.05) / (low + 0.05) >= 4.5, what
     browser.find("#theme").click()
     assert browser.js("return getComputedStyle(document.body).backgroundColor") != paper
-    browser.driver.refresh()
+    browser.reload()
     assert browser.js("return getComputedStyle(document.body).backgroundColor") != paper, "the choice is kept"
 
 
