@@ -1,6 +1,7 @@
 """What a photograph shows, guessed from its pixels: sky, depth, ground, vegetation, upper edges, small lights.
 
-No network and no labels: plain rules on segments, right on most street photographs, and never moving a pixel. They are made
+No network and no labels: plain rules on segments, right on about half of the street photographs; marks made by hand
+(pocket_marks) help where they are not. They are made
 once per photograph; the renderer and training only read them. Pictures are (3, H, W) float 0..1; maps (1, H, W) float 0..1.
 """
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pocket_marks import Mark, marked_ground, marked_sky, marked_things
 
 MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", "lamps", "rows")
 WORK_PX = 112  # long side on which segments are found
@@ -123,6 +125,12 @@ def sky_map(rgb: torch.Tensor) -> torch.Tensor:
     around = blur((sky > 0.5).float(), 7)
     sky = torch.maximum(sky, ((around - 0.45) * 6).clamp(0, 1) * ((pale | coloured) & (light[0] > 0.45 * usual))[None])
     sky = F.interpolate(sky[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+    return sharpened(rgb, sky)
+
+
+def sharpened(rgb: torch.Tensor, sky: torch.Tensor) -> torch.Tensor:
+    """A rough sky (1, H, W) drawn to the edges of the picture."""
+    height = rgb.shape[-2]
     sharp = guided(sky, luminance(rgb), max(2, height // 60), 4e-4).clamp(0, 1)
     return matte(rgb, ((sharp - 0.15) / 0.7).clamp(0, 1))
 
@@ -213,7 +221,9 @@ def _road(colours: np.ndarray, front: np.ndarray, horizon: float) -> np.ndarray:
     return cv2.morphologyEx((labels == best).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5), np.uint8)) > 0
 
 
-def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tuple[torch.Tensor, torch.Tensor]:
+def depth_and_ground(
+    rgb: torch.Tensor, sky: torch.Tensor, horizon: float, mark: Mark | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Things stand where their lowest row meets the flat ground; what stands on a thing is as far as that thing."""
     height, width = rgb.shape[-2:]
     size = [round(n * WORK_PX / max(height, width)) for n in (height, width)]
@@ -268,6 +278,19 @@ def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tu
         strip[int(0.88 * h) :] = True
         road = _road(colours, strip, horizon)
     ground[road], depth[road] = 1, by_row[road]
+    marked = marked_ground(rgb, mark) if mark else None
+    if marked is not None:
+        for box in sorted(mark.things, key=lambda box: box[3]):
+            left, top, right, bottom = np.round(box * [w, h, w, h]).astype(int)
+            within = np.zeros((h, w), np.float32)
+            within[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = 1
+            # The box's corners show what is behind: the thing's are the segments that lie in it, and its middle.
+            thing = (np.bincount(labels.ravel(), within.ravel()) / np.bincount(labels.ravel()) > 0.8)[labels]
+            across, down = (right - left) // 6, (bottom - top) // 6
+            thing[max(0, top) + down : bottom, max(0, left) + across : right - across] = True
+            depth[thing] = ground_distance(float(box[3]), horizon)
+        lies = F.interpolate(marked[None], size=size, mode="area")[0, 0].numpy() > 0.5
+        depth[lies] = by_row[lies]
     depth[small_sky > 0.5] = 1
 
     def full(plane: np.ndarray, radius: int, eps: float) -> torch.Tensor:
@@ -278,6 +301,8 @@ def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tu
 
     far = torch.maximum(full(depth, height // 40, 2e-3), sky)
     below_horizon = ((torch.arange(height) / height - horizon) / 0.1).clamp(0, 1)[None, :, None]
+    if marked is not None:
+        return far, guided(marked, luminance(rgb), max(2, height // 120), 1e-3).clamp(0, 1) * (1 - sky)
     lying = full(ground, height // 60, 1e-3)
     return far, ((lying - 0.15) / 0.7).clamp(0, 1) * below_horizon * (1 - sky)
 
@@ -325,17 +350,22 @@ def lamp_map(
     return (torch.maximum(bright * (1 - near_sky), warm * 0.9) * (1 - sky) * no_ground).clamp(0, 1)
 
 
-def make_maps(rgb: torch.Tensor) -> torch.Tensor:
-    """All maps of a picture in the order of MAP_NAMES, (7, H, W); `rows` is the height above the horizon, .5 on it."""
-    sky = sky_map(rgb)
-    horizon = horizon_row(sky)
-    depth, ground = depth_and_ground(rgb, sky, horizon)
+def make_maps(rgb: torch.Tensor, mark: Mark | None = None) -> torch.Tensor:
+    """All maps of a picture in the order of MAP_NAMES, (7, H, W); `rows` is the height above the horizon, .5 on it.
+
+    `mark`: what somebody saw on it, instead of guesses of sky, horizon and ground.
+    """
+    sky = sharpened(rgb, marked_sky(rgb, mark)) if mark else sky_map(rgb)
+    horizon = min(max(mark.horizon, 0.02), 0.9) if mark else horizon_row(sky)
+    depth, ground = depth_and_ground(rgb, sky, horizon, mark)
     red, green, blue = (c[None] for c in rgb.unbind(0))
     greener = (((2 * green - red - blue) / (red + green + blue + 0.1) - 0.06) * 8).clamp(0, 1)
     # Not the yellow of signs and vehicles, in which green is no more than red.
     greener = greener * ((green - red + 0.04) * 20).clamp(0, 1)
     plants = blur(greener, rgb.shape[-2] / 130) * (1 - sky)
     height, width = rgb.shape[-2:]
+    if mark:
+        plants = plants * (1 - marked_things(mark, height, width))  # a green car
     rows = (0.5 + horizon - torch.arange(height) / height).clamp(0, 1)[None, :, None].expand(1, height, width)
     caps = cap_map(rgb, sky, rows)
     lamps = lamp_map(rgb, sky, ground, plants, rows)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from pocket_maps import MAP_NAMES, luminance, make_maps
+from pocket_marks import Mark
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
 from pocket_render import NOISE_CHANNELS, render
@@ -26,15 +27,16 @@ SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
 SHARES = {
-    "snow": 24, "snow/lying": 6, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 14, "dusk": 14, "dawn": 8,
+    "snow": 34, "snow/lying": 8, "night": 44, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
     "overcast": 10, "glare": 6, "dust": 5, "same": 5,
 }  # fmt: skip
 
 
-def map_photos(photos: list[Photo], work: Path, say) -> dict[str, torch.Tensor]:
+def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say) -> dict[str, torch.Tensor]:
     """Maps of every photograph as uint8 (7, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
 
-    Maps of another number of planes come from an older version of make_maps and are made again.
+    Maps of another number of planes come from an older version of make_maps and are made again; after marks were changed,
+    delete the file.
     """
     path = work / "maps.pt"
     maps = torch.load(path) if path.exists() else {}
@@ -42,7 +44,7 @@ def map_photos(photos: list[Photo], work: Path, say) -> dict[str, torch.Tensor]:
     missing = [p for p in photos if p.name not in maps]
     saved = time.monotonic()
     for i, photo in enumerate(missing):
-        made = make_maps(photo.pixels.float() / 255)
+        made = make_maps(photo.pixels.float() / 255, marks.get(photo.name))
         maps[photo.name] = (made * 255).round().to(torch.uint8)
         if time.monotonic() - saved > 60 or i + 1 == len(missing):
             torch.save(maps, path.with_suffix(".part"))

@@ -173,14 +173,20 @@ def grey_clouds(scene: Scene, base: torch.Tensor, amount: float) -> torch.Tensor
 
 
 def sprites(
-    scene: Scene, cell: int, sprite: torch.Tensor, threshold: float, where: torch.Tensor | None = None
+    scene: Scene,
+    cell: int,
+    sprite: torch.Tensor,
+    threshold: float,
+    where: torch.Tensor | None = None,
+    gain: float = 3,
 ) -> torch.Tensor:
     """A soft `sprite` (h, w) on every cell of `cell` px whose noise (channel 0) is over `threshold`, (1, H, W).
 
-    The more the noise exceeds it, the more of the sprite is opaque, so sizes differ. `where` (1, H, W): only there.
+    The more the noise exceeds it, the more opaque it is (`gain` times the excess), and the more of a soft one is seen, so
+    sizes differ. `where` (1, H, W): only there.
     """
     pooled = F.avg_pool2d(scene.noise[None, :1], cell // 4) * (cell // 4)  # deviation 1 again
-    excess = 3 * (pooled - threshold).clamp_min(0)
+    excess = gain * (pooled - threshold).clamp_min(0)
     if where is not None:
         excess = excess * F.avg_pool2d(where[None], cell)
     margins = [(side - cell) // 2 for side in sprite.shape]
@@ -195,12 +201,13 @@ def offsets(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def flakes(scene: Scene, s: float) -> torch.Tensor:
-    """Round snowflakes 3–7 px wide, from a few to a storm; beside them larger near ones, paler because out of focus."""
+    """Snowflakes of many opacities, a little longer than wide because they fall during the exposure; beside the small
+    ones large near ones, pale because out of focus."""
     down, across = offsets(24, 24)
-    square = down**2 + across**2
-    small = sprites(scene, 4, torch.exp(-square / (2 * 1.2**2)), 2.6 - 1.2 * s)
-    near = sprites(scene, 8, torch.exp(-square / (2 * 2.8**2)), 3.9 - 1.5 * s)
-    return torch.maximum(0.8 * small, 0.45 * near)
+    leaning = across + 0.3 * down
+    small = sprites(scene, 4, torch.exp(-(leaning**2) / (2 * 0.9**2) - down**2 / (2 * 1.4**2)), 2.3 - 1.2 * s, gain=1)
+    near = sprites(scene, 8, torch.exp(-(leaning**2) / (2 * 2.6**2) - down**2 / (2 * 3.6**2)), 3.3 - 1.5 * s, gain=1)
+    return torch.maximum(small, 0.4 * near)
 
 
 def streaks(scene: Scene, s: float) -> torch.Tensor:
@@ -277,7 +284,7 @@ def street_lamps(scene: Scene) -> Painted:
     A white-hot core in an orange glow that falls off in three steps, like the halo of a lens.
     """
     band = ((scene.height - 0.02) * 50).clamp(0, 1) * torch.exp(
-        -((scene.height / (0.2 - 0.07 * scene.maps["sky"])) ** 4)
+        -((scene.height / (0.14 - 0.05 * scene.maps["sky"])) ** 4)
     )
     near = torch.exp(-((blur(scene.maps["depth"], 4) / 0.35) ** 4))
     down, across = offsets(96, 96)
@@ -285,9 +292,9 @@ def street_lamps(scene: Scene) -> Painted:
     core = torch.exp(-square / (2 * 1.7**2))
     glow = 0.35 * torch.exp(-square / (2 * 4.5**2)) + 0.12 * torch.exp(-square / (2 * 14.0**2))
     where = band * (1 - near)
-    cores, glows = (sprites(scene, 8, shape, 2.5, where) for shape in (core, glow))
+    cores, glows = (sprites(scene, 8, shape, 2.3, where) for shape in (core, glow))
     return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), blur(
-        0.6 * sprites(scene, 8, core, 2.5) + 0.4 * sprites(scene, 8, core, 2.5, 1 - where), 1.5
+        0.6 * sprites(scene, 8, core, 2.3) + 0.4 * sprites(scene, 8, core, 2.3, 1 - where), 1.5
     )
 
 
@@ -308,7 +315,7 @@ def snow(scene: Scene, s: float) -> Painted:
 def snow_lying(scene: Scene, s: float) -> Painted:
     """Snow whitens the ground and plants and lines upper edges; grey sky, soft cold light, dark things."""
     maps = scene.maps
-    scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.85 * s)
+    scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.6 * s)
     shade = scene.detail
     # What is much darker than the ground around it is a car that the map took for ground, or the shade under one.
     bare = ((scene.light / scene.usual_ground - 0.2) / 0.4).clamp(0.15, 1)
@@ -318,7 +325,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     cover = torch.maximum(torch.maximum(lying, plants), caps)
     white = colour(0.75, 0.80, 0.89) * (0.25 + 0.75 * shade).clamp(0.35, 1.2)
     out = mix(scenery, white, cover)
-    return under(scene, out, grey_clouds(scene, colour(0.72, 0.76, 0.83), 0.6)), torch.maximum(
+    return under(scene, out, grey_clouds(scene, colour(0.72, 0.76, 0.83), 0.3)), torch.maximum(
         border(scene), 0.25 * lying
     )
 
@@ -369,14 +376,14 @@ def night(scene: Scene, s: float) -> Painted:
     retro = (2 * (scene.light / (scene.plain + 0.02) - 1.5) * (3 - 10 * scene.usual_ground).clamp(0, 1)).clamp(
         0, 1
     ) * road
-    own = headlights(scene) * (0.6 + 2.5 * retro) * tint(1.0, 0.8, 0.48)
+    own = headlights(scene) * (0.6 + 1.2 * retro) * tint(1.0, 0.8, 0.48)
     out = front + albedo * own * 1.3 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     rooms, lamps = room_light(scene), lamp_light(scene)
     street, places = street_lamps(scene)
     out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.8 * bloom(lamps) + 2.0 * street) * s
     weight = torch.maximum(lights_and_sky(scene, rooms + lamps), places)
-    return out, torch.maximum(weight, 0.5 * retro + 0.1 * road)
+    return out, torch.maximum(weight, 0.3 * retro + 0.1 * road)
 
 
 def night_unlit(scene: Scene, s: float) -> Painted:
@@ -400,7 +407,7 @@ def fog(scene: Scene, s: float) -> Painted:
     soft = greyed(even_light(scene, 0.45 * s, 0.8 * s), 0.2 + 0.4 * s)
     soft = under(scene, mix(soft, blur(soft, 1.2), 0.6 * s * scene.distance), air)
     banks = torch.exp(0.1 * scene.patches.clamp(-2, 2))
-    return haze(soft, scene, (0.5 * s + 7.5 * s**2.6) * banks, air), faint(scene)
+    return haze(soft, scene, (0.5 * s + 6.5 * s**2.6) * banks, air), faint(scene)
 
 
 def rain(scene: Scene, s: float) -> Painted:
@@ -417,7 +424,7 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
     scenery = vivid(even_light(scene, 0.05 * s, 0.9 * s), 0.2 * s) * (0.95 - 0.55 * s)
-    out = under(scene, scenery, grey_clouds(scene, air * 1.8, 0.35))
+    out = under(scene, scenery, grey_clouds(scene, air * 1.8, 0.2))
     out = haze(out, scene, 0.05 + 0.25 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
@@ -445,7 +452,7 @@ def mirrored(linear: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
 def overcast(scene: Scene, s: float) -> Painted:
     """Flat light: sun and shade of large things come together, colour goes down, the sky becomes a grey sheet."""
     flat = greyed(even_light(scene, 0.6 * s, s), 0.1 + 0.4 * s) * (1.05 - 0.3 * s)
-    out = under(scene, flat, grey_clouds(scene, colour(0.76, 0.78, 0.81) * (1.1 - 0.35 * s), 0.7))
+    out = under(scene, flat, grey_clouds(scene, colour(0.76, 0.78, 0.81) * (1.1 - 0.35 * s), 0.4))
     return haze(out, scene, 0.3 * s, colour(0.66, 0.68, 0.70)), border(scene)
 
 
@@ -458,7 +465,7 @@ def dusk(scene: Scene, s: float) -> Painted:
     low = mix(colour(0.98, 0.62, 0.30), colour(0.93, 0.48, 0.24), s)
     middle = gradient(scene, colour(0.60, 0.46, 0.44), low, 0.2)
     sky = mix(middle, colour(0.18, 0.23, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
-    banks = (0.8 * scene.clouds).sigmoid()
+    banks = (0.6 * scene.clouds).sigmoid()
     sky = sky * (1 - 0.45 * banks * tint(0.75, 1.0, 1.0))
     out = under(scene, front, sky)
     rooms, lamps = room_light(scene), lamp_light(scene)
@@ -470,8 +477,8 @@ def dawn(scene: Scene, s: float) -> Painted:
     front = greyed(even_light(scene, 0.4 * s, 0.9 * s), 0.15 + 0.3 * s) * 0.9 * 0.32**s
     front = front * mix(tint(1, 1, 1), tint(0.92, 0.92, 1.14), s)
     sky = gradient(scene, colour(0.52, 0.66, 0.84), colour(1.0, 0.80, 0.68), 0.45) * (1.15 - 0.3 * s)
-    sky = sky * (1 + 0.3 * scene.clouds.clamp_min(0) * tint(0.9, 0.3, 0.25))
-    mist = haze(front, scene, (0.1 + 0.8 * s) * (1 - scene.maps["sky"]), colour(0.82, 0.72, 0.72) * (1 - 0.4 * s))
+    sky = sky * (1 + 0.12 * scene.clouds.clamp_min(-1) * tint(0.9, 0.3, 0.25))
+    mist = haze(front, scene, (0.1 + 0.55 * s) * (1 - scene.maps["sky"]), colour(0.82, 0.72, 0.72) * (1 - 0.4 * s))
     return under(scene, mist, sky), border(scene)
 
 
@@ -503,7 +510,7 @@ def dust(scene: Scene, s: float) -> Painted:
     air = colour(0.76, 0.60, 0.42) * (1.05 - 0.3 * s)
     front = greyed(scene.front, 0.3 * s) * mix(tint(1, 1, 1), tint(1.08, 0.92, 0.68), s) * (1 - 0.25 * s)
     banks = torch.exp(0.1 * scene.patches.clamp(-2, 2))
-    return haze(under(scene, front, air), scene, (0.5 * s + 7 * s**2.4) * banks, air), faint(scene)
+    return haze(under(scene, front, air), scene, (0.5 * s + 5.5 * s**2.4) * banks, air), faint(scene)
 
 
 def same(scene: Scene, s: float) -> Painted:

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
+from pocket_critic import SAY, Trial
 from pocket_model import TEXT_WIDTH, build_scheduler, build_unet, build_vae, init_identity
 from pocket_pairs import PairPool
 from pocket_photos import Photo
 from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer, vocabulary
+from pocket_render import NOISE_CHANNELS
 from pocket_vae import save, vae_batch
 from torch import nn
 from transformers import CLIPTokenizer
@@ -141,6 +143,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         ema.load_state_dict(state["ema"])
         if state["optimizer"]:
             optimizer.load_state_dict(state["optimizer"])
+    trial = Trial(device, state.get("critic") if state else None)
     pool = PairPool(photos, maps, vae, device)
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
     alphas = build_scheduler().alphas_cumprod.to(device)
@@ -170,12 +173,18 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         alpha = alphas[times][:, None, None, None]
         with torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
             answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
-        error = answer.float() - target
+            # Regression and critic both act on the answer; the denoiser is gone through once, with the sum.
+            leaf = answer.detach().float().requires_grad_()
+            push = trial.push(leaf, target, source * scaling, noise[:, :NOISE_CHANNELS], pairs)
+        error = leaf - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
         each = each.mean((1, 2, 3))
+        pull = torch.autograd.grad(each.mean(), leaf)[0]
         optimizer.zero_grad(set_to_none=True)
-        each.mean().backward()
+        # Only the first step, from pure noise, has to decide; later ones are given most of the answer.
+        push[times != 999] = 0
+        answer.backward((pull + push * (SAY * pull.norm() / (push.norm() + 1e-12))).to(answer.dtype))
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -190,9 +199,13 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         seconds, last = seconds + min(now - last, 10.0), now
         if now - saved > how.checkpoint or seconds >= minutes * 60:
             state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+            state["critic"] = trial.state()
             save(path, {**state, "seconds": seconds, "step": step, "scaling": scaling})
             mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
-            say(f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")
+            say(
+                f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}, critic {trial.loss:.2f}; "
+                f"{minutes - seconds / 60:.1f} min left"
+            )
             losses.clear()
             saved = last = time.monotonic()
 

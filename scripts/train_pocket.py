@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from check_pocket import check
+from pocket_marks import load_marks
 from pocket_pairs import map_photos
 from pocket_photos import count_licences, list_photos, load_photos, split_photos
 from pocket_unet import Settings, export, start_from, train_unet
@@ -29,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--sources", type=Path, help="table (tab-separated) with the columns file and licence")
     parser.add_argument("--licence", help="use only this licence, any version, e.g. 'CC BY' (never share-alike)")
-    parser.add_argument("--leave-out", type=Path, help="file names, one a line, not to train the denoiser on")
+    parser.add_argument("--marks", type=Path, help="photographs to leave out, sky and ground of others (JSON lines)")
     parser.add_argument("--work", type=Path, default=Path(".train"), help="checkpoints and caches")
     parser.add_argument(
         "--start", type=Path, help="exported folder to go on from, such as diffgen/pocket; else from nothing"
@@ -63,14 +64,14 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     train, held = split_photos(photos)
     say(f"{len(train)} photographs to train on, {len(held)} held out ({count_licences(photos)})")
-    left_out = set(args.leave_out.read_text(encoding="utf-8").splitlines()) if args.leave_out else set()
+    marks, left_out = load_marks(args.marks)
     scenes = [photo for photo in train if photo.name not in left_out]
     if len(scenes) < len(train):
         say(f"the denoiser learns from {len(scenes)} of them")
     if args.start:
         start_from(args.start, args.work)
     if args.stage in ("all", "maps", "unet"):
-        maps = map_photos(scenes, args.work, say)
+        maps = map_photos(scenes, marks, args.work, say)
     if args.stage in ("all", "vae"):
         train_vae(train, held, args.work, args.minutes_vae, args.checkpoint_seconds, args.device, args.seed, say)
     if args.stage in ("all", "unet"):

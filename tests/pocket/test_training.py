@@ -72,10 +72,12 @@ def test_goes_on_from_an_exported_model(photos: Path, tmp_path: Path) -> None:
     import torch
 
     shipped = SCRIPTS.parent / "diffgen/pocket"
-    names = tmp_path / "left_out.txt"
-    names.write_text("00.png\n01.png\n")
+    marks = tmp_path / "marks.jsonl"
+    seen = {"horizon": 60, "sky": [[[0, 0], [100, 0], [100, 62], [0, 62]]], "ground": [], "things": []}
+    rows = [{"name": "00.png", "use": 0}, {"name": "01.png", "use": 0}, {"name": "02.png", "use": 1, **seen}]
+    marks.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     out = tmp_path / "model"
-    more = ["--start", str(shipped), "--leave-out", str(names), "--bfloat16"]
+    more = ["--start", str(shipped), "--marks", str(marks), "--bfloat16"]
     done = subprocess.run(
         [*command(photos, tmp_path / "work", out, 0), *more], capture_output=True, text=True, timeout=600
     )

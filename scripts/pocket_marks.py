@@ -1,0 +1,114 @@
+"""Sky and ground that somebody marked roughly by hand, where the rules of pocket_maps guess wrong; edges from pixels.
+
+A marks file has one JSON object a line: {"name": "a.jpg", "use": 0} leaves a photograph out; {"name": ..., "use": 1,
+"horizon": y, "sky": [polygon], "ground": [polygon], "things": [box]} tells what is seen, in percent of its width and height:
+polygons of [x, y] corners, boxes [x1, y1, x2, y2] of what stands on the ground.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+CUT_PX = 320  # long side on which edges are looked for
+SURE = 0.03  # of the long side: how far from a marked line things are as marked
+FAR = 0.035  # and how far outside of it they may still be something else
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Shares of the height and width, 0..1: horizon, polygons (N, 2) of sky and ground, boxes (4,) of things."""
+
+    horizon: float
+    sky: list[np.ndarray]
+    ground: list[np.ndarray]
+    things: list[np.ndarray]
+
+
+def load_marks(path: Path | None) -> tuple[dict[str, Mark], set[str]]:
+    """(marks by file name, names to leave out); ValueError names the line that cannot be read."""
+    marks: dict[str, Mark] = {}
+    left_out: set[str] = set()
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            if not row["use"]:
+                left_out.add(row["name"])
+                continue
+            shapes = [[np.array(shape, np.float32) / 100 for shape in row[key]] for key in ("sky", "ground", "things")]
+            marks[row["name"]] = Mark(float(row["horizon"]) / 100, *shapes)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: {error!r}; see the head of scripts/pocket_marks.py") from error
+    return marks, left_out
+
+
+def _filled(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
+    canvas = np.zeros((height, width), np.uint8)
+    for polygon in polygons:
+        cv2.fillPoly(canvas, [np.round(polygon * [width, height]).astype(np.int32)], 1)
+    return canvas
+
+
+def _small(rgb: torch.Tensor) -> np.ndarray:
+    """(h, w, 3) uint8, BGR or RGB alike."""
+    image = (rgb.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    scale = min(1.0, CUT_PX / max(image.shape))
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def _cut(image: np.ndarray, trimap: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
+    """GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004) from a trimap; (1, H, W) in 0..1 of `size` (H, W)."""
+    some = ((trimap & 1) == 1).any() and ((trimap & 1) == 0).any()
+    if some and (trimap > 1).any():
+        cv2.setRNGSeed(0)
+        cv2.grabCut(image, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    found = ((trimap & 1) == 1).astype(np.float32)
+    return torch.from_numpy(cv2.resize(found, size[::-1], interpolation=cv2.INTER_LINEAR))[None]
+
+
+def _trimap(inside: np.ndarray) -> np.ndarray:
+    """Sure well inside and well outside, to be decided between; the picture's border is no line."""
+    long_side = max(inside.shape)
+    reach = [2 * round(share * long_side) + 1 for share in (SURE, FAR)]
+    core = cv2.erode(inside, np.ones((reach[0],) * 2, np.uint8), borderType=cv2.BORDER_REPLICATE)
+    near = cv2.dilate(inside, np.ones((reach[1],) * 2, np.uint8))
+    trimap = np.where(inside > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    trimap[core > 0], trimap[near == 0] = cv2.GC_FGD, cv2.GC_BGD
+    return trimap
+
+
+def marked_sky(rgb: torch.Tensor, mark: Mark) -> torch.Tensor:
+    """(1, H, W) in 0..1, with the edges of the pixels of (3, H, W)."""
+    image = _small(rgb)
+    trimap = _trimap(_filled(mark.sky, *image.shape[:2]))
+    # Inside, too, something may stand before it: a lamp post, a sign, a twig.
+    rough = cv2.morphologyEx(image, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(2) > 24
+    trimap[rough & (trimap == cv2.GC_FGD)] = cv2.GC_PR_FGD
+    return _cut(image, trimap, rgb.shape[-2:])
+
+
+def marked_things(mark: Mark, height: int, width: int) -> torch.Tensor:
+    """(1, H, W): 1 in the boxes of what stands on the ground, but for their rims, which show what is behind."""
+    inset = [box + (box[[2, 3, 0, 1]] - box) * 0.06 for box in mark.things]
+    corners = [box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) for box in inset]
+    return torch.from_numpy(_filled(corners, height, width).astype(np.float32))[None]
+
+
+def marked_ground(rgb: torch.Tensor, mark: Mark) -> torch.Tensor:
+    """(1, H, W) in 0..1: lying ground without what stands on it."""
+    image = _small(rgb)
+    height, width = image.shape[:2]
+    trimap = _trimap(_filled(mark.ground, height, width))
+    for box in mark.things:
+        left, top, right, bottom = np.round(box * [width, height, width, height]).astype(int)
+        part = trimap[max(0, top) : bottom, max(0, left) : right]
+        part[part != cv2.GC_BGD] = cv2.GC_PR_BGD
+        inset = round(0.15 * (right - left))
+        trimap[max(0, top) : bottom - round(0.12 * (bottom - top)), max(0, left + inset) : right - inset] = cv2.GC_BGD
+    return _cut(image, trimap, rgb.shape[-2:])

@@ -1,0 +1,95 @@
+"""What somebody marked by hand, drawn to the edges of the picture; and the critic that trains beside the denoiser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from pocket_critic import WARM_UP, Trial  # noqa: E402
+from pocket_maps import MAP_NAMES, make_maps  # noqa: E402
+from pocket_marks import load_marks  # noqa: E402
+from pocket_pairs import SHARES, Pair  # noqa: E402
+
+WIDTH, HEIGHT = 320, 240
+ROW = {"name": "a.png", "use": 1, "horizon": 50, "sky": [[[0, 0], [100, 0], [100, 39], [0, 41]]],
+       "ground": [[[0, 60], [100, 58], [100, 100], [0, 100]]], "things": [[38, 49, 64, 77]]}  # fmt: skip
+
+
+@pytest.fixture
+def street() -> torch.Tensor:
+    """Sky to 40 % with a post before it, a wall as bright as the sky to 60 %, grey ground, a car in front."""
+    image = np.zeros((HEIGHT, WIDTH, 3))
+    image[:96] = (0.62, 0.72, 0.9)
+    image[96:144] = (0.8, 0.76, 0.66)
+    image[144:] = (0.42, 0.41, 0.4)
+    image[30:96, 60:64] = 0.15
+    image[120:182, 125:202] = (0.1, 0.5, 0.1)
+    image += np.random.default_rng(0).normal(0, 0.02, image.shape)
+    return torch.from_numpy(image.clip(0, 1).transpose(2, 0, 1)).float()
+
+
+def test_the_pixels_say_where_the_marked_areas_end(street: torch.Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "marks.jsonl"
+    path.write_text(f'{json.dumps(ROW)}\n{{"name": "b.png", "use": 0}}\n')
+    marks, left_out = load_marks(path)
+    assert left_out == {"b.png"}
+    maps = dict(zip(MAP_NAMES, make_maps(street, marks["a.png"]), strict=True))
+    assert maps["sky"][:90, 80:].mean() > 0.98
+    assert maps["sky"][100:].max() < 0.1, "no wall"
+    assert maps["sky"][40:90, 61:63].mean() < 0.3, "nor the post"
+    assert maps["ground"][150:, :120].mean() > 0.95
+    assert maps["ground"][:138].max() < 0.1
+    assert maps["ground"][128:176, 132:196].mean() < 0.05, "the car stands on it"
+    assert maps["plants"][128:176, 132:196].max() < 0.1, "green though it is"
+    assert maps["rows"][HEIGHT // 2].mean() == pytest.approx(0.5, abs=0.01)
+    car, wall = maps["depth"][128:176, 132:196].mean(), maps["depth"][110:135, :100].mean()
+    assert car < 0.6 * wall, "the car is nearer"
+
+
+def test_without_a_mark_the_same_as_before(street: torch.Tensor) -> None:
+    assert torch.equal(make_maps(street, None), make_maps(street))
+
+
+@pytest.mark.parametrize("line", ["no json", '{"name": "a.png"}', '{"name": "a.png", "use": 1, "sky": []}'])
+def test_a_line_that_cannot_be_read_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "marks.jsonl"
+    path.write_text(f"{json.dumps(ROW)}\n{line}\n")
+    with pytest.raises(ValueError, match=r"marks\.jsonl, line 2"):
+        load_marks(path)
+
+
+def test_the_marks_that_come_with_it_can_be_read() -> None:
+    marks, left_out = load_marks(ROOT / "scripts/pocket_marks.jsonl")
+    assert len(marks) > 500
+    assert not set(marks) & left_out
+
+
+def test_the_critic_sends_half_a_light_to_a_whole_one() -> None:
+    """Painted: a light in the cells whose noise is high, and nothing elsewhere. Answered: half a light in all of them."""
+    torch.manual_seed(0)
+    trial = Trial("cpu", None)
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        noise = torch.randn(16, 2, 16, 16)
+        light = (noise[:, :1] > 1).float().expand(-1, 16, -1, -1)
+        return light, torch.full_like(light, 0.5).requires_grad_(), noise
+
+    pairs = [Pair(name, 65, *[torch.zeros(1)] * 4) for name in list(SHARES)[:2] * 8]
+    for step in range(WARM_UP + 100):
+        light, answer, noise = batch()
+        push = trial.push(answer, light, torch.zeros_like(light), noise, pairs)
+        assert bool(push.any()) == (step >= WARM_UP)
+    assert trial.loss < 1
+    assert push[light > 0.5].mean() < push[light < 0.5].mean(), "going down the gradient: lights up, the rest down"
+    again = Trial("cpu", trial.state())
+    assert again.steps == trial.steps
+    before, after = trial.critic.state_dict(), again.critic.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
