@@ -23,6 +23,7 @@ import torch
 from check_pocket import TEXTS, Editor, picture
 from PIL import Image
 from pocket_maps import make_maps
+from pocket_marks import Mark, load_marks
 from pocket_photos import SUFFIXES, Photo
 from pocket_render import render
 
@@ -57,20 +58,25 @@ def as_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     return load(file).pixels.float() / 255
 
 
-def recall_table(images: list[torch.Tensor], edit: Editor, detect: Detector, severity: int) -> dict[str, dict]:
-    """Version -> recall of all boxes and by SIZES, and confident new boxes a picture."""
+def recall_table(
+    images: list[torch.Tensor], marks: list[Mark | None], edit: Editor, detect: Detector, severity: int
+) -> dict[str, dict]:
+    """Version -> recall of all boxes and by SIZES, confident new boxes a picture, and "off": mean |model - renderer| of 255
+    from the same noise."""
     pooled: dict[str, dict[str, list]] = {}
     new: dict[str, int] = {}
-    for image in images:
+    off: dict[str, list[float]] = {name: [] for name in TEXTS}
+    for image, mark in zip(images, marks, strict=True):
         source = pixels_of(image)
         (reference,) = detect([source])
-        maps = make_maps(image)
+        maps = make_maps(image, mark)
         versions = {f"JPEG {quality}": as_jpeg(image, quality) for quality in (95, 90)}
         versions["round trip"] = edit.round_trip(image)
         noise = torch.randn(16, image.shape[1] // 4, image.shape[2] // 4, generator=torch.Generator().manual_seed(0))
         for name, text in TEXTS.items():
             versions[name] = edit(image, f"{text}, severity {severity}")
             versions[f"{name} rendered"] = render(name, image, maps, severity / 100, noise)[0]
+            off[name].append(float((versions[name] - versions[f"{name} rendered"]).abs().mean()) * 255)
         for name, version in versions.items():
             (made,) = detect([pixels_of(version)])
             facts = relative_recall(reference, made, (source.shape[1], source.shape[0]))
@@ -86,6 +92,8 @@ def recall_table(images: list[torch.Tensor], edit: Editor, detect: Detector, sev
             hits = [h for h, side in zip(facts["found"], facts["found_px"], strict=True) if low <= side < high]
             shares[f"{low}-{high} px ({len(hits)})"] = sum(hits) / len(hits) if hits else None
         table[name] = {**shares, "new": new[name] / len(images)}
+        if name in off:
+            table[name]["off"] = sum(off[name]) / len(images)
         print(f"{name:18}", "  ".join(f"{k} {'–' if v is None else f'{v:.3f}'}" for k, v in table[name].items()))
     return table
 
@@ -117,6 +125,7 @@ def statistics_table(
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=Path, required=True, help="folder of daylight pictures")
+    parser.add_argument("--marks", type=Path, help="their sky and ground for the renderer, as of pocket_marks.py")
     parser.add_argument("--detector", type=Path, help="Ultralytics weights")
     parser.add_argument("--real", action="append", default=[], metavar="CONDITION=FOLDER")
     parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
@@ -127,12 +136,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    images = [picture(load(path), args.long_side) for path in images_below(args.frames, args.count)]
+    marks, _ = load_marks(args.marks)
+    paths = images_below(args.frames, args.count)
     if args.detector:  # the two pictures that every Ultralytics installation has
         import ultralytics
 
         assets = Path(ultralytics.__file__).parent / "assets"
-        images += [picture(load(assets / name), args.long_side) for name in ("bus.jpg", "zidane.jpg")]
+        paths += [assets / "bus.jpg", assets / "zidane.jpg"]
+    images = [picture(load(path), args.long_side) for path in paths]
     edit = Editor(args.model)
     figures: dict[str, object] = {"severity": args.severity, "pictures": len(images)}
     real = {name: Path(folder) for name, _, folder in (text.partition("=") for text in args.real)}
@@ -140,7 +151,8 @@ def main(argv: list[str] | None = None) -> int:
         frames = images[: args.count]
         figures["statistics"] = statistics_table(frames, edit, real, args.severity, 4 * args.count)
     if args.detector:
-        figures["recall"] = recall_table(images, edit, load_detector(args.detector, "cpu"), args.severity)
+        seen = [marks.get(path.name) for path in paths]
+        figures["recall"] = recall_table(images, seen, edit, load_detector(args.detector, "cpu"), args.severity)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -18,6 +18,8 @@ from pocket_render import NOISE_CHANNELS, render
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
 # (whole scenes): (share of the training time, crop side in px).
 CROP_SIDES = ((0.0, 96), (0.06, 192), (0.18, 256), (0.5, 384))
+GOING_ON_SIDES = ((0.0, 256), (0.3, 384))  # small crops would make trained weights forget what a scene is
+MIDDLE = 192  # px: below it a crop shows no scene
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
 TARGETS_PER_CROP = 3
@@ -27,7 +29,7 @@ SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
 SHARES = {
-    "snow": 34, "snow/lying": 8, "night": 44, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
+    "snow": 34, "snow/lying": 8, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
     "overcast": 10, "glare": 6, "dust": 5, "same": 5,
 }  # fmt: skip
 
@@ -89,19 +91,25 @@ class PairPool:
     """At most `limit` pairs; new ones replace the oldest, so each is used a few times and then forgotten."""
 
     def __init__(
-        self, photos: list[Photo], maps: dict[str, torch.Tensor], vae: AutoencoderTiny, device: str, limit: int = 2400
+        self,
+        photos: list[Photo],
+        maps: dict[str, torch.Tensor],
+        vae: AutoencoderTiny,
+        device: str,
+        sides: tuple[tuple[float, int], ...],
+        limit: int = 2400,
     ) -> None:
         # Photographs made at night teach nothing about turning day into something else.
         bright = [p for p in photos if p.pixels.float().mean() > 75]
         self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
-        self.vae, self.device, self.limit = vae, device, limit
+        self.vae, self.device, self.sides, self.limit = vae, device, sides, limit
         self.pairs: list[Pair] = []
         self._next = 0
         self.side = 0
 
     def grow_crops(self, progress: float) -> bool:
         """Go on to the crop size for this share of the training time; True if the pool was emptied for it."""
-        side = [px for share, px in CROP_SIDES if share <= progress][-1]
+        side = [px for share, px in self.sides if share <= progress][-1]
         changed = side != self.side
         if changed:
             self.side, self._next = side, 0
@@ -111,7 +119,7 @@ class PairPool:
     def add(self, rng: np.random.Generator) -> None:
         """Render and encode one crop in TARGETS_PER_CROP conditions."""
         names = list(SHARES)
-        local = LOCAL if self.side < CROP_SIDES[1][1] else {}
+        local = LOCAL if self.side < MIDDLE else {}
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
         # Lights are few: of some crops for night the one with most room for them is taken.
@@ -142,6 +150,6 @@ class PairPool:
                 self._next = (self._next + 1) % self.limit
 
     def batch(self, count: int, rng: np.random.Generator) -> list[Pair]:
-        """`count` pairs of the second size; as many more as fit in the same area of smaller ones, up to three times."""
-        more = min(3.0, max(1.0, (CROP_SIDES[1][1] / self.side) ** 2))
+        """`count` pairs; of smaller crops than MIDDLE as many more as fit in the same area, up to three times."""
+        more = min(3.0, max(1.0, (MIDDLE / self.side) ** 2))
         return [self.pairs[i] for i in rng.integers(len(self.pairs), size=round(count * more))]

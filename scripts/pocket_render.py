@@ -293,9 +293,8 @@ def street_lamps(scene: Scene) -> Painted:
     glow = 0.35 * torch.exp(-square / (2 * 4.5**2)) + 0.12 * torch.exp(-square / (2 * 14.0**2))
     where = band * (1 - near)
     cores, glows = (sprites(scene, 8, shape, 2.3, where) for shape in (core, glow))
-    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), blur(
-        0.6 * sprites(scene, 8, core, 2.3) + 0.4 * sprites(scene, 8, core, 2.3, 1 - where), 1.5
-    )
+    places = sprites(scene, 8, core, 2.3, where) + 0.4 * sprites(scene, 8, core, 2.3, 1 - where)
+    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), blur(places, 1.5)
 
 
 def lamp_pools(scene: Scene) -> torch.Tensor:
@@ -377,7 +376,7 @@ def night(scene: Scene, s: float) -> Painted:
         0, 1
     ) * road
     own = headlights(scene) * (0.6 + 1.2 * retro) * tint(1.0, 0.8, 0.48)
-    out = front + albedo * own * 1.3 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
+    out = front + albedo * own * 1.7 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     rooms, lamps = room_light(scene), lamp_light(scene)
     street, places = street_lamps(scene)

@@ -14,18 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
-from pocket_critic import SAY, Trial
 from pocket_model import TEXT_WIDTH, build_scheduler, build_unet, build_vae, init_identity
-from pocket_pairs import PairPool
+from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, PairPool
 from pocket_photos import Photo
 from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer, vocabulary
-from pocket_render import NOISE_CHANNELS
 from pocket_vae import save, vae_batch
 from torch import nn
 from transformers import CLIPTokenizer
 
 BATCH = 8
 LEARNING_RATE = 1e-3
+GOING_ON = 0.5  # of that, from weights that were trained before
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 # What the exported model says about itself to diffgen.
@@ -58,7 +57,7 @@ def start_from(model: Path, work: Path) -> None:
     fresh = {"optimizer": None, "seconds": 0.0, "step": 0}
     save(work / "vae.pt", {"vae": vae, "ema": vae, **fresh})
     scaling = pipe.vae.config.scaling_factor
-    save(work / "unet.pt", {"model": weights, "ema": weights, **fresh, "scaling": scaling})
+    save(work / "unet.pt", {"model": weights, "ema": weights, **fresh, "scaling": scaling, "going_on": True})
 
 
 def load_vae(work: Path) -> AutoencoderTiny:
@@ -131,10 +130,10 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     model = Denoiser(tokenizer)
     if state:
         model.load_state_dict(state["model"])
-        scaling = state["scaling"]
+        scaling, going_on = state["scaling"], state.get("going_on", False)
     else:
         init_identity(model.unet, facts.scaling, facts.mean, facts.deviation)
-        scaling = facts.scaling
+        scaling, going_on = facts.scaling, False
     vae.to(device)
     model.to(device)
     ema = copy.deepcopy(model).requires_grad_(False)
@@ -143,14 +142,13 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         ema.load_state_dict(state["ema"])
         if state["optimizer"]:
             optimizer.load_state_dict(state["optimizer"])
-    trial = Trial(device, state.get("critic") if state else None)
-    pool = PairPool(photos, maps, vae, device)
+    pool = PairPool(photos, maps, vae, device, GOING_ON_SIDES if going_on else CROP_SIDES)
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
     alphas = build_scheduler().alphas_cumprod.to(device)
     losses: dict[str, list[float]] = defaultdict(list)
     saved = last = time.monotonic()
     while seconds < minutes * 60:
-        rate = LEARNING_RATE * min(1, (step + 1) / 100)
+        rate = LEARNING_RATE * (GOING_ON if going_on else 1) * min(1, (step + 1) / 100)
         rate *= 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * seconds / (minutes * 60)))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -173,18 +171,12 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         alpha = alphas[times][:, None, None, None]
         with torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
             answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
-            # Regression and critic both act on the answer; the denoiser is gone through once, with the sum.
-            leaf = answer.detach().float().requires_grad_()
-            push = trial.push(leaf, target, source * scaling, noise[:, :NOISE_CHANNELS], pairs)
-        error = leaf - target
+        error = answer.float() - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
         each = each.mean((1, 2, 3))
-        pull = torch.autograd.grad(each.mean(), leaf)[0]
         optimizer.zero_grad(set_to_none=True)
-        # Only the first step, from pure noise, has to decide; later ones are given most of the answer.
-        push[times != 999] = 0
-        answer.backward((pull + push * (SAY * pull.norm() / (push.norm() + 1e-12))).to(answer.dtype))
+        each.mean().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -199,13 +191,9 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         seconds, last = seconds + min(now - last, 10.0), now
         if now - saved > how.checkpoint or seconds >= minutes * 60:
             state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-            state["critic"] = trial.state()
-            save(path, {**state, "seconds": seconds, "step": step, "scaling": scaling})
+            save(path, {**state, "seconds": seconds, "step": step, "scaling": scaling, "going_on": going_on})
             mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
-            say(
-                f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}, critic {trial.loss:.2f}; "
-                f"{minutes - seconds / 60:.1f} min left"
-            )
+            say(f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")
             losses.clear()
             saved = last = time.monotonic()
 

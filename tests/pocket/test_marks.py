@@ -1,4 +1,4 @@
-"""What somebody marked by hand, drawn to the edges of the picture; and the critic that trains beside the denoiser."""
+"""What somebody marked by hand, drawn to the edges of the picture."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import torch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from pocket_critic import WARM_UP, Trial  # noqa: E402
 from pocket_maps import MAP_NAMES, make_maps  # noqa: E402
 from pocket_marks import load_marks  # noqa: E402
-from pocket_pairs import SHARES, Pair  # noqa: E402
 
 WIDTH, HEIGHT = 320, 240
 ROW = {"name": "a.png", "use": 1, "horizon": 50, "sky": [[[0, 0], [100, 0], [100, 39], [0, 41]]],
@@ -70,26 +68,3 @@ def test_the_marks_that_come_with_it_can_be_read() -> None:
     marks, left_out = load_marks(ROOT / "scripts/pocket_marks.jsonl")
     assert len(marks) > 500
     assert not set(marks) & left_out
-
-
-def test_the_critic_sends_half_a_light_to_a_whole_one() -> None:
-    """Painted: a light in the cells whose noise is high, and nothing elsewhere. Answered: half a light in all of them."""
-    torch.manual_seed(0)
-    trial = Trial("cpu", None)
-
-    def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        noise = torch.randn(16, 2, 16, 16)
-        light = (noise[:, :1] > 1).float().expand(-1, 16, -1, -1)
-        return light, torch.full_like(light, 0.5).requires_grad_(), noise
-
-    pairs = [Pair(name, 65, *[torch.zeros(1)] * 4) for name in list(SHARES)[:2] * 8]
-    for step in range(WARM_UP + 100):
-        light, answer, noise = batch()
-        push = trial.push(answer, light, torch.zeros_like(light), noise, pairs)
-        assert bool(push.any()) == (step >= WARM_UP)
-    assert trial.loss < 1
-    assert push[light > 0.5].mean() < push[light < 0.5].mean(), "going down the gradient: lights up, the rest down"
-    again = Trial("cpu", trial.state())
-    assert again.steps == trial.steps
-    before, after = trial.critic.state_dict(), again.critic.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
