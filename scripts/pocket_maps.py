@@ -1,8 +1,8 @@
 """What a photograph shows, guessed from its pixels: sky, depth, ground, vegetation, upper edges, small lights.
 
 No network and no labels: plain rules on segments, right on about half of the street photographs; marks made by hand
-(pocket_marks) help where they are not. They are made
-once per photograph; the renderer and training only read them. Pictures are (3, H, W) float 0..1; maps (1, H, W) float 0..1.
+(pocket_marks) help where they are not. They are made once per photograph; the renderer and training only read them.
+Pictures are (3, H, W) float 0..1; maps (1, H, W) float 0..1.
 """
 
 from __future__ import annotations
@@ -280,12 +280,13 @@ def depth_and_ground(
     ground[road], depth[road] = 1, by_row[road]
     marked = marked_ground(rgb, mark) if mark else None
     if marked is not None:
+        area = np.bincount(labels.ravel())
         for box in sorted(mark.things, key=lambda box: box[3]):
             left, top, right, bottom = np.round(box * [w, h, w, h]).astype(int)
             within = np.zeros((h, w), np.float32)
             within[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = 1
             # The box's corners show what is behind: the thing's are the segments that lie in it, and its middle.
-            thing = (np.bincount(labels.ravel(), within.ravel()) / np.bincount(labels.ravel()) > 0.8)[labels]
+            thing = (np.bincount(labels.ravel(), within.ravel()) / area > 0.8)[labels]
             across, down = (right - left) // 6, (bottom - top) // 6
             thing[max(0, top) + down : bottom, max(0, left) + across : right - across] = True
             depth[thing] = ground_distance(float(box[3]), horizon)
@@ -300,9 +301,9 @@ def depth_and_ground(
         return guided(big[0], luminance(rgb), radius, eps).clamp(0, 1)
 
     far = torch.maximum(full(depth, height // 40, 2e-3), sky)
-    below_horizon = ((torch.arange(height) / height - horizon) / 0.1).clamp(0, 1)[None, :, None]
     if marked is not None:
         return far, guided(marked, luminance(rgb), max(2, height // 120), 1e-3).clamp(0, 1) * (1 - sky)
+    below_horizon = ((torch.arange(height) / height - horizon) / 0.1).clamp(0, 1)[None, :, None]
     lying = full(ground, height // 60, 1e-3)
     return far, ((lying - 0.15) / 0.7).clamp(0, 1) * below_horizon * (1 - sky)
 

@@ -64,7 +64,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     train, held = split_photos(photos)
     say(f"{len(train)} photographs to train on, {len(held)} held out ({count_licences(photos)})")
-    marks, left_out = load_marks(args.marks)
+    try:
+        marks, left_out = load_marks(args.marks)
+    except (OSError, ValueError) as error:
+        say(f"marks: {error}")
+        return 1
     scenes = [photo for photo in train if photo.name not in left_out]
     if len(scenes) < len(train):
         say(f"the denoiser learns from {len(scenes)} of them")

@@ -52,10 +52,6 @@ def test_the_pixels_say_where_the_marked_areas_end(street: torch.Tensor, tmp_pat
     assert car < 0.6 * wall, "the car is nearer"
 
 
-def test_without_a_mark_the_same_as_before(street: torch.Tensor) -> None:
-    assert torch.equal(make_maps(street, None), make_maps(street))
-
-
 @pytest.mark.parametrize("line", ["no json", '{"name": "a.png"}', '{"name": "a.png", "use": 1, "sky": []}'])
 def test_a_line_that_cannot_be_read_is_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "marks.jsonl"

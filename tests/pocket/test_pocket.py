@@ -122,6 +122,14 @@ def test_fog_hides_the_far_before_the_near(condition: str, edit: Callable[..., n
     assert left_far < 0.6 * left_near, (left_far, left_near)
 
 
+@pytest.mark.xfail(
+    strict=True, reason="pocket dims the bus's pavement in snow instead of whitening it (docs/pocket.md)"
+)
+def test_snow_whitens_the_pavement_of_a_close_view(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    lower = SIZE[1] * 3 // 4
+    assert mean(edit("snow")[lower:]) > mean(photograph[lower:])
+
+
 def test_snow_takes_colour(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     assert saturation(edit("snow")) < saturation(photograph)
 
