@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from pocket_maps import MAP_NAMES, luminance, make_maps
 from pocket_marks import Mark
@@ -25,11 +26,13 @@ SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px
 TARGETS_PER_CROP = 3
 LAMP_TRIES = 2
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
+SEEN = ("sky", "depth", "ground", "plants")  # maps that the denoiser learns to tell beside its work
+SEEN_PX = 8  # px a cell of them
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
 SHARES = {
-    "snow": 34, "snow/lying": 8, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
+    "snow": 36, "snow/lying": 14, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
     "overcast": 10, "glare": 6, "dust": 5, "same": 5,
 }  # fmt: skip
 
@@ -61,7 +64,8 @@ class Pair:
     """One training pair in latents, fp16: `source` and `target` as the encoder gives them, (16, h, w) each.
 
     `noise` (2, h, w) are the channels that the renderer reads (flakes and streaks; banks and patches), `mask` (1, h, w)
-    is where flakes, streaks and lights are. `condition` may name a variant ("night/unlit").
+    is where flakes, streaks and lights are; `maps` (4, h/2, w/2) what the crop shows, in the order of SEEN. `condition`
+    may name a variant ("night/unlit").
     """
 
     condition: str
@@ -70,6 +74,7 @@ class Pair:
     target: torch.Tensor
     noise: torch.Tensor
     mask: torch.Tensor
+    maps: torch.Tensor
 
 
 def room_for_lights(planes: torch.Tensor) -> float:
@@ -82,9 +87,9 @@ def room_for_lights(planes: torch.Tensor) -> float:
 def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """The crop (3, H, W) in 0..1 as another camera might have taken it: exposure, contrast, colours, white balance."""
     balance = torch.from_numpy(rng.normal(0, 0.05, (3, 1, 1))).float().exp()
-    rgb = (rgb * balance).clamp(0, 1) ** float(np.exp(rng.uniform(-0.2, 0.4))) * float(rng.uniform(0.8, 1.1))
+    rgb = (rgb * balance).clamp(0, 1) ** float(np.exp(rng.uniform(-0.3, 0.4))) * float(rng.uniform(0.8, 1.1))
     grey = luminance(rgb)
-    return (grey + (rgb - grey) * float(rng.uniform(0.5, 1.2))).clamp(0, 1)
+    return (grey + (rgb - grey) * float(rng.uniform(0.4, 1.4))).clamp(0, 1)
 
 
 class PairPool:
@@ -131,6 +136,7 @@ class PairPool:
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:
             rgb = other_camera(rgb, rng)
+        seen = F.avg_pool2d(maps[[MAP_NAMES.index(name) for name in SEEN]], SEEN_PX).half()
         pictures, made = [rgb], []
         for k in drawn:
             severity = int(rng.choice(SEVERITIES))
@@ -142,7 +148,7 @@ class PairPool:
         with torch.no_grad():
             latents = self.vae.encoder(torch.stack(pictures).to(self.device) * 2 - 1).half().cpu()
         for target, (name, severity, noise, mask) in zip(latents[1:], made, strict=True):
-            pair = Pair(name, severity, latents[0], target, noise, mask)
+            pair = Pair(name, severity, latents[0], target, noise, mask, seen)
             if len(self.pairs) < self.limit:
                 self.pairs.append(pair)
             else:

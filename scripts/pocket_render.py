@@ -93,10 +93,8 @@ class Scene:
 
     @cached_property
     def distance(self) -> torch.Tensor:
-        """Depth with the flat ground's law mixed in: steadier where a segment's contact with the ground is guessed wrong."""
-        flat = (0.05 / (0.05 - self.height.clamp(-0.5, 0) * 1.2)).clamp(0.05, 1)
-        far = blur(self.maps["depth"], 2).clamp_min(0.04) ** 0.5 * flat**0.5
-        # Things are kept nearer than the sky: a wrong guess of depth must not swallow an object that has a label.
+        """Depth, its far end drawn in: heights of cameras differ, and a guess too far must not swallow what has a label."""
+        far = blur(self.maps["depth"], 2).clamp_min(0.04) ** 0.75
         return far.minimum(0.6 + 0.4 * self.maps["sky"])
 
     def field(self, cells: int) -> torch.Tensor:

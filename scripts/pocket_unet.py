@@ -13,18 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
-from pocket_model import TEXT_WIDTH, build_scheduler, build_unet, build_vae, init_identity
-from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, PairPool
+from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet, build_vae, grown, init_identity
+from pocket_muon import Muon
+from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SEEN, PairPool
 from pocket_photos import Photo
 from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer, vocabulary
 from pocket_vae import save, vae_batch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
-BATCH = 8
+BATCH = 16
 LEARNING_RATE = 1e-3
-GOING_ON = 0.5  # of that, from weights that were trained before
+GOING_ON = 0.6  # of that, from weights that were trained before
+SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 # What the exported model says about itself to diffgen.
@@ -32,6 +36,8 @@ ABOUT = {
     "steps": 1, "guidance": 1.0, "image_guidance": 1.0, "native": 1280, "smallest": 256, "multiple": 32, "least_object": 8,
     "cpu_seconds_per_mpx": 2.4, "severity": "{prompt}, severity {percent}", "vocabulary": "vocabulary.json",
 }  # fmt: skip
+
+Answer = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,10 @@ def start_from(model: Path, work: Path) -> None:
     pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipe.tokenizer.save_pretrained(work / "tokenizer")
     vae = pipe.vae.state_dict()
-    parts = {"text": pipe.text_encoder, "unet": pipe.unet}
-    weights = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
+    model = Denoiser(pipe.tokenizer)
+    model.text.load_state_dict(pipe.text_encoder.state_dict())
+    model.unet.load_state_dict(grown(pipe.unet.state_dict(), model.unet))
+    weights = model.state_dict()
     # The denoiser last: it is what tells a start that was cut off from a whole one.
     fresh = {"optimizer": None, "seconds": 0.0, "step": 0}
     save(work / "vae.pt", {"vae": vae, "ema": vae, **fresh})
@@ -86,17 +94,37 @@ def measure(vae: AutoencoderTiny, photos: list[Photo], seed: int) -> LatentFacts
 
 
 class Denoiser(nn.Module):
-    """UNet and text encoder as one module, so that one optimizer, one average and one checkpoint hold both."""
+    """UNet and text encoder as one module, so that one average and one checkpoint hold both; and, for training alone, a
+    reading of what the UNet has made out of the scene at SEEN_PX px a cell."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
         self.text = build_text_encoder(tokenizer, TEXT_WIDTH)
         self.unet = build_unet()
+        self.unet.up_blocks[1].register_forward_hook(self._keep)
+        self.seen = nn.Conv2d(UNET_WIDTHS[2], len(SEEN), 1)
 
-    def forward(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer."""
+    def _keep(self, _block: nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
+        self.features = features
+
+    def forward(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> Answer:
+        """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer, and logits of
+        SEEN (B, 4, h/2, w/2)."""
         text = self.text(ids)[0]
-        return self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
+        answer = self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
+        return answer, self.seen(self.features)
+
+
+def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices within the UNet, AdamW for the rest."""
+    ends = ("conv_in", "conv_out", "add_embedding")
+    inner = [p for name, p in model.unet.named_parameters() if p.ndim > 1 and not name.startswith(ends)]
+    taken = {id(p) for p in inner}
+    rest = [p for p in model.parameters() if id(p) not in taken]
+    return [
+        Muon(inner, lr=LEARNING_RATE, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
 
 
 @dataclass(frozen=True)
@@ -137,28 +165,30 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     vae.to(device)
     model.to(device)
     ema = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizers = build_optimizers(model)
     if state:
         ema.load_state_dict(state["ema"])
-        if state["optimizer"]:
-            optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizer"] or (), strict=False):
+            optimizer.load_state_dict(kept)
     pool = PairPool(photos, maps, vae, device, GOING_ON_SIDES if going_on else CROP_SIDES)
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
+    # On CPUs the fused kernel is the slower one for heads of 8 channels: a fifth of a step.
+    kernels = [SDPBackend.MATH] if device == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
     alphas = build_scheduler().alphas_cumprod.to(device)
     losses: dict[str, list[float]] = defaultdict(list)
     saved = last = time.monotonic()
     while seconds < minutes * 60:
         rate = LEARNING_RATE * (GOING_ON if going_on else 1) * min(1, (step + 1) / 100)
         rate *= 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * seconds / (minutes * 60)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         if pool.grow_crops(seconds / (minutes * 60)):
             while len(pool.pairs) < first_pairs:
                 pool.add(rng)
             say(f"denoiser: crops of {pool.side} px, {len(pool.pairs)} pairs ready")
             last = time.monotonic()
-        if step % 2 == 0:  # rendering and encoding cost a sixth of the time so; each pair is used about five times
-            pool.add(rng)
+        pool.add(rng)  # rendering and encoding cost a sixth of the time so; each pair is used about five times
         pairs = pool.batch(BATCH, rng)
         texts = [draw_prompt(p.condition, p.severity, presets, rng) for p in pairs]
         ids = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
@@ -167,19 +197,23 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         noise = torch.randn_like(target)
         noise[:, : pairs[0].noise.shape[0]] = torch.stack([p.noise for p in pairs]).float().to(device)
         mask = torch.stack([p.mask for p in pairs]).float().to(device)
+        maps = torch.stack([p.maps for p in pairs]).float().to(device)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device)
         alpha = alphas[times][:, None, None, None]
-        with torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
-            answer = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
+        with sdpa_kernel(kernels), torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
+            answer, seen = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
         error = answer.float() - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
         each = each.mean((1, 2, 3))
-        optimizer.zero_grad(set_to_none=True)
-        each.mean().backward()
+        model.zero_grad(set_to_none=True)
+        scene = F.binary_cross_entropy_with_logits(seen.float(), maps)
+        (each.mean() + SEEING * scene).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         step += 1
+        losses["(scene)"].append(scene.item())
         for pair, value in zip(pairs, each.tolist(), strict=True):
             losses[pair.condition if pair.severity else "same"].append(value)
         decay = min(0.998, step / (step + 10))
@@ -190,7 +224,11 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         # A step that took over 10 s was paused from outside; that is not training time.
         seconds, last = seconds + min(now - last, 10.0), now
         if now - saved > how.checkpoint or seconds >= minutes * 60:
-            state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {
+                "model": model.state_dict(),
+                "ema": ema.state_dict(),
+                "optimizer": [o.state_dict() for o in optimizers],
+            }
             save(path, {**state, "seconds": seconds, "step": step, "scaling": scaling, "going_on": going_on})
             mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
             say(f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")

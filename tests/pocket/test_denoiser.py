@@ -1,0 +1,63 @@
+"""What the denoiser's training rests on: a grown network that begins as the one it was, and Muon's update."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from pocket_model import TEXT_WIDTH, build_unet, grown
+from pocket_muon import Muon
+
+
+def test_new_layers_start_as_the_identity() -> None:
+    torch.manual_seed(0)
+    larger = build_unet()
+    before = larger.config.layers_per_block
+    fewer = tuple(min(1, layers) for layers in before)
+    assert sum(before) > sum(fewer), "there is something to grow"
+    smaller = UNet2DConditionModel.from_config({**larger.config, "layers_per_block": fewer})
+    larger.load_state_dict(grown(smaller.state_dict(), larger))
+    inputs = torch.randn(1, smaller.config.in_channels, 16, 24), torch.tensor([999]), torch.randn(1, 5, TEXT_WIDTH)
+    with torch.no_grad():
+        small, large = smaller(*inputs).sample, larger(*inputs).sample
+    assert float((small - large).abs().max()) < 1e-4 * float(small.abs().max())
+
+
+def test_weights_of_the_same_shape_stay_as_they_are() -> None:
+    unet = build_unet()
+    state = unet.state_dict()
+    same = grown(state, unet)
+    assert list(same) == list(state)
+    assert all(torch.equal(same[name], state[name]) for name in state)
+
+
+def test_an_update_has_all_its_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    start = torch.randn(24, 8, 3, 3)
+    weight = torch.nn.Parameter(start.clone())
+    tall = torch.nn.Parameter(torch.zeros(40, 24))
+    # One strong direction: plain descent would move along it alone.
+    weight.grad = (torch.randn(24, 1) @ torch.randn(1, 72) + 0.05 * torch.randn(24, 72)).view_as(start)
+    tall.grad = torch.randn(40, 24)
+    Muon([weight, tall], lr=0.1, weight_decay=0).step()
+    for moved, side in (((start - weight.detach()).flatten(1), 72), (-tall.detach(), 40)):
+        values = torch.linalg.svdvals(moved) / (0.1 * 0.2 * side**0.5)
+        assert float(values.min()) > 0.5
+        assert float(values.max()) < 1.3
+
+
+def test_it_finds_the_minimum() -> None:
+    torch.manual_seed(0)
+    goal, weight = torch.randn(12, 20), torch.nn.Parameter(torch.zeros(12, 20))
+    optimizer = Muon([weight], lr=0.2, weight_decay=0)
+    for step in range(200):
+        optimizer.param_groups[0]["lr"] = 0.2 * (1 - step / 200)
+        optimizer.zero_grad()
+        (weight - goal).square().mean().backward()
+        optimizer.step()
+    assert float((weight - goal).abs().mean()) < 0.05 * float(goal.abs().mean())
