@@ -1,8 +1,8 @@
 """Muon: momentum whose update has all its singular values near one.
 
 Keller Jordan and others, "Muon: An optimizer for hidden layers in neural networks" (2024); scaled as in Liu and others,
-"Muon is scalable for LLM training" (2025), so that AdamW's learning rate and weight decay hold. torch.optim.Muon takes matrices
-only; here a convolution's (out, in, h, w) counts as the matrix (out, in·h·w).
+"Muon is scalable for LLM training" (2025), so that AdamW's learning rate and weight decay hold. torch.optim.Muon takes
+matrices only; here a convolution's (out, in, h, w) counts as the matrix (out, in·h·w).
 """
 
 from __future__ import annotations
