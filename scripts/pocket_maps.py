@@ -7,13 +7,16 @@ Pictures are (3, H, W) float 0..1; maps (1, H, W) float 0..1.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pocket_marks import Mark, marked_ground, marked_sky, marked_things
+from pocket_marks import Mark, marked_end, marked_ground, marked_sky, marked_things
 
 MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", "lamps", "rows")
+NO_GROUND = 0.2  # depth of what fills a picture without ground, such as a house front
 WORK_PX = 112  # long side on which segments are found
 
 
@@ -221,9 +224,36 @@ def _road(colours: np.ndarray, front: np.ndarray, horizon: float) -> np.ndarray:
     return cv2.morphologyEx((labels == best).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5), np.uint8)) > 0
 
 
-def depth_and_ground(
-    rgb: torch.Tensor, sky: torch.Tensor, horizon: float, mark: Mark | None = None
+def drawn(plane: np.ndarray, rgb: torch.Tensor, radius: int, eps: float) -> torch.Tensor:
+    """A small plane (h, w) at the size and with the edges of the picture, (1, H, W)."""
+    big = F.interpolate(torch.from_numpy(plane)[None, None], size=rgb.shape[-2:], mode="bilinear", align_corners=False)
+    return guided(big[0], luminance(rgb), radius, eps).clamp(0, 1)
+
+
+def marked_depth_and_ground(
+    rgb: torch.Tensor, sky: torch.Tensor, mark: Mark, things: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Depth: of the flat ground as far as it is marked, of silhouettes (N, h, w) where their boxes stand, of the rest where
+    the ground ends below it."""
+    height, width = things.shape[1:]
+    rows = (np.arange(height, dtype=np.float32) + 0.5) / height
+    ends = marked_end(mark, height, width)
+    if ends is None:
+        depth = np.full((height, width), NO_GROUND, np.float32)
+    else:
+        depth = ground_distance(np.maximum(rows[:, None], ends[None]), mark.horizon)
+    for k in sorted(range(len(things)), key=lambda k: mark.things[k][3]):  # the nearest last
+        # A foot that is hidden, or on a bank above the camera, makes a thing seem far; but it is not behind the end of the
+        # ground, and what looks large is near: things are at the most 2.5 times as high as the camera.
+        _, top, _, bottom = mark.things[k].tolist()
+        own = float(ground_distance(max(bottom, mark.horizon + (bottom - top) / 2.5), mark.horizon))
+        depth[things[k] > 0] = np.minimum(own, np.median(depth[things[k] > 0])) if ends is not None else own
+    ground = marked_ground(rgb, mark, things)
+    far = torch.maximum(drawn(depth, rgb, rgb.shape[-2] // 120 + 1, 1e-3), sky)
+    return far, guided(ground, luminance(rgb), max(2, rgb.shape[-2] // 120), 1e-3).clamp(0, 1) * (1 - sky)
+
+
+def depth_and_ground(rgb: torch.Tensor, sky: torch.Tensor, horizon: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Things stand where their lowest row meets the flat ground; what stands on a thing is as far as that thing."""
     height, width = rgb.shape[-2:]
     size = [round(n * WORK_PX / max(height, width)) for n in (height, width)]
@@ -278,33 +308,11 @@ def depth_and_ground(
         strip[int(0.88 * h) :] = True
         road = _road(colours, strip, horizon)
     ground[road], depth[road] = 1, by_row[road]
-    marked = marked_ground(rgb, mark) if mark else None
-    if marked is not None:
-        area = np.bincount(labels.ravel())
-        for box in sorted(mark.things, key=lambda box: box[3]):
-            left, top, right, bottom = np.round(box * [w, h, w, h]).astype(int)
-            within = np.zeros((h, w), np.float32)
-            within[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = 1
-            # The box's corners show what is behind: the thing's are the segments that lie in it, and its middle.
-            thing = (np.bincount(labels.ravel(), within.ravel()) / area > 0.8)[labels]
-            across, down = (right - left) // 6, (bottom - top) // 6
-            thing[max(0, top) + down : bottom, max(0, left) + across : right - across] = True
-            depth[thing] = ground_distance(float(box[3]), horizon)
-        lies = F.interpolate(marked[None], size=size, mode="area")[0, 0].numpy() > 0.5
-        depth[lies] = by_row[lies]
     depth[small_sky > 0.5] = 1
 
-    def full(plane: np.ndarray, radius: int, eps: float) -> torch.Tensor:
-        big = F.interpolate(
-            torch.from_numpy(plane)[None, None], size=(height, width), mode="bilinear", align_corners=False
-        )
-        return guided(big[0], luminance(rgb), radius, eps).clamp(0, 1)
-
-    far = torch.maximum(full(depth, height // 40, 2e-3), sky)
-    if marked is not None:
-        return far, guided(marked, luminance(rgb), max(2, height // 120), 1e-3).clamp(0, 1) * (1 - sky)
+    far = torch.maximum(drawn(depth, rgb, height // 40, 2e-3), sky)
     below_horizon = ((torch.arange(height) / height - horizon) / 0.1).clamp(0, 1)[None, :, None]
-    lying = full(ground, height // 60, 1e-3)
+    lying = drawn(ground, rgb, height // 60, 1e-3)
     return far, ((lying - 0.15) / 0.7).clamp(0, 1) * below_horizon * (1 - sky)
 
 
@@ -358,15 +366,20 @@ def make_maps(rgb: torch.Tensor, mark: Mark | None = None) -> torch.Tensor:
     """
     sky = sharpened(rgb, marked_sky(rgb, mark)) if mark else sky_map(rgb)
     horizon = min(max(mark.horizon, 0.02), 0.9) if mark else horizon_row(sky)
-    depth, ground = depth_and_ground(rgb, sky, horizon, mark)
+    if mark:
+        mark = replace(mark, horizon=horizon)
+        things = marked_things(rgb, mark)
+        depth, ground = marked_depth_and_ground(rgb, sky, mark, things)
+    else:
+        depth, ground = depth_and_ground(rgb, sky, horizon)
     red, green, blue = (c[None] for c in rgb.unbind(0))
     greener = (((2 * green - red - blue) / (red + green + blue + 0.1) - 0.06) * 8).clamp(0, 1)
     # Not the yellow of signs and vehicles, in which green is no more than red.
     greener = greener * ((green - red + 0.04) * 20).clamp(0, 1)
     plants = blur(greener, rgb.shape[-2] / 130) * (1 - sky)
     height, width = rgb.shape[-2:]
-    if mark:
-        plants = plants * (1 - marked_things(mark, height, width))  # a green car
+    if mark and len(things):
+        plants = plants * (1 - drawn(things.max(0).astype(np.float32), rgb, max(2, height // 120), 1e-3))  # a green car
     rows = (0.5 + horizon - torch.arange(height) / height).clamp(0, 1)[None, :, None].expand(1, height, width)
     caps = cap_map(rgb, sky, rows)
     lamps = lamp_map(rgb, sky, ground, plants, rows)

@@ -17,6 +17,7 @@ import torch
 
 CUT_PX = 320  # long side on which edges are looked for
 SURE = 0.03  # of the long side: how far from a marked line things are as marked
+LEAST_THING = 8  # px of the copy; smaller things stay boxes
 FAR = 0.035  # and how far outside of it they may still be something else
 
 
@@ -93,22 +94,55 @@ def marked_sky(rgb: torch.Tensor, mark: Mark) -> torch.Tensor:
     return _cut(image, trimap, rgb.shape[-2:])
 
 
-def marked_things(mark: Mark, height: int, width: int) -> torch.Tensor:
-    """(1, H, W): 1 in the boxes of what stands on the ground, but for their rims, which show what is behind."""
-    inset = [box + (box[[2, 3, 0, 1]] - box) * 0.06 for box in mark.things]
-    corners = [box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) for box in inset]
-    return torch.from_numpy(_filled(corners, height, width).astype(np.float32))[None]
+def marked_things(rgb: torch.Tensor, mark: Mark) -> np.ndarray:
+    """Silhouettes of the things in the order of `mark.things`, (N, h, w) of 0 and 1, at most CUT_PX wide and high."""
+    image = _small(rgb)
+    height, width = image.shape[:2]
+    made = np.zeros((len(mark.things), height, width), np.uint8)
+    for plane, box in zip(made, mark.things, strict=True):
+        left, top, right, bottom = np.clip(np.round(box * [width, height, width, height]), 0, None).astype(int)
+        right, bottom = min(max(right, left + 1), width), min(max(bottom, top + 1), height)
+        across, down = right - left, bottom - top
+        plane[top:bottom, left:right] = 1
+        if min(across, down) < LEAST_THING:
+            continue
+        # What is close around the box is not the thing; the middle of the box is.
+        around = np.s_[
+            max(0, top - down // 3) : bottom + down // 3 + 2, max(0, left - across // 3) : right + across // 3 + 2
+        ]
+        trimap = np.full((height, width), cv2.GC_BGD, np.uint8)
+        trimap[top:bottom, left:right] = cv2.GC_PR_FGD
+        trimap[top + down // 3 : bottom - down // 6, left + across // 3 : right - across // 3] = cv2.GC_FGD
+        trimap = np.ascontiguousarray(trimap[around])
+        if (trimap == cv2.GC_BGD).sum() < 0.1 * trimap.size:  # it fills the picture
+            continue
+        cut = _cut(np.ascontiguousarray(image[around]), trimap, trimap.shape)[0].numpy() > 0.5
+        if cut.sum() > 0.35 * across * down:
+            plane[around] = cut
+    return made
 
 
-def marked_ground(rgb: torch.Tensor, mark: Mark) -> torch.Tensor:
-    """(1, H, W) in 0..1: lying ground without what stands on it."""
+def marked_end(mark: Mark, height: int, width: int) -> np.ndarray | None:
+    """Per column the share of the height at which the ground ends and what stands behind begins, (W,); None without ground.
+
+    Between columns with ground it is interpolated, and it is smooth: a hedge or a row of houses has one foot.
+    """
+    lying = _filled(mark.ground, height, width) > 0
+    columns = np.nonzero(lying.any(0))[0]
+    if not len(columns):
+        return None
+    ends = np.interp(np.arange(width), columns, lying.argmax(0)[columns]) / height
+    return cv2.blur(ends[None].astype(np.float32), (max(1, width // 12), 1), borderType=cv2.BORDER_REPLICATE)[0]
+
+
+def marked_ground(rgb: torch.Tensor, mark: Mark, things: np.ndarray) -> torch.Tensor:
+    """(1, H, W) in 0..1: lying ground without the silhouettes of what stands on it."""
     image = _small(rgb)
     height, width = image.shape[:2]
     trimap = _trimap(_filled(mark.ground, height, width))
     for box in mark.things:
         left, top, right, bottom = np.round(box * [width, height, width, height]).astype(int)
         part = trimap[max(0, top) : bottom, max(0, left) : right]
-        part[part != cv2.GC_BGD] = cv2.GC_PR_BGD
-        inset = round(0.15 * (right - left))
-        trimap[max(0, top) : bottom - round(0.12 * (bottom - top)), max(0, left + inset) : right - inset] = cv2.GC_BGD
+        part[part == cv2.GC_FGD] = cv2.GC_PR_FGD
+    trimap[things.any(0)] = cv2.GC_BGD
     return _cut(image, trimap, rgb.shape[-2:])

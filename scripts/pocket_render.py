@@ -454,11 +454,11 @@ def overcast(scene: Scene, s: float) -> Painted:
 
 
 def dusk(scene: Scene, s: float) -> Painted:
-    """After sunset: orange at the horizon, violet-blue above, scenery dim and violet, first lamps."""
-    front = greyed(even_light(scene, 0.4 * s, 0.9 * s), 0.1 + 0.25 * s) * 0.8 * 0.15**s
-    front = front * mix(tint(1, 1, 1), tint(1.06, 0.92, 1.06), s)
+    """After sunset: orange at the horizon, violet-blue above, scenery dim and blue, warm where it faces the horizon."""
+    front = greyed(even_light(scene, 0.4 * s, 0.9 * s), 0.1 + 0.25 * s) * 0.78 * 0.12**s
+    front = front * mix(tint(1, 1, 1), tint(0.8, 0.93, 1.38), s)
     # What faces the bright horizon has some of its colour.
-    front = front * (1 + s * (0.9 * blur(scene.maps["sky"], 30) + 0.2) * tint(1.0, 0.45, 0.1))
+    front = front * (1 + s * (blur(scene.maps["sky"], 30) + 0.08) * tint(1.0, 0.45, 0.1))
     low = mix(colour(0.98, 0.62, 0.30), colour(0.93, 0.48, 0.24), s)
     middle = gradient(scene, colour(0.60, 0.46, 0.44), low, 0.2)
     sky = mix(middle, colour(0.18, 0.23, 0.42), ((scene.height - 0.08) / 0.35).clamp(0, 1)) * (1.2 - 0.55 * s)
@@ -466,7 +466,7 @@ def dusk(scene: Scene, s: float) -> Painted:
     sky = sky * (1 - 0.45 * banks * tint(0.75, 1.0, 1.0))
     out = under(scene, front, sky)
     rooms, lamps = room_light(scene), lamp_light(scene)
-    return out + (0.3 * rooms + 0.6 * bloom(lamps)) * s, lights_and_sky(scene, rooms + lamps)
+    return out + (0.2 * rooms + 0.6 * bloom(lamps)) * s, lights_and_sky(scene, rooms + lamps)
 
 
 def dawn(scene: Scene, s: float) -> Painted:

@@ -64,3 +64,17 @@ def test_the_marks_that_come_with_it_can_be_read() -> None:
     marks, left_out = load_marks(ROOT / "scripts/pocket_marks.jsonl")
     assert len(marks) > 500
     assert not set(marks) & left_out
+
+
+def test_a_thing_is_as_far_as_its_foot_and_what_is_behind_as_far_as_the_ground(
+    street: torch.Tensor, tmp_path: Path
+) -> None:
+    path = tmp_path / "marks.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    marks, _ = load_marks(path)
+    depth = make_maps(street, marks["a.png"])[MAP_NAMES.index("depth")]
+    roof, foot = float(depth[128:140, 140:190].mean()), float(depth[172:180, 140:190].mean())
+    wall, near = float(depth[105:115, 20:100].mean()), float(depth[-10:].mean())
+    assert roof == pytest.approx(foot, rel=0.1)
+    assert near < roof < 0.7 * wall
+    assert float(depth[110, 150]) == pytest.approx(wall, rel=0.15), "just over the roof the wall is seen"
