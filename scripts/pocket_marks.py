@@ -103,23 +103,36 @@ def marked_things(rgb: torch.Tensor, mark: Mark) -> np.ndarray:
         left, top, right, bottom = np.clip(np.round(box * [width, height, width, height]), 0, None).astype(int)
         right, bottom = min(max(right, left + 1), width), min(max(bottom, top + 1), height)
         across, down = right - left, bottom - top
-        plane[top:bottom, left:right] = 1
-        if min(across, down) < LEAST_THING:
-            continue
+        # A rounded box, for what is too small to be cut out or fills the picture.
+        radii = max(1, round(across * 0.56)), max(1, round(down * 0.56))
+        cv2.ellipse(plane, ((left + right) // 2, (top + bottom) // 2), radii, 0, 0, 360, 1, -1)
+        inside = np.zeros_like(plane)
+        inside[top:bottom, left:right] = 1
+        plane &= inside
         # What is close around the box is not the thing; the middle of the box is.
-        around = np.s_[
-            max(0, top - down // 3) : bottom + down // 3 + 2, max(0, left - across // 3) : right + across // 3 + 2
-        ]
-        trimap = np.full((height, width), cv2.GC_BGD, np.uint8)
-        trimap[top:bottom, left:right] = cv2.GC_PR_FGD
+        rim = max(2, down // 3), max(2, across // 3)
+        around = np.s_[max(0, top - rim[0]) : bottom + rim[0], max(0, left - rim[1]) : right + rim[1]]
+        trimap = np.where(inside, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_BGD))
         trimap[top + down // 3 : bottom - down // 6, left + across // 3 : right - across // 3] = cv2.GC_FGD
         trimap = np.ascontiguousarray(trimap[around])
-        if (trimap == cv2.GC_BGD).sum() < 0.1 * trimap.size:  # it fills the picture
+        if min(across, down) < LEAST_THING or (trimap == cv2.GC_BGD).sum() < 0.1 * trimap.size:
             continue
-        cut = _cut(np.ascontiguousarray(image[around]), trimap, trimap.shape)[0].numpy() > 0.5
+        cut = (_cut(np.ascontiguousarray(image[around]), trimap, trimap.shape)[0].numpy() > 0.5).astype(np.uint8)
         if cut.sum() > 0.35 * across * down:
-            plane[around] = cut
+            plane[around] = _whole(cut, bottom - max(0, top - rim[0]), down)
     return made
+
+
+def _whole(cut: np.ndarray, foot: int, down: int) -> np.ndarray:
+    """A silhouette without holes, and with what is dark below it, wheels and shadow, down to its box's row `foot`."""
+    closed = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    whole = cv2.drawContours(np.zeros_like(cut), outlines, -1, 1, -1)
+    lowest = len(whole) - whole[::-1].argmax(0)
+    stands = whole.any(0) & (lowest > foot - 0.35 * down)
+    rows = np.arange(len(whole))[:, None]
+    whole[(rows >= lowest[None] - 1) & (rows < foot) & stands[None]] = 1
+    return whole
 
 
 def marked_end(mark: Mark, height: int, width: int) -> np.ndarray | None:
