@@ -51,13 +51,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    marks, _ = load_marks(args.marks)
+    try:
+        marks, _ = load_marks(args.marks)
+    except (OSError, ValueError) as error:
+        parser.error(f"--marks: {error}")
     train, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
     edits = [Editor(model) for model in args.model]
     print(f"{'':28}" + " ".join(f"{name:>8}" for name in TEXTS) + "     mean")
     for half, photos in (("held out", held), ("trained on", train)):
         marked = [photo for photo in photos if photo.name in marks]
-        some = marked[:: max(1, len(marked) // args.count)][: args.count]
+        some = marked[:: max(1, len(marked) // max(1, args.count))][: max(1, args.count)]
+        if not some:
+            parser.error(f"{args.marks} has no mark of a photograph {half}")
         for model, row in zip(args.model, distances(some, marks, edits, args.long_side), strict=True):
             cells = " ".join(f"{value:8.1f}" for value in [*row.tolist(), row.mean().item()])
             print(f"{half:11}{len(some):3} {str(model)[-12:]:12} {cells}")

@@ -233,8 +233,9 @@ def drawn(plane: np.ndarray, rgb: torch.Tensor, radius: int, eps: float) -> torc
 def marked_depth_and_ground(
     rgb: torch.Tensor, sky: torch.Tensor, mark: Mark, things: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Depth: of the flat ground as far as it is marked, of silhouettes (N, h, w) where their boxes stand, of the rest where
-    the ground ends below it."""
+    """(depth, ground), each (1, H, W). Depth of the flat ground as far as it is marked, of silhouettes (N, h, w) where their
+    boxes stand or nearer if they look large, of the rest where the ground ends below it; NO_GROUND where none is marked.
+    """
     height, width = things.shape[1:]
     rows = (np.arange(height, dtype=np.float32) + 0.5) / height
     ends = marked_end(mark, height, width)
@@ -242,12 +243,14 @@ def marked_depth_and_ground(
         depth = np.full((height, width), NO_GROUND, np.float32)
     else:
         depth = ground_distance(np.maximum(rows[:, None], ends[None]), mark.horizon)
-    for k in sorted(range(len(things)), key=lambda k: mark.things[k][3]):  # the nearest last
+    for k in sorted(range(len(things)), key=lambda k: mark.things[k][3]):  # what stands before it covers a thing
         # A foot that is hidden, or on a bank above the camera, makes a thing seem far; but it is not behind the end of the
         # ground, and what looks large is near: things are at the most 2.5 times as high as the camera.
         _, top, _, bottom = mark.things[k].tolist()
         own = float(ground_distance(max(bottom, mark.horizon + (bottom - top) / 2.5), mark.horizon))
-        depth[things[k] > 0] = np.minimum(own, np.median(depth[things[k] > 0])) if ends is not None else own
+        shape = things[k] > 0
+        if shape.any():
+            depth[shape] = min(own, float(np.median(depth[shape])))
     ground = marked_ground(rgb, mark, things)
     far = torch.maximum(drawn(depth, rgb, rgb.shape[-2] // 120 + 1, 1e-3), sky)
     return far, guided(ground, luminance(rgb), max(2, rgb.shape[-2] // 120), 1e-3).clamp(0, 1) * (1 - sky)
@@ -362,7 +365,7 @@ def lamp_map(
 def make_maps(rgb: torch.Tensor, mark: Mark | None = None) -> torch.Tensor:
     """All maps of a picture in the order of MAP_NAMES, (7, H, W); `rows` is the height above the horizon, .5 on it.
 
-    `mark`: what somebody saw on it, instead of guesses of sky, horizon and ground.
+    `mark`: what somebody saw on it, instead of guesses of sky, horizon, ground and where things stand.
     """
     sky = sharpened(rgb, marked_sky(rgb, mark)) if mark else sky_map(rgb)
     horizon = min(max(mark.horizon, 0.02), 0.9) if mark else horizon_row(sky)

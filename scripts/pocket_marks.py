@@ -17,8 +17,8 @@ import torch
 
 CUT_PX = 320  # long side on which edges are looked for
 SURE = 0.03  # of the long side: how far from a marked line things are as marked
-LEAST_THING = 8  # px of the copy; smaller things stay boxes
 FAR = 0.035  # and how far outside of it they may still be something else
+LEAST_THING = 8  # px of the copy; smaller things are rounded boxes
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,21 @@ def load_marks(path: Path | None) -> tuple[dict[str, Mark], set[str]]:
             if not row["use"]:
                 left_out.add(row["name"])
                 continue
-            shapes = [[np.array(shape, np.float32) / 100 for shape in row[key]] for key in ("sky", "ground", "things")]
-            marks[row["name"]] = Mark(float(row["horizon"]) / 100, *shapes)
+            sky, ground = ([_shares(shape, 3, 2) for shape in row[key]] for key in ("sky", "ground"))
+            things = [_shares(box, 4).clip(0, 1) for box in row["things"]]
+            seen = [box for box in things if box[0] < box[2] and box[1] < box[3]]
+            marks[row["name"]] = Mark(float(row["horizon"]) / 100, sky, ground, seen)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number}: {error!r}; see the head of scripts/pocket_marks.py") from error
     return marks, left_out
+
+
+def _shares(percent: list, least: int, *rest: int) -> np.ndarray:
+    """Of percent, (least or more, *rest); ValueError for another shape."""
+    shape = np.array(percent, np.float32) / 100
+    if shape.shape[1:] != rest or len(shape) < least or (not rest and len(shape) > least):
+        raise ValueError(f"{percent} is not a polygon" if rest else f"{percent} is not a box")
+    return shape
 
 
 def _filled(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
@@ -124,7 +134,7 @@ def marked_things(rgb: torch.Tensor, mark: Mark) -> np.ndarray:
 
 
 def _whole(cut: np.ndarray, foot: int, down: int) -> np.ndarray:
-    """A silhouette without holes, and with what is dark below it, wheels and shadow, down to its box's row `foot`."""
+    """A silhouette without holes, and down to its box's row `foot` where it nearly reaches it: wheels are often missed."""
     closed = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     whole = cv2.drawContours(np.zeros_like(cut), outlines, -1, 1, -1)

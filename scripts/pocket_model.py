@@ -156,7 +156,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def grown(weights: dict[str, torch.Tensor], unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
-    """`weights` of a denoiser with fewer layers a block, as weights of `unet`: the new layers start as the identity.
+    """`weights` of a denoiser with fewer layers a block, as weights for `unet`: the new layers start as the identity.
 
     On the way down they come last, so their skips repeat what is there; on the way up after the first, where those skips
     are taken up and nothing is made of them.
@@ -177,7 +177,7 @@ def grown(weights: dict[str, torch.Tensor], unet: UNet2DConditionModel) -> dict[
         if name in old:
             continue
         if "conv2" in name or "proj_out" in name or "conv_shortcut" in name:
-            value.zero_()
+            value = torch.zeros_like(value)
         if "conv_shortcut.weight" in name:
             value[:, : len(value), 0, 0] = torch.eye(len(value))
         old[name] = value

@@ -41,6 +41,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             alike: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
             for weight in group["params"]:
+                if weight.grad is None:
+                    continue
                 state = self.state[weight]
                 if not state:
                     state["momentum"] = torch.zeros_like(weight)

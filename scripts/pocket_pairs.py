@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pocket_maps
+import pocket_marks
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
@@ -40,19 +43,24 @@ SHARES = {
 def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say) -> dict[str, torch.Tensor]:
     """Maps of every photograph as uint8 (7, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
 
-    Maps of another number of planes come from an older version of make_maps and are made again; after marks were changed,
-    delete the file.
+    Those of a photograph are made again after it, its mark or the code that makes them was changed.
     """
     path = work / "maps.pt"
-    maps = torch.load(path) if path.exists() else {}
-    maps = {name: planes for name, planes in maps.items() if len(planes) == len(MAP_NAMES)}
+    kept = torch.load(path) if path.exists() else {}
+    code = b"".join(Path(module.__file__).read_bytes() for module in (pocket_maps, pocket_marks))
+
+    def made_of(photo: Photo) -> str:
+        return hashlib.sha256(code + repr(marks.get(photo.name)).encode() + photo.pixels.numpy().tobytes()).hexdigest()
+
+    made_by = {p.name: made_of(p) for p in photos}
+    maps = {name: kept[f"{name} {key}"] for name, key in made_by.items() if f"{name} {key}" in kept}
     missing = [p for p in photos if p.name not in maps]
     saved = time.monotonic()
     for i, photo in enumerate(missing):
         made = make_maps(photo.pixels.float() / 255, marks.get(photo.name))
         maps[photo.name] = (made * 255).round().to(torch.uint8)
         if time.monotonic() - saved > 60 or i + 1 == len(missing):
-            torch.save(maps, path.with_suffix(".part"))
+            torch.save({f"{n} {made_by[n]}": planes for n, planes in maps.items()}, path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
             say(f"maps: {len(photos) - len(missing) + i + 1} of {len(photos)}")
             saved = time.monotonic()

@@ -150,7 +150,7 @@ def even_light(scene: Scene, share: float, shadows: float = 0.0) -> torch.Tensor
 
 
 def haze(linear: torch.Tensor, scene: Scene, beta: float | torch.Tensor, air: torch.Tensor) -> torch.Tensor:
-    """Koschmieder; distance 1 is the horizon, .04 the ground at the lower border."""
+    """Koschmieder; distance 1 is the horizon, .09 the ground at the lower border, .6 the farthest thing."""
     return mix(air, linear, torch.exp(-beta * scene.distance))
 
 

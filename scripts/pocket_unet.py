@@ -57,15 +57,29 @@ def start_from(model: Path, work: Path) -> None:
     pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipe.tokenizer.save_pretrained(work / "tokenizer")
     vae = pipe.vae.state_dict()
-    model = Denoiser(pipe.tokenizer)
-    model.text.load_state_dict(pipe.text_encoder.state_dict())
-    model.unet.load_state_dict(grown(pipe.unet.state_dict(), model.unet))
-    weights = model.state_dict()
+    denoiser = Denoiser(pipe.tokenizer)
+    denoiser.text.load_state_dict(pipe.text_encoder.state_dict())
+    denoiser.unet.load_state_dict(grown(pipe.unet.state_dict(), denoiser.unet))
+    weights = denoiser.state_dict()
     # The denoiser last: it is what tells a start that was cut off from a whole one.
     fresh = {"optimizer": None, "seconds": 0.0, "step": 0}
     save(work / "vae.pt", {"vae": vae, "ema": vae, **fresh})
     scaling = pipe.vae.config.scaling_factor
     save(work / "unet.pt", {"model": weights, "ema": weights, **fresh, "scaling": scaling, "going_on": True})
+
+
+class OldCheckpoint(Exception):
+    """Of a network that is no longer trained."""
+
+
+def load_checkpoint(path: Path) -> dict:
+    """The denoiser's."""
+    state = torch.load(path, map_location="cpu")
+    if "seen.weight" not in state["model"]:
+        raise OldCheckpoint(
+            f"{path} is an older version's: export it with that, and --start from the export in another --work"
+        )
+    return state
 
 
 def load_vae(work: Path) -> AutoencoderTiny:
@@ -105,14 +119,16 @@ class Denoiser(nn.Module):
         self.seen = nn.Conv2d(UNET_WIDTHS[2], len(SEEN), 1)
 
     def _keep(self, _block: nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
-        self.features = features
+        self.features = features  # taken at once by forward
 
     def forward(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> Answer:
         """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer, and logits of
         SEEN (B, 4, h/2, w/2)."""
         text = self.text(ids)[0]
         answer = self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
-        return answer, self.seen(self.features)
+        seen = self.seen(self.features)
+        del self.features  # or a step's whole graph would stay
+        return answer, seen
 
 
 def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
@@ -144,7 +160,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     minutes, device, seed = how.minutes, how.device, how.seed
     first_pairs = min(500, 3 * BATCH + int(20 * minutes))  # a short run must not spend itself on preparing
     path = work / "unet.pt"
-    state = torch.load(path, map_location="cpu") if path.exists() else None
+    state = load_checkpoint(path) if path.exists() else None
     seconds, step = (state["seconds"], state["step"]) if state else (0.0, 0)
     rng = np.random.default_rng(seed + step)
     torch.manual_seed(seed + step)
@@ -172,7 +188,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
             optimizer.load_state_dict(kept)
     pool = PairPool(photos, maps, vae, device, GOING_ON_SIDES if going_on else CROP_SIDES)
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
-    # On CPUs the fused kernel is the slower one for heads of 8 channels: a fifth of a step.
+    # On CPUs the fused kernel is the slower one for 8 heads of 20 channels: a fifth of a step.
     kernels = [SDPBackend.MATH] if device == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
     alphas = build_scheduler().alphas_cumprod.to(device)
     losses: dict[str, list[float]] = defaultdict(list)
@@ -197,7 +213,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         noise = torch.randn_like(target)
         noise[:, : pairs[0].noise.shape[0]] = torch.stack([p.noise for p in pairs]).float().to(device)
         mask = torch.stack([p.mask for p in pairs]).float().to(device)
-        maps = torch.stack([p.maps for p in pairs]).float().to(device)
+        shown = torch.stack([p.maps for p in pairs]).float().to(device)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device)
         alpha = alphas[times][:, None, None, None]
         with sdpa_kernel(kernels), torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
@@ -207,7 +223,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
         each = each.mean((1, 2, 3))
         model.zero_grad(set_to_none=True)
-        scene = F.binary_cross_entropy_with_logits(seen.float(), maps)
+        scene = F.binary_cross_entropy_with_logits(seen.float(), shown)
         (each.mean() + SEEING * scene).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -239,7 +255,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
 def export(work: Path, out: Path, conditions: Path | None, say) -> None:
     """Write the newest averaged weights as a diffusers folder in fp16, then swap it in whole."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    state = torch.load(work / "unet.pt", map_location="cpu")
+    state = load_checkpoint(work / "unet.pt")
     vae = load_vae(work)
     vae.register_to_config(scaling_factor=state["scaling"])
     model = Denoiser(tokenizer)

@@ -19,7 +19,7 @@ from check_pocket import check
 from pocket_marks import load_marks
 from pocket_pairs import map_photos
 from pocket_photos import count_licences, list_photos, load_photos, split_photos
-from pocket_unet import Settings, export, start_from, train_unet
+from pocket_unet import OldCheckpoint, Settings, export, start_from, train_unet
 from pocket_vae import train_vae
 
 STAGES = ("maps", "vae", "unet", "export", "evaluate")
@@ -30,7 +30,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--sources", type=Path, help="table (tab-separated) with the columns file and licence")
     parser.add_argument("--licence", help="use only this licence, any version, e.g. 'CC BY' (never share-alike)")
-    parser.add_argument("--marks", type=Path, help="photographs to leave out, sky and ground of others (JSON lines)")
+    parser.add_argument(
+        "--marks", type=Path, help="photographs to leave out; sky, ground and things of others (JSON lines)"
+    )
     parser.add_argument("--work", type=Path, default=Path(".train"), help="checkpoints and caches")
     parser.add_argument(
         "--start", type=Path, help="exported folder to go on from, such as diffgen/pocket; else from nothing"
@@ -57,6 +59,7 @@ def say(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     photos = load_photos(list_photos(args.photos, args.sources, args.licence))
     if len(photos) < 20:
@@ -78,11 +81,15 @@ def main(argv: list[str] | None = None) -> int:
         maps = map_photos(scenes, marks, args.work, say)
     if args.stage in ("all", "vae"):
         train_vae(train, held, args.work, args.minutes_vae, args.checkpoint_seconds, args.device, args.seed, say)
-    if args.stage in ("all", "unet"):
-        settings = Settings(args.minutes_unet, args.checkpoint_seconds, args.device, args.bfloat16, args.seed)
-        train_unet(scenes, maps, args.work, args.conditions, settings, say)
-    if args.stage in ("all", "export"):
-        export(args.work, args.out, args.conditions, say)
+    try:
+        if args.stage in ("all", "unet"):
+            settings = Settings(args.minutes_unet, args.checkpoint_seconds, args.device, args.bfloat16, args.seed)
+            train_unet(scenes, maps, args.work, args.conditions, settings, say)
+        if args.stage in ("all", "export"):
+            export(args.work, args.out, args.conditions, say)
+    except OldCheckpoint as error:
+        say(str(error))
+        return 1
     if args.stage in ("all", "evaluate"):
         long_side = min(512, max(max(photo.pixels.shape) for photo in held))
         check(args.out, held[:: max(1, len(held) // 8)][:8], long_side, args.threads)

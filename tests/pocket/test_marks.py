@@ -78,3 +78,22 @@ def test_a_thing_is_as_far_as_its_foot_and_what_is_behind_as_far_as_the_ground(
     assert roof == pytest.approx(foot, rel=0.1)
     assert near < roof < 0.7 * wall
     assert float(depth[110, 150]) == pytest.approx(wall, rel=0.15), "just over the roof the wall is seen"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"things": [[1, 2, 3]]}, {"things": [[]]}, {"sky": [[[0, 0], [1, 1]]]}, {"ground": [[1, 2, 3, 4]]}]
+)
+def test_what_is_no_polygon_and_no_box_is_named(wrong: dict, tmp_path: Path) -> None:
+    path = tmp_path / "marks.jsonl"
+    path.write_text(json.dumps({**ROW, **wrong}))
+    with pytest.raises(ValueError, match=r"marks\.jsonl, line 1: .*is not a"):
+        load_marks(path)
+
+
+def test_boxes_end_at_the_picture(street: torch.Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "marks.jsonl"
+    outside = [[-20, 40, -5, 90], [110, 10, 120, 20], [30, 50, 30, 80]]
+    path.write_text(json.dumps({**ROW, "things": [*ROW["things"], *outside, [90, 70, 130, 120]]}))
+    mark = load_marks(path)[0]["a.png"]
+    assert np.allclose(mark.things, [[0.38, 0.49, 0.64, 0.77], [0.9, 0.7, 1.0, 1.0]])
+    assert make_maps(street, mark).isfinite().all()
