@@ -134,15 +134,15 @@ def marked_things(rgb: torch.Tensor, mark: Mark) -> np.ndarray:
 
 
 def _whole(cut: np.ndarray, foot: int, down: int) -> np.ndarray:
-    """A silhouette without holes, and down to its box's row `foot` where it nearly reaches it: wheels are often missed."""
+    """A silhouette without holes and with what is between its feet, down to its box's row `foot` where it nearly is."""
     closed = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     whole = cv2.drawContours(np.zeros_like(cut), outlines, -1, 1, -1)
-    lowest = len(whole) - whole[::-1].argmax(0)
-    stands = whole.any(0) & (lowest > foot - 0.35 * down)
+    hull = cv2.fillConvexPoly(np.zeros_like(cut), cv2.convexHull(np.concatenate(outlines)), 1)
+    lowest = np.where(hull.any(0), len(hull) - hull[::-1].argmax(0), 0)
+    lowest = np.where(lowest > foot - 0.1 * down, np.maximum(lowest, foot), lowest)
     rows = np.arange(len(whole))[:, None]
-    whole[(rows >= lowest[None] - 1) & (rows < foot) & stands[None]] = 1
-    return whole
+    return np.maximum.accumulate(whole, 0) * (rows < lowest[None])
 
 
 def marked_end(mark: Mark, height: int, width: int) -> np.ndarray | None:

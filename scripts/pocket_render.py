@@ -314,13 +314,15 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     maps = scene.maps
     scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.6 * s)
     shade = scene.detail
-    # What is much darker than the ground around it is a car that the map took for ground, or the shade under one.
-    bare = ((scene.light / scene.usual_ground - 0.2) / 0.4).clamp(0.15, 1)
+    # What is very much darker than the ground around it is a car that the map took for ground, or the shade under one.
+    bare = ((scene.light / scene.usual_ground - 0.08) / 0.2).clamp(0.15, 1)
     lying = maps["ground"] * min(0.93, 1.15 * s) * bare
     plants = torch.sigmoid(9 * (shade - 1.3 + 0.55 * s)) * maps["plants"] * min(0.75, s)
     caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     cover = torch.maximum(torch.maximum(lying, plants), caps)
-    white = colour(0.75, 0.80, 0.89) * (0.25 + 0.75 * shade).clamp(0.35, 1.2)
+    # Snow lies over the ground's own marks and, under a grey sky, without the sun's shadows.
+    even = mix(shade, torch.ones(1), 0.4 * maps["ground"]) / scene.shade**0.25
+    white = colour(0.75, 0.80, 0.89) * (0.25 + 0.75 * even).clamp(0.35, 1.2)
     out = mix(scenery, white, cover)
     return under(scene, out, grey_clouds(scene, colour(0.72, 0.76, 0.83), 0.3)), torch.maximum(
         border(scene), 0.25 * lying
@@ -337,7 +339,7 @@ def night_front(scene: Scene, s: float) -> torch.Tensor:
 
 def headlights(scene: Scene) -> torch.Tensor:
     """Light of the camera's own lamps: on the near ground, less on what stands near; (1, H, W) in 0..1."""
-    near = torch.exp(-((scene.distance / 0.22) ** 1.5))
+    near = torch.exp(-((scene.distance / 0.27) ** 1.5))
     ahead = ((scene.height + 0.5) / 0.12).clamp(0.25, 1)
     return near * ahead * (0.15 + 0.85 * scene.maps["ground"])
 
@@ -425,7 +427,7 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     out = haze(out, scene, 0.05 + 0.25 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
-    gloss = wet * (0.12 + 0.4 * scene.distance.sqrt() + 0.12 * puddles)
+    gloss = wet * (0.14 + 0.5 * scene.distance.sqrt() + 0.15 * puddles)
     # Much of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
     image = mix(mirrored(out, maps["ground"]), 0.75 * air, 0.4)
     out = mix(out * (1 - 0.65 * wet), image, gloss)
