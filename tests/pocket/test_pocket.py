@@ -126,7 +126,7 @@ def test_fog_hides_the_far_before_the_near(
 
 
 @pytest.mark.xfail(
-    strict=True, reason="pocket dims the bus's pavement in snow instead of whitening it (docs/pocket.md)"
+    strict=True, reason="snow on the bus's sunlit pavement is white, but no brighter than the pavement was"
 )
 def test_snow_whitens_the_pavement_of_a_close_view(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     lower = SIZE[1] * 3 // 4
