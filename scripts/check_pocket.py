@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 from PIL import Image
-from pocket_photos import Photo, list_photos, load_photos, split_photos
+from pocket_model import LATENT_CHANNELS
+from pocket_photos import Photo, list_photos, load_photos, split_photos, spread
+from pocket_render import render
 from torchvision.transforms.functional import to_pil_image, to_tensor
 
 TEXTS = {
@@ -65,6 +67,13 @@ class Editor:
         with torch.no_grad():
             latents = self.pipe.vae.encode(image[None] * 2 - 1).latents
             return (self.pipe.vae.decode(latents).sample[0] * 0.5 + 0.5).clamp(0, 1)
+
+
+def taught(image: torch.Tensor, maps: torch.Tensor, condition: str, severity: int) -> torch.Tensor:
+    """What the renderer makes of the picture (3, H, W) from the noise that Editor draws for seed 0."""
+    size = image.shape[1] // 4, image.shape[2] // 4
+    noise = torch.randn(LATENT_CHANNELS, *size, generator=torch.Generator().manual_seed(0))
+    return render(condition, image, maps, severity / 100, noise)[0]
 
 
 def edge_agreement(source: torch.Tensor, made: torch.Tensor) -> float:
@@ -127,8 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sheet", type=Path, help="also write source and conditions, a row a photograph, as PNG")
     args = parser.parse_args(argv)
     _, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
-    step = max(1, len(held) // args.count)
-    check(args.model, held[::step][: args.count], args.long_side, args.threads, args.sheet)
+    check(args.model, spread(held, args.count), args.long_side, args.threads, args.sheet)
     return 0
 
 

@@ -14,11 +14,10 @@ import sys
 from pathlib import Path
 
 import torch
-from check_pocket import TEXTS, Editor, picture
+from check_pocket import TEXTS, Editor, picture, taught
 from pocket_maps import make_maps
 from pocket_marks import Mark, load_marks
-from pocket_photos import Photo, list_photos, load_photos, split_photos
-from pocket_render import render
+from pocket_photos import Photo, list_photos, load_photos, split_photos, spread
 
 SEVERITY = 65
 
@@ -29,11 +28,8 @@ def distances(photos: list[Photo], marks: dict[str, Mark], edits: list[Editor], 
     for photo in photos:
         image = picture(photo, long_side)
         maps = make_maps(image, marks[photo.name])
-        size = image.shape[1] // 4, image.shape[2] // 4
         for k, (name, text) in enumerate(TEXTS.items()):
-            # The editor draws its noise in the same way.
-            noise = torch.randn(16, *size, generator=torch.Generator().manual_seed(0))
-            target = render(name, image, maps, SEVERITY / 100, noise)[0]
+            target = taught(image, maps, name, SEVERITY)
             for i, edit in enumerate(edits):
                 sums[i, k] += (edit(image, f"{text}, severity {SEVERITY}") - target).abs().mean() * 255
     return sums / len(photos)
@@ -60,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'':28}" + " ".join(f"{name:>8}" for name in TEXTS) + "     mean")
     for half, photos in (("held out", held), ("trained on", train)):
         marked = [photo for photo in photos if photo.name in marks]
-        some = marked[:: max(1, len(marked) // max(1, args.count))][: max(1, args.count)]
+        some = spread(marked, args.count)
         if not some:
             parser.error(f"{args.marks} has no mark of a photograph {half}")
         for model, row in zip(args.model, distances(some, marks, edits, args.long_side), strict=True):

@@ -20,12 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from check_pocket import TEXTS, Editor, picture
+from check_pocket import TEXTS, Editor, picture, taught
 from PIL import Image
 from pocket_maps import make_maps
 from pocket_marks import Mark, load_marks
-from pocket_photos import SUFFIXES, Photo
-from pocket_render import render
+from pocket_photos import SUFFIXES, Photo, spread
 
 from diffgen.detect import Detector, load_detector
 from diffgen.facts import condition_statistics, new_objects, recall, relative_recall
@@ -43,8 +42,7 @@ def load(file: Path | io.BytesIO) -> Photo:
 def images_below(folder: Path, count: int) -> list[Path]:
     """`count` images spread over all below a folder, in path order."""
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    step = max(1, len(paths) // count)
-    return paths[::step][:count]
+    return spread(paths, count)
 
 
 def pixels_of(image: torch.Tensor) -> np.ndarray:
@@ -72,10 +70,9 @@ def recall_table(
         maps = make_maps(image, mark)
         versions = {f"JPEG {quality}": as_jpeg(image, quality) for quality in (95, 90)}
         versions["round trip"] = edit.round_trip(image)
-        noise = torch.randn(16, image.shape[1] // 4, image.shape[2] // 4, generator=torch.Generator().manual_seed(0))
         for name, text in TEXTS.items():
             versions[name] = edit(image, f"{text}, severity {severity}")
-            versions[f"{name} rendered"] = render(name, image, maps, severity / 100, noise)[0]
+            versions[f"{name} rendered"] = taught(image, maps, name, severity)
             off[name].append(float((versions[name] - versions[f"{name} rendered"]).abs().mean()) * 255)
         for name, version in versions.items():
             (made,) = detect([pixels_of(version)])

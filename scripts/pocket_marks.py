@@ -23,7 +23,7 @@ LEAST_THING = 8  # px of the copy; smaller things are rounded boxes
 
 @dataclass(frozen=True)
 class Mark:
-    """Shares of the height and width, 0..1: horizon, polygons (N, 2) of sky and ground, boxes (4,) of things."""
+    """Shares of the height and width: horizon, polygons (N, 2) of sky and ground, boxes (4,) of things within 0..1."""
 
     horizon: float
     sky: list[np.ndarray]
@@ -42,8 +42,8 @@ def load_marks(path: Path | None) -> tuple[dict[str, Mark], set[str]]:
             if not row["use"]:
                 left_out.add(row["name"])
                 continue
-            sky, ground = ([_shares(shape, 3, 2) for shape in row[key]] for key in ("sky", "ground"))
-            things = [_shares(box, 4).clip(0, 1) for box in row["things"]]
+            sky, ground = ([_polygon(corners) for corners in row[key]] for key in ("sky", "ground"))
+            things = [_box(sides) for sides in row["things"]]
             seen = [box for box in things if box[0] < box[2] and box[1] < box[3]]
             marks[row["name"]] = Mark(float(row["horizon"]) / 100, sky, ground, seen)
         except (KeyError, TypeError, ValueError) as error:
@@ -51,12 +51,19 @@ def load_marks(path: Path | None) -> tuple[dict[str, Mark], set[str]]:
     return marks, left_out
 
 
-def _shares(percent: list, least: int, *rest: int) -> np.ndarray:
-    """Of percent, (least or more, *rest); ValueError for another shape."""
-    shape = np.array(percent, np.float32) / 100
-    if shape.shape[1:] != rest or len(shape) < least or (not rest and len(shape) > least):
-        raise ValueError(f"{percent} is not a polygon" if rest else f"{percent} is not a box")
-    return shape
+def _polygon(percent: list) -> np.ndarray:
+    corners = np.array(percent, np.float32) / 100
+    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
+        raise ValueError(f"{percent} is not a polygon")
+    return corners
+
+
+def _box(percent: list) -> np.ndarray:
+    """What of it lies in the picture."""
+    sides = np.array(percent, np.float32) / 100
+    if sides.shape != (4,):
+        raise ValueError(f"{percent} is not a box")
+    return sides.clip(0, 1)
 
 
 def _filled(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
@@ -110,7 +117,7 @@ def marked_things(rgb: torch.Tensor, mark: Mark) -> np.ndarray:
     height, width = image.shape[:2]
     made = np.zeros((len(mark.things), height, width), np.uint8)
     for plane, box in zip(made, mark.things, strict=True):
-        left, top, right, bottom = np.clip(np.round(box * [width, height, width, height]), 0, None).astype(int)
+        left, top, right, bottom = np.round(box * [width, height, width, height]).astype(int)
         right, bottom = min(max(right, left + 1), width), min(max(bottom, top + 1), height)
         across, down = right - left, bottom - top
         # A rounded box, for what is too small to be cut out or fills the picture.
@@ -165,7 +172,7 @@ def marked_ground(rgb: torch.Tensor, mark: Mark, things: np.ndarray) -> torch.Te
     trimap = _trimap(_filled(mark.ground, height, width))
     for box in mark.things:
         left, top, right, bottom = np.round(box * [width, height, width, height]).astype(int)
-        part = trimap[max(0, top) : bottom, max(0, left) : right]
+        part = trimap[top:bottom, left:right]
         part[part == cv2.GC_FGD] = cv2.GC_PR_FGD
     trimap[things.any(0)] = cv2.GC_BGD
     return _cut(image, trimap, rgb.shape[-2:])

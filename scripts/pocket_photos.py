@@ -84,6 +84,11 @@ def split_photos(photos: list[Photo]) -> tuple[list[Photo], list[Photo]]:
     return [p for i, p in enumerate(photos) if i % HELD_OUT_EVERY != 7], held
 
 
+def spread(items: list, count: int) -> list:
+    """`count` of them, or all, spread over the whole list."""
+    return items[:: max(1, len(items) // max(1, count))][:count]
+
+
 def count_licences(photos: list[Photo]) -> str:
     """'450 × CC BY 2.0; 250 × CC BY 4.0', for the log and the model card."""
     counts = Counter(p.licence for p in photos)

@@ -8,7 +8,9 @@ import math
 import shutil
 import time
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +38,6 @@ ABOUT = {
     "steps": 1, "guidance": 1.0, "image_guidance": 1.0, "native": 1280, "smallest": 256, "multiple": 32, "least_object": 8,
     "cpu_seconds_per_mpx": 2.4, "severity": "{prompt}, severity {percent}", "vocabulary": "vocabulary.json",
 }  # fmt: skip
-
-Answer = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,9 @@ class Denoiser(nn.Module):
     def _keep(self, _block: nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
         self.features = features  # taken at once by forward
 
-    def forward(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> Answer:
+    def forward(
+        self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer, and logits of
         SEEN (B, 4, h/2, w/2)."""
         text = self.text(ids)[0]
@@ -189,7 +191,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     pool = PairPool(photos, maps, vae, device, GOING_ON_SIDES if going_on else CROP_SIDES)
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
     # On CPUs the fused kernel is the slower one for 8 heads of 20 channels: a fifth of a step.
-    kernels = [SDPBackend.MATH] if device == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    attention = partial(sdpa_kernel, SDPBackend.MATH) if device == "cpu" else nullcontext
     alphas = build_scheduler().alphas_cumprod.to(device)
     losses: dict[str, list[float]] = defaultdict(list)
     saved = last = time.monotonic()
@@ -216,7 +218,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         shown = torch.stack([p.maps for p in pairs]).float().to(device)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device)
         alpha = alphas[times][:, None, None, None]
-        with sdpa_kernel(kernels), torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
+        with attention(), torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
             answer, seen = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
         error = answer.float() - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.

@@ -18,7 +18,7 @@ import torch
 from check_pocket import check
 from pocket_marks import load_marks
 from pocket_pairs import map_photos
-from pocket_photos import count_licences, list_photos, load_photos, split_photos
+from pocket_photos import count_licences, list_photos, load_photos, split_photos, spread
 from pocket_unet import OldCheckpoint, Settings, export, start_from, train_unet
 from pocket_vae import train_vae
 
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if args.stage in ("all", "evaluate"):
         long_side = min(512, max(max(photo.pixels.shape) for photo in held))
-        check(args.out, held[:: max(1, len(held) // 8)][:8], long_side, args.threads)
+        check(args.out, spread(held, 8), long_side, args.threads)
     return 0
 
 

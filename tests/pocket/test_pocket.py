@@ -105,8 +105,13 @@ def test_haze_flattens(condition: str, edit: Callable[..., np.ndarray], photogra
     assert spread(edit(condition)) < 0.85 * spread(photograph)
 
 
-# Of heavy fog little is left near, too: a tenth of the gradients, against the autoencoder's own.
-@pytest.mark.parametrize(("condition", "share"), [("fog", 0.6), ("heavy-fog", 0.8)])
+# Of heavy fog little is left near, too: a tenth of the gradients.
+LOST_IN_FOG = pytest.param(
+    "heavy-fog", 0.6, marks=pytest.mark.xfail(strict=True, reason="measured .71 (docs/pocket.md)"), id="heavy-fog-more"
+)
+
+
+@pytest.mark.parametrize(("condition", "share"), [("fog", 0.6), ("heavy-fog", 0.8), LOST_IN_FOG])
 def test_fog_hides_the_far_before_the_near(
     condition: str, share: float, edit: Callable[..., np.ndarray], pagoda: np.ndarray
 ) -> None:
@@ -181,14 +186,19 @@ def test_the_seed_decides_the_snow(edit: Callable[..., np.ndarray]) -> None:
     assert np.abs(first.astype(int) - other).mean() > 0.5
 
 
-def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Callable[..., np.ndarray]) -> None:
+@pytest.mark.parametrize(
+    "least", [60, pytest.param(200, marks=pytest.mark.xfail(strict=True, reason="about one lamp (docs/pocket.md)"))]
+)
+def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(
+    least: int, edit: Callable[..., np.ndarray]
+) -> None:
     """Lights: pixels that differ by over 40 of 255 between two seeds. The street fills the lowest quarter."""
     first, again, other = edit("night", seed=1), edit("night", seed=1), edit("night", seed=2)
     assert (first == again).all()
     lights = np.abs(checks.luminance(first) - checks.luminance(other)) > 40 / 255
     rows = SIZE[1]
-    assert lights[: rows // 2].sum() > 60  # about one lamp; measured 86 (docs/pocket.md: lamps are few)
     assert lights[3 * rows // 4 :].mean() < 0.1 * lights[: rows // 2].mean()
+    assert lights[: rows // 2].sum() > least
 
 
 @pytest.fixture(scope="module")
