@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,18 @@ from pocket_maps import MAP_NAMES, luminance, make_maps
 from pocket_marks import Mark
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
-from pocket_render import NOISE_CHANNELS, render
+from pocket_render import NOISE_CHANNELS, lamp_room, render
 
-# Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), large ones last
-# (whole scenes): (share of the training time, crop side in px).
-CROP_SIDES = ((0.0, 96), (0.06, 192), (0.18, 256), (0.5, 384))
-GOING_ON_SIDES = ((0.0, 256), (0.3, 384))  # small crops would make trained weights forget what a scene is
+# Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), then whole scenes of
+# several sizes: (share of the training time, crop sides in px).
+CROP_SIDES = ((0.0, (96,)), (0.06, (192,)), (0.18, (256,)), (0.4, (256, 384, 512)))
+GOING_ON_SIDES = ((0.0, CROP_SIDES[-1][1]),)  # small crops would make trained weights forget what a scene is
 MIDDLE = 192  # px: below it a crop shows no scene
+LARGE = 384  # px: larger crops come in smaller batches
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
-SCALES = (0.5, 2.2)  # of the photograph; makes long sides of about 200–950 px from the 416–448 px of the shipped model
+SCALES = (0.5, 3.0)  # of the photograph; makes long sides of about 200–1,300 px from 416–448 px
 TARGETS_PER_CROP = 3
-LAMP_TRIES = 2
+LAMP_TRIES = 4
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
 SEEN = ("sky", "depth", "ground", "plants")  # maps that the denoiser learns to tell beside its work
 SEEN_PX = 8  # px a cell of them
@@ -86,10 +88,9 @@ class Pair:
 
 
 def room_for_lights(planes: torch.Tensor) -> float:
-    """Share of a crop (3 + maps, H, W) that shows head or tail lights or lies just over the horizon."""
-    maps = dict(zip(MAP_NAMES, planes[3:], strict=True))
-    over = (maps["rows"] > 0.5) & (maps["rows"] < 0.8) & (maps["ground"] < 0.5)
-    return 10 * float(maps["lamps"].mean()) + float(over.float().mean())
+    """Share of a crop (3 + maps, H, W) where street lamps may be, and ten times that with head or tail lights."""
+    maps = dict(zip(MAP_NAMES, planes[3:, None], strict=True))
+    return 10 * float(maps["lamps"].mean()) + float(lamp_room(maps).mean())
 
 
 def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -101,7 +102,7 @@ def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 class PairPool:
-    """At most `limit` pairs; new ones replace the oldest, so each is used a few times and then forgotten."""
+    """At most `limit` pairs of each crop side; new ones replace the oldest: each is used a few times, then forgotten."""
 
     def __init__(
         self,
@@ -109,37 +110,37 @@ class PairPool:
         maps: dict[str, torch.Tensor],
         vae: AutoencoderTiny,
         device: str,
-        sides: tuple[tuple[float, int], ...],
-        limit: int = 2400,
+        phases: tuple[tuple[float, tuple[int, ...]], ...],
+        limit: int = 800,
     ) -> None:
         # Photographs made at night teach nothing about turning day into something else.
         bright = [p for p in photos if p.pixels.float().mean() > 75]
         self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
-        self.vae, self.device, self.sides, self.limit = vae, device, sides, limit
-        self.pairs: list[Pair] = []
-        self._next = 0
-        self.side = 0
+        self.vae, self.device, self.phases, self.limit = vae, device, phases, limit
+        self.pairs: dict[int, deque[Pair]] = {}
 
     def grow_crops(self, progress: float) -> bool:
-        """Go on to the crop size for this share of the training time; True if the pool was emptied for it."""
-        side = [px for share, px in self.sides if share <= progress][-1]
-        changed = side != self.side
+        """Go on to the crop sides for this share of the training time; True if the pool was emptied for it."""
+        sides = [sides for share, sides in self.phases if share <= progress][-1]
+        changed = sides != tuple(self.pairs)
         if changed:
-            self.side, self._next = side, 0
-            self.pairs.clear()
+            self.pairs = {side: deque(maxlen=self.limit) for side in sides}
         return changed
+
+    def __len__(self) -> int:
+        return sum(len(pairs) for pairs in self.pairs.values())
 
     def add(self, rng: np.random.Generator) -> None:
         """Render and encode one crop in TARGETS_PER_CROP conditions."""
         names = list(SHARES)
-        local = LOCAL if self.side < MIDDLE else {}
+        side = int(rng.choice(tuple(self.pairs)))
+        local = LOCAL if side < MIDDLE else {}
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
-        # Lights are few: of some crops for night the one with most room for them is taken.
-        tries = LAMP_TRIES if any(names[k] == "night" for k in drawn) else 1
-        crops = [
-            random_crop(self.planes[rng.integers(len(self.planes))], self.side, *SCALES, rng) for _ in range(tries)
-        ]
+        # Lights are few: of some crops for night the one with most room for them is taken. But not always: a night without
+        # a street has to be learned, too.
+        tries = rng.integers(1, LAMP_TRIES, endpoint=True) if any(names[k] == "night" for k in drawn) else 1
+        crops = [random_crop(self.planes[rng.integers(len(self.planes))], side, *SCALES, rng) for _ in range(tries)]
         crop = max(crops, key=room_for_lights)
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:
@@ -148,7 +149,7 @@ class PairPool:
         pictures, made = [rgb], []
         for k in drawn:
             severity = int(rng.choice(SEVERITIES))
-            noise = torch.randn(LATENT_CHANNELS, self.side // 4, self.side // 4)
+            noise = torch.randn(LATENT_CHANNELS, side // 4, side // 4)
             condition = names[k] if severity else "same"
             picture, mask = render(condition, rgb, maps, severity / 100, noise)
             pictures.append(picture)
@@ -156,14 +157,12 @@ class PairPool:
         with torch.no_grad():
             latents = self.vae.encoder(torch.stack(pictures).to(self.device) * 2 - 1).half().cpu()
         for target, (name, severity, noise, mask) in zip(latents[1:], made, strict=True):
-            pair = Pair(name, severity, latents[0], target, noise, mask, seen)
-            if len(self.pairs) < self.limit:
-                self.pairs.append(pair)
-            else:
-                self.pairs[self._next] = pair
-                self._next = (self._next + 1) % self.limit
+            self.pairs[side].append(Pair(name, severity, latents[0], target, noise, mask, seen))
 
     def batch(self, count: int, rng: np.random.Generator) -> list[Pair]:
-        """`count` pairs; of smaller crops than MIDDLE as many more as fit in the same area, up to three times."""
-        more = min(3.0, max(1.0, (MIDDLE / self.side) ** 2))
-        return [self.pairs[i] for i in rng.integers(len(self.pairs), size=round(count * more))]
+        """`count` pairs of one side: of smaller crops than MIDDLE as many more as fit in the same area, up to three
+        times; of larger ones than LARGE as many fewer."""
+        side = int(rng.choice([side for side, pairs in self.pairs.items() if pairs]))
+        count = round(count * min(3.0, max(1.0, (MIDDLE / side) ** 2)) * min(1.0, (LARGE / side) ** 2))
+        pairs = self.pairs[side]
+        return [pairs[i] for i in rng.integers(len(pairs), size=count)]

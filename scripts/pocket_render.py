@@ -24,6 +24,7 @@ Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); 
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
+STANDING = 0.3  # weight of houses and things: one that turns to sky or snow is worse than a sky that stays
 WINDOWS_PX = (19, 43)  # wider dark spots are no windows; small ones and large ones are looked for apart
 
 
@@ -247,25 +248,22 @@ def in_rows(stats: np.ndarray) -> np.ndarray:
 def windows(scene: Scene) -> torch.Tensor:
     """Windows of houses, (1, H, W) in 0..1, and how far each is lit: a third of them, as the noise says.
 
-    A window is a dark compact spot on a brighter wall above the horizon, beside others of its kind. Which are lit is the
-    noise's mean (channel 1) over each one.
+    A window is a dark compact spot on a brighter wall above the horizon, beside others of its kind.
     """
     light = np.sqrt(scene.light[0].numpy())
     maps = scene.maps
     taken = torch.maximum(torch.maximum(blur(maps["plants"], 3), blur(maps["sky"], 3)), maps["ground"])
     taken = (4 * taken).clamp(0, 1)  # what is dark against the sky is a tree
     wall = (((scene.height - 0.04) * 25).clamp(0, 1) * (1 - taken))[0].numpy()
-    noise = F.interpolate(scene.noise[None, 1:2], size=light.shape, mode="nearest")[0, 0].numpy()
+    field = scene.field(12)[0].numpy()
     lit = np.zeros_like(light)
     for reach in WINDOWS_PX:
         holes = cv2.morphologyEx(light, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8)) - light
         panes = ((holes > 0.13) & (wall > 0.5)).astype(np.uint8)
         panes = cv2.morphologyEx(panes, cv2.MORPH_OPEN, np.ones((reach // 5, reach // 5), np.uint8))
         count, labels, stats, _ = cv2.connectedComponentsWithStats(panes, connectivity=4)
-        area = stats[:, cv2.CC_STAT_AREA].astype(np.float32)
-        # The mean of n cells has deviation 1/√n; a window of `area` px covers area/16 of them.
-        mean = np.bincount(labels.ravel(), noise.ravel(), count) / np.maximum(area, 1)
-        share = in_rows(stats.astype(np.float32)) * np.clip(3 * (mean * np.sqrt(np.maximum(area / 16, 1)) - 0.2), 0, 1)
+        mean = np.bincount(labels.ravel(), field.ravel(), count) / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+        share = in_rows(stats.astype(np.float32)) * np.clip(3 * (mean - 0.2), 0, 1)
         lit = np.maximum(lit, share[labels])
     return torch.from_numpy((lit * wall).astype(np.float32))[None]
 
@@ -275,23 +273,26 @@ def room_light(scene: Scene) -> torch.Tensor:
     return windows(scene) * tint(*WARM) * (0.5 + 0.5 * scene.detail)
 
 
+def lamp_room(maps: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Where street lamps may be, (1, H, W) in 0..1: over the horizon, on what is far or on the sky close to it."""
+    height = maps["rows"] - 0.5
+    band = ((height - 0.02) * 50).clamp(0, 1) * torch.exp(-((height / (0.14 - 0.05 * maps["sky"])) ** 4))
+    return band * (1 - torch.exp(-((blur(maps["depth"], 4) / 0.35) ** 4)))
+
+
 def street_lamps(scene: Scene) -> Painted:
-    """Lamps along the street, (3, H, W): the noise places them over the horizon, on what is far or on the sky close to it;
-    and the weight, (1, H, W), of all the places where it would: a lamp where none belongs is worse than a missing one.
+    """Lamps along the street, (3, H, W): the noise places them where there is room; and the weight, (1, H, W), of these
+    and, less, of the places where none belongs although the noise has one.
 
     A white-hot core in an orange glow that falls off in three steps, like the halo of a lens.
     """
-    band = ((scene.height - 0.02) * 50).clamp(0, 1) * torch.exp(
-        -((scene.height / (0.14 - 0.05 * scene.maps["sky"])) ** 4)
-    )
-    near = torch.exp(-((blur(scene.maps["depth"], 4) / 0.35) ** 4))
     down, across = offsets(96, 96)
     square = down**2 + across**2
     core = torch.exp(-square / (2 * 1.7**2))
     glow = 0.35 * torch.exp(-square / (2 * 4.5**2)) + 0.12 * torch.exp(-square / (2 * 14.0**2))
-    where = band * (1 - near)
-    cores, glows = (sprites(scene, 8, shape, 2.3, where) for shape in (core, glow))
-    places = sprites(scene, 8, core, 2.3, where) + 0.4 * sprites(scene, 8, core, 2.3, 1 - where)
+    where = lamp_room(scene.maps)
+    cores, glows = (sprites(scene, 8, shape, 2.1, where) for shape in (core, glow))
+    places = sprites(scene, 8, core, 2.1, where) + 0.25 * sprites(scene, 8, core, 2.1, 1 - where)
     return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), blur(places, 1.5)
 
 
@@ -322,9 +323,9 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     cover = torch.maximum(torch.maximum(lying, plants), caps)
     # Snow lies over the ground's own marks and, under a grey sky, without the sun's shadows.
     even = mix(shade, torch.ones(1), 0.4 * maps["ground"]) / scene.shade**0.25
-    white = colour(0.75, 0.80, 0.89) * (0.25 + 0.75 * even).clamp(0.35, 1.2)
+    white = colour(0.73, 0.78, 0.87) * (0.25 + 0.75 * even).clamp(0.35, 1.1)
     out = mix(scenery, white, cover)
-    return under(scene, out, grey_clouds(scene, colour(0.72, 0.76, 0.83), 0.3)), torch.maximum(
+    return under(scene, out, grey_clouds(scene, colour(0.75, 0.79, 0.86), 0.3)), torch.maximum(
         border(scene), 0.25 * lying
     )
 
@@ -422,15 +423,15 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
-    scenery = vivid(even_light(scene, 0.05 * s, 0.9 * s), 0.2 * s) * (0.95 - 0.55 * s)
-    out = under(scene, scenery, grey_clouds(scene, air * 1.8, 0.2))
+    scenery = vivid(even_light(scene, 0.05 * s, 0.9 * s), 0.2 * s) * (0.95 - 0.6 * s)
+    out = under(scene, scenery, grey_clouds(scene, air * 2.6, 0.2))
     out = haze(out, scene, 0.05 + 0.25 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
     gloss = wet * (0.14 + 0.5 * scene.distance.sqrt() + 0.15 * puddles)
     # Much of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
     image = mix(mirrored(out, maps["ground"]), 0.75 * air, 0.4)
-    out = mix(out * (1 - 0.65 * wet), image, gloss)
+    out = mix(out * (1 - 0.72 * wet), image, gloss)
     return out, torch.maximum(0.4 * wet, border(scene))
 
 
@@ -540,5 +541,6 @@ def render(
     painted, mask = RENDERERS[condition](Scene(linear, named, noise), severity)
     fade = min(1.0, severity / FADE_IN)
     out = mix(linear, painted, fade)
-    mask = torch.zeros_like(maps[:1]) if mask is None else mask * fade
+    standing = (1 - named["sky"]) * (1 - named["ground"]) * (1 - named["plants"])
+    mask = STANDING * standing if mask is None else torch.maximum(mask * fade, STANDING * standing)
     return out.clamp(0, 1) ** (1 / 2.2), F.avg_pool2d(mask, 4)

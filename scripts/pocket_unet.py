@@ -202,9 +202,9 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
             for group in optimizer.param_groups:
                 group["lr"] = rate
         if pool.grow_crops(seconds / (minutes * 60)):
-            while len(pool.pairs) < first_pairs:
+            while len(pool) < first_pairs:
                 pool.add(rng)
-            say(f"denoiser: crops of {pool.side} px, {len(pool.pairs)} pairs ready")
+            say(f"denoiser: crops of {', '.join(map(str, pool.pairs))} px, {len(pool)} pairs ready")
             last = time.monotonic()
         pool.add(rng)  # rendering and encoding cost a sixth of the time so; each pair is used about five times
         pairs = pool.batch(BATCH, rng)
@@ -249,7 +249,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
             }
             save(path, {**state, "seconds": seconds, "step": step, "scaling": scaling, "going_on": going_on})
             mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
-            say(f"denoiser: step {step}, {len(pool.pairs)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")
+            say(f"denoiser: step {step}, {len(pool)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")
             losses.clear()
             saved = last = time.monotonic()
 

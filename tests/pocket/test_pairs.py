@@ -1,0 +1,89 @@
+"""The pool that the denoiser's batches are drawn from: crops of several sides, the oldest forgotten, lights looked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+import pocket_pairs
+from pocket_maps import MAP_NAMES, make_maps
+from pocket_model import LATENT_CHANNELS, build_vae
+from pocket_pairs import SEEN, SEEN_PX, PairPool, room_for_lights
+from pocket_photos import Photo
+from pocket_render import STANDING, render
+
+PHASES = ((0.0, (64,)), (0.5, (64, 160)))
+
+
+@pytest.fixture
+def pool() -> PairPool:
+    """Of one street of 200 × 160 px, and an autoencoder that was trained for no time."""
+    pixels = torch.full((3, 160, 200), 120, dtype=torch.uint8)
+    pixels[:, :70] = torch.tensor([150, 190, 230], dtype=torch.uint8)[:, None, None]
+    maps = (make_maps(pixels.float() / 255) * 255).to(torch.uint8)
+    return PairPool([Photo("street", "", pixels)], {"street": maps}, build_vae(), "cpu", PHASES, limit=12)
+
+
+def test_a_batch_is_of_one_side_and_about_one_area(pool: PairPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pocket_pairs, "MIDDLE", 96)
+    monkeypatch.setattr(pocket_pairs, "LARGE", 128)
+    rng = np.random.default_rng(0)
+    assert pool.grow_crops(0.0)
+    pool.add(rng)
+    assert list(pool.pairs) == [64]
+    assert pool.grow_crops(0.5), "another phase: the pool begins anew"
+    assert len(pool) == 0
+    assert not pool.grow_crops(0.9)
+    while not all(pool.pairs.values()):
+        pool.add(rng)
+    sizes = {}
+    for _ in range(12):
+        batch = pool.batch(16, rng)
+        (cells,) = {pair.source.shape[-1] for pair in batch}
+        sizes[cells * 4] = len(batch)
+    assert sizes == {64: 36, 160: 10}
+
+
+def test_the_oldest_pairs_are_forgotten(pool: PairPool) -> None:
+    rng = np.random.default_rng(0)
+    pool.grow_crops(0.0)
+    pool.add(rng)
+    (oldest, *_) = pool.pairs[64]
+    while len(pool) < 12:
+        pool.add(rng)
+    assert any(pair is oldest for pair in pool.pairs[64])
+    pool.add(rng)
+    assert len(pool) == 12
+    assert not any(pair is oldest for pair in pool.pairs[64])
+    assert oldest.source.shape == oldest.target.shape == (LATENT_CHANNELS, 16, 16)
+    assert oldest.maps.shape == (len(SEEN), 64 // SEEN_PX, 64 // SEEN_PX)
+
+
+def street(depth: float) -> torch.Tensor:
+    """A crop (3 + maps, H, W) whose upper half stands `depth` away over ground."""
+    rgb, maps = torch.full((3, 64, 64), 0.4), torch.zeros(len(MAP_NAMES), 64, 64)
+    named = dict(zip(MAP_NAMES, maps, strict=True))
+    named["depth"][:32] = depth
+    named["ground"][32:] = 1
+    named["rows"][:] = torch.linspace(1, 0, 64)[:, None]
+    return torch.cat((rgb, maps))
+
+
+def test_lights_are_looked_for_far_away_and_where_lamps_are() -> None:
+    near, far, lit = street(0.1), street(0.8), street(0.1)
+    lit[3 + MAP_NAMES.index("lamps"), 40:44, 10:14] = 1
+    assert room_for_lights(near) < 0.1 * room_for_lights(far)
+    assert room_for_lights(lit) > 5 * room_for_lights(near)
+
+
+@pytest.mark.parametrize("condition", ["glare", "snow", "dusk", "night"])
+def test_what_stands_has_weight_in_every_condition(condition: str) -> None:
+    crop = street(0.1)
+    _, weight = render(condition, crop[:3], crop[3:], 0.65, torch.zeros(LATENT_CHANNELS, 16, 16))
+    assert float(weight[0, 1:7].min()) == pytest.approx(STANDING, abs=0.02)
