@@ -23,13 +23,13 @@ from pocket_render import NOISE_CHANNELS, lamp_room, render
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), then whole scenes of
 # several sizes: (share of the training time, crop sides in px).
 CROP_SIDES = ((0.0, (96,)), (0.06, (192,)), (0.18, (256,)), (0.4, (256, 384, 512)))
-GOING_ON_SIDES = ((0.0, CROP_SIDES[-1][1]),)  # small crops would make trained weights forget what a scene is
+GOING_ON_SIDES = ((0.0, (128, 384)), (0.1, CROP_SIDES[-1][1]))  # small crops alone make it forget what a scene is
 MIDDLE = 192  # px: below it a crop shows no scene
 LARGE = 384  # px: larger crops come in smaller batches
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 3.0)  # of the photograph; makes long sides of about 200–1,300 px from 416–448 px
 TARGETS_PER_CROP = 3
-LAMP_TRIES = 4
+LAMP_TRIES = 3
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
 SEEN = ("sky", "depth", "ground", "plants")  # maps that the denoiser learns to tell beside its work
 SEEN_PX = 8  # px a cell of them
@@ -116,6 +116,8 @@ class PairPool:
         # Photographs made at night teach nothing about turning day into something else.
         bright = [p for p in photos if p.pixels.float().mean() > 75]
         self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
+        room = np.array([room_for_lights(planes / 255) for planes in self.planes])
+        self.chance_of_lights = (room + 1e-6) / (room + 1e-6).sum()
         self.vae, self.device, self.phases, self.limit = vae, device, phases, limit
         self.pairs: dict[int, deque[Pair]] = {}
 
@@ -137,10 +139,10 @@ class PairPool:
         local = LOCAL if side < MIDDLE else {}
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
         drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
-        # Lights are few: of some crops for night the one with most room for them is taken. But not always: a night without
-        # a street has to be learned, too.
-        tries = rng.integers(1, LAMP_TRIES, endpoint=True) if any(names[k] == "night" for k in drawn) else 1
-        crops = [random_crop(self.planes[rng.integers(len(self.planes))], side, *SCALES, rng) for _ in range(tries)]
+        # Lights are few: most crops for night are of photographs that have room for them, and where they have it.
+        lit = any(names[k] == "night" for k in drawn) and rng.random() < 0.7
+        photo = self.planes[rng.choice(len(self.planes), p=self.chance_of_lights if lit else None)]
+        crops = [random_crop(photo, side, *SCALES, rng) for _ in range(LAMP_TRIES if lit else 1)]
         crop = max(crops, key=room_for_lights)
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:
@@ -151,7 +153,7 @@ class PairPool:
             severity = int(rng.choice(SEVERITIES))
             noise = torch.randn(LATENT_CHANNELS, side // 4, side // 4)
             condition = names[k] if severity else "same"
-            picture, mask = render(condition, rgb, maps, severity / 100, noise)
+            picture, mask = render(condition, rgb, maps, severity / 100, noise, side >= MIDDLE)
             pictures.append(picture)
             made.append((names[k], severity, noise[:NOISE_CHANNELS].half(), mask.half()))
         with torch.no_grad():

@@ -30,11 +30,14 @@ WINDOWS_PX = (19, 43)  # wider dark spots are no windows; small ones and large o
 
 @dataclass(frozen=True)
 class Scene:
-    """A crop in linear light, its maps (each (1, H, W)) and the noise (16, H/4, W/4)."""
+    """A crop in linear light, its maps (each (1, H, W)), the noise (16, H/4, W/4) and whether the crop is large enough to
+    show where in a street it is. In one that is not, street lamps are anywhere: what they look like can be learned of
+    small crops, which have many, and where they belong of large ones."""
 
     linear: torch.Tensor
     maps: dict[str, torch.Tensor]
     noise: torch.Tensor
+    shows_place: bool = True
 
     @cached_property
     def light(self) -> torch.Tensor:
@@ -276,8 +279,8 @@ def room_light(scene: Scene) -> torch.Tensor:
 def lamp_room(maps: dict[str, torch.Tensor]) -> torch.Tensor:
     """Where street lamps may be, (1, H, W) in 0..1: over the horizon, on what is far or on the sky close to it."""
     height = maps["rows"] - 0.5
-    band = ((height - 0.02) * 50).clamp(0, 1) * torch.exp(-((height / (0.14 - 0.05 * maps["sky"])) ** 4))
-    return band * (1 - torch.exp(-((blur(maps["depth"], 4) / 0.35) ** 4)))
+    band = ((height - 0.02) * 50).clamp(0, 1) * torch.exp(-((height / (0.18 - 0.05 * maps["sky"])) ** 4))
+    return band * (1 - torch.exp(-((blur(maps["depth"], 4) / 0.28) ** 4)))
 
 
 def street_lamps(scene: Scene) -> Painted:
@@ -290,10 +293,10 @@ def street_lamps(scene: Scene) -> Painted:
     square = down**2 + across**2
     core = torch.exp(-square / (2 * 1.7**2))
     glow = 0.35 * torch.exp(-square / (2 * 4.5**2)) + 0.12 * torch.exp(-square / (2 * 14.0**2))
-    where = lamp_room(scene.maps)
-    cores, glows = (sprites(scene, 8, shape, 2.1, where) for shape in (core, glow))
-    places = sprites(scene, 8, core, 2.1, where) + 0.25 * sprites(scene, 8, core, 2.1, 1 - where)
-    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), blur(places, 1.5)
+    where = lamp_room(scene.maps) if scene.shows_place else torch.ones_like(scene.maps["sky"])
+    cores, glows = (sprites(scene, 4, shape, 2.6, where) for shape in (core, glow))
+    places = cores + 0.15 * sprites(scene, 4, core, 2.6, 1 - where)
+    return cores * tint(1.0, 0.88, 0.66) + glows * tint(*WARM), (2 * blur(places, 1.5)).clamp(0, 1)
 
 
 def lamp_pools(scene: Scene) -> torch.Tensor:
@@ -531,6 +534,7 @@ def render(
     maps: torch.Tensor,
     severity: float,
     noise: torch.Tensor,
+    shows_place: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights).
 
@@ -538,7 +542,7 @@ def render(
     """
     named = {name: maps[i : i + 1].clamp(0, 1) for i, name in enumerate(MAP_NAMES)}
     linear = rgb.clamp(0, 1) ** 2.2
-    painted, mask = RENDERERS[condition](Scene(linear, named, noise), severity)
+    painted, mask = RENDERERS[condition](Scene(linear, named, noise, shows_place), severity)
     fade = min(1.0, severity / FADE_IN)
     out = mix(linear, painted, fade)
     standing = (1 - named["sky"]) * (1 - named["ground"]) * (1 - named["plants"])

@@ -87,3 +87,18 @@ def test_what_stands_has_weight_in_every_condition(condition: str) -> None:
     crop = street(0.1)
     _, weight = render(condition, crop[:3], crop[3:], 0.65, torch.zeros(LATENT_CHANNELS, 16, 16))
     assert float(weight[0, 1:7].min()) == pytest.approx(STANDING, abs=0.02)
+
+
+def test_lamps_keep_to_the_far_end_of_a_street_unless_a_crop_is_too_small_to_show_it() -> None:
+    noise = torch.zeros(LATENT_CHANNELS, 16, 16)
+    noise[0, 6, 8] = 3.2  # over the horizon
+    dark = torch.zeros_like(noise)
+
+    def lamp(depth: float, shows_place: bool) -> float:
+        crop = street(depth)
+        lit, unlit = (render("night", crop[:3], crop[3:], 0.65, n, shows_place)[0] for n in (noise, dark))
+        return float((lit - unlit).max())
+
+    assert lamp(0.8, True) > 0.4
+    assert lamp(0.04, True) < 0.05
+    assert lamp(0.04, False) > 0.4
