@@ -536,9 +536,10 @@ def render(
     noise: torch.Tensor,
     shows_place: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights).
+    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights; less,
+    of what stands).
 
-    Severity 0..1.
+    Severity 0..1. `shows_place`: see Scene.
     """
     named = {name: maps[i : i + 1].clamp(0, 1) for i, name in enumerate(MAP_NAMES)}
     linear = rgb.clamp(0, 1) ** 2.2
