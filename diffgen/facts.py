@@ -31,7 +31,7 @@ _WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on sRGB v
 # Condition -> statistic -> its change in a plain case: a share of the source's value, a difference where in _DIFFERENCES.
 # Means over 8 day frames edited by the embedded model at severity 65, rounded. Only statistics whose direction the
 # condition's name promises and that moved that way in every frame (so snow without near_white, which falls where bright
-# ground gets patches); rain by colour first, which is all that real rain has in common (27 frames: saturation a third
+# ground gets patches); rain by colour alone, which is all that real rain has in common (27 frames: saturation a third
 # down, luminance, spread and sky unchanged).
 _PLAIN: dict[str, dict[str, float]] = {
     "night": {"luminance": -0.63, "sky": -0.66},
@@ -40,7 +40,7 @@ _PLAIN: dict[str, dict[str, float]] = {
     "fog": {"gradient": -0.59, "spread": -0.45, "min_channel": 0.23},
     "dust": {"gradient": -0.58, "spread": -0.51, "warmth": 0.21},
     "snow": {"saturation": -0.25, "min_channel": 0.15},
-    "rain": {"saturation": -0.6, "spread": -0.45},
+    "rain": {"saturation": -0.5},
     "overcast": {"saturation": -0.54, "spread": -0.3},
     "glare": {"spread": -0.24, "gradient": -0.39, "warmth": 0.09},
 }

@@ -536,8 +536,8 @@ def render(
     noise: torch.Tensor,
     shows_place: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights; less,
-    of what stands).
+    """(picture (3, H, W) in sRGB 0..1, weight (1, H/4, W/4) in 0..1 of what must not be missed: flakes, streaks, lights;
+    less, of what stands).
 
     Severity 0..1. `shows_place`: see Scene.
     """
