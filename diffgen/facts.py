@@ -29,10 +29,10 @@ LONG_SIDE = 480  # pixels; statistics are of a picture of this long side, so tha
 _WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on sRGB values
 
 # Condition -> statistic -> its change in a plain case: a share of the source's value, a difference where in _DIFFERENCES.
-# Means over 8 day frames edited by the embedded model at severity 65, rounded. Only statistics whose direction the
-# condition's name promises and that moved that way in every frame (so snow without near_white, which falls where bright
-# ground gets patches); rain by colour alone, which is all that real rain has in common (27 frames: saturation a third
-# down, luminance, spread and sky unchanged).
+# Means over 8 day frames edited by the embedded model of their day at severity 65, rounded. Only statistics whose direction
+# the condition's name promises and that moved that way in every frame then (so snow without near_white, which falls where
+# bright ground gets patches); rain by colour alone, which is all that real rain has in common (27 frames: saturation a
+# third down, luminance, spread and sky unchanged).
 _PLAIN: dict[str, dict[str, float]] = {
     "night": {"luminance": -0.63, "sky": -0.66},
     "dusk": {"luminance": -0.43, "sky": -0.43},

@@ -546,6 +546,6 @@ def render(
     painted, mask = RENDERERS[condition](Scene(linear, named, noise, shows_place), severity)
     fade = min(1.0, severity / FADE_IN)
     out = mix(linear, painted, fade)
-    standing = (1 - named["sky"]) * (1 - named["ground"]) * (1 - named["plants"])
-    mask = STANDING * standing if mask is None else torch.maximum(mask * fade, STANDING * standing)
+    standing = STANDING * (1 - named["sky"]) * (1 - named["ground"]) * (1 - named["plants"])
+    mask = standing if mask is None else torch.maximum(mask * fade, standing)
     return out.clamp(0, 1) ** (1 / 2.2), F.avg_pool2d(mask, 4)
