@@ -179,7 +179,8 @@ def test_the_seed_decides_the_snow(edit: Callable[..., np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize(
-    "least", [60, pytest.param(200, marks=pytest.mark.xfail(strict=True, reason="fewer lamps here than earlier weights had"))]
+    "least",
+    [60, pytest.param(200, marks=pytest.mark.xfail(strict=True, reason="fewer lamps here than earlier weights had"))],
 )
 def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(
     least: int, edit: Callable[..., np.ndarray]
