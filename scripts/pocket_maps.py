@@ -1,4 +1,4 @@
-"""What a photograph shows, guessed from its pixels: sky, depth, ground, vegetation, upper edges, small lights.
+"""What a photograph shows, guessed from its pixels: sky, depth, ground, vegetation, upper edges; lights as marked.
 
 No network and no labels: plain rules on segments, right on about half of the street photographs; marks made by hand
 (pocket_marks) help where they are not. They are made once per photograph; the renderer and training only read them.
@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pocket_marks import Mark, marked_end, marked_ground, marked_sky, marked_things
+from pocket_marks import LIGHTS, Mark, marked_end, marked_ground, marked_lights, marked_sky, marked_things
 
-MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", "lamps", "rows")
+MAP_NAMES = ("sky", "depth", "ground", "plants", "caps", *LIGHTS, "rows")
 NO_GROUND = 0.2  # depth of what fills a picture without ground, such as a house front
 WORK_PX = 112  # long side on which segments are found
 
@@ -331,39 +331,8 @@ def cap_map(rgb: torch.Tensor, sky: torch.Tensor, rows: torch.Tensor) -> torch.T
     return blur(cap, 0.8).clamp(0, 1) * (1 - sky) * ((rows - 0.52) * 20).clamp(0, 1)
 
 
-def lamp_map(
-    rgb: torch.Tensor, sky: torch.Tensor, ground: torch.Tensor, plants: torch.Tensor, rows: torch.Tensor
-) -> torch.Tensor:
-    """Small bright spots and small strongly red or amber ones: headlights, lamps, reflectors, tail lights."""
-    light = luminance(rgb)
-    size = max(3.0, rgb.shape[-2] / 45)
-
-    def small(spots: torch.Tensor) -> torch.Tensor:
-        """Without thin edges, long lines and large areas: those have much of the same around them."""
-        kernel = np.ones((max(2, rgb.shape[-2] // 110),) * 2, np.uint8)
-        spots = torch.from_numpy(cv2.morphologyEx(spots[0].numpy(), cv2.MORPH_OPEN, kernel))[None]
-        return spots * (1 - 25 * (blur(spots, 1.5 * size) - 0.03).clamp_min(0)).clamp(0, 1)
-
-    # White top-hat: brighter than what is left when bright things narrower than the kernel are cut off.
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(size) + 1,) * 2)
-    above = torch.from_numpy(cv2.morphologyEx(light[0].numpy(), cv2.MORPH_TOPHAT, kernel))[None]
-    bright = ((light - 0.72) * 7).clamp(0, 1) * ((above - 0.2) * 5).clamp(0, 1)
-    # Bright specks high up are sky between leaves or sun on a wall.
-    bright = small(bright) * ((0.56 - rows) * 12).clamp(0, 1) * (1 - (blur(plants, size) * 3).clamp(0, 1))
-    red, green, blue = (c[None] for c in rgb.unbind(0))
-    # Tail lights that are off or in the shade are dark red.
-    purity = (red - torch.maximum(green * 0.9, blue)) / (red + 0.1)
-    warm = ((red - 0.28) * 6).clamp(0, 1) * ((purity - 0.5) * 6).clamp(0, 1)
-    warm = warm * (1 - 12 * (blue - green - 0.04).clamp_min(0)).clamp(0, 1)  # pink is cloth
-    warm = small(warm) * ((0.58 - rows) * 15).clamp(0, 1)  # a red car is no lamp, nor are the bricks of a wall
-    near_sky = (blur(sky, size) * 2).clamp(0, 1)
-    # Not on the ground: lane markings.
-    no_ground = 1 - (blur(ground, 1.5) * 2).clamp(0, 1)
-    return (torch.maximum(bright * (1 - near_sky), warm * 0.9) * (1 - sky) * no_ground).clamp(0, 1)
-
-
 def make_maps(rgb: torch.Tensor, mark: Mark | None = None) -> torch.Tensor:
-    """All maps of a picture in the order of MAP_NAMES, (7, H, W); `rows` is the height above the horizon, .5 on it.
+    """All maps of a picture in the order of MAP_NAMES, (10, H, W); `rows` is the height above the horizon, .5 on it.
 
     `mark`: what somebody saw on it, instead of guesses of sky, horizon, ground and where things stand.
     """
@@ -385,5 +354,6 @@ def make_maps(rgb: torch.Tensor, mark: Mark | None = None) -> torch.Tensor:
         plants = plants * (1 - drawn(things.max(0).astype(np.float32), rgb, max(2, height // 120), 1e-3))  # a green car
     rows = (0.5 + horizon - torch.arange(height) / height).clamp(0, 1)[None, :, None].expand(1, height, width)
     caps = cap_map(rgb, sky, rows)
-    lamps = lamp_map(rgb, sky, ground, plants, rows)
-    return torch.cat((sky, depth, ground, plants, caps, lamps, rows)).clamp(0, 1)
+    # No rule tells a lamp from a gleam on chrome, nor a window from a sign: unmarked, none is lit.
+    lights = marked_lights(mark, height, width)
+    return torch.cat((sky, depth, ground, plants, caps, lights, rows)).clamp(0, 1)

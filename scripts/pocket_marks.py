@@ -2,12 +2,15 @@
 
 A marks file has one JSON object a line: {"name": "a.jpg", "use": 0} leaves a photograph out; {"name": ..., "use": 1,
 "horizon": y, "sky": [polygon], "ground": [polygon], "things": [box]} tells what is seen, in percent of its width and height:
-polygons of [x, y] corners, boxes [x1, y1, x2, y2] of what stands on the ground.
+polygons of [x, y] corners, boxes [x1, y1, x2, y2] of what stands on the ground. It may have boxes of what is lit by night,
+too: "heads" and "tails" (lamps of vehicles), "streets" (heads of street lamps) and "windows" (of houses); [x1, y1, x2, y2,
+columns, rows] is an even grid of them.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +21,22 @@ import torch
 CUT_PX = 320  # long side on which edges are looked for
 SURE = 0.03  # of the long side: how far from a marked line things are as marked
 FAR = 0.035  # and how far outside of it they may still be something else
+LIGHTS = ("heads", "tails", "streets", "windows")  # lamps of vehicles, lamps of streets, windows of houses
+LARGEST_LAMP = 0.025  # of the long side, from middle to border: of a larger glass only the middle shines
+GRID_PANE = 0.65  # share of a grid's cell, in width and height, that is window
 LEAST_THING = 8  # px of the copy; smaller things are rounded boxes
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Shares of the height and width: horizon, polygons (N, 2) of sky and ground, boxes (4,) of things within 0..1."""
+    """Shares of the height and width: horizon, polygons (N, 2) of sky and ground, boxes (4,) within 0..1 of things and, by
+    the names in LIGHTS, of what is lit by night."""
 
     horizon: float
     sky: list[np.ndarray]
     ground: list[np.ndarray]
     things: list[np.ndarray]
+    lights: dict[str, list[np.ndarray]]
 
 
 def load_marks(path: Path | None) -> tuple[dict[str, Mark], set[str]]:
@@ -43,9 +51,8 @@ def load_marks(path: Path | None) -> tuple[dict[str, Mark], set[str]]:
                 left_out.add(row["name"])
                 continue
             sky, ground = ([_polygon(corners) for corners in row[key]] for key in ("sky", "ground"))
-            things = [_box(sides) for sides in row["things"]]
-            seen = [box for box in things if box[0] < box[2] and box[1] < box[3]]
-            marks[row["name"]] = Mark(float(row["horizon"]) / 100, sky, ground, seen)
+            lights = {kind: _seen(pane for box in row.get(kind, []) for pane in _panes(box)) for kind in LIGHTS}
+            marks[row["name"]] = Mark(float(row["horizon"]) / 100, sky, ground, _seen(row["things"]), lights)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number}: {error!r}; see the head of scripts/pocket_marks.py") from error
     return marks, left_out
@@ -58,12 +65,32 @@ def _polygon(percent: list) -> np.ndarray:
     return corners
 
 
+def _seen(boxes: Iterable[list]) -> list[np.ndarray]:
+    """What of the boxes lies in the picture."""
+    cut = [_box(sides).clip(0, 1) for sides in boxes]
+    return [box for box in cut if box[0] < box[2] and box[1] < box[3]]
+
+
 def _box(percent: list) -> np.ndarray:
-    """What of it lies in the picture."""
     sides = np.array(percent, np.float32) / 100
     if sides.shape != (4,):
         raise ValueError(f"{percent} is not a box")
-    return sides.clip(0, 1)
+    return sides
+
+
+def _panes(percent: list) -> list[list[float]]:
+    """A box as it is; a grid (6 values) as one box a cell, as wide as GRID_PANE of it."""
+    if len(percent) != 6:
+        return [percent]
+    left, top, right, bottom, columns, rows = percent
+    if min(columns, rows) < 1:
+        raise ValueError(f"{percent} is not a grid")
+    across, down, rim = (right - left) / columns, (bottom - top) / rows, (1 - GRID_PANE) / 2
+    return [
+        [left + (i + rim) * across, top + (j + rim) * down, left + (i + 1 - rim) * across, top + (j + 1 - rim) * down]
+        for i in range(int(columns))
+        for j in range(int(rows))
+    ]
 
 
 def _filled(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
@@ -176,3 +203,22 @@ def marked_ground(rgb: torch.Tensor, mark: Mark, things: np.ndarray) -> torch.Te
         part[part == cv2.GC_FGD] = cv2.GC_PR_FGD
     trimap[things.any(0)] = cv2.GC_BGD
     return _cut(image, trimap, rgb.shape[-2:])
+
+
+def marked_lights(mark: Mark | None, height: int, width: int) -> torch.Tensor:
+    """(4, height, width) in the order of LIGHTS: 1 within the boxes of windows and the ellipses in those of lamps, with a
+    border of one px; so that windows side by side stay apart, 5 % of a box is left free on each side."""
+    planes = np.zeros((len(LIGHTS), height, width), np.float32)
+    for plane, kind in zip(planes, LIGHTS, strict=True):
+        for box in mark.lights[kind] if mark else ():
+            left, top, right, bottom = box * [width, height, width, height]
+            most = max(height, width) * (1 if kind == "windows" else LARGEST_LAMP)
+            radii = [min(max(0.7, 0.45 * side), most) for side in (right - left, bottom - top)]
+            across = np.abs(np.arange(width) + 0.5 - (left + right) / 2)[None]
+            down = np.abs(np.arange(height) + 0.5 - (top + bottom) / 2)[:, None]
+            if kind == "windows":
+                inside = np.minimum(radii[0] - across, radii[1] - down)
+            else:
+                inside = (1 - np.hypot(across / radii[0], down / radii[1])) * min(radii)
+            np.maximum(plane, (inside + 0.5).clip(0, 1), out=plane)
+    return torch.from_numpy(planes)

@@ -28,6 +28,9 @@ MIDDLE = 192  # px: below it a crop shows no scene
 LARGE = 384  # px: larger crops come in smaller batches
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 3.0)  # of the photograph; makes long sides of about 200–1,300 px from 416–448 px
+LEAST_SHOWN = (
+    0.4  # of the photograph's short side in a crop that shows a scene: in less, a wall cannot be told from a sky
+)
 TARGETS_PER_CROP = 3
 LAMP_TRIES = 3
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
@@ -43,7 +46,7 @@ SHARES = {
 
 
 def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say) -> dict[str, torch.Tensor]:
-    """Maps of every photograph as uint8 (7, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
+    """Maps of every photograph as uint8 (10, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
 
     Those of a photograph are made again after it, its mark or the code that makes them was changed.
     """
@@ -88,9 +91,10 @@ class Pair:
 
 
 def room_for_lights(planes: torch.Tensor) -> float:
-    """Share of a crop (3 + maps, H, W) where street lamps may be, and ten times that with head or tail lights."""
+    """Share of a crop (3 + maps, H, W) where street lamps may be or windows are, and ten times that with lamps."""
     maps = dict(zip(MAP_NAMES, planes[3:, None], strict=True))
-    return 10 * float(maps["lamps"].mean()) + float(lamp_room(maps).mean())
+    lamps = maps["heads"].mean() + maps["tails"].mean() + maps["streets"].mean()
+    return float(10 * lamps + maps["windows"].mean() + lamp_room(maps).mean())
 
 
 def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -142,7 +146,10 @@ class PairPool:
         # Lights are few: most crops for night are of photographs that have room for them, and where they have it.
         lit = any(names[k] == "night" for k in drawn) and rng.random() < 0.7
         photo = self.planes[rng.choice(len(self.planes), p=self.chance_of_lights if lit else None)]
-        crops = [random_crop(photo, side, *SCALES, rng) for _ in range(LAMP_TRIES if lit else 1)]
+        least, most = SCALES
+        if side >= MIDDLE:
+            most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
+        crops = [random_crop(photo, side, least, most, rng) for _ in range(LAMP_TRIES if lit else 1)]
         crop = max(crops, key=room_for_lights)
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:

@@ -25,7 +25,6 @@ FADE_IN = 0.25  # below this severity the painted picture is mixed with the sour
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
 STANDING = 0.3  # weight of houses and things: one that turns to sky or snow is worse than a sky that stays
-WINDOWS_PX = (19, 43)  # wider dark spots are no windows; small ones and large ones are looked for apart
 
 
 @dataclass(frozen=True)
@@ -229,51 +228,25 @@ def bloom(source: torch.Tensor) -> torch.Tensor:
 
 
 def lamp_light(scene: Scene) -> torch.Tensor:
-    """White sources warm, red and amber ones in their own colour, linear (3, H, W)."""
-    own = scene.linear / (scene.linear.amax(0, keepdim=True) + 1e-3)
-    own = own * own.sqrt()
-    white = own.amin(0, keepdim=True)
-    return scene.maps["lamps"] * mix(own, tint(1.0, 0.86, 0.62), white)
-
-
-def in_rows(stats: np.ndarray) -> np.ndarray:
-    """Which of OpenCV's components (N, 5) are compact and have two others of their size beside, above or below: (N,)."""
-    left, top, across, down, area = stats.T
-    compact = (area > 0.65 * across * down) & (across < 1.8 * down) & (down < 4 * across)
-    compact[0] = False  # the background
-    x, y = left + across / 2, top + down / 2
-    aside, apart = np.abs(x[:, None] - x) / across, np.abs(y[:, None] - y) / down
-    beside = ((apart < 0.7) & (aside < 7)) | ((aside < 0.7) & (apart < 5))
-    alike = np.abs(np.log(across[:, None] / across)) + np.abs(np.log(down[:, None] / down)) < 0.8
-    return compact & ((beside & alike & compact).sum(1) > 2)  # itself and two
-
-
-def windows(scene: Scene) -> torch.Tensor:
-    """Windows of houses, (1, H, W) in 0..1, and how far each is lit: a third of them, as the noise says.
-
-    A window is a dark compact spot on a brighter wall above the horizon, beside others of its kind.
-    """
-    light = np.sqrt(scene.light[0].numpy())
-    maps = scene.maps
-    taken = torch.maximum(torch.maximum(blur(maps["plants"], 3), blur(maps["sky"], 3)), maps["ground"])
-    taken = (4 * taken).clamp(0, 1)  # what is dark against the sky is a tree
-    wall = (((scene.height - 0.04) * 25).clamp(0, 1) * (1 - taken))[0].numpy()
-    field = scene.field(12)[0].numpy()
-    lit = np.zeros_like(light)
-    for reach in WINDOWS_PX:
-        holes = cv2.morphologyEx(light, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8)) - light
-        panes = ((holes > 0.13) & (wall > 0.5)).astype(np.uint8)
-        panes = cv2.morphologyEx(panes, cv2.MORPH_OPEN, np.ones((reach // 5, reach // 5), np.uint8))
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(panes, connectivity=4)
-        mean = np.bincount(labels.ravel(), field.ravel(), count) / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
-        share = in_rows(stats.astype(np.float32)) * np.clip(3 * (mean - 0.2), 0, 1)
-        lit = np.maximum(lit, share[labels])
-    return torch.from_numpy((lit * wall).astype(np.float32))[None]
+    """Lamps of vehicles and the street lamps that the photograph shows, linear (3, H, W)."""
+    heads, tails, streets = (scene.maps[kind] for kind in ("heads", "tails", "streets"))
+    return heads * tint(1.0, 0.95, 0.8) + tails * tint(1.0, 0.06, 0.03) + streets * tint(1.0, 0.8, 0.5)
 
 
 def room_light(scene: Scene) -> torch.Tensor:
-    """Light from lit windows, (3, H, W): warm, with the texture that is seen in them."""
-    return windows(scene) * tint(*WARM) * (0.5 + 0.5 * scene.detail)
+    """Light from windows, (3, H, W): about half of them are lit, as the noise says, each as a whole; warm, and brighter
+    where the window is by day."""
+    panes = scene.maps["windows"][0].numpy()
+    count, labels = cv2.connectedComponents((panes > 0.5).astype(np.uint8), connectivity=4)
+    areas = np.maximum(np.bincount(labels.ravel(), minlength=count), 1)
+
+    def means(plane: torch.Tensor) -> np.ndarray:
+        return np.bincount(labels.ravel(), plane.numpy().ravel(), count) / areas
+
+    share = np.clip(3 * means(scene.field(12)), 0, 1)
+    texture = (scene.light[0].numpy() + 0.02) / (means(scene.light) + 0.02)[labels]
+    lit = share[labels] * panes * (0.75 + 0.25 * texture.clip(0, 2))
+    return torch.from_numpy((lit * (labels > 0)).astype(np.float32))[None] * tint(*WARM)
 
 
 def lamp_room(maps: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -376,15 +349,15 @@ def night(scene: Scene, s: float) -> Painted:
     albedo = greyed(even_light(scene, 0.3, 0.9), 0.1)
     road = scene.maps["ground"]
     # Lane marks throw light back: thin bright things on dark ground.
-    retro = (2 * (scene.light / (scene.plain + 0.02) - 1.5) * (3 - 10 * scene.usual_ground).clamp(0, 1)).clamp(
-        0, 1
-    ) * road
+    bright = 2 * (scene.light / (scene.plain + 0.02) - 1.5) * (3 - 10 * scene.usual_ground).clamp(0, 1)
+    retro = bright.clamp(0, 1) * road * (1 - scene.maps["plants"])
     own = headlights(scene) * (0.6 + 1.2 * retro) * tint(1.0, 0.8, 0.48)
     out = front + albedo * own * 1.7 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     out = under(scene, out, night_sky(scene, s))
     rooms, lamps = room_light(scene), lamp_light(scene)
     street, places = street_lamps(scene)
-    out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.8 * bloom(lamps) + 2.0 * street) * s
+    around = blur(rooms + 3 * lamps + street, 24)  # what stands or lies near a light has some of it
+    out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.8 * bloom(lamps) + 2.0 * street + 2 * albedo * around) * s
     weight = torch.maximum(lights_and_sky(scene, rooms + lamps), places)
     return out, torch.maximum(weight, 0.3 * retro + 0.1 * road)
 
@@ -431,9 +404,9 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     out = haze(out, scene, 0.05 + 0.25 * s**1.5, 1.1 * air)
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
-    gloss = wet * (0.14 + 0.5 * scene.distance.sqrt() + 0.15 * puddles)
+    gloss = wet * (0.14 + 0.5 * scene.distance.sqrt() + 0.22 * puddles)
     # Much of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
-    image = mix(mirrored(out, maps["ground"]), 0.75 * air, 0.4)
+    image = mix(mirrored(out, maps["ground"]), 0.75 * air, 0.5)
     out = mix(out * (1 - 0.72 * wet), image, gloss)
     return out, torch.maximum(0.4 * wet, border(scene))
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from pocket_maps import MAP_NAMES, make_maps  # noqa: E402
-from pocket_marks import load_marks  # noqa: E402
+from pocket_marks import LARGEST_LAMP, LIGHTS, load_marks, marked_lights  # noqa: E402
 
 WIDTH, HEIGHT = 320, 240
 ROW = {"name": "a.png", "use": 1, "horizon": 50, "sky": [[[0, 0], [100, 0], [100, 39], [0, 41]]],
@@ -52,7 +52,16 @@ def test_the_pixels_say_where_the_marked_areas_end(street: torch.Tensor, tmp_pat
     assert car < 0.6 * wall, "the car is nearer"
 
 
-@pytest.mark.parametrize("line", ["no json", '{"name": "a.png"}', '{"name": "a.png", "use": 1, "sky": []}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no json",
+        '{"name": "a.png"}',
+        '{"name": "a.png", "use": 1, "sky": []}',
+        json.dumps(ROW | {"heads": [[10, 20, 30]]}),
+        json.dumps(ROW | {"windows": [[10, 20, 30, 40, 0, 2]]}),
+    ],
+)
 def test_a_line_that_cannot_be_read_is_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "marks.jsonl"
     path.write_text(f"{json.dumps(ROW)}\n{line}\n")
@@ -97,3 +106,23 @@ def test_boxes_end_at_the_picture(street: torch.Tensor, tmp_path: Path) -> None:
     mark = load_marks(path)[0]["a.png"]
     assert np.allclose(mark.things, [[0.38, 0.49, 0.64, 0.77], [0.9, 0.7, 1.0, 1.0]])
     assert make_maps(street, mark).isfinite().all()
+
+
+def test_lights_are_drawn_where_they_are_marked(street: torch.Tensor, tmp_path: Path) -> None:
+    lit = {"heads": [[40, 70, 44, 74], [0, 50, 30, 90]], "tails": [[60, 68, 62, 72]], "windows": [[5, 45, 25, 55, 4, 1]]}
+    path = tmp_path / "marks.jsonl"
+    path.write_text(json.dumps(ROW | lit) + "\n")
+    marks, _ = load_marks(path)
+    planes = dict(zip(LIGHTS, marked_lights(marks["a.png"], HEIGHT, WIDTH), strict=True))
+    assert planes["heads"][172, 134] == 1
+    assert planes["heads"][168:170, 128:130].max() < 0.2, "round, not square"
+    large = planes["heads"][:, :100]
+    assert large[168, 48] == 1
+    assert (large.sum() / np.pi) ** 0.5 == pytest.approx(LARGEST_LAMP * WIDTH, rel=0.1), "of a large glass only the middle"
+    assert planes["tails"].sum() == pytest.approx(np.pi * 0.9**2 * 6.4 * 9.6 / 4, rel=0.1)
+    assert not planes["streets"].any()
+    row = planes["windows"][120, 16:80] > 0.5
+    assert (row[1:] & ~row[:-1]).sum() == 4, "windows of a grid stay apart"
+    maps = dict(zip(MAP_NAMES, make_maps(street, marks["a.png"]), strict=True))
+    assert torch.equal(maps["windows"], planes["windows"])
+    assert not make_maps(street)[[MAP_NAMES.index(kind) for kind in LIGHTS]].any(), "unmarked, none"

@@ -77,7 +77,7 @@ def street(depth: float) -> torch.Tensor:
 
 def test_lights_are_looked_for_far_away_and_where_lamps_are() -> None:
     near, far, lit = street(0.1), street(0.8), street(0.1)
-    lit[3 + MAP_NAMES.index("lamps"), 40:44, 10:14] = 1
+    lit[3 + MAP_NAMES.index("heads"), 40:44, 10:14] = 1
     assert room_for_lights(near) < 0.1 * room_for_lights(far)
     assert room_for_lights(lit) > 5 * room_for_lights(near)
 
@@ -102,3 +102,22 @@ def test_lamps_keep_to_the_far_end_of_a_street_unless_a_crop_is_too_small_to_sho
     assert lamp(0.8, True) > 0.4
     assert lamp(0.04, True) < 0.05
     assert lamp(0.04, False) > 0.4
+
+
+def test_windows_are_lit_as_the_noise_says_each_as_a_whole_and_tail_lamps_are_red() -> None:
+    crop = street(0.1)
+    windows, tails = (crop[3 + MAP_NAMES.index(kind)] for kind in ("windows", "tails"))
+    windows[10:20, 4:12] = windows[10:20, 50:58] = 1
+    tails[40:44, 30:34] = 1
+    noise = torch.zeros(LATENT_CHANNELS, 16, 16)
+    noise[1, :, :8], noise[1, :, 8:] = 2, -2
+    night, _ = render("night", crop[:3], crop[3:], 0.65, noise)
+    lit, dark = night[:, 11:19, 5:11], night[:, 11:19, 51:57]
+    assert lit.mean() > dark.mean() + 0.4
+    assert lit.std((1, 2)).max() < 0.05
+    assert lit[0].mean() > lit[2].mean() + 0.2, "warm"
+    red, green, blue = night[:, 41:43, 31:33].mean((1, 2))
+    assert red > 0.9
+    assert red > max(green, blue) + 0.3
+    day, _ = render("overcast", crop[:3], crop[3:], 0.65, noise)
+    assert (day[:, 11:19, 5:11] - day[:, 11:19, 51:57]).abs().max() < 0.02
