@@ -109,7 +109,11 @@ def test_boxes_end_at_the_picture(street: torch.Tensor, tmp_path: Path) -> None:
 
 
 def test_lights_are_drawn_where_they_are_marked(street: torch.Tensor, tmp_path: Path) -> None:
-    lit = {"heads": [[40, 70, 44, 74], [0, 50, 30, 90]], "tails": [[60, 68, 62, 72]], "windows": [[5, 45, 25, 55, 4, 1]]}
+    lit = {
+        "heads": [[40, 70, 44, 74], [0, 50, 30, 90]],
+        "tails": [[60, 68, 62, 72]],
+        "windows": [[5, 45, 25, 55, 4, 1]],
+    }
     path = tmp_path / "marks.jsonl"
     path.write_text(json.dumps(ROW | lit) + "\n")
     marks, _ = load_marks(path)
@@ -118,7 +122,9 @@ def test_lights_are_drawn_where_they_are_marked(street: torch.Tensor, tmp_path: 
     assert planes["heads"][168:170, 128:130].max() < 0.2, "round, not square"
     large = planes["heads"][:, :100]
     assert large[168, 48] == 1
-    assert (large.sum() / np.pi) ** 0.5 == pytest.approx(LARGEST_LAMP * WIDTH, rel=0.1), "of a large glass only the middle"
+    assert (large.sum() / np.pi) ** 0.5 == pytest.approx(LARGEST_LAMP * WIDTH, rel=0.1), (
+        "of a large glass only the middle"
+    )
     assert planes["tails"].sum() == pytest.approx(np.pi * 0.9**2 * 6.4 * 9.6 / 4, rel=0.1)
     assert not planes["streets"].any()
     row = planes["windows"][120, 16:80] > 0.5
