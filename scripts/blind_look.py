@@ -4,7 +4,8 @@
         --out look
 
 Writes `sheet1.png` … with 12 numbered pictures each, and `key.json`, which is not to be opened before the answers are
-written down. Half of the pictures are made of `--frames`, half of held-out photographs.
+written down. Half of the pictures are made of `--frames`, half of held-out photographs; those that `--marks` leaves out, of
+nights and halls and the like, are no sources.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from check_pocket import TEXTS, Editor, picture
 from check_pocket_scenes import images_below, load
 from PIL import Image, ImageDraw, ImageFont
+from pocket_marks import load_marks
 from pocket_photos import list_photos, load_photos, split_photos
 
 ON_A_SHEET, COLUMNS = 12, 3
@@ -44,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--licence")
+    parser.add_argument("--marks", type=Path)
     parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=60)
@@ -54,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(2)
     rng = np.random.default_rng(args.seed)
     _, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
+    _, left_out = load_marks(args.marks)
+    held = [photo for photo in held if photo.name not in left_out]
     half = args.count // 2
     sources = [load(path) for path in images_below(args.frames, half)]
     sources += [held[i % len(held)] for i in range(args.count - half)]
