@@ -5,6 +5,8 @@
 
 Mean |model - renderer| (0-255) by condition, from the same noise, severity 65. Only marked photographs count: the renderer
 has to know where sky and ground are. What is alike on both halves is not learned yet; what is apart was learned by heart.
+Below it, of the lamps and windows that the renderer lights by night, the share that shine: their light is at least half of
+the renderer's; and the share of the picture, in thousandths, that is bright where the renderer has no light near.
 """
 
 from __future__ import annotations
@@ -13,13 +15,19 @@ import argparse
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+import torch.nn.functional as F
 from check_pocket import TEXTS, Editor, picture, taught
-from pocket_maps import make_maps
-from pocket_marks import Mark, load_marks
+from pocket_maps import MAP_NAMES, make_maps
+from pocket_marks import LIGHTS, Mark, load_marks
 from pocket_photos import Photo, list_photos, load_photos, split_photos, spread
 
 SEVERITY = 65
+LIT = 0.1  # of 0..1: what the renderer makes brighter by as much, in the brightest channel, is lit
+STRAY = 0.3  # brighter than anything that the renderer has within STRAY_PX
+STRAY_PX = 17
 
 
 def distances(photos: list[Photo], marks: dict[str, Mark], edits: list[Editor], long_side: int) -> torch.Tensor:
@@ -33,6 +41,34 @@ def distances(photos: list[Photo], marks: dict[str, Mark], edits: list[Editor], 
             for i, edit in enumerate(edits):
                 sums[i, k] += (edit(image, f"{text}, severity {SEVERITY}") - target).abs().mean() * 255
     return sums / len(photos)
+
+
+def lights(
+    photos: list[Photo], marks: dict[str, Mark], edits: list[Editor], long_side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(how many lights of each kind the renderer lights (kinds,); by model how many of them shine and, last, what is bright
+    where it should not be, as a share of all pixels (models, kinds + 1))."""
+    lit, shine = np.zeros(len(LIGHTS)), np.zeros((len(edits), len(LIGHTS) + 1))
+    kinds = [MAP_NAMES.index(kind) for kind in LIGHTS]
+    for photo in photos:
+        image = picture(photo, long_side)
+        maps = make_maps(image, marks[photo.name])
+        dark = maps.clone()
+        dark[kinds] = 0
+        base, target = (taught(image, planes, "night", SEVERITY).amax(0) for planes in (dark, maps))
+        near = F.max_pool2d(target[None], STRAY_PX, 1, STRAY_PX // 2)[0]
+        made = [edit(image, f"{TEXTS['night']}, severity {SEVERITY}").amax(0) for edit in edits]
+        for i, night in enumerate(made):
+            shine[i, -1] += float((night > near + STRAY).float().mean()) / len(photos)
+        for k, kind in enumerate(kinds):
+            count, labels = cv2.connectedComponents((maps[kind].numpy() > 0.5).astype(np.uint8), connectivity=4)
+            for j in range(1, count):
+                there = torch.from_numpy(labels == j)
+                gain = float((target - base)[there].mean())
+                if gain > LIT:
+                    lit[k] += 1
+                    shine[:, k] += [float((night - base)[there].mean()) > gain / 2 for night in made]
+    return lit, shine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,15 +89,25 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--marks: {error}")
     train, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
     edits = [Editor(model) for model in args.model]
-    print(f"{'':28}" + " ".join(f"{name:>8}" for name in TEXTS) + "     mean")
+    halves = []
     for half, photos in (("held out", held), ("trained on", train)):
-        marked = [photo for photo in photos if photo.name in marks]
-        some = spread(marked, args.count)
+        some = spread([photo for photo in photos if photo.name in marks], args.count)
         if not some:
             parser.error(f"{args.marks} has no mark of a photograph {half}")
+        halves.append((f"{half:11}{len(some):3}", some))
+    print(f"{'':28}" + " ".join(f"{name:>8}" for name in TEXTS) + "     mean")
+    for half, some in halves:
         for model, row in zip(args.model, distances(some, marks, edits, args.long_side), strict=True):
             cells = " ".join(f"{value:8.1f}" for value in [*row.tolist(), row.mean().item()])
-            print(f"{half:11}{len(some):3} {str(model)[-12:]:12} {cells}")
+            print(f"{half} {str(model)[-12:]:12} {cells}")
+    print(f"{'':28}" + " ".join(f"{kind:>14}" for kind in LIGHTS) + "   stray, ‰")
+    for half, some in halves:
+        lit, shine = lights(some, marks, edits, args.long_side)
+        for model, row in zip(args.model, shine, strict=True):
+            cells = [f"{hits:.0f} of {all:.0f}" for hits, all in zip(row[:-1], lit, strict=True)]
+            print(
+                f"{half} {str(model)[-12:]:12} " + " ".join(f"{cell:>14}" for cell in cells) + f"{1000 * row[-1]:11.1f}"
+            )
     return 0
 
 

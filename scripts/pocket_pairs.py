@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from pocket_maps import MAP_NAMES, luminance, make_maps
-from pocket_marks import Mark
+from pocket_marks import LIGHTS, Mark
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
 from pocket_render import NOISE_CHANNELS, lamp_room, render
@@ -32,10 +32,10 @@ LEAST_SHOWN = (
     0.4  # of the photograph's short side in a crop that shows a scene: in less, a wall cannot be told from a sky
 )
 TARGETS_PER_CROP = 3
-LAMP_TRIES = 3
+LAMP_TRIES = 6
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
-SEEN = ("sky", "depth", "ground", "plants")  # maps that the denoiser learns to tell beside its work
-SEEN_PX = 8  # px a cell of them
+SEEN = ("sky", "depth", "ground", "plants", *LIGHTS)  # maps that the denoiser learns to tell beside its work
+SEEN_PX = 8  # px a cell of them: of lights the brightest pixel, of the others the mean
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
@@ -77,7 +77,7 @@ class Pair:
     """One training pair in latents, fp16: `source` and `target` as the encoder gives them, (16, h, w) each.
 
     `noise` (2, h, w) are the channels that the renderer reads (flakes and streaks; banks and patches), `mask` (1, h, w)
-    is where flakes, streaks and lights are; `maps` (4, h/2, w/2) what the crop shows, in the order of SEEN. `condition`
+    is where flakes, streaks and lights are; `maps` (8, h/2, w/2) what the crop shows, in the order of SEEN. `condition`
     may name a variant ("night/unlit").
     """
 
@@ -142,7 +142,7 @@ class PairPool:
         side = int(rng.choice(tuple(self.pairs)))
         local = LOCAL if side < MIDDLE else {}
         chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
-        drawn = rng.choice(len(names), TARGETS_PER_CROP, replace=False, p=chance / chance.sum())
+        drawn = rng.choice(len(names), TARGETS_PER_CROP, p=chance / chance.sum())
         # Lights are few: most crops for night are of photographs that have room for them, and where they have it.
         lit = any(names[k] == "night" for k in drawn) and rng.random() < 0.7
         photo = self.planes[rng.choice(len(self.planes), p=self.chance_of_lights if lit else None)]
@@ -154,7 +154,9 @@ class PairPool:
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:
             rgb = other_camera(rgb, rng)
-        seen = F.avg_pool2d(maps[[MAP_NAMES.index(name) for name in SEEN]], SEEN_PX).half()
+        planes = maps[[MAP_NAMES.index(name) for name in SEEN]]
+        scene = len(SEEN) - len(LIGHTS)
+        seen = torch.cat((F.avg_pool2d(planes[:scene], SEEN_PX), F.max_pool2d(planes[scene:], SEEN_PX))).half()
         pictures, made = [rgb], []
         for k in drawn:
             severity = int(rng.choice(SEVERITIES))

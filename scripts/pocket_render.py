@@ -24,7 +24,9 @@ Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); 
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
-ROOMS = 0.4  # of the weight of lamps: windows are large, and would be most of the loss
+# Weight of lamps and windows that the photograph shows. More of it, and they would be painted as the mean of where they
+# may be, a blot; to find them is learned beside (pocket_unet.misread).
+SHOWN = 0.3
 STANDING = 0.3  # weight of houses and things: one that turns to sky or snow is worse than a sky that stays
 
 
@@ -359,7 +361,7 @@ def night(scene: Scene, s: float) -> Painted:
     street, places = street_lamps(scene)
     around = blur(rooms + 3 * lamps + street, 24)  # what stands or lies near a light has some of it
     out = out + (0.55 * rooms + 0.5 * blur(rooms, 3) + 1.8 * bloom(lamps) + 2.0 * street + 2 * albedo * around) * s
-    weight = torch.maximum(lights_and_sky(scene, ROOMS * rooms + lamps), places)
+    weight = torch.maximum(lights_and_sky(scene, SHOWN * (rooms + lamps)), places)
     return out, torch.maximum(weight, 0.3 * retro + 0.1 * road)
 
 
@@ -446,7 +448,7 @@ def dusk(scene: Scene, s: float) -> Painted:
     sky = sky * (1 - 0.45 * banks * tint(0.75, 1.0, 1.0))
     out = under(scene, front, sky)
     rooms, lamps = room_light(scene), lamp_light(scene)
-    return out + (0.2 * rooms + 0.6 * bloom(lamps)) * s, lights_and_sky(scene, ROOMS * rooms + lamps)
+    return out + (0.2 * rooms + 0.6 * bloom(lamps)) * s, lights_and_sky(scene, SHOWN * (rooms + lamps))
 
 
 def dawn(scene: Scene, s: float) -> Painted:

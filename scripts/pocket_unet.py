@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import shutil
 import time
 from collections import defaultdict
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
+from pocket_marks import LIGHTS
 from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet, build_vae, grown, init_identity
 from pocket_muon import Muon
 from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SEEN, PairPool
@@ -29,8 +29,11 @@ from transformers import CLIPTokenizer
 
 BATCH = 16
 LEARNING_RATE = 1e-3
+SETTLING = 0.25  # of the time, at its end, in which the rate falls; till then it stays, so that more time may be added
 GOING_ON = 0.6  # of that, from weights that were trained before
 SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
+FEW = 20  # cells: fewer than about so many with a light in a batch say less
+FINDING = 0.5  # weight of finding lamps and windows
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 # What the exported model says about itself to diffgen.
@@ -75,7 +78,7 @@ class OldCheckpoint(Exception):
 def load_checkpoint(path: Path) -> dict:
     """The denoiser's."""
     state = torch.load(path, map_location="cpu")
-    if "seen.weight" not in state["model"]:
+    if len(state["model"].get("seen.bias", ())) != len(SEEN):
         raise OldCheckpoint(
             f"{path} is an older version's: export it with that, and --start from the export in another --work"
         )
@@ -125,12 +128,23 @@ class Denoiser(nn.Module):
         self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer, and logits of
-        SEEN (B, 4, h/2, w/2)."""
+        SEEN (B, 8, h/2, w/2)."""
         text = self.text(ids)[0]
         answer = self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
         seen = self.seen(self.features)
         del self.features  # or a step's whole graph would stay
         return answer, seen
+
+
+def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. A cell in a hundred has a
+    light: those with one together weigh as much as those without, or not to see any would be nearly right."""
+    each = F.binary_cross_entropy_with_logits(seen, shown, reduction="none")
+    parts = len(SEEN) - len(LIGHTS)
+    there = shown[:, parts:]
+    with_light = (each[:, parts:] * there).sum((0, 2, 3)) / (there.sum((0, 2, 3)) + FEW)
+    without = (each[:, parts:] * (1 - there)).mean((0, 2, 3))
+    return each[:, :parts].mean(), (with_light + without).mean()
 
 
 def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
@@ -197,7 +211,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     saved = last = time.monotonic()
     while seconds < minutes * 60:
         rate = LEARNING_RATE * (GOING_ON if going_on else 1) * min(1, (step + 1) / 100)
-        rate *= 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * seconds / (minutes * 60)))
+        rate *= min(1.0, max(0.03, (1 - seconds / (minutes * 60)) / SETTLING))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -225,13 +239,14 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
         each = each.mean((1, 2, 3))
         model.zero_grad(set_to_none=True)
-        scene = F.binary_cross_entropy_with_logits(seen.float(), shown)
-        (each.mean() + SEEING * scene).backward()
+        scene, lights = misread(seen.float(), shown)
+        (each.mean() + SEEING * scene + FINDING * lights).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         step += 1
         losses["(scene)"].append(scene.item())
+        losses["(lights)"].append(lights.item())
         for pair, value in zip(pairs, each.tolist(), strict=True):
             losses[pair.condition if pair.severity else "same"].append(value)
         decay = min(0.998, step / (step + 10))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+from pocket_marks import LIGHTS
 from pocket_model import TEXT_WIDTH, build_unet, grown
 from pocket_muon import Muon
+from pocket_pairs import SEEN
+from pocket_unet import FEW, misread
 
 
 def test_new_layers_start_as_the_identity() -> None:
@@ -61,3 +65,16 @@ def test_it_finds_the_minimum() -> None:
         (weight - goal).square().mean().backward()
         optimizer.step()
     assert float((weight - goal).abs().mean()) < 0.05 * float(goal.abs().mean())
+
+
+def test_lights_that_are_missed_cost_much_though_few_cells_have_one() -> None:
+    shown = torch.zeros(2, len(SEEN), 20, 20)
+    lamps = shown[:, len(SEEN) - len(LIGHTS) :]
+    lamps[:, :, 4:6, 4:8] = 1
+    logits = torch.full_like(shown, -3.0)
+    found = logits.clone()
+    found[:, len(SEEN) - len(LIGHTS) :][lamps > 0] = 3.0
+    scene, missed = misread(logits, shown)
+    assert scene == misread(found, shown)[0], "the scene's parts are counted apart"
+    cells = 16  # of a kind in the batch
+    assert float(missed - misread(found, shown)[1]) == pytest.approx(3 * cells / (cells + FEW), rel=0.01)

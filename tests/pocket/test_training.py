@@ -74,6 +74,7 @@ def test_goes_on_from_an_exported_model(photos: Path, tmp_path: Path) -> None:
     shipped = SCRIPTS.parent / "diffgen/pocket"
     marks = tmp_path / "marks.jsonl"
     seen = {"horizon": 60, "sky": [[[0, 0], [100, 0], [100, 62], [0, 62]]], "ground": [], "things": []}
+    seen |= {"heads": [[40, 70, 46, 76]], "tails": [[60, 70, 64, 74]], "windows": [[10, 62, 50, 80, 4, 2]]}
     rows = [{"name": "00.png", "use": 0}, {"name": "01.png", "use": 0}, {"name": "02.png", "use": 1, **seen}]
     marks.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     out = tmp_path / "model"

@@ -1,0 +1,55 @@
+"""The measure of whether a night's lamps and windows shine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from check_pocket import taught
+from check_pocket_fit import LIT, SEVERITY, lights
+from pocket_maps import MAP_NAMES, make_maps
+from pocket_marks import LIGHTS, Mark
+from pocket_photos import Photo
+
+SIDE = 128
+GROUND = [np.array([[0, 0.6], [1, 0.6], [1, 1], [0, 1]], np.float32)]
+BOXES = {
+    "heads": [[0.2, 0.7, 0.28, 0.78], [0.4, 0.7, 0.48, 0.78]],
+    "tails": [[0.7, 0.7, 0.78, 0.78]],
+    "streets": [],
+    "windows": [],
+}
+LAMPS = {kind: [np.array(box, np.float32) for box in boxes] for kind, boxes in BOXES.items()}
+
+
+@pytest.fixture
+def photo() -> Photo:
+    noise = np.random.default_rng(0).integers(90, 120, (3, SIDE, SIDE), dtype=np.uint8)
+    return Photo("a.png", "", torch.from_numpy(noise))
+
+
+def test_lamps_shine_if_they_have_half_the_renderers_light(photo: Photo) -> None:
+    mark = Mark(0.55, [], GROUND, [], LAMPS)
+    image = photo.pixels.float() / 255
+    maps = make_maps(image, mark)
+    lit = taught(image, maps, "night", SEVERITY)
+    unlit = maps.clone()
+    unlit[[MAP_NAMES.index(kind) for kind in LIGHTS]] = 0
+    dark = taught(image, unlit, "night", SEVERITY)
+    assert float((lit - dark).amax()) > LIT
+    one = torch.where(torch.arange(SIDE) < SIDE * 0.34, lit, dark)
+    faint = dark + 0.4 * (lit - dark)
+    pale = lit.clamp_min(0.9 * float(lit.max()))
+    made = {"lit": lit, "dark": dark, "one": one, "faint": faint, "pale": pale}
+    edits = [lambda _image, _text, night=night: night for night in made.values()]
+    count, shine = lights([photo], {"a.png": mark}, edits, SIDE)
+    assert count.tolist() == [2, 1, 0, 0]
+    assert shine[:, :4].tolist() == [[2, 1, 0, 0], [0] * 4, [1, 0, 0, 0], [0] * 4, [2, 1, 0, 0]]
+    assert shine[:4, 4].max() == 0
+    assert shine[4, 4] > 0.2, "bright all over"
