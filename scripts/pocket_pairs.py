@@ -28,9 +28,7 @@ MIDDLE = 192  # px: below it a crop shows no scene
 LARGE = 384  # px: larger crops come in smaller batches
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 3.0)  # of the photograph; makes long sides of about 200–1,300 px from 416–448 px
-LEAST_SHOWN = (
-    0.4  # of the photograph's short side in a crop that shows a scene: in less, a wall cannot be told from a sky
-)
+LEAST_SHOWN = 0.4  # of the short side, in a crop that shows a scene: in less, a wall cannot be told from a sky
 TARGETS_PER_CROP = 3
 LAMP_TRIES = 6
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
