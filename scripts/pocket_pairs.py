@@ -32,7 +32,8 @@ LEAST_SHOWN = 0.4  # of the short side, in a crop that shows a scene: in less, a
 TARGETS_PER_CROP = 3
 LAMP_TRIES = 6
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
-SEEN = ("sky", "depth", "ground", "plants", *LIGHTS)  # maps that the denoiser learns to tell beside its work
+SCENE = ("sky", "depth", "ground", "plants")
+SEEN = (*SCENE, *LIGHTS)  # maps that the denoiser learns to tell beside its work
 SEEN_PX = 8  # px a cell of them: of lights the brightest pixel, of the others the mean
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
@@ -153,8 +154,8 @@ class PairPool:
         if rng.random() < OTHER_CAMERA:
             rgb = other_camera(rgb, rng)
         planes = maps[[MAP_NAMES.index(name) for name in SEEN]]
-        scene = len(SEEN) - len(LIGHTS)
-        seen = torch.cat((F.avg_pool2d(planes[:scene], SEEN_PX), F.max_pool2d(planes[scene:], SEEN_PX))).half()
+        scene, lights = planes.split([len(SCENE), len(LIGHTS)])
+        seen = torch.cat((F.avg_pool2d(scene, SEEN_PX), F.max_pool2d(lights, SEEN_PX))).half()
         pictures, made = [rgb], []
         for k in drawn:
             severity = int(rng.choice(SEVERITIES))

@@ -19,7 +19,7 @@ from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
 from pocket_marks import LIGHTS
 from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet, build_vae, grown, init_identity
 from pocket_muon import Muon
-from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SEEN, PairPool
+from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SCENE, SEEN, PairPool
 from pocket_photos import Photo
 from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer, vocabulary
 from pocket_vae import save, vae_batch
@@ -140,11 +140,11 @@ def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torc
     """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. A cell in a hundred has a
     light: those with one together weigh as much as those without, or not to see any would be nearly right."""
     each = F.binary_cross_entropy_with_logits(seen, shown, reduction="none")
-    parts = len(SEEN) - len(LIGHTS)
-    there = shown[:, parts:]
-    with_light = (each[:, parts:] * there).sum((0, 2, 3)) / (there.sum((0, 2, 3)) + FEW)
-    without = (each[:, parts:] * (1 - there)).mean((0, 2, 3))
-    return each[:, :parts].mean(), (with_light + without).mean()
+    scene, lights = each.split([len(SCENE), len(LIGHTS)], 1)
+    there = shown[:, len(SCENE) :]
+    with_light = (lights * there).sum((0, 2, 3)) / (there.sum((0, 2, 3)) + FEW)
+    without = (lights * (1 - there)).mean((0, 2, 3))
+    return scene.mean(), (with_light + without).mean()
 
 
 def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
