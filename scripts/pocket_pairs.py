@@ -29,8 +29,7 @@ LARGE = 384  # px: larger crops come in smaller batches
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
 SCALES = (0.5, 3.0)  # of the photograph; makes long sides of about 200–1,300 px from 416–448 px
 LEAST_SHOWN = 0.4  # of the short side, in a crop that shows a scene: in less, a wall cannot be told from a sky
-TARGETS_PER_CROP = 3
-LAMP_TRIES = 6
+LAMP_TRIES = 4
 OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
 SCENE = ("sky", "depth", "ground", "plants")
 SEEN = (*SCENE, *LIGHTS)  # maps that the denoiser learns to tell beside its work
@@ -38,6 +37,8 @@ SEEN_PX = 8  # px a cell of them: of lights the brightest pixel, of the others t
 SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
+LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
+LOOKED_AT = 0.5  # of them, share that is taken round a light
 SHARES = {
     "snow": 36, "snow/lying": 14, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
     "overcast": 10, "glare": 6, "dust": 5, "same": 5,
@@ -104,6 +105,13 @@ def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return (grey + (rgb - grey) * float(rng.uniform(0.4, 1.4))).clamp(0, 1)
 
 
+def seen_cells(maps: torch.Tensor) -> torch.Tensor:
+    """What a crop (10, H, W) shows, (8, H/SEEN_PX, W/SEEN_PX), in the order of SEEN."""
+    planes = maps[[MAP_NAMES.index(name) for name in SEEN]]
+    scene, lights = planes.split([len(SCENE), len(LIGHTS)])
+    return torch.cat((F.avg_pool2d(scene, SEEN_PX), F.max_pool2d(lights, SEEN_PX)))
+
+
 class PairPool:
     """At most `limit` pairs of each crop side; new ones replace the oldest: each is used a few times, then forgotten."""
 
@@ -121,6 +129,8 @@ class PairPool:
         self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
         room = np.array([room_for_lights(planes / 255) for planes in self.planes])
         self.chance_of_lights = (room + 1e-6) / (room + 1e-6).sum()
+        lit = {kind: [i for i, p in enumerate(self.planes) if p[3 + MAP_NAMES.index(kind)].any()] for kind in LIGHTS}
+        self.with_light = {kind: photos for kind, photos in lit.items() if photos}
         self.vae, self.device, self.phases, self.limit = vae, device, phases, limit
         self.pairs: dict[int, deque[Pair]] = {}
 
@@ -136,14 +146,13 @@ class PairPool:
         return sum(len(pairs) for pairs in self.pairs.values())
 
     def add(self, rng: np.random.Generator) -> None:
-        """Render and encode one crop in TARGETS_PER_CROP conditions."""
-        names = list(SHARES)
+        """Render and encode one crop in one condition."""
         side = int(rng.choice(tuple(self.pairs)))
         local = LOCAL if side < MIDDLE else {}
-        chance = np.array([SHARES[n] * local.get(n, 1) for n in names], float)
-        drawn = rng.choice(len(names), TARGETS_PER_CROP, p=chance / chance.sum())
+        chance = np.array([share * local.get(name, 1) for name, share in SHARES.items()], float)
+        name = str(rng.choice(list(SHARES), p=chance / chance.sum()))
         # Lights are few: most crops for night are of photographs that have room for them, and where they have it.
-        lit = any(names[k] == "night" for k in drawn) and rng.random() < 0.7
+        lit = name == "night" and rng.random() < 0.7
         photo = self.planes[rng.choice(len(self.planes), p=self.chance_of_lights if lit else None)]
         least, most = SCALES
         if side >= MIDDLE:
@@ -153,21 +162,13 @@ class PairPool:
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:
             rgb = other_camera(rgb, rng)
-        planes = maps[[MAP_NAMES.index(name) for name in SEEN]]
-        scene, lights = planes.split([len(SCENE), len(LIGHTS)])
-        seen = torch.cat((F.avg_pool2d(scene, SEEN_PX), F.max_pool2d(lights, SEEN_PX))).half()
-        pictures, made = [rgb], []
-        for k in drawn:
-            severity = int(rng.choice(SEVERITIES))
-            noise = torch.randn(LATENT_CHANNELS, side // 4, side // 4)
-            condition = names[k] if severity else "same"
-            picture, mask = render(condition, rgb, maps, severity / 100, noise, side >= MIDDLE)
-            pictures.append(picture)
-            made.append((names[k], severity, noise[:NOISE_CHANNELS].half(), mask.half()))
+        severity = int(rng.choice(SEVERITIES))
+        noise = torch.randn(LATENT_CHANNELS, side // 4, side // 4)
+        picture, mask = render(name if severity else "same", rgb, maps, severity / 100, noise, side >= MIDDLE)
         with torch.no_grad():
-            latents = self.vae.encoder(torch.stack(pictures).to(self.device) * 2 - 1).half().cpu()
-        for target, (name, severity, noise, mask) in zip(latents[1:], made, strict=True):
-            self.pairs[side].append(Pair(name, severity, latents[0], target, noise, mask, seen))
+            latents = self.vae.encoder(torch.stack((rgb, picture)).to(self.device) * 2 - 1).half().cpu()
+        random = noise[:NOISE_CHANNELS].half()
+        self.pairs[side].append(Pair(name, severity, *latents, random, mask.half(), seen_cells(maps).half()))
 
     def batch(self, count: int, rng: np.random.Generator) -> list[Pair]:
         """`count` pairs of one side: of smaller crops than MIDDLE as many more as fit in the same area, up to three
@@ -176,3 +177,24 @@ class PairPool:
         count = round(count * min(3.0, max(1.0, (MIDDLE / side) ** 2)) * min(1.0, (LARGE / side) ** 2))
         pairs = self.pairs[side]
         return [pairs[i] for i in rng.integers(len(pairs), size=count)]
+
+    def scenes(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fresh crops for telling alone what is where: pictures (B, 3, H, W) in 0..1, and what they show, as Pair.maps.
+
+        Half of them round a light, of each kind as often. A pool's pairs are too few for this: what they show is soon
+        known by heart.
+        """
+        side, count = LOOKS[rng.integers(len(LOOKS))]
+        pictures, shown = [], []
+        for _ in range(count):
+            photo, around = self.planes[rng.integers(len(self.planes))], None
+            if self.with_light and rng.random() < LOOKED_AT:
+                kind = str(rng.choice(list(self.with_light)))
+                photo = self.planes[rng.choice(self.with_light[kind])]
+                plane = photo[3 + MAP_NAMES.index(kind)]
+                spots = (plane >= 0.5 * plane.max()).nonzero()
+                around = tuple(spots[rng.integers(len(spots))].tolist())
+            crop = random_crop(photo, side, SCALES[0], side / LEAST_SHOWN / min(photo.shape[1:]), rng, around)
+            pictures.append(other_camera(crop[:3], rng) if rng.random() < OTHER_CAMERA else crop[:3])
+            shown.append(seen_cells(crop[3:]))
+        return torch.stack(pictures), torch.stack(shown)

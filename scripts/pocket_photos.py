@@ -96,14 +96,24 @@ def count_licences(photos: list[Photo]) -> str:
 
 
 def random_crop(
-    planes: torch.Tensor, size: int, scale_min: float, scale_max: float, rng: np.random.Generator
+    planes: torch.Tensor,
+    size: int,
+    scale_min: float,
+    scale_max: float,
+    rng: np.random.Generator,
+    around: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """A random square of `planes` (C, H, W), rescaled by a random factor to size × size, float 0..1, maybe mirrored."""
-    _, height, width = planes.shape
-    scale_min = max(scale_min, size / min(height, width))
+    """A random square of `planes` (C, H, W), rescaled by a random factor to size × size, float 0..1, maybe mirrored;
+    one that shows the pixel `around` (row, column), if given."""
+    sides = planes.shape[1:]
+    scale_min = max(scale_min, size / min(sides))
     scale = float(np.exp(rng.uniform(np.log(scale_min), np.log(max(scale_max, scale_min * 1.001)))))
-    side = min(max(round(size / scale), 8), height, width)
-    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    side = min(max(round(size / scale), 8), *sides)
+    firsts, lasts = (0, 0), tuple(length - side for length in sides)
+    if around:
+        firsts = tuple(max(0, spot - side + 1) for spot in around)
+        lasts = tuple(min(last, spot) for last, spot in zip(lasts, around, strict=True))
+    top, left = (int(rng.integers(first, last + 1)) for first, last in zip(firsts, lasts, strict=True))
     crop = planes[None, :, top : top + side, left : left + side].float() / 255
     crop = F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
     return crop.flip(-1) if rng.random() < 0.5 else crop

@@ -193,10 +193,14 @@ def sprites(
     excess = gain * (pooled - threshold).clamp_min(0)
     if where is not None:
         excess = excess * F.avg_pool2d(where[None], cell)
-    margins = [(side - cell) // 2 for side in sprite.shape]
-    drawn = F.conv_transpose2d(excess, sprite[None, None], stride=cell, padding=margins)[0]
-    height, width = scene.linear.shape[-2:]
-    return F.pad(drawn, (0, width - drawn.shape[-1], 0, height - drawn.shape[-2])).clamp(0, 1)
+    grid = np.zeros(scene.linear.shape[-2:], np.float32)
+    rows, columns = (side * cell for side in excess.shape[2:])
+    grid[:rows:cell, :columns:cell] = excess[0, 0].numpy()
+    # What a transposed convolution does, in a tenth of its time.
+    down, across = ((side + cell) // 2 - 1 for side in sprite.shape)
+    turned = sprite.flip(0, 1).numpy()
+    drawn = cv2.filter2D(grid, -1, turned, anchor=(across, down), borderType=cv2.BORDER_CONSTANT)
+    return torch.from_numpy(drawn)[None].clamp(0, 1)
 
 
 def offsets(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -227,7 +231,7 @@ def streaks(scene: Scene, s: float) -> torch.Tensor:
 
 def bloom(source: torch.Tensor) -> torch.Tensor:
     """Light of small sources with three widths of glow."""
-    return 1.8 * source + 1.5 * blur(source, 1.5) + 1.6 * blur(source, 5) + 2.0 * blur(source, 16)
+    return 1.8 * source + 1.5 * blur(source, 1.5) + 1.2 * blur(source, 5) + 0.8 * blur(source, 16)
 
 
 def lamp_light(scene: Scene) -> torch.Tensor:

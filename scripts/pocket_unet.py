@@ -19,7 +19,7 @@ from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
 from pocket_marks import LIGHTS
 from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet, build_vae, grown, init_identity
 from pocket_muon import Muon
-from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SCENE, SEEN, PairPool
+from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SCENE, SEEN, SHARES, PairPool
 from pocket_photos import Photo
 from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer, vocabulary
 from pocket_vae import save, vae_batch
@@ -34,6 +34,8 @@ GOING_ON = 0.6  # of that, from weights that were trained before
 SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
 FEW = 20  # cells: fewer than about so many with a light in a batch say less
 FINDING = 0.5  # weight of finding lamps and windows
+TURNS = 2  # of so many steps one is about pairs, and the others about telling what is where, in fresh crops
+NEW_PAIRS = 3  # a step about pairs
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 # What the exported model says about itself to diffgen.
@@ -110,6 +112,10 @@ def measure(vae: AutoencoderTiny, photos: list[Photo], seed: int) -> LatentFacts
     return LatentFacts(scaling, mean, deviation, weight / weight.mean())
 
 
+class Looked(Exception):
+    """The UNet has made of the scene what Denoiser.look wants."""
+
+
 class Denoiser(nn.Module):
     """UNet and text encoder as one module, so that one average and one checkpoint hold both; and, for training alone, a
     reading of what the UNet has made out of the scene at SEEN_PX px a cell."""
@@ -120,9 +126,12 @@ class Denoiser(nn.Module):
         self.unet = build_unet()
         self.unet.up_blocks[1].register_forward_hook(self._keep)
         self.seen = nn.Conv2d(UNET_WIDTHS[2], len(SEEN), 1)
+        self.only_looks = False
 
     def _keep(self, _block: nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
-        self.features = features  # taken at once by forward
+        self.features = features  # taken at once by forward or look
+        if self.only_looks:
+            raise Looked
 
     def forward(
         self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor
@@ -134,6 +143,18 @@ class Denoiser(nn.Module):
         seen = self.seen(self.features)
         del self.features  # or a step's whole graph would stay
         return answer, seen
+
+    def look(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The logits of SEEN alone, for half the time: the UNet stops where it has them."""
+        self.only_looks = True
+        try:
+            self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=self.text(ids)[0])
+        except Looked:
+            seen = self.seen(self.features)
+        finally:
+            self.only_looks = False
+        del self.features
+        return seen
 
 
 def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,7 +195,7 @@ class Settings:
 def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | None, how: Settings, say) -> None:
     """Writes `work/unet.pt` and `work/tokenizer/`; goes on from them when they are there."""
     minutes, device, seed = how.minutes, how.device, how.seed
-    first_pairs = min(500, 3 * BATCH + int(20 * minutes))  # a short run must not spend itself on preparing
+    first_pairs = min(300, 3 * BATCH + int(20 * minutes))  # a short run must not spend itself on preparing
     path = work / "unet.pt"
     state = load_checkpoint(path) if path.exists() else None
     seconds, step = (state["seconds"], state["step"]) if state else (0.0, 0)
@@ -206,6 +227,13 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
     # On CPUs the fused kernel is the slower one for 8 heads of 20 channels: a fifth of a step.
     attention = partial(sdpa_kernel, SDPBackend.MATH) if device == "cpu" else nullcontext
+    precision = partial(torch.autocast, device, torch.bfloat16, enabled=how.bfloat16)
+
+    def known(texts: list[str]) -> torch.Tensor:
+        return tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids.to(
+            device
+        )
+
     alphas = build_scheduler().alphas_cumprod.to(device)
     losses: dict[str, list[float]] = defaultdict(list)
     saved = last = time.monotonic()
@@ -220,35 +248,50 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
                 pool.add(rng)
             say(f"denoiser: crops of {', '.join(map(str, pool.pairs))} px, {len(pool)} pairs ready")
             last = time.monotonic()
-        pool.add(rng)  # rendering and encoding cost a sixth of the time so; each pair is used about five times
-        pairs = pool.batch(BATCH, rng)
-        texts = [draw_prompt(p.condition, p.severity, presets, rng) for p in pairs]
-        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
-        source = torch.stack([p.source for p in pairs]).float().to(device)
-        target = torch.stack([p.target for p in pairs]).float().to(device) * scaling
-        noise = torch.randn_like(target)
-        noise[:, : pairs[0].noise.shape[0]] = torch.stack([p.noise for p in pairs]).float().to(device)
-        mask = torch.stack([p.mask for p in pairs]).float().to(device)
-        shown = torch.stack([p.maps for p in pairs]).float().to(device)
-        times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device)
-        alpha = alphas[times][:, None, None, None]
-        with attention(), torch.autocast(device, torch.bfloat16, enabled=how.bfloat16):
-            answer, seen = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, ids.to(device))
-        error = answer.float() - target
-        # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
-        each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
-        each = each.mean((1, 2, 3))
+        if step % TURNS:
+            images, shown = pool.scenes(rng)
+            texts = [draw_prompt(str(rng.choice(list(SHARES))), 65, presets, rng) for _ in images]
+            with torch.no_grad(), precision():
+                source = vae.encoder(images.to(device) * 2 - 1)
+            now = (torch.randn_like(source), source, torch.full((len(images),), 999, device=device), known(texts))
+            with attention(), precision():
+                seen = model.look(*now)
+            painting = 0
+        else:
+            for _ in range(NEW_PAIRS):  # each is used about five times
+                pool.add(rng)
+            pairs = pool.batch(BATCH, rng)
+            texts = [draw_prompt(p.condition, p.severity, presets, rng) for p in pairs]
+            source, target, mask, shown = (
+                torch.stack([getattr(p, name) for p in pairs]).float().to(device)
+                for name in ("source", "target", "mask", "maps")
+            )
+            target = target * scaling
+            noise = torch.randn_like(target)
+            noise[:, : pairs[0].noise.shape[0]] = torch.stack([p.noise for p in pairs]).float().to(device)
+            times = torch.tensor(
+                [LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device
+            )
+            alpha = alphas[times][:, None, None, None]
+            with attention(), precision():
+                answer, seen = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, known(texts))
+            error = answer.float() - target
+            # The absolute error alone paints nothing where a light is less likely than not; the square its mean.
+            each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
+            each = each.mean((1, 2, 3))
+            painting = each.mean()
+            for pair, value in zip(pairs, each.tolist(), strict=True):
+                losses[pair.condition if pair.severity else "same"].append(value)
+        scene, lights = misread(seen.float(), shown.to(device))
         model.zero_grad(set_to_none=True)
-        scene, lights = misread(seen.float(), shown)
-        (each.mean() + SEEING * scene + FINDING * lights).backward()
+        (painting + SEEING * scene + FINDING * lights).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         step += 1
-        losses["(scene)"].append(scene.item())
-        losses["(lights)"].append(lights.item())
-        for pair, value in zip(pairs, each.tolist(), strict=True):
-            losses[pair.condition if pair.severity else "same"].append(value)
+        fresh = " fresh" if isinstance(painting, int) else ""
+        losses[f"(scene{fresh})"].append(scene.item())
+        losses[f"(lights{fresh})"].append(lights.item())
         decay = min(0.998, step / (step + 10))
         with torch.no_grad():
             for kept, now in zip(ema.parameters(), model.parameters(), strict=True):
