@@ -25,7 +25,7 @@ FADE_IN = 0.25  # below this severity the painted picture is mixed with the sour
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
 # Weight of lamps and windows that the photograph shows. More of it, and they would be painted as the mean of where they
-# may be, a blot; to find them is learned beside (pocket_unet.misread).
+# may be, a blot; to find them is learned beside (pocket_lessons.misread).
 SHOWN = 0.3
 STANDING = 0.3  # weight of houses and things: one that turns to sky or snow is worse than a sky that stays
 

@@ -6,37 +6,25 @@ import copy
 import json
 import shutil
 import time
-from collections import defaultdict
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderTiny, StableDiffusionInstructPix2PixPipeline
-from pocket_marks import LIGHTS
-from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet, build_vae, grown, init_identity
+from pocket_lessons import BATCH, TURNS, Denoiser, Lessons
+from pocket_model import build_scheduler, build_vae, grown, init_identity
 from pocket_muon import Muon
-from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SCENE, SEEN, SHARES, PairPool
+from pocket_pairs import CROP_SIDES, GOING_ON_SIDES, SEEN, PairPool
 from pocket_photos import Photo
-from pocket_prompts import build_text_encoder, draw_prompt, preset_texts, train_tokenizer, vocabulary
+from pocket_prompts import preset_texts, train_tokenizer, vocabulary
 from pocket_vae import save, vae_batch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
-BATCH = 16
 LEARNING_RATE = 1e-3
 SETTLING = 0.25  # of the time, at its end, in which the rate falls; till then it stays, so that more time may be added
 GOING_ON = 0.6  # of that, from weights that were trained before
-SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
-FEW = 20  # cells: fewer than about so many with a light in a batch say less
-FINDING = 0.5  # weight of finding lamps and windows
-TURNS = 2  # of so many steps one is about pairs, and the others about telling what is where, in fresh crops
-NEW_PAIRS = 3  # a step about pairs
-LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 # What the exported model says about itself to diffgen.
 ABOUT = {
@@ -112,62 +100,6 @@ def measure(vae: AutoencoderTiny, photos: list[Photo], seed: int) -> LatentFacts
     return LatentFacts(scaling, mean, deviation, weight / weight.mean())
 
 
-class Looked(Exception):
-    """The UNet has made of the scene what Denoiser.look wants."""
-
-
-class Denoiser(nn.Module):
-    """UNet and text encoder as one module, so that one average and one checkpoint hold both; and, for training alone, a
-    reading of what the UNet has made out of the scene at SEEN_PX px a cell."""
-
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        super().__init__()
-        self.text = build_text_encoder(tokenizer, TEXT_WIDTH)
-        self.unet = build_unet()
-        self.unet.up_blocks[1].register_forward_hook(self._keep)
-        self.seen = nn.Conv2d(UNET_WIDTHS[2], len(SEEN), 1)
-        self.only_looks = False
-
-    def _keep(self, _block: nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
-        self.features = features  # taken at once by forward or look
-        if self.only_looks:
-            raise Looked
-
-    def forward(
-        self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer, and logits of
-        SEEN (B, 8, h/2, w/2)."""
-        text = self.text(ids)[0]
-        answer = self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
-        seen = self.seen(self.features)
-        del self.features  # or a step's whole graph would stay
-        return answer, seen
-
-    def look(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """The logits of SEEN alone, for half the time: the UNet stops where it has them."""
-        self.only_looks = True
-        try:
-            self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=self.text(ids)[0])
-        except Looked:
-            seen = self.seen(self.features)
-        finally:
-            self.only_looks = False
-        del self.features
-        return seen
-
-
-def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. A cell in a hundred has a
-    light: those with one together weigh as much as those without, or not to see any would be nearly right."""
-    each = F.binary_cross_entropy_with_logits(seen, shown, reduction="none")
-    scene, lights = each.split([len(SCENE), len(LIGHTS)], 1)
-    there = shown[:, len(SCENE) :]
-    with_light = (lights * there).sum((0, 2, 3)) / (there.sum((0, 2, 3)) + FEW)
-    without = (lights * (1 - there)).mean((0, 2, 3))
-    return scene.mean(), (with_light + without).mean()
-
-
 def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
     """Muon for the matrices within the UNet, AdamW for the rest."""
     ends = ("conv_in", "conv_out", "add_embedding")
@@ -207,7 +139,6 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     vae = load_vae(work)
     facts = measure(vae, photos, seed)
-    weight = facts.weight[:, None, None].to(device)
     model = Denoiser(tokenizer)
     if state:
         model.load_state_dict(state["model"])
@@ -225,17 +156,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
             optimizer.load_state_dict(kept)
     pool = PairPool(photos, maps, vae, device, GOING_ON_SIDES if going_on else CROP_SIDES)
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
-    # On CPUs the fused kernel is the slower one for 8 heads of 20 channels: a fifth of a step.
-    attention = partial(sdpa_kernel, SDPBackend.MATH) if device == "cpu" else nullcontext
-    precision = partial(torch.autocast, device, torch.bfloat16, enabled=how.bfloat16)
-
-    def known(texts: list[str]) -> torch.Tensor:
-        return tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids.to(
-            device
-        )
-
-    alphas = build_scheduler().alphas_cumprod.to(device)
-    losses: dict[str, list[float]] = defaultdict(list)
+    lessons = Lessons(model, vae, pool, tokenizer, presets, scaling, facts.weight, device, how.bfloat16)
     saved = last = time.monotonic()
     while seconds < minutes * 60:
         rate = LEARNING_RATE * (GOING_ON if going_on else 1) * min(1, (step + 1) / 100)
@@ -248,50 +169,13 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
                 pool.add(rng)
             say(f"denoiser: crops of {', '.join(map(str, pool.pairs))} px, {len(pool)} pairs ready")
             last = time.monotonic()
-        if step % TURNS:
-            images, shown = pool.scenes(rng)
-            texts = [draw_prompt(str(rng.choice(list(SHARES))), 65, presets, rng) for _ in images]
-            with torch.no_grad(), precision():
-                source = vae.encoder(images.to(device) * 2 - 1)
-            now = (torch.randn_like(source), source, torch.full((len(images),), 999, device=device), known(texts))
-            with attention(), precision():
-                seen = model.look(*now)
-            painting = 0
-        else:
-            for _ in range(NEW_PAIRS):  # each is used about five times
-                pool.add(rng)
-            pairs = pool.batch(BATCH, rng)
-            texts = [draw_prompt(p.condition, p.severity, presets, rng) for p in pairs]
-            source, target, mask, shown = (
-                torch.stack([getattr(p, name) for p in pairs]).float().to(device)
-                for name in ("source", "target", "mask", "maps")
-            )
-            target = target * scaling
-            noise = torch.randn_like(target)
-            noise[:, : pairs[0].noise.shape[0]] = torch.stack([p.noise for p in pairs]).float().to(device)
-            times = torch.tensor(
-                [LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs], device=device
-            )
-            alpha = alphas[times][:, None, None, None]
-            with attention(), precision():
-                answer, seen = model(alpha.sqrt() * target + (1 - alpha).sqrt() * noise, source, times, known(texts))
-            error = answer.float() - target
-            # The absolute error alone paints nothing where a light is less likely than not; the square its mean.
-            each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * weight * (1 + 6 * mask)
-            each = each.mean((1, 2, 3))
-            painting = each.mean()
-            for pair, value in zip(pairs, each.tolist(), strict=True):
-                losses[pair.condition if pair.severity else "same"].append(value)
-        scene, lights = misread(seen.float(), shown.to(device))
+        loss = lessons.look(rng) if step % TURNS else lessons.paint(rng)
         model.zero_grad(set_to_none=True)
-        (painting + SEEING * scene + FINDING * lights).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         step += 1
-        fresh = " fresh" if isinstance(painting, int) else ""
-        losses[f"(scene{fresh})"].append(scene.item())
-        losses[f"(lights{fresh})"].append(lights.item())
         decay = min(0.998, step / (step + 10))
         with torch.no_grad():
             for kept, now in zip(ema.parameters(), model.parameters(), strict=True):
@@ -306,9 +190,9 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
                 "optimizer": [o.state_dict() for o in optimizers],
             }
             save(path, {**state, "seconds": seconds, "step": step, "scaling": scaling, "going_on": going_on})
-            mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(losses.items()))
+            mean = ", ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(lessons.losses.items()))
             say(f"denoiser: step {step}, {len(pool)} pairs, loss {mean}; {minutes - seconds / 60:.1f} min left")
-            losses.clear()
+            lessons.losses.clear()
             saved = last = time.monotonic()
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from transformers import CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+from pocket_lessons import FEW, Denoiser, misread
 from pocket_marks import LIGHTS
-from pocket_model import TEXT_WIDTH, build_unet, grown
+from pocket_model import LATENT_CHANNELS, TEXT_WIDTH, build_unet, grown
 from pocket_muon import Muon
 from pocket_pairs import SEEN
-from pocket_unet import FEW, misread
 
 
 def test_new_layers_start_as_the_identity() -> None:
@@ -78,3 +79,17 @@ def test_lights_that_are_missed_cost_much_though_few_cells_have_one() -> None:
     assert scene == misread(found, shown)[0], "the scene's parts are counted apart"
     cells = 16  # of a kind in the batch
     assert float(missed - misread(found, shown)[1]) == pytest.approx(3 * cells / (cells + FEW), rel=0.01)
+
+
+def test_a_look_gives_what_painting_reads_beside_it() -> None:
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parents[2] / "diffgen/pocket/tokenizer")
+    denoiser = Denoiser(tokenizer)
+    noisy, source = torch.randn(2, 1, LATENT_CHANNELS, 16, 24)
+    ids = tokenizer(["make it night"], padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        answer, seen = denoiser(noisy, source, torch.tensor([999]), ids)
+        looked = denoiser.look(noisy, source, torch.tensor([999]), ids)
+        again, _ = denoiser(noisy, source, torch.tensor([999]), ids)
+    assert torch.equal(looked, seen)
+    assert torch.equal(again, answer), "a look stops the UNet, painting does not"

@@ -15,7 +15,7 @@ import pocket_pairs
 from pocket_maps import MAP_NAMES, make_maps
 from pocket_model import LATENT_CHANNELS, build_vae
 from pocket_pairs import SEEN, SEEN_PX, PairPool, room_for_lights
-from pocket_photos import Photo
+from pocket_photos import Photo, random_crop
 from pocket_render import STANDING, render
 
 PHASES = ((0.0, (64,)), (0.5, (64, 160)))
@@ -63,6 +63,31 @@ def test_the_oldest_pairs_are_forgotten(pool: PairPool) -> None:
     assert not any(pair is oldest for pair in pool.pairs[64])
     assert oldest.source.shape == oldest.target.shape == (LATENT_CHANNELS, 16, 16)
     assert oldest.maps.shape == (len(SEEN), 64 // SEEN_PX, 64 // SEEN_PX)
+
+
+def test_a_crop_round_a_pixel_shows_it() -> None:
+    rng = np.random.default_rng(0)
+    for spot in ((0, 0), (59, 99), (30, 50)):
+        planes = torch.zeros(1, 60, 100, dtype=torch.uint8)
+        planes[0, spot[0], spot[1]] = 255
+        assert all(random_crop(planes, 48, 0.5, 3, rng, spot).max() > 0.1 for _ in range(20))
+
+
+def test_fresh_crops_show_lights_of_each_kind(pool: PairPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pocket_pairs, "LOOKS", ((64, 40),))
+    monkeypatch.setattr(pocket_pairs, "LOOKED_AT", 1.0)
+    (photo,) = pool.planes
+    for kind, column in (("heads", 20), ("windows", 180)):
+        photo[3 + MAP_NAMES.index(kind), 60:64, column : column + 4] = 255
+        pool.with_light[kind] = [0]
+    pictures, shown = pool.scenes(np.random.default_rng(0))
+    assert pictures.shape == (40, 3, 64, 64)
+    assert shown.shape == (40, len(SEEN), 64 // SEEN_PX, 64 // SEEN_PX)
+    with_light = dict(zip(SEEN, (shown.amax((2, 3)) > 0.5).sum(0).tolist(), strict=True))
+    assert with_light["heads"] > 10
+    assert with_light["windows"] > 10
+    assert with_light["heads"] + with_light["windows"] > 30, "the others show the rim of one"
+    assert with_light["tails"] == 0
 
 
 def street(depth: float) -> torch.Tensor:

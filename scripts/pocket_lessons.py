@@ -1,0 +1,156 @@
+"""The denoiser while it is trained, and the two lessons that it has by turns: painting, and telling what is where."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderTiny
+from pocket_marks import LIGHTS
+from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet
+from pocket_pairs import SCENE, SEEN, SHARES, PairPool
+from pocket_prompts import build_text_encoder, draw_prompt
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPTokenizer
+
+BATCH = 16
+NEW_PAIRS = 3  # a batch; each is used about five times
+SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
+FEW = 20  # cells: fewer than about so many with a light in a batch say less
+FINDING = 0.5  # weight of finding lamps and windows
+TURNS = 2  # of so many steps one is about painting, the others about telling what is where, in fresh crops
+LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
+
+
+class Looked(Exception):
+    """The UNet has made of the scene what Denoiser.look wants."""
+
+
+class Denoiser(nn.Module):
+    """UNet and text encoder as one module, so that one average and one checkpoint hold both; and, for training alone, a
+    reading of what the UNet has made out of the scene at SEEN_PX px a cell."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text = build_text_encoder(tokenizer, TEXT_WIDTH)
+        self.unet = build_unet()
+        self.unet.up_blocks[1].register_forward_hook(self._keep)
+        self.seen = nn.Conv2d(UNET_WIDTHS[2], len(SEEN), 1)
+        self.only_looks = False
+
+    def _keep(self, _block: nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
+        self.features = features  # taken at once by forward or look
+        if self.only_looks:
+            raise Looked
+
+    def forward(
+        self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 16, h, w) noisy scaled latents and unscaled source latents -> scaled latents of the answer, and logits of
+        SEEN (B, 8, h/2, w/2)."""
+        text = self.text(ids)[0]
+        answer = self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=text).sample
+        seen = self.seen(self.features)
+        del self.features  # or a step's whole graph would stay
+        return answer, seen
+
+    def look(self, noisy: torch.Tensor, source: torch.Tensor, time: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The logits of SEEN alone, for half the time: the UNet stops where it has them."""
+        self.only_looks = True
+        try:
+            self.unet(torch.cat((noisy, source), 1), time, encoder_hidden_states=self.text(ids)[0])
+        except Looked:
+            seen = self.seen(self.features)
+        finally:
+            self.only_looks = False
+        del self.features
+        return seen
+
+
+def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. A cell in a hundred has a
+    light: those with one together weigh as much as those without, or not to see any would be nearly right."""
+    each = F.binary_cross_entropy_with_logits(seen, shown, reduction="none")
+    scene, lights = each.split([len(SCENE), len(LIGHTS)], 1)
+    there = shown[:, len(SCENE) :]
+    with_light = (lights * there).sum((0, 2, 3)) / (there.sum((0, 2, 3)) + FEW)
+    without = (lights * (1 - there)).mean((0, 2, 3))
+    return scene.mean(), (with_light + without).mean()
+
+
+@dataclass
+class Lessons:
+    """Both return a loss; `losses` are those since it was last emptied, by what was learned.
+
+    `scaling`: of the latents; `weight` (16,): of their channels.
+    """
+
+    model: Denoiser
+    vae: AutoencoderTiny
+    pool: PairPool
+    tokenizer: CLIPTokenizer
+    presets: dict
+    scaling: float
+    weight: torch.Tensor
+    device: str
+    bfloat16: bool
+    losses: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def paint(self, rng: np.random.Generator) -> torch.Tensor:
+        """A batch of pairs; and the scenes that they show, beside it."""
+        for _ in range(NEW_PAIRS):
+            self.pool.add(rng)
+        pairs = self.pool.batch(BATCH, rng)
+
+        def all_of(name: str) -> torch.Tensor:
+            return torch.stack([getattr(pair, name) for pair in pairs]).float().to(self.device)
+
+        target, mask, fixed = all_of("target") * self.scaling, all_of("mask"), all_of("noise")
+        noise = torch.cat((fixed, torch.randn_like(target[:, fixed.shape[1] :])), 1)
+        times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs])
+        alpha = build_scheduler().alphas_cumprod[times][:, None, None, None].to(self.device)
+        noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
+        texts = [draw_prompt(pair.condition, pair.severity, self.presets, rng) for pair in pairs]
+        with self._attention(), self._precision():
+            answer, seen = self.model(noisy, all_of("source"), times.to(self.device), self._ids(texts))
+        error = answer.float() - target
+        # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
+        each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * (1 + 6 * mask)
+        each = (each * self.weight.to(self.device)[:, None, None]).mean((1, 2, 3))
+        for pair, value in zip(pairs, each.tolist(), strict=True):
+            self.losses[pair.condition if pair.severity else "same"].append(value)
+        return each.mean() + self._misread(seen, all_of("maps"), "")
+
+    def look(self, rng: np.random.Generator) -> torch.Tensor:
+        """Fresh crops, whatever the text asks for."""
+        pictures, shown = self.pool.scenes(rng)
+        names = list(SHARES)
+        texts = [draw_prompt(str(rng.choice(names)), 65, self.presets, rng) for _ in pictures]
+        with torch.no_grad(), self._precision():
+            source = self.vae.encoder(pictures.to(self.device) * 2 - 1)
+        times = torch.full((len(pictures),), 999, device=self.device)
+        with self._attention(), self._precision():
+            seen = self.model.look(torch.randn_like(source), source, times, self._ids(texts))
+        return self._misread(seen, shown.to(self.device), " fresh")
+
+    def _misread(self, seen: torch.Tensor, shown: torch.Tensor, kind: str) -> torch.Tensor:
+        scene, lights = misread(seen.float(), shown)
+        self.losses[f"(scene{kind})"].append(scene.item())
+        self.losses[f"(lights{kind})"].append(lights.item())
+        return SEEING * scene + FINDING * lights
+
+    def _ids(self, texts: list[str]) -> torch.Tensor:
+        tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
+        return tokens.input_ids.to(self.device)
+
+    def _attention(self):
+        # On CPUs the fused kernel is the slower one for 8 heads of 20 channels: a fifth of a step.
+        return sdpa_kernel(SDPBackend.MATH) if self.device == "cpu" else nullcontext()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16)
