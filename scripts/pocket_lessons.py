@@ -110,14 +110,15 @@ class Lessons:
         def all_of(name: str) -> torch.Tensor:
             return torch.stack([getattr(pair, name) for pair in pairs]).float().to(self.device)
 
-        target, mask, fixed = all_of("target") * self.scaling, all_of("mask"), all_of("noise")
+        source, target, mask, fixed = (all_of(name) for name in ("source", "target", "mask", "noise"))
+        target = target * self.scaling
         noise = torch.cat((fixed, torch.randn_like(target[:, fixed.shape[1] :])), 1)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs])
         alpha = build_scheduler().alphas_cumprod[times][:, None, None, None].to(self.device)
         noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
         texts = [draw_prompt(pair.condition, pair.severity, self.presets, rng) for pair in pairs]
         with self._attention(), self._precision():
-            answer, seen = self.model(noisy, all_of("source"), times.to(self.device), self._ids(texts))
+            answer, seen = self.model(noisy, source, times.to(self.device), self._ids(texts))
         error = answer.float() - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * (1 + 6 * mask)

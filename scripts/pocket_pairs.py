@@ -38,7 +38,7 @@ SEVERITIES = tuple(range(0, 101, 5))
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
 # without a change.
 LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
-LOOKED_AT = 0.5  # of them, share that is taken round a light
+LOOKED_AT = 0.5  # of them, and of the crops for night, share that is taken round a light
 SHARES = {
     "snow": 36, "snow/lying": 14, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
     "overcast": 10, "glare": 6, "dust": 5, "same": 5,
@@ -90,11 +90,9 @@ class Pair:
     maps: torch.Tensor
 
 
-def room_for_lights(planes: torch.Tensor) -> float:
-    """Share of a crop (3 + maps, H, W) where street lamps may be or windows are, and ten times that with lamps."""
-    maps = dict(zip(MAP_NAMES, planes[3:, None], strict=True))
-    lamps = maps["heads"].mean() + maps["tails"].mean() + maps["streets"].mean()
-    return float(10 * lamps + maps["windows"].mean() + lamp_room(maps).mean())
+def room_for_lamps(planes: torch.Tensor) -> float:
+    """Share of a crop (3 + maps, H, W) where the seed may place street lamps."""
+    return float(lamp_room(dict(zip(MAP_NAMES, planes[3:, None], strict=True))).mean())
 
 
 def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -127,8 +125,8 @@ class PairPool:
         # Photographs made at night teach nothing about turning day into something else.
         bright = [p for p in photos if p.pixels.float().mean() > 75]
         self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
-        room = np.array([room_for_lights(planes / 255) for planes in self.planes])
-        self.chance_of_lights = (room + 1e-6) / (room + 1e-6).sum()
+        room = np.array([room_for_lamps(planes / 255) for planes in self.planes])
+        self.chance_of_lamps = (room + 1e-6) / (room + 1e-6).sum()
         lit = {kind: [i for i, p in enumerate(self.planes) if p[3 + MAP_NAMES.index(kind)].any()] for kind in LIGHTS}
         self.with_light = {kind: photos for kind, photos in lit.items() if photos}
         self.vae, self.device, self.phases, self.limit = vae, device, phases, limit
@@ -151,14 +149,17 @@ class PairPool:
         local = LOCAL if side < MIDDLE else {}
         chance = np.array([share * local.get(name, 1) for name, share in SHARES.items()], float)
         name = str(rng.choice(list(SHARES), p=chance / chance.sum()))
-        # Lights are few: most crops for night are of photographs that have room for them, and where they have it.
-        lit = name == "night" and rng.random() < 0.7
-        photo = self.planes[rng.choice(len(self.planes), p=self.chance_of_lights if lit else None)]
+        photo, around, tries = self.planes[rng.integers(len(self.planes))], None, 1
+        # Lights are few: most crops for night are where the photograph has one, or where the seed may place one.
+        draw = rng.random() if name == "night" else 1
+        if draw < LOOKED_AT and self.with_light:
+            photo, around = self.light(rng)
+        elif draw < LOOKED_AT + 0.25:
+            photo, tries = self.planes[rng.choice(len(self.planes), p=self.chance_of_lamps)], LAMP_TRIES
         least, most = SCALES
         if side >= MIDDLE:
             most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
-        crops = [random_crop(photo, side, least, most, rng) for _ in range(LAMP_TRIES if lit else 1)]
-        crop = max(crops, key=room_for_lights)
+        crop = max((random_crop(photo, side, least, most, rng, around) for _ in range(tries)), key=room_for_lamps)
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:
             rgb = other_camera(rgb, rng)
@@ -178,6 +179,15 @@ class PairPool:
         pairs = self.pairs[side]
         return [pairs[i] for i in rng.integers(len(pairs), size=count)]
 
+    def light(self, rng: np.random.Generator) -> tuple[torch.Tensor, tuple[int, int]]:
+        """A photograph with a light, and where (row, column); of each kind as often."""
+        kind = str(rng.choice(list(self.with_light)))
+        photo = self.planes[rng.choice(self.with_light[kind])]
+        plane = photo[3 + MAP_NAMES.index(kind)]
+        spots = (plane >= 0.5 * plane.max()).nonzero()
+        row, column = spots[rng.integers(len(spots))].tolist()
+        return photo, (row, column)
+
     def scenes(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Fresh crops for telling alone what is where: pictures (B, 3, H, W) in 0..1, and what they show, as Pair.maps.
 
@@ -189,11 +199,7 @@ class PairPool:
         for _ in range(count):
             photo, around = self.planes[rng.integers(len(self.planes))], None
             if self.with_light and rng.random() < LOOKED_AT:
-                kind = str(rng.choice(list(self.with_light)))
-                photo = self.planes[rng.choice(self.with_light[kind])]
-                plane = photo[3 + MAP_NAMES.index(kind)]
-                spots = (plane >= 0.5 * plane.max()).nonzero()
-                around = tuple(spots[rng.integers(len(spots))].tolist())
+                photo, around = self.light(rng)
             crop = random_crop(photo, side, SCALES[0], side / LEAST_SHOWN / min(photo.shape[1:]), rng, around)
             pictures.append(other_camera(crop[:3], rng) if rng.random() < OTHER_CAMERA else crop[:3])
             shown.append(seen_cells(crop[3:]))

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import pocket_pairs
 from pocket_maps import MAP_NAMES, make_maps
 from pocket_model import LATENT_CHANNELS, build_vae
-from pocket_pairs import SEEN, SEEN_PX, PairPool, room_for_lights
+from pocket_pairs import SEEN, SEEN_PX, PairPool, room_for_lamps
 from pocket_photos import Photo, random_crop
 from pocket_render import STANDING, render
 
@@ -100,11 +100,21 @@ def street(depth: float) -> torch.Tensor:
     return torch.cat((rgb, maps))
 
 
-def test_lights_are_looked_for_far_away_and_where_lamps_are() -> None:
-    near, far, lit = street(0.1), street(0.8), street(0.1)
-    lit[3 + MAP_NAMES.index("heads"), 40:44, 10:14] = 1
-    assert room_for_lights(near) < 0.1 * room_for_lights(far)
-    assert room_for_lights(lit) > 5 * room_for_lights(near)
+def test_the_seeds_lamps_have_room_far_away() -> None:
+    assert room_for_lamps(street(0.1)) < 0.1 * room_for_lamps(street(0.8))
+
+
+def test_crops_for_night_are_where_a_light_is(pool: PairPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pocket_pairs, "SHARES", {"night": 1})
+    monkeypatch.setattr(pocket_pairs, "LOOKED_AT", 1.0)
+    monkeypatch.setattr(pocket_pairs, "SCALES", (1.0, 1.0))
+    pool.planes[0][3 + MAP_NAMES.index("tails"), 100:104, 190:194] = 255  # a random crop of 64 of 160 px rarely has it
+    pool.with_light["tails"] = [0]
+    pool.grow_crops(0.0)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        pool.add(rng)
+    assert all(pair.maps[SEEN.index("tails")].max() > 0.2 for pair in pool.pairs[64])
 
 
 @pytest.mark.parametrize("condition", ["glare", "snow", "dusk", "night"])
