@@ -40,7 +40,7 @@ SEVERITIES = tuple(range(0, 101, 5))
 LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
 LOOKED_AT = 0.5  # of them, and of the crops for night, share that is taken round a light
 SHARES = {
-    "snow": 36, "snow/lying": 14, "night": 60, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
+    "snow": 36, "snow/lying": 14, "night": 120, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
     "overcast": 10, "glare": 6, "dust": 5, "same": 5,
 }  # fmt: skip
 

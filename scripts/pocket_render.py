@@ -24,9 +24,10 @@ Painted = tuple[torch.Tensor, torch.Tensor | None]  # linear picture (3, H, W); 
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
 NOISE_CHANNELS = 2  # as many of the noise's channels are read
 WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
-# Weight of lamps and windows that the photograph shows. More of it, and they would be painted as the mean of where they
-# may be, a blot; to find them is learned beside (pocket_lessons.misread).
-SHOWN = 0.3
+# Weight of lamps and windows that the photograph shows: well over STANDING, or what is round them is all that counts; less
+# than that of the seed's, because where they are has to be found first (pocket_lessons.misread), and till then a mean of
+# where they may be is a blot.
+SHOWN = 0.8
 STANDING = 0.3  # weight of houses and things: one that turns to sky or snow is worse than a sky that stays
 
 
