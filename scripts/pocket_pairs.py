@@ -35,13 +35,13 @@ SCENE = ("sky", "depth", "ground", "plants")
 SEEN = (*SCENE, *LIGHTS)  # maps that the denoiser learns to tell beside its work
 SEEN_PX = 8  # px a cell of them: of lights the brightest pixel, of the others the mean
 SEVERITIES = tuple(range(0, 101, 5))
-# How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
-# without a change.
 LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
 LOOKED_AT = 0.5  # of them, and of the crops for night, share that is taken round a light
+# How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights; "same": texts
+# without a change.
 SHARES = {
-    "snow": 36, "snow/lying": 14, "night": 120, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14, "dawn": 8,
-    "overcast": 10, "glare": 6, "dust": 5, "same": 5,
+    "snow": 36, "snow/lying": 14, "night": 120, "night/unlit": 4, "rain": 18, "rain/wet": 3, "fog": 18, "dusk": 14,
+    "dawn": 8, "overcast": 10, "glare": 6, "dust": 5, "same": 5,
 }  # fmt: skip
 
 
