@@ -100,6 +100,7 @@ class Lessons:
     device: str
     bfloat16: bool
     losses: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    alphas: torch.Tensor = field(default_factory=lambda: build_scheduler().alphas_cumprod)
 
     def paint(self, rng: np.random.Generator) -> torch.Tensor:
         """A batch of pairs; and the scenes that they show, beside it."""
@@ -114,7 +115,7 @@ class Lessons:
         target = target * self.scaling
         noise = torch.cat((fixed, torch.randn_like(target[:, fixed.shape[1] :])), 1)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs])
-        alpha = build_scheduler().alphas_cumprod[times][:, None, None, None].to(self.device)
+        alpha = self.alphas[times][:, None, None, None].to(self.device)
         noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
         texts = [draw_prompt(pair.condition, pair.severity, self.presets, rng) for pair in pairs]
         with self._attention(), self._precision():

@@ -156,10 +156,8 @@ class PairPool:
             photo, around = self.light(rng)
         elif draw < LOOKED_AT + 0.25:
             photo, tries = self.planes[rng.choice(len(self.planes), p=self.chance_of_lamps)], LAMP_TRIES
-        least, most = SCALES
-        if side >= MIDDLE:
-            most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
-        crop = max((random_crop(photo, side, least, most, rng, around) for _ in range(tries)), key=room_for_lamps)
+        crops = [self.crop(photo, side, rng, around) for _ in range(tries)]
+        crop = max(crops, key=room_for_lamps) if tries > 1 else crops[0]
         rgb, maps = crop[:3], crop[3:]
         if rng.random() < OTHER_CAMERA:
             rgb = other_camera(rgb, rng)
@@ -178,6 +176,15 @@ class PairPool:
         count = round(count * min(3.0, max(1.0, (MIDDLE / side) ** 2)) * min(1.0, (LARGE / side) ** 2))
         pairs = self.pairs[side]
         return [pairs[i] for i in rng.integers(len(pairs), size=count)]
+
+    def crop(
+        self, photo: torch.Tensor, side: int, rng: np.random.Generator, around: tuple[int, int] | None
+    ) -> torch.Tensor:
+        """A random crop, 3 + maps, that shows enough for a scene if it is large enough to show one."""
+        least, most = SCALES
+        if side >= MIDDLE:
+            most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
+        return random_crop(photo, side, least, most, rng, around)
 
     def light(self, rng: np.random.Generator) -> tuple[torch.Tensor, tuple[int, int]]:
         """A photograph with a light, and where (row, column); of each kind as often."""
@@ -200,7 +207,7 @@ class PairPool:
             photo, around = self.planes[rng.integers(len(self.planes))], None
             if self.with_light and rng.random() < LOOKED_AT:
                 photo, around = self.light(rng)
-            crop = random_crop(photo, side, SCALES[0], side / LEAST_SHOWN / min(photo.shape[1:]), rng, around)
+            crop = self.crop(photo, side, rng, around)
             pictures.append(other_camera(crop[:3], rng) if rng.random() < OTHER_CAMERA else crop[:3])
             shown.append(seen_cells(crop[3:]))
         return torch.stack(pictures), torch.stack(shown)

@@ -24,7 +24,7 @@ from transformers import CLIPTokenizer
 
 LEARNING_RATE = 1e-3
 SETTLING = 0.25  # of the time, at its end, in which the rate falls; till then it stays, so that more time may be added
-GOING_ON = 0.6  # of that, from weights that were trained before
+GOING_ON = 0.6  # of the learning rate, from weights that were trained before
 
 # What the exported model says about itself to diffgen.
 ABOUT = {
