@@ -14,6 +14,7 @@ from pocket_marks import LIGHTS
 from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet
 from pocket_pairs import SCENE, SEEN, SHARES, PairPool
 from pocket_prompts import build_text_encoder, draw_prompt
+from pocket_render import SHOWN
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
@@ -24,6 +25,7 @@ SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
 FEW = 20  # cells: fewer than about so many with a light in a batch say less
 FINDING = 0.5  # weight of finding lamps and windows
 TURNS = 2  # of so many steps one is about painting, the others about telling what is where, in fresh crops
+LIT = ("night", "dusk")  # in which lamps and windows that the photograph shows are on
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 
@@ -83,6 +85,16 @@ def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torc
     return scene.mean(), (with_light + without).mean()
 
 
+def doubted(seen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Where a light may be by the logits (B, 8, h/2, w/2) of SEEN, 0..1, as large as `mask` (B, 1, h, w).
+
+    To light what is none must cost there what to miss a light costs, or a chance of one in five is painted as a blot. The
+    logits overrate lights (`misread`), so that no place of a real doubt is left out.
+    """
+    lights = seen[:, len(SCENE) :].detach().float().sigmoid().amax(1, keepdim=True)
+    return F.interpolate(F.max_pool2d(lights, 3, 1, 1), mask.shape[-2:], mode="bilinear")
+
+
 @dataclass
 class Lessons:
     """Both return a loss; `losses` are those since it was last emptied, by what was learned.
@@ -120,6 +132,8 @@ class Lessons:
         texts = [draw_prompt(pair.condition, pair.severity, self.presets, rng) for pair in pairs]
         with self._attention(), self._precision():
             answer, seen = self.model(noisy, source, times.to(self.device), self._ids(texts))
+        lit = torch.tensor([pair.condition in LIT for pair in pairs])[:, None, None, None].to(self.device)
+        mask = torch.maximum(mask, lit * SHOWN * doubted(seen, mask))
         error = answer.float() - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * (1 + 6 * mask)

@@ -14,6 +14,7 @@ import pocket_marks
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
+from pocket_decoys import with_decoys
 from pocket_maps import MAP_NAMES, luminance, make_maps
 from pocket_marks import LIGHTS, Mark
 from pocket_model import LATENT_CHANNELS
@@ -180,11 +181,12 @@ class PairPool:
     def crop(
         self, photo: torch.Tensor, side: int, rng: np.random.Generator, around: tuple[int, int] | None
     ) -> torch.Tensor:
-        """A random crop, 3 + maps, that shows enough for a scene if it is large enough to show one."""
+        """A random crop, 3 + maps; one that is large enough for a scene shows enough for one, and has decoys at times."""
         least, most = SCALES
-        if side >= MIDDLE:
-            most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
-        return random_crop(photo, side, least, most, rng, around)
+        if side < MIDDLE:
+            return random_crop(photo, side, least, most, rng, around)
+        most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
+        return with_decoys(random_crop(photo, side, least, most, rng, around), rng)
 
     def light(self, rng: np.random.Generator) -> tuple[torch.Tensor, tuple[int, int]]:
         """A photograph with a light, and where (row, column); of each kind as often."""

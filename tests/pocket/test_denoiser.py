@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from pocket_lessons import FEW, Denoiser, misread
+from pocket_lessons import FEW, Denoiser, doubted, misread
 from pocket_marks import LIGHTS
 from pocket_model import LATENT_CHANNELS, TEXT_WIDTH, build_unet, grown
 from pocket_muon import Muon
@@ -79,6 +79,19 @@ def test_lights_that_are_missed_cost_much_though_few_cells_have_one() -> None:
     assert scene == misread(found, shown)[0], "the scene's parts are counted apart"
     cells = 16  # of a kind in the batch
     assert float(missed - misread(found, shown)[1]) == pytest.approx(3 * cells / (cells + FEW), rel=0.01)
+
+
+def test_where_a_light_may_be_is_doubted_and_a_cell_round_it() -> None:
+    logits = torch.full((1, len(SEEN), 10, 12), -9.0, requires_grad=True)
+    with torch.no_grad():
+        logits[0, 0] = 9.0  # sky is no light
+        logits[0, -1, 4, 6] = 9.0
+    doubt = doubted(logits, torch.zeros(1, 1, 20, 24))
+    assert doubt.shape == (1, 1, 20, 24)
+    assert not doubt.requires_grad, "the weight of an error must not teach to find nothing"
+    assert float(doubt[0, 0, 8:10, 12:14].min()) > 0.99
+    assert float(doubt[0, 0, 6, 10]) > 0.5
+    assert float(doubt[0, 0, :4].max()) < 0.01
 
 
 def test_a_look_gives_what_painting_reads_beside_it() -> None:

@@ -1,0 +1,106 @@
+"""What looks like a light and is none, drawn on crops that show ground: paint and patches of sunshine on a road, and the
+bonnet of the camera's own car.
+
+Photographs taken from the pavement have few of them, and frames of a dashboard camera one each: what was trained on the
+former alone lit zebra crossings and bonnets of the latter as headlamps. Crops are (3 + maps, H, H) float 0..1.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import torch
+from pocket_maps import MAP_NAMES
+
+GROUND = 3 + MAP_NAMES.index("ground")
+DEPTH = 3 + MAP_NAMES.index("depth")
+ROWS = MAP_NAMES.index("rows")  # the last map, and all that a bonnet does not change
+ON_ROAD, BONNET = 0.35, 0.3  # share of the crops with room for it
+LEAST_GROUND = 0.08  # of the crop
+BOTTOM = 0.1  # of the crop's height, of which at least BOTTOM_GROUND must be ground where a bonnet comes
+BOTTOM_GROUND = 0.5
+BONNET_DEPTH = 0.03
+
+
+def with_decoys(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """The crop, at times with such things drawn on its ground; its maps say what is there then."""
+    ground = crop[GROUND].numpy()
+    if rng.random() < ON_ROAD and ground.mean() > LEAST_GROUND:
+        crop = torch.cat((painted_road(crop[:3], crop[GROUND], rng), crop[3:]))
+    if rng.random() < BONNET and ground[-max(1, int(BOTTOM * len(ground))) :].mean() > BOTTOM_GROUND:
+        crop = behind_bonnet(crop, rng)
+    return crop
+
+
+def pattern(ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Stripes that run to a vanishing point above the ground, cut across: a zebra crossing (many short ones), lane marks
+    (one or two, in pieces), sunshine between shadows (both). (H, H) in 0..1."""
+    side = len(ground)
+    shown = np.flatnonzero(ground.mean(1) > 0.05)
+    first, last = (int(shown[0]), int(shown[-1])) if len(shown) > 4 else (side // 2, side)
+    far = first - rng.uniform(0.02, 0.3) * side
+    middle = rng.uniform(-0.3, 1.3) * side
+    if rng.random() < 0.5:
+        stripes, pieces, share = int(rng.integers(3, 13)), int(rng.integers(1, 3)), rng.uniform(0.25, 0.6)
+    else:
+        stripes, pieces, share = int(rng.integers(1, 4)), int(rng.integers(3, 14)), rng.uniform(0.15, 0.7)
+    rows = np.sort(rng.uniform(first, last, 2)) if pieces < 3 else np.array([first, last], float)
+    # Pieces of one length on the road get shorter towards the vanishing point, as 1 / distance.
+    cuts = far + 1 / np.linspace(1 / (rows[0] - far + 1), 1 / (rows[1] - far + 1), pieces + 1)
+    centre, width = (rng.uniform(0, side) - middle) / (side - far), rng.uniform(0.03, 0.3) * side / (side - far)
+    drawn = np.zeros((side, side), np.uint8)
+    for stripe in range(stripes):
+        left = centre + (stripe - stripes / 2) * width
+        for top, bottom in pairwise(cuts):
+            if rng.random() < 0.12:  # worn off
+                continue
+            low = top + (bottom - top) * (share if pieces > 2 else 0.95)
+            corners = [(middle + slope * (y - far), y) for y, slope in (
+                (top, left), (top, left + share * width), (low, left + share * width), (low, left)
+            )]  # fmt: skip
+            cv2.fillConvexPoly(drawn, np.round(np.array(corners) * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
+    return drawn.astype(np.float32) / 255
+
+
+def painted_road(rgb: torch.Tensor, ground: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Stripes of white or yellow paint on the ground (H, H) of `rgb`; or all but the stripes in shadow."""
+    shape = torch.from_numpy(pattern(ground.numpy(), rng))
+    if rng.random() < 0.35:
+        dark = float(rng.uniform(0.25, 0.6))
+        return rgb * (1 - ground * (1 - dark) * (1 - shape))
+    yellow = torch.tensor([1.0, 0.8, 0.35] if rng.random() < 0.2 else [1.0, 1.0, 0.97])[:, None, None]
+    cover = ground * shape * float(rng.uniform(0.6, 1.0))
+    return rgb + cover * (yellow * float(rng.uniform(0.55, 1.0)) - rgb)
+
+
+def behind_bonnet(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """A bonnet along the lower edge, in which what is above it is reflected, squeezed and blurred, with highlights."""
+    side = crop.shape[-1]
+    x, y = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
+    height, middle = rng.uniform(0.06, 0.25) * side, rng.uniform(0.2, 0.8) * side
+    edge = (side - height + rng.uniform(0, 0.8) * height * ((x - middle) / side) ** 2 * 4).astype(np.float32)
+    squeeze = rng.uniform(1.5, 4)
+    mirrored = cv2.remap(
+        crop[:3].permute(1, 2, 0).numpy(),
+        x + rng.uniform(-0.2, 0.2) * (y - edge).astype(np.float32),
+        (edge - squeeze * (y - edge)).astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    mirrored = cv2.GaussianBlur(mirrored, (0, 0), rng.uniform(0.5, 0.02 * side), sigmaY=rng.uniform(0.5, 4))
+    colour = rng.uniform(0.02, 0.7) ** 2 * np.exp(rng.normal(0, 0.2, 3)).astype(np.float32)
+    look = np.clip(colour + rng.uniform(0.2, 1.1) * (mirrored - rng.uniform(0, 0.3)), 0, 1)
+    for _ in range(rng.integers(0, 6)):  # the sun on a bent sheet, or a sticker on the windscreen in it
+        along, across = rng.uniform(0.02, 0.15) * side, rng.uniform(0.004, 0.03) * side
+        spot = (((x - rng.uniform(0, side)) / along) ** 2 + ((y - edge - rng.uniform(0, height)) / across) ** 2)[
+            ..., None
+        ]
+        look = look + (1 - look) * rng.uniform(0.4, 1) * np.exp(-(spot**2))
+    there = torch.from_numpy(np.clip(y - edge, 0, 1))
+    maps = crop[3:].clone()
+    maps[:ROWS] *= 1 - there
+    maps[DEPTH - 3] += BONNET_DEPTH * there
+    rgb = crop[:3] + there * (torch.from_numpy(look.astype(np.float32)).permute(2, 0, 1) - crop[:3])
+    return torch.cat((rgb, maps))
