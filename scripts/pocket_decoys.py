@@ -68,8 +68,8 @@ def painted_road(rgb: torch.Tensor, ground: torch.Tensor, rng: np.random.Generat
     """Stripes of white or yellow paint on the ground (H, H) of `rgb`; or all but the stripes in shadow."""
     shape = torch.from_numpy(pattern(ground.numpy(), rng))
     if rng.random() < 0.35:
-        dark = float(rng.uniform(0.25, 0.6))
-        return rgb * (1 - ground * (1 - dark) * (1 - shape))
+        dark, bright = rng.uniform(0.2, 0.6), rng.uniform(1, 1.7)
+        return (rgb * (1 - ground * (1 - dark - (bright - dark) * shape))).clamp(0, 1)
     yellow = torch.tensor([1.0, 0.8, 0.35] if rng.random() < 0.2 else [1.0, 1.0, 0.97])[:, None, None]
     cover = ground * shape * float(rng.uniform(0.6, 1.0))
     return rgb + cover * (yellow * float(rng.uniform(0.55, 1.0)) - rgb)

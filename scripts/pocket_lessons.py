@@ -23,6 +23,7 @@ BATCH = 16
 NEW_PAIRS = 3  # a batch; each is used about five times
 SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
 FEW = 20  # cells: fewer than about so many with a light in a batch say less
+NONE = 5  # weight of all places without a light beside all that have one: what is taken for a light becomes a blot
 FINDING = 0.5  # weight of finding lamps and windows
 TURNS = 2  # of so many steps one is about painting, the others about telling what is where, in fresh crops
 LIT = ("night", "dusk")  # in which lamps and windows that the photograph shows are on
@@ -76,13 +77,13 @@ class Denoiser(nn.Module):
 
 def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. A cell in a hundred has a
-    light: those with one together weigh as much as those without, or not to see any would be nearly right."""
+    light: those with one together weigh a fifth of those without, or not to see any would be nearly right."""
     each = F.binary_cross_entropy_with_logits(seen, shown, reduction="none")
     scene, lights = each.split([len(SCENE), len(LIGHTS)], 1)
     there = shown[:, len(SCENE) :]
     with_light = (lights * there).sum((0, 2, 3)) / (there.sum((0, 2, 3)) + FEW)
     without = (lights * (1 - there)).mean((0, 2, 3))
-    return scene.mean(), (with_light + without).mean()
+    return scene.mean(), (with_light + NONE * without).mean()
 
 
 def doubted(seen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
