@@ -36,10 +36,11 @@ def with_decoys(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 def pattern(ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Stripes that run to a vanishing point above the ground, cut across: a zebra crossing (many short ones), lane marks
-    (one or two, in pieces), sunshine between shadows (both). (H, H) in 0..1."""
+    (up to three, in pieces), sunshine between shadows (both). (H, H) in 0..1; `ground`, too, with
+    some in it."""
     side = len(ground)
     shown = np.flatnonzero(ground.mean(1) > 0.05)
-    first, last = (int(shown[0]), int(shown[-1])) if len(shown) > 4 else (side // 2, side)
+    first, last = shown[0], shown[-1]
     far = first - rng.uniform(0.02, 0.3) * side
     middle = rng.uniform(-0.3, 1.3) * side
     if rng.random() < 0.5:
