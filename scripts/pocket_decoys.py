@@ -95,9 +95,8 @@ def behind_bonnet(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     look = np.clip(colour + rng.uniform(0.2, 1.1) * (mirrored - rng.uniform(0, 0.3)), 0, 1)
     for _ in range(rng.integers(0, 6)):  # the sun on a bent sheet, or a sticker on the windscreen in it
         along, across = rng.uniform(0.02, 0.15) * side, rng.uniform(0.004, 0.03) * side
-        spot = (((x - rng.uniform(0, side)) / along) ** 2 + ((y - edge - rng.uniform(0, height)) / across) ** 2)[
-            ..., None
-        ]
+        right, down = x - rng.uniform(0, side), y - edge - rng.uniform(0, height)
+        spot = ((right / along) ** 2 + (down / across) ** 2)[..., None]
         look = look + (1 - look) * rng.uniform(0.4, 1) * np.exp(-(spot**2))
     there = torch.from_numpy(np.clip(y - edge, 0, 1))
     maps = crop[3:].clone()

@@ -14,7 +14,7 @@ from pocket_marks import LIGHTS
 from pocket_model import TEXT_WIDTH, UNET_WIDTHS, build_scheduler, build_unet
 from pocket_pairs import SCENE, SEEN, SHARES, PairPool
 from pocket_prompts import build_text_encoder, draw_prompt
-from pocket_render import SHOWN
+from pocket_render import LIT, SHOWN
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
@@ -26,7 +26,6 @@ FEW = 20  # cells: fewer than about so many with a light in a batch say less
 NONE = 5  # weight of all places without a light beside all that have one: what is taken for a light becomes a blot
 FINDING = 0.5  # weight of finding lamps and windows
 TURNS = 2  # of so many steps one is about painting, the others about telling what is where, in fresh crops
-LIT = ("night", "dusk")  # in which lamps and windows that the photograph shows are on
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 
@@ -77,7 +76,7 @@ class Denoiser(nn.Module):
 
 def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. A cell in a hundred has a
-    light: those with one together weigh a fifth of those without, or not to see any would be nearly right."""
+    light: those with one together weigh a fifth of those without, not a hundredth, or to see none would be nearly right."""
     each = F.binary_cross_entropy_with_logits(seen, shown, reduction="none")
     scene, lights = each.split([len(SCENE), len(LIGHTS)], 1)
     there = shown[:, len(SCENE) :]
@@ -86,14 +85,14 @@ def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torc
     return scene.mean(), (with_light + NONE * without).mean()
 
 
-def doubted(seen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Where a light may be by the logits (B, 8, h/2, w/2) of SEEN, 0..1, as large as `mask` (B, 1, h, w).
+def doubted(seen: torch.Tensor) -> torch.Tensor:
+    """Where a light may be by the logits (B, 8, h/2, w/2) of SEEN, 0..1 (B, 1, h, w).
 
     To light what is none must cost there what to miss a light costs, or a chance of one in five is painted as a blot. The
     logits overrate lights (`misread`), so that no place of a real doubt is left out.
     """
     lights = seen[:, len(SCENE) :].detach().float().sigmoid().amax(1, keepdim=True)
-    return F.interpolate(F.max_pool2d(lights, 3, 1, 1), mask.shape[-2:], mode="bilinear")
+    return F.interpolate(F.max_pool2d(lights, 3, 1, 1), scale_factor=2, mode="bilinear")
 
 
 @dataclass
@@ -134,7 +133,7 @@ class Lessons:
         with self._attention(), self._precision():
             answer, seen = self.model(noisy, source, times.to(self.device), self._ids(texts))
         lit = torch.tensor([pair.condition in LIT for pair in pairs])[:, None, None, None].to(self.device)
-        mask = torch.maximum(mask, lit * SHOWN * doubted(seen, mask))
+        mask = torch.maximum(mask, lit * SHOWN * doubted(seen))
         error = answer.float() - target
         # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * (1 + 6 * mask)

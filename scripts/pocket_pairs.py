@@ -39,7 +39,7 @@ SEVERITIES = tuple(range(0, 101, 5))
 LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
 LOOKED_AT = 0.5  # of them, and of the crops for night, share that is taken round a light
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
-# photograph has them; a round that drew night three times of five was worse in all others. "same": texts without a change.
+# photograph has them; one that drew night three times of five was liked less in nearly all. "same": texts without a change.
 SHARES = {
     "snow": 36, "snow/lying": 14, "night": 60, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 24, "dusk": 14,
     "dawn": 12, "overcast": 12, "glare": 10, "dust": 8, "same": 5,

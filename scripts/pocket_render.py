@@ -28,6 +28,7 @@ WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
 # than that of the seed's, because where they are has to be found first (pocket_lessons.misread), and till then a mean of
 # where they may be is a blot.
 SHOWN = 0.8
+LIT = ("night", "dusk")  # conditions in which those are on
 STANDING = 0.3  # weight of houses and things: one that turns to sky or snow is worse than a sky that stays
 
 

@@ -86,7 +86,7 @@ def test_where_a_light_may_be_is_doubted_and_a_cell_round_it() -> None:
     with torch.no_grad():
         logits[0, 0] = 9.0  # sky is no light
         logits[0, -1, 4, 6] = 9.0
-    doubt = doubted(logits, torch.zeros(1, 1, 20, 24))
+    doubt = doubted(logits)
     assert doubt.shape == (1, 1, 20, 24)
     assert not doubt.requires_grad, "the weight of an error must not teach to find nothing"
     assert float(doubt[0, 0, 8:10, 12:14].min()) > 0.99
