@@ -41,8 +41,8 @@ LOOKED_AT = 0.5  # of them, and of the crops for night, share that is taken roun
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
 # photograph has them; one that drew night three times of five was liked less in nearly all. "same": texts without a change.
 SHARES = {
-    "snow": 36, "snow/lying": 14, "night": 60, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 24, "dusk": 14,
-    "dawn": 12, "overcast": 12, "glare": 10, "dust": 8, "same": 5,
+    "snow": 38, "snow/lying": 16, "night": 56, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 28, "dusk": 16,
+    "dawn": 14, "overcast": 12, "glare": 14, "dust": 18, "same": 5,
 }  # fmt: skip
 
 
