@@ -39,7 +39,7 @@ SEVERITIES = tuple(range(0, 101, 5))
 LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
 LOOKED_AT = 0.5  # of them, and of the crops for night, share that is taken round a light
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
-# photograph has them; one that drew night three times of five was liked less in nearly all. "same": texts without a change.
+# photograph has them; with night three times of five, most other conditions were liked less. "same": texts without a change.
 SHARES = {
     "snow": 38, "snow/lying": 16, "night": 56, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 28, "dusk": 16,
     "dawn": 14, "overcast": 12, "glare": 14, "dust": 18, "same": 5,

@@ -105,22 +105,14 @@ def test_haze_flattens(condition: str, edit: Callable[..., np.ndarray], photogra
     assert spread(edit(condition)) < 0.85 * spread(photograph)
 
 
-@pytest.mark.parametrize(
-    ("condition", "most"),
-    [
-        ("fog", 0.6),
-        ("heavy-fog", 0.65),  # measured .60, by the weights before .61: hardly anything is left of the near
-    ],
-)
-def test_fog_hides_the_far_before_the_near(
-    condition: str, most: float, edit: Callable[..., np.ndarray], pagoda: np.ndarray
-) -> None:
+@pytest.mark.parametrize("condition", ["fog", "heavy-fog"])
+def test_fog_hides_the_far_before_the_near(condition: str, edit: Callable[..., np.ndarray], pagoda: np.ndarray) -> None:
     def gradient(picture: np.ndarray, part: tuple[float, float, float, float]) -> np.ndarray:
         left, top, right, bottom = corners(part)
         return np.stack(np.gradient(checks.luminance(picture)[top:bottom, left:right]))
 
     clear = edit(condition, picture=pagoda, strength=0.0)
-    fogs = [edit(condition, seed=seed, picture=pagoda) for seed in range(4)]  # banks lie elsewhere in each
+    fogs = [edit(condition, seed=seed, picture=pagoda) for seed in range(8)]  # banks lie elsewhere in each
 
     def left(part: tuple[float, float, float, float]) -> float:
         """How much of the clear picture's gradients the foggy ones have: the slope of a regression, deaf to noise."""
@@ -128,7 +120,7 @@ def test_fog_hides_the_far_before_the_near(
         return float(np.mean([(before * gradient(foggy, part)).sum() / (before * before).sum() for foggy in fogs]))
 
     left_near, left_far = left(NEAR), left(FAR)
-    assert left_far < most * left_near, (left_far, left_near)
+    assert left_far < 0.6 * left_near, (left_far, left_near)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +191,10 @@ def test_the_seed_decides_the_snow(edit: Callable[..., np.ndarray]) -> None:
 
 def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Callable[..., np.ndarray]) -> None:
     """Lights: pixels that differ by over 40 of 255 between two seeds. The street fills the lowest quarter."""
-    nights = [checks.luminance(edit("night", seed=seed)) for seed in range(5)]
-    assert (checks.luminance(edit("night", seed=0)) == nights[0]).all()
-    lights = np.mean([np.abs(one - other) > 40 / 255 for one, other in itertools.pairwise(nights)], axis=0)
+    nights = [edit("night", seed=seed) for seed in range(5)]
+    assert (edit("night", seed=0) == nights[0]).all()
+    pairs = itertools.pairwise(map(checks.luminance, nights))
+    lights = np.mean([np.abs(one - other) > 40 / 255 for one, other in pairs], axis=0)
     rows = SIZE[1]
     assert lights[3 * rows // 4 :].mean() < 0.1 * lights[: rows // 2].mean()
     assert lights[: rows // 2].sum() > 200
