@@ -1,8 +1,8 @@
-"""What looks like a light and is none, drawn on crops that show ground: paint and patches of sunshine on a road, and the
-bonnet of the camera's own car.
+"""What looks like a light and is none, drawn on crops: paint and patches of sunshine on a road, the bonnet of the camera's
+own car, and heads.
 
-Photographs taken from the pavement have few of them, and frames of a dashboard camera one each: what was trained on the
-former alone lit zebra crossings and bonnets of the latter as headlamps. Crops are (3 + maps, H, H) float 0..1.
+Photographs taken from the pavement have few of the first, frames of a dashboard camera one bonnet each, and both
+few faces close up: what was trained on the former alone lit all three as headlamps. Crops are (3 + maps, H, H) float 0..1.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from pocket_maps import MAP_NAMES
 GROUND = 3 + MAP_NAMES.index("ground")
 DEPTH = 3 + MAP_NAMES.index("depth")
 ROWS = MAP_NAMES.index("rows")  # the last map, and all that a bonnet does not change
-ON_ROAD, BONNET = 0.35, 0.3  # share of the crops with room for it
+ON_ROAD, BONNET = 0.35, 0.4  # share of the crops with room for it
+HEAD = 0.12  # share of all crops
 LEAST_GROUND = 0.08  # of the crop
 BOTTOM = 0.1  # of the crop's height, of which at least BOTTOM_GROUND must be ground where a bonnet comes
 BOTTOM_GROUND = 0.5
 BONNET_DEPTH = 0.03
+# Eyes, nose and mouth, each (right, down, width, height), from the middle and in half widths of a head.
+FACE = ((-0.4, -0.1, 0.16, 0.08), (0.4, -0.1, 0.16, 0.08), (0, 0.2, 0.15, 0.06), (0, 0.5, 0.3, 0.09))
 
 
 def with_decoys(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -31,7 +34,7 @@ def with_decoys(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         crop = torch.cat((painted_road(crop[:3], crop[GROUND], rng), crop[3:]))
     if rng.random() < BONNET and ground[-max(1, int(BOTTOM * len(ground))) :].mean() > BOTTOM_GROUND:
         crop = behind_bonnet(crop, rng)
-    return crop
+    return behind_head(crop, rng) if rng.random() < HEAD else crop
 
 
 def pattern(ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -98,9 +101,45 @@ def behind_bonnet(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         right, down = x - rng.uniform(0, side), y - edge - rng.uniform(0, height)
         spot = ((right / along) ** 2 + (down / across) ** 2)[..., None]
         look = look + (1 - look) * rng.uniform(0.4, 1) * np.exp(-(spot**2))
-    there = torch.from_numpy(np.clip(y - edge, 0, 1))
+    if rng.random() < 0.5:  # under it, the dashboard or the dark foot of the windscreen
+        foot = side - rng.uniform(0.1, 0.7) * height + rng.uniform(-0.1, 0.1) * (x - side / 2)
+        look = look * (1 - rng.uniform(0.7, 1) * np.clip((y - foot) / 3, 0, 1))[..., None]
+    return before(crop, look, np.clip(y - edge, 0, 1), BONNET_DEPTH)
+
+
+def behind_head(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Somebody's head and shoulders, or a ball: something round and pale, lit from one side."""
+    side = crop.shape[-1]
+    x, y = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
+    half = side * float(np.exp(rng.uniform(np.log(0.03), np.log(0.3))))
+    across, down = (x - rng.uniform(0, side)) / half, (y - rng.uniform(0.1, 0.9) * side) / half
+    across, down = across + rng.uniform(-0.3, 0.3) * down, down / rng.uniform(1.0, 1.45)
+    turn, shading = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.45)
+    light = rng.uniform(0.65, 1.0) + shading * (np.cos(turn) * across + np.sin(turn) * down)
+    skin = rng.uniform(0.3, 1.0) * np.array([1, rng.uniform(0.6, 0.9), rng.uniform(0.4, 0.85)])
+    look, inside = skin * light[..., None], 1 - np.hypot(across, down)
+    if rng.random() < 0.8:
+        for right, below, wide, high in FACE:
+            feature = np.exp(-(((across - right) / wide) ** 2 + ((down - below) / high) ** 2))
+            look = look * (1 - rng.uniform(0.1, 0.8) * feature[..., None])
+        bare = np.clip((inside - 0.05 + np.minimum(down + 0.45, 0)) * half / 2, 0, 1)[..., None]
+        hair = rng.uniform(0.02, 0.5) * np.array([1, 0.8, 0.6])
+        cloth = rng.uniform(0, 0.8) * np.exp(rng.normal(0, 0.3, 3))
+        body = np.where(down < 0.8, -1, 1 - np.abs(across / rng.uniform(1.8, 2.6)) ** 3)
+        look = bare * look + (1 - bare) * np.where((body > 0)[..., None], cloth, hair)
+        inside = np.maximum.reduce((inside, 1.2 - np.hypot(across, down + 0.25), body))
+    soft = rng.uniform(0.3, 0.006 * side + 0.3)
+    look, there = (
+        cv2.GaussianBlur(np.clip(plane, 0, 1).astype(np.float32), (0, 0), soft) for plane in (look, inside * half)
+    )
+    return before(crop, look, there, float(np.clip(0.02 * side / half, 0.04, 0.4)))
+
+
+def before(crop: torch.Tensor, look: np.ndarray, there: np.ndarray, depth: float) -> torch.Tensor:
+    """The crop with a thing before it of which `look` (H, H, 3) is seen where `there` (H, H) is 1."""
+    cover = torch.from_numpy(there.astype(np.float32)).clamp(0, 1)
     maps = crop[3:].clone()
-    maps[:ROWS] *= 1 - there
-    maps[DEPTH - 3] += BONNET_DEPTH * there
-    rgb = crop[:3] + there * (torch.from_numpy(look.astype(np.float32)).permute(2, 0, 1) - crop[:3])
-    return torch.cat((rgb, maps))
+    maps[:ROWS] *= 1 - cover
+    maps[DEPTH - 3] += depth * cover
+    shown = torch.from_numpy(look.astype(np.float32)).permute(2, 0, 1)
+    return torch.cat(((1 - cover) * crop[:3] + cover * shown, maps))

@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer
 
 BATCH = 16
 NEW_PAIRS = 3  # a batch; each is used about five times
-SEEING = 0.2  # weight of telling sky, depth, ground and plants apart
+SEEING = 0.4  # weight of telling sky, depth, ground and plants apart
 FEW = 20  # cells: fewer than about so many with a light in a batch say less
 NONE = 5  # weight of all places without a light beside all that have one: what is taken for a light becomes a blot
 FINDING = 0.5  # weight of finding lamps and windows

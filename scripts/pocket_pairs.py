@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from pocket_decoys import with_decoys
-from pocket_maps import MAP_NAMES, luminance, make_maps
+from pocket_disguises import OTHER_PAINT, other_paint, seen_otherwise
+from pocket_maps import MAP_NAMES, make_maps
 from pocket_marks import LIGHTS, Mark
 from pocket_model import LATENT_CHANNELS
 from pocket_photos import Photo, random_crop
@@ -31,17 +32,16 @@ LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while cro
 SCALES = (0.5, 3.0)  # of the photograph; makes long sides of about 200–1,300 px from 416–448 px
 LEAST_SHOWN = 0.4  # of the short side, in a crop that shows a scene: in less, a wall cannot be told from a sky
 LAMP_TRIES = 4
-OTHER_CAMERA = 0.6  # share of the crops that are changed as if another camera had taken them
 SCENE = ("sky", "depth", "ground", "plants")
 SEEN = (*SCENE, *LIGHTS)  # maps that the denoiser learns to tell beside its work
 SEEN_PX = 8  # px a cell of them: of lights the brightest pixel, of the others the mean
 SEVERITIES = tuple(range(0, 101, 5))
 LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
-LOOKED_AT = 0.5  # of them, and of the crops for night, share that is taken round a light
+LOOKED_AT = 0.4  # of them, and of the crops for night, share that is taken round a light
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
 # photograph has them; with night three times of five, most other conditions were liked less. "same": texts without a change.
 SHARES = {
-    "snow": 38, "snow/lying": 16, "night": 56, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 28, "dusk": 16,
+    "snow": 44, "snow/lying": 18, "night": 50, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 28, "dusk": 16,
     "dawn": 14, "overcast": 12, "glare": 14, "dust": 18, "same": 5,
 }  # fmt: skip
 
@@ -94,14 +94,6 @@ class Pair:
 def room_for_lamps(planes: torch.Tensor) -> float:
     """Share of a crop (3 + maps, H, W) where the seed may place street lamps."""
     return float(lamp_room(dict(zip(MAP_NAMES, planes[3:, None], strict=True))).mean())
-
-
-def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """The crop (3, H, W) in 0..1 as another camera might have taken it: exposure, contrast, colours, white balance."""
-    balance = torch.from_numpy(rng.normal(0, 0.05, (3, 1, 1))).float().exp()
-    rgb = (rgb * balance).clamp(0, 1) ** float(np.exp(rng.uniform(-0.3, 0.4))) * float(rng.uniform(0.8, 1.1))
-    grey = luminance(rgb)
-    return (grey + (rgb - grey) * float(rng.uniform(0.4, 1.4))).clamp(0, 1)
 
 
 def seen_cells(maps: torch.Tensor) -> torch.Tensor:
@@ -159,9 +151,7 @@ class PairPool:
             photo, tries = self.planes[rng.choice(len(self.planes), p=self.chance_of_lamps)], LAMP_TRIES
         crops = [self.crop(photo, side, rng, around) for _ in range(tries)]
         crop = max(crops, key=room_for_lamps) if tries > 1 else crops[0]
-        rgb, maps = crop[:3], crop[3:]
-        if rng.random() < OTHER_CAMERA:
-            rgb = other_camera(rgb, rng)
+        rgb, maps = seen_otherwise(crop[:3], rng), crop[3:]
         severity = int(rng.choice(SEVERITIES))
         noise = torch.randn(LATENT_CHANNELS, side // 4, side // 4)
         picture, mask = render(name if severity else "same", rgb, maps, severity / 100, noise, side >= MIDDLE)
@@ -181,12 +171,14 @@ class PairPool:
     def crop(
         self, photo: torch.Tensor, side: int, rng: np.random.Generator, around: tuple[int, int] | None
     ) -> torch.Tensor:
-        """A random crop, 3 + maps; one that is large enough for a scene shows enough for one, and has decoys at times."""
+        """A random crop, 3 + maps; one that is large enough for a scene shows enough for one, and is repainted and has
+        decoys at times."""
         least, most = SCALES
         if side < MIDDLE:
             return random_crop(photo, side, least, most, rng, around)
         most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
-        return with_decoys(random_crop(photo, side, least, most, rng, around), rng)
+        crop = random_crop(photo, side, least, most, rng, around)
+        return with_decoys(other_paint(crop, rng) if rng.random() < OTHER_PAINT else crop, rng)
 
     def light(self, rng: np.random.Generator) -> tuple[torch.Tensor, tuple[int, int]]:
         """A photograph with a light, and where (row, column); of each kind as often."""
@@ -210,6 +202,6 @@ class PairPool:
             if self.with_light and rng.random() < LOOKED_AT:
                 photo, around = self.light(rng)
             crop = self.crop(photo, side, rng, around)
-            pictures.append(other_camera(crop[:3], rng) if rng.random() < OTHER_CAMERA else crop[:3])
+            pictures.append(seen_otherwise(crop[:3], rng))
             shown.append(seen_cells(crop[3:]))
         return torch.stack(pictures), torch.stack(shown)

@@ -261,7 +261,7 @@ def room_light(scene: Scene) -> torch.Tensor:
 def lamp_room(maps: dict[str, torch.Tensor]) -> torch.Tensor:
     """Where street lamps may be, (1, H, W) in 0..1: over the horizon, on what is far or on the sky close to it."""
     height = maps["rows"] - 0.5
-    band = ((height - 0.02) * 50).clamp(0, 1) * torch.exp(-((height / (0.18 - 0.05 * maps["sky"])) ** 4))
+    band = ((height - 0.02) * 50).clamp(0, 1) * torch.exp(-((height / (0.18 - 0.08 * maps["sky"])) ** 4))
     return band * (1 - torch.exp(-((blur(maps["depth"], 4) / 0.28) ** 4)))
 
 
@@ -290,7 +290,7 @@ def lamp_pools(scene: Scene) -> torch.Tensor:
 def snow(scene: Scene, s: float) -> Painted:
     """Falling snow over lying snow."""
     lying, weight = snow_lying(scene, s)
-    out = haze(lying, scene, 0.22 * s**2, colour(0.66, 0.71, 0.80))
+    out = haze(lying, scene, 0.15 * s**2, colour(0.66, 0.71, 0.80))
     spots = flakes(scene, s)
     return mix(out, colour(0.97, 0.97, 1.0), spots), torch.maximum(spots, weight)
 
@@ -298,7 +298,7 @@ def snow(scene: Scene, s: float) -> Painted:
 def snow_lying(scene: Scene, s: float) -> Painted:
     """Snow whitens the ground and plants and lines upper edges; grey sky, soft cold light, dark things."""
     maps = scene.maps
-    scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.6 * s)
+    scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.63 * s)
     shade = scene.detail
     # What is very much darker than the ground around it is a car that the map took for ground, or the shade under one.
     bare = ((scene.light / scene.usual_ground - 0.08) / 0.2).clamp(0.15, 1)
@@ -318,7 +318,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
 def night_front(scene: Scene, s: float) -> torch.Tensor:
     """The things by night: dim, even, less coloured, local contrast kept so that dark cars stay readable."""
     even = even_light(scene, 0.6 * s, 0.9 * s)
-    exposure = 0.75 * 0.011**s
+    exposure = 0.75 * 0.0068**s
     rim = scene.detail ** (0.5 * s)
     return greyed(even, 0.1) * exposure * rim
 

@@ -31,9 +31,11 @@ def crop() -> torch.Tensor:
     return crop
 
 
-def drawn(crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch, on_road: float, bonnet: float) -> list[torch.Tensor]:
-    monkeypatch.setattr(pocket_decoys, "ON_ROAD", on_road)
-    monkeypatch.setattr(pocket_decoys, "BONNET", bonnet)
+def drawn(
+    crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch, on_road: float, bonnet: float, head: float = 0.0
+) -> list[torch.Tensor]:
+    for name, share in (("ON_ROAD", on_road), ("BONNET", bonnet), ("HEAD", head)):
+        monkeypatch.setattr(pocket_decoys, name, share)
     rng = np.random.default_rng(0)
     return [with_decoys(crop.clone(), rng) for _ in range(24)]
 
@@ -66,3 +68,20 @@ def test_a_bonnet_is_near_and_has_no_light(crop: torch.Tensor, monkeypatch: pyte
 def test_where_there_is_no_ground_there_is_nothing(crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     crop[GROUND] = 0
     assert all(torch.equal(one, crop) for one in drawn(crop, monkeypatch, 1.0, 1.0))
+
+
+def test_a_head_hides_what_is_behind_it_and_has_no_light(crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    crop[HEADS] = 1
+    crop[GROUND] = 1
+    made = drawn(crop, monkeypatch, 0.0, 0.0, 1.0)
+    areas = []
+    for one in made:
+        assert torch.equal(one[-1], crop[-1]), "the height over the horizon is that of the picture"
+        assert 0 <= one.min() <= one.max() <= 1
+        hidden = one[GROUND] < 0.5
+        assert torch.allclose(one[HEADS], one[GROUND]), "no lamp shines through it"
+        assert (one[DEPTH][hidden] < 0.5).all(), "it is nearer than what it hides"
+        free = one[GROUND] == 1
+        assert torch.allclose(one[:, free], crop[:, free], atol=1e-4)
+        areas.append(float(hidden.float().mean()))
+    assert min(areas) < 0.05 < 0.2 < max(areas), "small and large ones"
