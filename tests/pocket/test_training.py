@@ -116,3 +116,22 @@ def check_loads(model: Path) -> None:
     )
     facts = json.loads(shown.stdout)
     assert (facts["editor"], facts["steps"], facts["multiple"]) == ("instruct", 1, 32)
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    import train_pocket
+
+    def taken(has: bool, *more: str) -> bool:
+        monkeypatch.setattr(train_pocket, "cpu_has_bfloat16", lambda: has)
+        return train_pocket.bfloat16(train_pocket.parse_args(["--photos", "x", *more]))
+
+    assert taken(True, "--bfloat16")
+    assert taken(False, "--bfloat16", "--device", "cuda")
+    assert not taken(True)
+    assert not taken(False)
+    assert capsys.readouterr().err == ""
+    assert not taken(False, "--bfloat16")
+    assert "float32 instead" in capsys.readouterr().err
