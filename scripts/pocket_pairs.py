@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from pocket_decoys import with_decoys
-from pocket_disguises import OTHER_PAINT, other_paint, seen_otherwise
+from pocket_disguises import MORE_ROAD, OTHER_PAINT, more_road, other_paint, seen_otherwise
 from pocket_maps import MAP_NAMES, make_maps
 from pocket_marks import LIGHTS, Mark
 from pocket_model import LATENT_CHANNELS
@@ -37,7 +37,7 @@ SEEN = (*SCENE, *LIGHTS)  # maps that the denoiser learns to tell beside its wor
 SEEN_PX = 8  # px a cell of them: of lights the brightest pixel, of the others the mean
 SEVERITIES = tuple(range(0, 101, 5))
 LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
-LOOKED_AT = 0.4  # of them, and of the crops for night, share that is taken round a light
+LOOKED_AT = 0.3  # of them, and of the crops for night, share that is taken round a light
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
 # photograph has them; with night three times of five, most other conditions were liked less. "same": texts without a change.
 SHARES = {
@@ -178,6 +178,8 @@ class PairPool:
             return random_crop(photo, side, least, most, rng, around)
         most = min(most, side / LEAST_SHOWN / min(photo.shape[1:]))
         crop = random_crop(photo, side, least, most, rng, around)
+        if around is None and rng.random() < MORE_ROAD:
+            crop = more_road(crop, rng)
         return with_decoys(other_paint(crop, rng) if rng.random() < OTHER_PAINT else crop, rng)
 
     def light(self, rng: np.random.Generator) -> tuple[torch.Tensor, tuple[int, int]]:

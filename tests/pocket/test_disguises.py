@@ -11,8 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from pocket_disguises import GROUND, SKY, other_paint, seen_otherwise, windscreen
+from pocket_disguises import GROUND, SKY, more_road, other_paint, seen_otherwise, windscreen
 from pocket_maps import MAP_NAMES
+from pocket_marks import LIGHTS
 
 SIDE = 96
 
@@ -27,6 +28,7 @@ def crop() -> torch.Tensor:
     crop[:3, : SIDE // 4] = 0.8
     crop[SKY, : SIDE // 4] = 1
     crop[GROUND, SIDE // 2 :] = 1
+    crop[-1] = (0.7 - row / SIDE).clamp_min(0)
     return crop
 
 
@@ -41,12 +43,38 @@ def test_sky_ground_and_the_rest_are_each_painted_for_themselves(crop: torch.Ten
     assert ((ratios[:, 2] - ratios[:, 1]).abs() > 0.1).sum() > 12, "not all by the same"
 
 
+def test_more_road_comes_before_what_is_seen(crop: torch.Tensor) -> None:
+    heads = 3 + MAP_NAMES.index(LIGHTS[0])
+    crop[heads, -1, -1] = 1
+    rng = np.random.default_rng(0)
+    shown = set()
+    for _ in range(12):
+        made = more_road(crop, rng)
+        assert made.shape == crop.shape
+        kept = int((made[GROUND] == 0).all(1).sum()) + SIDE // 2  # rows of the crop that are still seen
+        shown.add(kept)
+        assert SIDE // 2 <= kept < 0.9 * SIDE
+        assert torch.equal(made[:, :kept], crop[:, SIDE - kept :])
+        assert made[GROUND, kept:].min() > 0.99
+        assert made[heads, kept:].max() == 0
+        steps = made[-1, :-1, 0] - made[-1, 1:, 0]
+        assert torch.allclose(steps[made[-1, 1:, 0] > 0], torch.tensor(1 / SIDE), atol=1e-5), "one horizon"
+        assert 0 <= made.min() <= made.max() <= 1
+        lowest = made[:3, -3:]
+        assert lowest.std(2).max() < 0.1, "empty"
+    assert len(shown) > 5
+
+
+def test_no_road_comes_before_what_is_cut_off(crop: torch.Tensor) -> None:
+    crop[GROUND, :, : SIDE // 3] = 0
+    assert more_road(crop, np.random.default_rng(0)) is crop
+
+
 def test_ground_is_often_even_and_grey(crop: torch.Tensor) -> None:
     rng = np.random.default_rng(0)
     grounds = [other_paint(crop, rng)[:3, SIDE // 2 + 8 :] for _ in range(24)]
-    contrast = torch.tensor([float(one[0].std() / one[0].mean()) for one in grounds])
-    before = crop[0, SIDE // 2 + 8 :]
-    even = contrast < 0.6 * before.std() / before.mean()
+    bright = crop[0, SIDE // 2 + 8 :] > 0.4  # of the chequers, 1.67 times as bright as the others
+    even = torch.tensor([float(one[0][bright].mean() / one[0][~bright].mean()) for one in grounds]) < 1.4
     assert 4 < even.sum() < 20
     redness = torch.tensor([float(one[0].mean() / one[2].mean()) for one in grounds])
     assert redness[even].mean() < redness[~even].mean()
