@@ -6,6 +6,7 @@
 Recall: of the detector's boxes on the source (confidence .25), the share that it finds again (same class, IoU .5) on the
 round trip, on JPEGs as a measure of what it forgets for nothing, on the edited picture, and on what the renderer paints,
 which is what the model was taught and moves nothing.
+Snow: on how much of the marked ground it lies, and of what is none.
 Statistics: those of the edited pictures beside those of real pictures of the condition, as mean and deviation over pictures.
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from check_pocket import TEXTS, Editor, picture, taught
 from PIL import Image
-from pocket_maps import make_maps
+from pocket_maps import MAP_NAMES, blur, luminance, make_maps
 from pocket_marks import Mark, load_marks
 from pocket_photos import SUFFIXES, Photo, spread
 
@@ -30,6 +31,7 @@ from diffgen.detect import Detector, load_detector
 from diffgen.facts import condition_statistics, new_objects, recall, relative_recall
 
 SIZES = (0, 8, 12, 16, 24, 32, 96, 10_000)  # px, square root of a box's area
+SNOW_PX, SNOW_LIGHT = 3, 0.15  # sigma; of 0..1
 STATISTICS = ("luminance", "spread", "saturation", "min_channel", "gradient", "near_white")
 
 
@@ -95,6 +97,25 @@ def recall_table(
     return table
 
 
+def snow_lies(images: list[torch.Tensor], marks: list[Mark | None], edit: Editor, severity: int) -> dict[str, float]:
+    """Share of the marked ground that turns white, and of the things (neither ground nor sky nor plants) that do, as seen
+    over SNOW_PX px: as light as the renderer has it, less SNOW_LIGHT, and lighter than that by SNOW_LIGHT."""
+    shares = []
+    for image, mark in zip(images, marks, strict=True):
+        maps = make_maps(image, mark)
+        named = dict(zip(MAP_NAMES, maps, strict=True))
+        versions = edit(image, f"{TEXTS['snow']}, severity {severity}"), taught(image, maps, "snow", severity)
+        made, rendered = (blur(luminance(version), SNOW_PX)[0] for version in versions)
+        ground = named["ground"] > 0.9
+        things = named["ground"] + named["sky"] + named["plants"] + named["caps"] < 0.1
+        white, strays = made > rendered - SNOW_LIGHT, made > rendered + SNOW_LIGHT
+        if ground.any() and things.any():
+            shares.append((float(white[ground].float().mean()), float(strays[things].float().mean())))
+    of_ground, of_things = (sum(part) / len(shares) for part in zip(*shares, strict=True))
+    print(f"snow lies on {of_ground:.3f} of the ground and {of_things:.3f} of the things, {len(shares)} pictures")
+    return {"ground": of_ground, "things": of_things}
+
+
 def statistics_table(
     images: list[torch.Tensor], edit: Editor, real: dict[str, Path], severity: int, count: int
 ) -> dict[str, dict[str, list[float]]]:
@@ -147,8 +168,10 @@ def main(argv: list[str] | None = None) -> int:
     if real:
         frames = images[: args.count]
         figures["statistics"] = statistics_table(frames, edit, real, args.severity, 4 * args.count)
+    seen = [marks.get(path.name) for path in paths]
+    if any(seen):
+        figures["snow"] = snow_lies(images, seen, edit, args.severity)
     if args.detector:
-        seen = [marks.get(path.name) for path in paths]
         figures["recall"] = recall_table(images, seen, edit, load_detector(args.detector, "cpu"), args.severity)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The measure of whether a night's lamps and windows shine."""
+"""The measures of whether a night's lamps and windows shine, and of where snow lies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from check_pocket import taught
 from check_pocket_fit import LIT, SEVERITY, lights
+from check_pocket_scenes import snow_lies
 from pocket_maps import MAP_NAMES, make_maps
 from pocket_marks import LIGHTS, Mark
 from pocket_photos import Photo
@@ -53,3 +54,19 @@ def test_lamps_shine_if_they_have_half_the_renderers_light(photo: Photo) -> None
     assert shine[:, :4].tolist() == [[2, 1, 0, 0], [0] * 4, [1, 0, 0, 0], [0] * 4, [2, 1, 0, 0]]
     assert shine[:4, 4].max() == 0
     assert shine[4, 4] > 0.2, "bright all over"
+
+
+def test_snow_lies_where_it_is_as_light_as_the_renderers(photo: Photo) -> None:
+    mark = Mark(0.55, [], GROUND, [], {kind: [] for kind in LIGHTS})
+    image = photo.pixels.float() / 255
+    snowy = taught(image, make_maps(image, mark), "snow", SEVERITY)
+
+    def measured(made: torch.Tensor) -> list[float]:
+        return list(snow_lies([image], [mark], lambda _image, _text: made, SEVERITY).values())
+
+    assert measured(snowy) == [1, 0]
+    left = torch.arange(SIDE) < SIDE // 2
+    assert measured(torch.where(left, snowy, image)) == pytest.approx([0.5, 0], abs=0.05), "bare on the right"
+    assert measured(torch.where(left, snowy, torch.ones(3, SIDE, SIDE))) == pytest.approx([1, 0.5], abs=0.05), (
+        "all white there"
+    )
