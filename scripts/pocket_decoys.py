@@ -17,7 +17,7 @@ from pocket_maps import MAP_NAMES
 GROUND = 3 + MAP_NAMES.index("ground")
 DEPTH = 3 + MAP_NAMES.index("depth")
 ROWS = MAP_NAMES.index("rows")  # the last map, and all that a bonnet does not change
-ON_ROAD, BONNET = 0.35, 0.4  # share of the crops with room for it
+ON_ROAD, BONNET = 0.35, 0.25  # share of the crops with room for it
 HEAD = 0.12  # share of all crops
 LEAST_GROUND = 0.08  # of the crop
 BOTTOM = 0.1  # of the crop's height, of which at least BOTTOM_GROUND must be ground where a bonnet comes
@@ -83,7 +83,7 @@ def behind_bonnet(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """A bonnet along the lower edge, in which what is above it is reflected, squeezed and blurred, with highlights."""
     side = crop.shape[-1]
     x, y = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
-    height, middle = rng.uniform(0.06, 0.25) * side, rng.uniform(0.2, 0.8) * side
+    height, middle = rng.uniform(0.04, 0.2) * side, rng.uniform(0.2, 0.8) * side
     edge = (side - height + rng.uniform(0, 0.8) * height * ((x - middle) / side) ** 2 * 4).astype(np.float32)
     squeeze = rng.uniform(1.5, 4)
     mirrored = cv2.remap(

@@ -14,7 +14,7 @@ from pocket_maps import MAP_NAMES, blur, luminance
 from pocket_marks import LIGHTS
 
 SKY, GROUND = (3 + MAP_NAMES.index(name) for name in ("sky", "ground"))
-MORE_ROAD = 0.5  # share of the crops with room for it
+MORE_ROAD = 0.6  # share of the crops with room for it
 OTHER_PAINT, WINDSCREEN, OTHER_CAMERA = 0.5, 0.2, 0.6  # share of all crops
 LOWEST = 0.1  # of the crop's height: where more road may follow, if as much as LEAST_ROAD of it is ground
 LEAST_ROAD = 0.8

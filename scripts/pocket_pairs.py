@@ -41,7 +41,7 @@ LOOKED_AT = 0.3  # of them, and of the crops for night, share that is taken roun
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
 # photograph has them; with night three times of five, most other conditions were liked less. "same": texts without a change.
 SHARES = {
-    "snow": 44, "snow/lying": 18, "night": 50, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 28, "dusk": 16,
+    "snow": 56, "snow/lying": 24, "night": 50, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 28, "dusk": 16,
     "dawn": 14, "overcast": 12, "glare": 14, "dust": 18, "same": 5,
 }  # fmt: skip
 
@@ -194,7 +194,7 @@ class PairPool:
     def scenes(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Fresh crops for telling alone what is where: pictures (B, 3, H, W) in 0..1, and what they show, as Pair.maps.
 
-        Half of them round a light, of each kind as often. A pool's pairs are too few for this: what they show is soon
+        LOOKED_AT of them round a light, of each kind as often. A pool's pairs are too few for this: what they show is soon
         known by heart.
         """
         side, count = LOOKS[rng.integers(len(LOOKS))]

@@ -311,7 +311,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     white = colour(0.73, 0.78, 0.87) * (0.25 + 0.75 * even).clamp(0.35, 1.1)
     out = mix(scenery, white, cover)
     return under(scene, out, grey_clouds(scene, colour(0.75, 0.79, 0.86), 0.3)), torch.maximum(
-        border(scene), 0.25 * lying
+        border(scene), 0.45 * lying
     )
 
 
