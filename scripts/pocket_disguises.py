@@ -2,7 +2,8 @@
 
 Most photographs show one vehicle on pale concrete or grass; frames of dashboard cameras show dark smooth asphalt through a
 dirty windscreen. What was trained on the former alone took shadows, bonnets and veils of the latter for things or snow.
-Crops are (3 + maps, H, H), pictures (3, H, H), float 0..1; what is where stays.
+Crops are (3 + maps, H, H), pictures (3, H, H), float 0..1; the maps say what is where
+afterwards, which only more road changes.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def other_paint(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def more_road(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """As from a car behind: what is seen moves up, and a third of the crop or so becomes empty road before it. As it is
-    where the crop ends in something else than ground."""
+    """As from a car behind: what is seen moves up, and a sixth to a half of the crop becomes empty road before it. The crop
+    itself where it ends in something else than ground."""
     side = crop.shape[-1]
     strip = crop[:, -max(2, round(LOWEST * side)) :]
     if strip[GROUND].mean() < LEAST_ROAD:
