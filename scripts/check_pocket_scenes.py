@@ -24,7 +24,7 @@ import torch
 from check_pocket import TEXTS, Editor, picture, taught
 from PIL import Image
 from pocket_maps import MAP_NAMES, blur, luminance, make_maps
-from pocket_marks import Mark, load_marks
+from pocket_marks import load_marks
 from pocket_photos import SUFFIXES, Photo, spread
 
 from diffgen.detect import Detector, load_detector
@@ -59,22 +59,21 @@ def as_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
 
 
 def recall_table(
-    images: list[torch.Tensor], marks: list[Mark | None], edit: Editor, detect: Detector, severity: int
+    images: list[torch.Tensor], maps: list[torch.Tensor], edit: Editor, detect: Detector, severity: int
 ) -> dict[str, dict]:
     """Version -> recall of all boxes and by SIZES, confident new boxes a picture, and "off": mean |model - renderer| of 255
     from the same noise."""
     pooled: dict[str, dict[str, list]] = {}
     new: dict[str, int] = {}
     off: dict[str, list[float]] = {name: [] for name in TEXTS}
-    for image, mark in zip(images, marks, strict=True):
+    for image, planes in zip(images, maps, strict=True):
         source = pixels_of(image)
         (reference,) = detect([source])
-        maps = make_maps(image, mark)
         versions = {f"JPEG {quality}": as_jpeg(image, quality) for quality in (95, 90)}
         versions["round trip"] = edit.round_trip(image)
         for name, text in TEXTS.items():
             versions[name] = edit(image, f"{text}, severity {severity}")
-            versions[f"{name} rendered"] = taught(image, maps, name, severity)
+            versions[f"{name} rendered"] = taught(image, planes, name, severity)
             off[name].append(float((versions[name] - versions[f"{name} rendered"]).abs().mean()) * 255)
         for name, version in versions.items():
             (made,) = detect([pixels_of(version)])
@@ -97,14 +96,13 @@ def recall_table(
     return table
 
 
-def snow_lies(images: list[torch.Tensor], marks: list[Mark | None], edit: Editor, severity: int) -> dict[str, float]:
+def snow_lies(images: list[torch.Tensor], maps: list[torch.Tensor], edit: Editor, severity: int) -> dict[str, float]:
     """Share of the marked ground that turns white, and of the things (neither ground nor sky nor plants) that do, as seen
     over SNOW_PX px: as light as the renderer has it, less SNOW_LIGHT, and lighter than that by SNOW_LIGHT."""
     shares = []
-    for image, mark in zip(images, marks, strict=True):
-        maps = make_maps(image, mark)
-        named = dict(zip(MAP_NAMES, maps, strict=True))
-        versions = edit(image, f"{TEXTS['snow']}, severity {severity}"), taught(image, maps, "snow", severity)
+    for image, planes in zip(images, maps, strict=True):
+        named = dict(zip(MAP_NAMES, planes, strict=True))
+        versions = edit(image, f"{TEXTS['snow']}, severity {severity}"), taught(image, planes, "snow", severity)
         made, rendered = (blur(luminance(version), SNOW_PX)[0] for version in versions)
         ground = named["ground"] > 0.9
         things = named["ground"] + named["sky"] + named["plants"] + named["caps"] < 0.1
@@ -169,10 +167,12 @@ def main(argv: list[str] | None = None) -> int:
         frames = images[: args.count]
         figures["statistics"] = statistics_table(frames, edit, real, args.severity, 4 * args.count)
     seen = [marks.get(path.name) for path in paths]
+    if any(seen) or args.detector:
+        maps = [make_maps(image, mark) for image, mark in zip(images, seen, strict=True)]
     if any(seen):
-        figures["snow"] = snow_lies(images, seen, edit, args.severity)
+        figures["snow"] = snow_lies(images, maps, edit, args.severity)
     if args.detector:
-        figures["recall"] = recall_table(images, seen, edit, load_detector(args.detector, "cpu"), args.severity)
+        figures["recall"] = recall_table(images, maps, edit, load_detector(args.detector, "cpu"), args.severity)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -59,10 +59,11 @@ def test_lamps_shine_if_they_have_half_the_renderers_light(photo: Photo) -> None
 def test_snow_lies_where_it_is_as_light_as_the_renderers(photo: Photo) -> None:
     mark = Mark(0.55, [], GROUND, [], {kind: [] for kind in LIGHTS})
     image = photo.pixels.float() / 255
-    snowy = taught(image, make_maps(image, mark), "snow", SEVERITY)
+    maps = make_maps(image, mark)
+    snowy = taught(image, maps, "snow", SEVERITY)
 
     def measured(made: torch.Tensor) -> list[float]:
-        return list(snow_lies([image], [mark], lambda _image, _text: made, SEVERITY).values())
+        return list(snow_lies([image], [maps], lambda _image, _text: made, SEVERITY).values())
 
     assert measured(snowy) == [1, 0]
     left = torch.arange(SIDE) < SIDE // 2
