@@ -1,8 +1,9 @@
 """What looks like a light and is none, drawn on crops: paint and patches of sunshine on a road, the bonnet of the camera's
-own car, and heads.
+own car, heads, and wheels.
 
 Photographs taken from the pavement have few of the first, frames of a dashboard camera one bonnet each, and both
-few faces close up: what was trained on the former alone lit all three as headlamps. Crops are (3 + maps, H, H) float 0..1.
+few faces close up: what was trained on the former alone lit all three as headlamps, and now and then a wheel.
+Crops are (3 + maps, H, H) float 0..1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ GROUND = 3 + MAP_NAMES.index("ground")
 DEPTH = 3 + MAP_NAMES.index("depth")
 ROWS = MAP_NAMES.index("rows")  # the last map, and all that a bonnet does not change
 ON_ROAD, BONNET = 0.35, 0.25  # share of the crops with room for it
-HEAD = 0.12  # share of all crops
+HEAD, WHEEL = 0.12, 0.1  # share of all crops
 LEAST_GROUND = 0.08  # of the crop
 BOTTOM = 0.1  # of the crop's height, of which at least BOTTOM_GROUND must be ground where a bonnet comes
 BOTTOM_GROUND = 0.5
@@ -34,6 +35,8 @@ def with_decoys(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         crop = torch.cat((painted_road(crop[:3], crop[GROUND], rng), crop[3:]))
     if rng.random() < BONNET and ground[-max(1, int(BOTTOM * len(ground))) :].mean() > BOTTOM_GROUND:
         crop = behind_bonnet(crop, rng)
+    if rng.random() < WHEEL:
+        crop = behind_wheel(crop, rng)
     return behind_head(crop, rng) if rng.random() < HEAD else crop
 
 
@@ -105,6 +108,30 @@ def behind_bonnet(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         foot = side - rng.uniform(0.1, 0.7) * height + rng.uniform(-0.1, 0.1) * (x - side / 2)
         look = look * (1 - rng.uniform(0.7, 1) * np.clip((y - foot) / 3, 0, 1))[..., None]
     return before(crop, look, np.clip(y - edge, 0, 1), BONNET_DEPTH)
+
+
+def behind_wheel(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """One to three wheels, seen from the side or at an angle: dark tyres, pale rims with spokes, holes and a hub."""
+    side = crop.shape[-1]
+    x, y = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
+    radius, narrow = side * float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))), rng.uniform(0.35, 1)
+    right, down = rng.uniform(0, side), rng.uniform(0.4, 0.95) * side
+    spokes, turn, rim = int(rng.integers(4, 16)), rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 0.8)
+    pale, tyre, hole = rng.uniform(0.3, 1.0), rng.uniform(0.02, 0.15), rng.uniform(0, 0.9)
+    for _ in range(rng.integers(1, 4)):
+        across, below = (x - right) / (radius * narrow), (y - down) / radius
+        far, around = np.hypot(across, below), np.arctan2(below, across)
+        gap = np.clip(2 * np.cos(spokes * around + turn) + 0.5, 0, 1) * (far > 0.3 * rim) * (far < 0.85 * rim)
+        shining = pale * (1 + 0.3 * np.cos(around - turn)) * (1 - hole * gap)
+        plane = np.where(far < rim, shining, tyre)
+        look, there = (
+            cv2.GaussianBlur(np.clip(p, 0, 1).astype(np.float32), (0, 0), 0.3 + 0.04 * radius)
+            for p in (plane, (1 - far) * radius)
+        )
+        grey = np.repeat(look[..., None], 3, 2)
+        crop = before(crop, grey, there, float(np.clip(0.02 * side / radius, 0.04, 0.4)))
+        right += rng.choice((-1, 1)) * rng.uniform(2.2, 7) * radius
+    return crop
 
 
 def behind_head(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

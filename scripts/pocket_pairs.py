@@ -41,7 +41,7 @@ LOOKED_AT = 0.3  # of them, and of the crops for night, share that is taken roun
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
 # photograph has them; with night three times of five, most other conditions were liked less. "same": texts without a change.
 SHARES = {
-    "snow": 56, "snow/lying": 24, "night": 50, "night/unlit": 4, "rain": 20, "rain/wet": 4, "fog": 28, "dusk": 16,
+    "snow": 56, "snow/lying": 24, "night": 50, "night/unlit": 4, "rain": 24, "rain/wet": 4, "fog": 28, "dusk": 16,
     "dawn": 14, "overcast": 12, "glare": 14, "dust": 18, "same": 5,
 }  # fmt: skip
 

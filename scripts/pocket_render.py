@@ -54,6 +54,12 @@ class Scene:
         return (light / blur(light, 10)).clamp(0.4, 1.8)
 
     @cached_property
+    def marks(self) -> torch.Tensor:
+        """As `detail`, of wider surroundings and with more contrast: ruts and paint on a road, windows of a car."""
+        light = self.light + 0.01
+        return (light / blur(light, 24)).clamp(0.1, 1.6)
+
+    @cached_property
     def front(self) -> torch.Tensor:
         """Things alone: the sky's share of each pixel's light taken off, so that a new sky leaves no bright border."""
         sky = self.maps["sky"]
@@ -231,6 +237,17 @@ def streaks(scene: Scene, s: float) -> torch.Tensor:
     return sprites(scene, 4, line, 2.7 - 1.1 * s)
 
 
+def drops(scene: Scene, s: float, behind: torch.Tensor) -> Painted:
+    """Drops on the lens or the windscreen. Each shows a wide view upside down, so that its foot has the light of the sky
+    (Roser and Geiger, "Video-based raindrop detection for improved image registration", ICCV workshops 2009)."""
+    down, across = offsets(24, 24)
+    disc = torch.exp(-((((across / 2.4) ** 2 + (down / 3.0) ** 2) / 2) ** 1.5))
+    low = torch.exp(-((across / 1.8) ** 2 + ((down - 1.8) / 1.3) ** 2) / 2)
+    cover, foot = (sprites(scene, 8, sprite, 3.2 - 1.3 * s, gain=2.5) for sprite in (disc, low))
+    seen = 0.55 * blur(behind, 10) + foot * colour(0.80, 0.82, 0.85) * (0.75 - 0.35 * s)
+    return mix(behind, seen, 0.8 * cover), cover
+
+
 def bloom(source: torch.Tensor) -> torch.Tensor:
     """Light of small sources with three widths of glow."""
     return 1.8 * source + 1.5 * blur(source, 1.5) + 1.2 * blur(source, 5) + 0.8 * blur(source, 16)
@@ -306,9 +323,10 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     plants = torch.sigmoid(9 * (shade - 1.3 + 0.55 * s)) * maps["plants"] * min(0.75, s)
     caps = maps["caps"] * (1 - maps["ground"]) * 0.75 * min(1.0, 1.4 * s) * (1.25 - 0.55 * s)
     cover = torch.maximum(torch.maximum(lying, plants), caps)
-    # Snow lies over the ground's own marks and, under a grey sky, without the sun's shadows.
-    even = mix(shade, torch.ones(1), 0.4 * maps["ground"]) / scene.shade**0.25
-    white = colour(0.73, 0.78, 0.87) * (0.25 + 0.75 * even).clamp(0.35, 1.1)
+    # Under a grey sky snow lies without most of the sun's shadows. The ground's marks show through: as a blank sheet, what
+    # is a little wrongly taken for ground would dissolve.
+    seen = mix(shade, scene.marks**0.8, maps["ground"]) / scene.shade**0.5
+    white = colour(0.73, 0.78, 0.87) * (0.15 + 0.85 * seen).clamp(0.15, 1.15)
     out = mix(scenery, white, cover)
     return under(scene, out, grey_clouds(scene, colour(0.75, 0.79, 0.86), 0.3)), torch.maximum(
         border(scene), 0.45 * lying
@@ -396,12 +414,12 @@ def fog(scene: Scene, s: float) -> Painted:
 
 
 def rain(scene: Scene, s: float) -> Painted:
-    """Falling rain over a wet street."""
+    """Falling rain over a wet street, and drops on the lens."""
     out, wet = rain_wet(scene, s)
     lines = streaks(scene, 0.8 * s)
-    return mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.3 + 0.2 * s)), torch.maximum(
-        lines * 0.8, wet
-    )
+    out = mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.3 + 0.2 * s))
+    out, cover = drops(scene, s, out)
+    return out, torch.maximum(torch.maximum(lines, cover) * 0.8, wet)
 
 
 def rain_wet(scene: Scene, s: float) -> Painted:

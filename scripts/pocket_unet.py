@@ -146,7 +146,7 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     else:
         init_identity(model.unet, facts.scaling, facts.mean, facts.deviation)
         scaling, going_on = facts.scaling, False
-    vae.to(device)
+    vae.to(device, memory_format=torch.channels_last)  # on CPUs it encodes in half the time
     model.to(device)
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizers = build_optimizers(model)

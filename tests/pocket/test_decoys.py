@@ -32,9 +32,14 @@ def crop() -> torch.Tensor:
 
 
 def drawn(
-    crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch, on_road: float, bonnet: float, head: float = 0.0
+    crop: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    on_road: float,
+    bonnet: float,
+    head: float = 0.0,
+    wheel: float = 0.0,
 ) -> list[torch.Tensor]:
-    for name, share in (("ON_ROAD", on_road), ("BONNET", bonnet), ("HEAD", head)):
+    for name, share in (("ON_ROAD", on_road), ("BONNET", bonnet), ("HEAD", head), ("WHEEL", wheel)):
         monkeypatch.setattr(pocket_decoys, name, share)
     rng = np.random.default_rng(0)
     return [with_decoys(crop.clone(), rng) for _ in range(24)]
@@ -70,10 +75,13 @@ def test_where_there_is_no_ground_there_is_nothing(crop: torch.Tensor, monkeypat
     assert all(torch.equal(one, crop) for one in drawn(crop, monkeypatch, 1.0, 1.0))
 
 
-def test_a_head_hides_what_is_behind_it_and_has_no_light(crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("head", "wheel", "large"), [(1.0, 0.0, 0.2), (0.0, 1.0, 0.05)], ids=["head", "wheel"])
+def test_a_thing_hides_what_is_behind_it_and_has_no_light(
+    head: float, wheel: float, large: float, crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crop[HEADS] = 1
     crop[GROUND] = 1
-    made = drawn(crop, monkeypatch, 0.0, 0.0, 1.0)
+    made = drawn(crop, monkeypatch, 0.0, 0.0, head, wheel)
     areas = []
     for one in made:
         assert torch.equal(one[-1], crop[-1]), "the height over the horizon is that of the picture"
@@ -84,4 +92,5 @@ def test_a_head_hides_what_is_behind_it_and_has_no_light(crop: torch.Tensor, mon
         free = one[GROUND] == 1
         assert torch.allclose(one[:, free], crop[:, free], atol=1e-4)
         areas.append(float(hidden.float().mean()))
-    assert min(areas) < 0.05 < 0.2 < max(areas), "small and large ones"
+    assert min(areas) < large / 4
+    assert max(areas) > large, "small and large ones"

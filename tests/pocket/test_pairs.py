@@ -14,9 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import pocket_pairs
 from pocket_maps import MAP_NAMES, make_maps
 from pocket_model import LATENT_CHANNELS, build_vae
-from pocket_pairs import SEEN, SEEN_PX, PairPool, room_for_lamps
+from pocket_pairs import SEEN, SEEN_PX, PairPool
 from pocket_photos import Photo, random_crop
-from pocket_render import STANDING, render
 
 PHASES = ((0.0, (64,)), (0.5, (64, 160)))
 
@@ -90,20 +89,6 @@ def test_fresh_crops_show_lights_of_each_kind(pool: PairPool, monkeypatch: pytes
     assert with_light["tails"] == 0
 
 
-def street(depth: float) -> torch.Tensor:
-    """A crop (3 + maps, H, W) whose upper half stands `depth` away over ground."""
-    rgb, maps = torch.full((3, 64, 64), 0.4), torch.zeros(len(MAP_NAMES), 64, 64)
-    named = dict(zip(MAP_NAMES, maps, strict=True))
-    named["depth"][:32] = depth
-    named["ground"][32:] = 1
-    named["rows"][:] = torch.linspace(1, 0, 64)[:, None]
-    return torch.cat((rgb, maps))
-
-
-def test_the_seeds_lamps_have_room_far_away() -> None:
-    assert room_for_lamps(street(0.1)) < 0.1 * room_for_lamps(street(0.8))
-
-
 def test_crops_for_night_are_where_a_light_is(pool: PairPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pocket_pairs, "SHARES", {"night": 1})
     monkeypatch.setattr(pocket_pairs, "LOOKED_AT", 1.0)
@@ -115,44 +100,3 @@ def test_crops_for_night_are_where_a_light_is(pool: PairPool, monkeypatch: pytes
     for _ in range(8):
         pool.add(rng)
     assert all(pair.maps[SEEN.index("tails")].max() > 0.2 for pair in pool.pairs[64])
-
-
-@pytest.mark.parametrize("condition", ["glare", "snow", "dusk", "night"])
-def test_what_stands_has_weight_in_every_condition(condition: str) -> None:
-    crop = street(0.1)
-    _, weight = render(condition, crop[:3], crop[3:], 0.65, torch.zeros(LATENT_CHANNELS, 16, 16))
-    assert float(weight[0, 1:7].min()) == pytest.approx(STANDING, abs=0.02)
-
-
-def test_lamps_keep_to_the_far_end_of_a_street_unless_a_crop_is_too_small_to_show_it() -> None:
-    noise = torch.zeros(LATENT_CHANNELS, 16, 16)
-    noise[0, 6, 8] = 3.2  # over the horizon
-    dark = torch.zeros_like(noise)
-
-    def lamp(depth: float, shows_place: bool) -> float:
-        crop = street(depth)
-        lit, unlit = (render("night", crop[:3], crop[3:], 0.65, n, shows_place)[0] for n in (noise, dark))
-        return float((lit - unlit).max())
-
-    assert lamp(0.8, True) > 0.4
-    assert lamp(0.04, True) < 0.05
-    assert lamp(0.04, False) > 0.4
-
-
-def test_windows_are_lit_as_the_noise_says_each_as_a_whole_and_tail_lamps_are_red() -> None:
-    crop = street(0.1)
-    windows, tails = (crop[3 + MAP_NAMES.index(kind)] for kind in ("windows", "tails"))
-    windows[10:20, 4:12] = windows[10:20, 50:58] = 1
-    tails[40:44, 30:34] = 1
-    noise = torch.zeros(LATENT_CHANNELS, 16, 16)
-    noise[1, :, :8], noise[1, :, 8:] = 2, -2
-    night, _ = render("night", crop[:3], crop[3:], 0.65, noise)
-    lit, dark = night[:, 11:19, 5:11], night[:, 11:19, 51:57]
-    assert lit.mean() > dark.mean() + 0.4
-    assert lit.std((1, 2)).max() < 0.05
-    assert lit[0].mean() > lit[2].mean() + 0.2, "warm"
-    red, green, blue = night[:, 41:43, 31:33].mean((1, 2))
-    assert red > 0.9
-    assert red > max(green, blue) + 0.3
-    day, _ = render("overcast", crop[:3], crop[3:], 0.65, noise)
-    assert (day[:, 11:19, 5:11] - day[:, 11:19, 51:57]).abs().max() < 0.02
