@@ -320,7 +320,7 @@ def show(
         if key != "words":
             typer.echo(f"{key:<20} {', '.join(value) if isinstance(value, list) else value}")
     if words is not None:
-        typer.echo("It makes these conditions only, one at a time; other words change nothing. --json lists its words.")
+        typer.echo("It makes these conditions only, one at a time. --json lists the words that it knows.")
 
 
 @models_app.command("pull")

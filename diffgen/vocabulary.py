@@ -24,11 +24,14 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 def misheard(prompt: str, vocabulary: Vocabulary) -> str | None:
     """What a prompt asks for that the model was not taught, as the end of a sentence; None when it was."""
-    words = list(dict.fromkeys(re.findall(r"[^\W\d_]+", prompt.lower())))
+    said = re.findall(r"[^\W\d_]+", prompt.lower())
+    words = list(dict.fromkeys(said))
     known = {word for words in vocabulary.values() for word in words}
     if unknown := [word for word in words if word not in known]:
         return f"was never taught {', '.join(map(repr, unknown))}"
-    meant = [[kind for kind in vocabulary if kind and word in vocabulary[kind]] for word in words]
+    # "no snow" does not name snow.
+    wanted = [word for word, before in zip(said, ["", *said], strict=False) if before not in ("no", "without", "not")]
+    meant = [[kind for kind in vocabulary if kind and word in vocabulary[kind]] for word in wanted]
     if not any(meant):
         return f"makes only {', '.join(kind for kind in vocabulary if kind)}, and this names none of them"
     # A word of two conditions ("haze") decides nothing.

@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         marks, _ = load_marks(args.marks)
     except (OSError, ValueError) as error:
         parser.error(f"--marks: {error}")
-    train, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
+    train, held = split_photos(load_photos(list_photos([args.photos], args.sources, args.licence)))
     edits = [Editor(model) for model in args.model]
     halves = []
     for half, photos in (("held out", held), ("trained on", train)):

@@ -61,15 +61,16 @@ def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say) -> 
     made_by = {p.name: made_of(p) for p in photos}
     maps = {name: kept[f"{name} {key}"] for name, key in made_by.items() if f"{name} {key}" in kept}
     missing = [p for p in photos if p.name not in maps]
-    saved = time.monotonic()
+    began = saved = time.monotonic()
     for i, photo in enumerate(missing):
         made = make_maps(photo.pixels.float() / 255, marks.get(photo.name))
         maps[photo.name] = (made * 255).round().to(torch.uint8)
         if time.monotonic() - saved > 60 or i + 1 == len(missing):
             torch.save({f"{n} {made_by[n]}": planes for n, planes in maps.items()}, path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
-            say(f"maps: {len(photos) - len(missing) + i + 1} of {len(photos)}")
             saved = time.monotonic()
+            left = (saved - began) / (i + 1) * (len(missing) - i - 1) / 60
+            say(f"maps: {len(photos) - len(missing) + i + 1} of {len(photos)}; {left:.1f} min left")
     return maps
 
 
@@ -104,7 +105,10 @@ def seen_cells(maps: torch.Tensor) -> torch.Tensor:
 
 
 class PairPool:
-    """At most `limit` pairs of each crop side; new ones replace the oldest: each is used a few times, then forgotten."""
+    """At most `limit` pairs of each crop side; new ones replace the oldest: each is used a few times, then forgotten.
+
+    `maps` are taken out of the caller's dict, or every photograph's would be held twice.
+    """
 
     def __init__(
         self,
@@ -117,7 +121,7 @@ class PairPool:
     ) -> None:
         # Photographs made at night teach nothing about turning day into something else.
         bright = [p for p in photos if p.pixels.float().mean() > 75]
-        self.planes = [torch.cat((p.pixels, maps[p.name])) for p in bright]
+        self.planes = [torch.cat((p.pixels, maps.pop(p.name))) for p in bright]
         room = np.array([room_for_lamps(planes / 255) for planes in self.planes])
         self.chance_of_lamps = (room + 1e-6) / (room + 1e-6).sum()
         lit = {kind: [i for i, p in enumerate(self.planes) if p[3 + MAP_NAMES.index(kind)].any()] for kind in LIGHTS}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 HELD_OUT_EVERY = 20  # one photograph in twenty is never trained on
@@ -18,7 +20,7 @@ HELD_OUT_EVERY = 20  # one photograph in twenty is never trained on
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph: RGB uint8, shape (3, H, W)."""
+    """One photograph: RGB uint8, shape (3, H, W); `name` is its path below its folder."""
 
     name: str
     licence: str
@@ -34,19 +36,47 @@ def licence_kept(licence: str, wanted: str) -> bool:
 
 
 def read_licences(sources: Path) -> dict[str, str]:
-    """File name -> licence, from a table with the columns `file` and `licence`."""
+    """Path below the folder -> licence, from a table with the columns `file` and `licence`."""
     with sources.open(newline="", encoding="utf-8") as handle:
         return {row["file"]: row["licence"] for row in csv.DictReader(handle, delimiter="\t")}
 
 
-def list_photos(folder: Path, sources: Path | None, wanted: str | None) -> list[tuple[Path, str]]:
-    """(path, licence) of the photographs to use, in name order."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if sources is None:
-        return [(p, "not stated") for p in paths]
-    licences = read_licences(sources)
-    pairs = [(p, licences.get(p.name, "")) for p in paths]
-    return [(p, text) for p, text in pairs if text and (wanted is None or licence_kept(text, wanted))]
+@dataclass(frozen=True)
+class Found:
+    """A photograph to use, not yet read."""
+
+    path: Path
+    name: str
+    licence: str
+
+
+def list_photos(folders: Sequence[Path], sources: Path | None, wanted: str | None) -> list[Found]:
+    """The photographs to use, by name. Says how many the table or the licence leaves out.
+
+    Raises ValueError for two of one name in two folders, which marks and maps could not tell apart.
+    """
+    paths = {}
+    for folder in folders:
+        for path in folder.rglob("*"):
+            name = path.relative_to(folder).as_posix()
+            if path.suffix.lower() not in SUFFIXES:
+                continue
+            if name in paths:
+                raise ValueError(f"{path} and {paths[name]} have one name: rename either")
+            paths[name] = path
+    licences = read_licences(sources) if sources else {}
+    found = []
+    for name in sorted(paths):
+        licence = licences.get(name, "") if sources else "not stated"
+        if licence and (wanted is None or licence_kept(licence, wanted)):
+            found.append(Found(paths[name], name, licence))
+    if len(found) < len(paths):
+        say(f"{len(paths) - len(found)} photographs have no row in {sources} or another licence: left out")
+    return found
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def without_bars(image: np.ndarray) -> np.ndarray:
@@ -64,17 +94,22 @@ def without_bars(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def load_photos(pairs: list[tuple[Path, str]], long_side: int = 1024) -> list[Photo]:
-    """Decode; larger photographs are brought to `long_side` pixels, smaller ones stay; under 128 px are left out."""
+def load_photos(found: list[Found], long_side: int = 1024) -> list[Photo]:
+    """Decode, upright; larger photographs are brought to `long_side` pixels, smaller ones stay; under 128 px are left out,
+    and so, said by name, what cannot be read."""
     photos = []
-    for path, licence in pairs:
-        with Image.open(path) as handle:
-            image = handle.convert("RGB")
+    for one in found:
+        try:
+            with Image.open(one.path) as handle:
+                image = ImageOps.exif_transpose(handle).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            say(f"{one.path}: cannot be read and is left out: {error}")
+            continue
         if max(image.size) > long_side:
             image.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
         pixels = without_bars(np.asarray(image))
         if min(pixels.shape[:2]) >= 128:
-            photos.append(Photo(path.name, licence, torch.from_numpy(pixels.transpose(2, 0, 1).copy())))
+            photos.append(Photo(one.name, one.licence, torch.from_numpy(pixels.transpose(2, 0, 1).copy())))
     return photos
 
 

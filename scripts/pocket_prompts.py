@@ -66,13 +66,13 @@ VARIANTS = {
 
 # Which words mean a condition; one that stands under two conditions decides nothing beside others.
 KEYWORDS = {
-    "snow": "snow snowy snowfall snowstorm blizzard flurries winter",
+    "snow": "snow snowy snowfall snowflakes snowstorm blizzard flurries winter",
     "night": "night nighttime midnight dark darkness",
-    "fog": "fog foggy mist misty haze hazy visibility",
+    "fog": "fog foggy mist misty haze hazy visibility morning grey",
     "rain": "rain rainy raining rainstorm downpour drizzle thunderstorm wet dark",
-    "dusk": "dusk sunset evening twilight nightfall dark",
-    "dawn": "dawn sunrise daybreak morning mist",
-    "overcast": "overcast cloudy clouds dull",
+    "dusk": "dusk sunset evening twilight nightfall dark violet",
+    "dawn": "dawn sunrise daybreak morning mist first pink",
+    "overcast": "overcast cloudy clouds dull flat grey",
     "glare": "glare backlight backlit sun",
     "dust": "dust dusty sandstorm sand desert smog haze visibility",
 }
@@ -116,11 +116,11 @@ def preset_texts(path: Path | None) -> dict[str, list[str]]:
 
 
 def vocabulary(presets: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Condition -> the words that mean it; "" -> every other word that training reads."""
-    texts = [*FRAMES, *TAILS, *OBJECTS, *NOTHING, "severity"]
-    texts += [text for kind in PHRASES for text in (*_choices(PHRASES[kind]), *presets[kind])]
-    texts += DEGREES
-    known = set(re.findall(r"[^\W\d_]+", " ".join(texts).lower()))
+    """Condition -> the words that mean it; "" -> every other word that training reads, but for those of NOTHING, which ask
+    for what it cannot do."""
+    texts = [*FRAMES, *TAILS, *OBJECTS, *DEGREES, *VARIANTS.values(), "severity"]
+    texts += [text for kind in PHRASES for text in (PHRASES[kind], *presets[kind])]
+    known = set(re.findall(r"[^\W\d_]+", " ".join(texts).lower().replace("{o}", "")))
     meant = {kind: words.split() for kind, words in KEYWORDS.items()}
     return {**meant, "": sorted(known - {word for words in meant.values() for word in words})}
 

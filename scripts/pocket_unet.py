@@ -135,7 +135,9 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
     torch.manual_seed(seed + step)
     presets = preset_texts(conditions)
     if not (work / "tokenizer").exists():
-        train_tokenizer(presets, seed).save_pretrained(work / "tokenizer")
+        part = work / "tokenizer.part"
+        train_tokenizer(presets, seed).save_pretrained(part)
+        part.rename(work / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     vae = load_vae(work)
     facts = measure(vae, photos, seed)
@@ -181,8 +183,8 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
             for kept, now in zip(ema.parameters(), model.parameters(), strict=True):
                 kept.lerp_(now, 1 - decay)
         now = time.monotonic()
-        # A step that took over 10 s was paused from outside; that is not training time.
-        seconds, last = seconds + min(now - last, 10.0), now
+        # A step that took over a minute was paused from outside; that is not training time.
+        seconds, last = seconds + min(now - last, 60.0), now
         if now - saved > how.checkpoint or seconds >= minutes * 60:
             state = {
                 "model": model.state_dict(),

@@ -61,8 +61,8 @@ def train_vae(
             for kept, now in zip(ema.parameters(), vae.parameters(), strict=True):
                 kept.lerp_(now, 1 - decay)
         now = time.monotonic()
-        # A step that took over 10 s was paused from outside; that is not training time.
-        seconds, last = seconds + min(now - last, 10.0), now
+        # A step that took over a minute was paused from outside; that is not training time.
+        seconds, last = seconds + min(now - last, 60.0), now
         if now - saved > checkpoint or seconds >= minutes * 60:
             state = {"vae": vae.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
             save(path, {**state, "seconds": seconds, "step": step})

@@ -10,6 +10,7 @@ again. `--stage export` writes the newest checkpoint while another process is st
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ STAGES = ("maps", "vae", "unet", "export", "evaluate")
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of photographs")
     parser.add_argument("--sources", type=Path, help="table (tab-separated) with the columns file and licence")
     parser.add_argument("--licence", help="use only this licence, any version, e.g. 'CC BY' (never share-alike)")
     parser.add_argument(
@@ -46,8 +47,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--checkpoint-seconds", type=float, default=120)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--bfloat16", action="store_true", help="half as long, where the device computes in it")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bfloat16", action="store_true", help="half as many steps again, where the device computes in it")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 2, help="all cores by default")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
@@ -73,17 +74,17 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
-    photos = load_photos(list_photos(args.photos, args.sources, args.licence))
+    try:
+        photos = load_photos(list_photos(args.photos, args.sources, args.licence))
+        marks, left_out = load_marks(args.marks)
+    except (OSError, ValueError) as error:
+        say(f"{error}")
+        return 1
     if len(photos) < 20:
-        say(f"{args.photos}: {len(photos)} usable photographs; at least 20 are needed")
+        say(f"{', '.join(map(str, args.photos))}: {len(photos)} usable photographs; at least 20 are needed")
         return 1
     train, held = split_photos(photos)
     say(f"{len(train)} photographs to train on, {len(held)} held out ({count_licences(photos)})")
-    try:
-        marks, left_out = load_marks(args.marks)
-    except (OSError, ValueError) as error:
-        say(f"marks: {error}")
-        return 1
     scenes = [photo for photo in train if photo.name not in left_out]
     if len(scenes) < len(train):
         say(f"the denoiser learns from {len(scenes)} of them")

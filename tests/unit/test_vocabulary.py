@@ -16,7 +16,7 @@ from diffgen.recipe import presets
 from diffgen.vocabulary import Vocabulary, misheard, read_vocabulary
 from tests.fakes import FakeEditor, make_dataset
 
-WORDS: Vocabulary = {"snow": ["snow"], "fog": ["fog", "haze"], "dust": ["dust", "haze"], "": ["make", "it", "a"]}
+WORDS: Vocabulary = {"snow": ["snow"], "fog": ["fog", "haze"], "dust": ["dust", "haze"], "": ["make", "it", "a", "without"]}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,10 @@ WORDS: Vocabulary = {"snow": ["snow"], "fog": ["fog", "haze"], "dust": ["dust", 
         ("haze", None),
         ("make it purple", "was never taught 'purple'"),
         ("snow, dust", "makes one condition at a time, and this names snow and dust"),
+        ("no snow", "was never taught 'no'"),
         ("make it", "makes only snow, fog, dust, and this names none of them"),
+        ("make it without snow", "makes only snow, fog, dust, and this names none of them"),
+        ("snow without dust", None),
         ("", "makes only snow, fog, dust, and this names none of them"),
         ("snow über alles", "was never taught 'über', 'alles'"),
     ],
@@ -55,6 +58,20 @@ def test_pocket_was_taught_every_preset(pocket: Vocabulary) -> None:
     assert {name: misheard(fields["instruction"], pocket) for name, fields in presets().items()} == dict.fromkeys(
         presets()
     )
+
+
+def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(
+    pocket: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.syspath_prepend(root / "scripts")
+    from pocket_prompts import PHRASES, VARIANTS, preset_texts, vocabulary
+
+    assert pocket == vocabulary(preset_texts(root / "diffgen/conditions.yaml")), "the list is of these texts"
+    texts = [text for kind, texts in {**PHRASES, **VARIANTS}.items() if kind != "same" for text in texts.split("|")]
+    assert {text: said for text in texts if (said := misheard(text, pocket))} == {}
+    for word in ("remove", "replace", "purple"):
+        assert misheard(f"make it night and {word} the car", pocket) == f"was never taught '{word}'"
 
 
 def test_plan_warns(tmp_path: Path, cli: Callable[..., Any]) -> None:
