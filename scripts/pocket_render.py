@@ -249,7 +249,8 @@ def drops(scene: Scene, s: float, behind: torch.Tensor) -> Painted:
 
 
 def bloom(source: torch.Tensor) -> torch.Tensor:
-    """Light of small sources with three widths of glow."""
+    """Light of small sources with three widths of glow, for the several kinds of scattering in eye and lens (Spencer and
+    others, "Physically-based glare effects for digital images", SIGGRAPH 1995)."""
     return 1.8 * source + 1.5 * blur(source, 1.5) + 1.2 * blur(source, 5) + 0.8 * blur(source, 16)
 
 
@@ -313,7 +314,8 @@ def snow(scene: Scene, s: float) -> Painted:
 
 
 def snow_lying(scene: Scene, s: float) -> Painted:
-    """Snow whitens the ground and plants and lines upper edges; grey sky, soft cold light, dark things."""
+    """Snow whitens the ground and plants and lines upper edges, what lies open to the sky (Fearing, "Computer modelling of
+    fallen snow", SIGGRAPH 2000, there by shape, here by map); grey sky, soft cold light, dark things."""
     maps = scene.maps
     scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.63 * s)
     shade = scene.detail
@@ -334,7 +336,9 @@ def snow_lying(scene: Scene, s: float) -> Painted:
 
 
 def night_front(scene: Scene, s: float) -> torch.Tensor:
-    """The things by night: dim, even, less coloured, local contrast kept so that dark cars stay readable."""
+    """The things by night: dim, even, less coloured, as eyes see by little light (Thompson, Shirley and Ferwerda, "A spatial
+    post-processing algorithm for images of night scenes", Journal of Graphics Tools 2002); local contrast kept so that
+    dark cars stay readable."""
     even = even_light(scene, 0.6 * s, 0.9 * s)
     exposure = 0.75 * 0.0068**s
     rim = scene.detail ** (0.5 * s)
@@ -423,7 +427,8 @@ def rain(scene: Scene, s: float) -> Painted:
 
 
 def rain_wet(scene: Scene, s: float) -> Painted:
-    """Grey light; wet ground is darker and mirrors what stands on it, more so far away (Fresnel) and in puddles."""
+    """Grey light; wet ground is darker (Lekner and Dorf, "Why some things are darker when wet", Applied Optics 1988) and
+    mirrors what stands on it, more so at grazing angles, which is far away (Fresnel), and in puddles."""
     maps = scene.maps
     air = colour(0.76, 0.78, 0.81) * (1 - 0.3 * s)
     scenery = vivid(even_light(scene, 0.05 * s, 0.9 * s), 0.2 * s) * (0.95 - 0.6 * s)
@@ -496,7 +501,7 @@ def sun_place(scene: Scene) -> torch.Tensor:
 
 
 def glare(scene: Scene, s: float) -> Painted:
-    """Against a low sun: its disc, warm light spilling from the sky over what is near it, the rest in shade."""
+    """Against a low sun: its disc, warm light spilling from the sky over what is near it, the rest in shade. See bloom."""
     sky = scene.maps["sky"]
     warm = tint(1.0, 0.83, 0.55)
     low = torch.exp(-(((scene.height - 0.08) / 0.2) ** 2))

@@ -47,7 +47,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--checkpoint-seconds", type=float, default=120)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--bfloat16", action="store_true", help="half as many steps again, where the device computes in it")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="half as many steps again, where the device computes in it"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2, help="all cores by default")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)

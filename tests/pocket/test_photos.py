@@ -26,7 +26,10 @@ def test_photographs_of_one_name_in_two_subfolders_keep_apart(tmp_path: Path) ->
     draw(tmp_path / "cam1/0001.jpg")
     draw(tmp_path / "cam2/0001.jpg", (130, 160))
     photos = load_photos(list_photos([tmp_path], None, None))
-    assert {p.name: tuple(p.pixels.shape[1:]) for p in photos} == {"cam1/0001.jpg": (130, 160), "cam2/0001.jpg": (160, 130)}
+    assert {p.name: tuple(p.pixels.shape[1:]) for p in photos} == {
+        "cam1/0001.jpg": (130, 160),
+        "cam2/0001.jpg": (160, 130),
+    }
 
 
 def test_two_folders_are_one_set_and_may_not_share_a_name(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def saturation(image: np.ndarray) -> float:
 def test_strength_0_is_the_photograph_again(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     error = (edit("night", strength=0.0).astype(float) - photograph).ravel()
     # The autoencoder's own loss in dB, on a picture full of lettering and railings; photographs as a rule lose less.
-    assert 10 * np.log10(255**2 / (error**2).mean()) > 25
+    assert 10 * np.log10(255**2 / (error**2).mean()) > 27  # measured 28.7
 
 
 def test_night_is_dark(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
@@ -141,8 +141,34 @@ def test_snow_whitens_the_pavement_of_a_close_view(
     assert mean(after) > least * mean(before)
 
 
-def test_snow_takes_colour(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
-    assert saturation(edit("snow")) < saturation(photograph)
+def warmth(image: np.ndarray) -> float:
+    """Red over blue."""
+    return float(image[..., 0].mean() / image[..., 2].mean())
+
+
+@pytest.mark.parametrize(
+    ("condition", "of", "least", "most"),
+    [
+        ("snow", saturation, 0, 0.9),
+        ("rain", saturation, 0, 0.85),
+        ("rain", mean, 0, 0.95),
+        ("dusk", mean, 0, 0.6),
+        ("dawn", mean, 0, 0.9),
+        ("dawn", saturation, 0, 0.6),
+        ("overcast", saturation, 0, 0.7),
+        ("glare", warmth, 1.1, 2),
+        ("dust", warmth, 1.25, 2),
+    ],
+)
+def test_light_and_colour(
+    condition: str,
+    of: Callable[[np.ndarray], float],
+    least: float,
+    most: float,
+    edit: Callable[..., np.ndarray],
+    photograph: np.ndarray,
+) -> None:
+    assert least < of(edit(condition)) / of(photograph) < most
 
 
 @pytest.mark.parametrize("condition", ["snow", "heavy-snow"])
@@ -159,12 +185,6 @@ def test_snow_whitens_bushes(condition: str, edit: Callable[..., np.ndarray], pa
     assert share_after > 1.2 * share, (share, share_after)
 
 
-def test_rain_is_duller(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
-    made = edit("rain")
-    assert saturation(made) < saturation(photograph)
-    assert mean(made) < mean(photograph)
-
-
 @pytest.mark.parametrize("condition", ["snow", "night", "fog", "rain", "dusk", "overcast"])
 def test_things_stay_where_they_are(condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     facts = checks.measure(photograph, edit(condition), [Shape(0, (0.05, 0.3, 0.95, 0.8))])
@@ -172,21 +192,61 @@ def test_things_stay_where_they_are(condition: str, edit: Callable[..., np.ndarr
     assert facts["shift_px"] < 1
 
 
-@pytest.mark.parametrize("condition", ["night", "fog", "snow", "rain"])
+CONDITIONS = ("snow", "night", "fog", "rain", "dusk", "dawn", "overcast", "glare", "dust")
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
 def test_the_change_grows_with_strength(
     condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray
 ) -> None:
-    """Five levels, one seed: the distance from the round trip does not shrink."""
+    """Five levels, one seed: the distance from the round trip grows."""
     base = edit(condition, strength=0.0).astype(float)
     levels = [float(np.abs(edit(condition, strength=s) - base).mean()) for s in (0.1, 0.3, 0.5, 0.7, 0.9)]
-    assert all(after > before - 0.5 for before, after in itertools.pairwise(levels)), levels
+    assert all(after > before for before, after in itertools.pairwise(levels)), levels
     assert levels[-1] > 1.5 * levels[0], levels
 
 
 def test_the_seed_decides_the_snow(edit: Callable[..., np.ndarray]) -> None:
     first, again, other = edit("heavy-snow", seed=1), edit("heavy-snow", seed=1), edit("heavy-snow", seed=2)
     assert (first == again).all()
-    assert np.abs(first.astype(int) - other).mean() > 0.5
+    assert difference(first, other) > 3
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+@pytest.mark.parametrize(("condition", "least"), [("snow", 3.5), ("rain", 1.4), ("fog", 0.8)])
+def test_flakes_streaks_and_banks_are_others_with_another_seed(
+    condition: str, least: float, edit: Callable[..., np.ndarray]
+) -> None:
+    assert difference(edit(condition, seed=1), edit(condition, seed=2)) > least  # half of what was measured
+
+
+@pytest.mark.parametrize(
+    ("text", "condition", "share"),
+    [("lying snow, no snowfall", "snow", 0.3), ("a wet road after the rain", "rain", 0.5)],
+)
+def test_nothing_falls_where_the_text_says_so(
+    text: str, condition: str, share: float, edit: Callable[..., np.ndarray]
+) -> None:
+    still, falling = (
+        difference(edit(what, seed=1), edit(what, seed=2)) for what in ({"name": "still", "prompt": text}, condition)
+    )
+    assert still < share * falling
+
+
+def test_an_unlit_night_is_darker_and_has_no_lights(edit: Callable[..., np.ndarray], pagoda: np.ndarray) -> None:
+    unlit = {"name": "unlit", "prompt": "an unlit night"}
+    first, other = (checks.luminance(edit(unlit, seed=seed, picture=pagoda)) for seed in (1, 2))
+    assert first.mean() < 0.8 * mean(edit("night", seed=1, picture=pagoda))
+    assert not (np.abs(first - other) > 40 / 255).any()
+
+
+def test_a_word_it_does_not_know_breaks_nothing(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
+    made = edit({"name": "zoo", "prompt": "unicorns at night"})
+    assert mean(made) < 0.7 * mean(photograph)
+    assert checks.measure(photograph, made, [])["shift_px"] < 1
 
 
 def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Callable[..., np.ndarray]) -> None:
@@ -228,7 +288,17 @@ def test_stock_diffusers_loads_it_and_it_is_small(stock: Any) -> None:
     assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 40e6
 
 
-@pytest.mark.parametrize("condition", ["snow", "fog", "rain"])
+def test_the_autoencoder_keeps_what_is_small(stock: Any, pagoda: np.ndarray) -> None:
+    """Of a picture full of leaves, alone."""
+    import torch
+
+    image = torch.from_numpy(pagoda.copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        back = stock.vae.decode(stock.vae.encode(image).latents).sample.clamp(-1, 1)
+    assert 10 * np.log10(4 / float((back - image).square().mean())) > 24.5  # measured 25.4; of most photographs 41
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
 def test_without_a_number_words_say_how_much(condition: str, stock: Any, photograph: np.ndarray) -> None:
     import torch
 
@@ -238,4 +308,6 @@ def test_without_a_number_words_say_how_much(condition: str, stock: Any, photogr
         made = stock(text, image=Image.fromarray(photograph), **given).images[0]
         return float(np.abs(np.asarray(made).astype(float) - photograph).mean())
 
-    assert change(f"light {condition}") < 0.8 * change(f"heavy {condition}")
+    light, plain, heavy = (change(f"{word}{condition}") for word in ("light ", "", "heavy "))
+    assert light < 0.8 * plain
+    assert plain < 0.97 * heavy

@@ -33,35 +33,46 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(photos: Path, work: Path, out: Path, minutes_vae: float) -> list[str]:
+def command(photos: Path, work: Path, out: Path, minutes_vae: float, minutes_unet: float = 0.05) -> list[str]:
     return [
         sys.executable, str(SCRIPTS / "train_pocket.py"), "--photos", str(photos), "--work", str(work), "--out", str(out),
-        "--minutes-vae", str(minutes_vae), "--minutes-unet", "0.05", "--checkpoint-seconds", "1",
+        "--minutes-vae", str(minutes_vae), "--minutes-unet", str(minutes_unet), "--checkpoint-seconds", "1",
         "--conditions", str(SCRIPTS.parent / "diffgen/conditions.yaml"),
     ]  # fmt: skip
+
+
+def killed_when(checkpoint: Path, line: list[str]) -> dict:
+    """What is in the checkpoint that it wrote before it was killed."""
+    import torch
+
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 600
+    try:
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    assert checkpoint.exists(), process.stderr.read() if process.stderr else ""
+    return torch.load(checkpoint, map_location="cpu")
 
 
 def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
     import torch
 
     work, out = tmp_path / "work", tmp_path / "model"
-    process = subprocess.Popen(command(photos, work, out, 9.0), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 600
-    try:
-        while not (work / "vae.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-    finally:
-        process.kill()
-        process.wait()
-    assert (work / "vae.pt").exists(), process.stderr.read() if process.stderr else ""
-    before = torch.load(work / "vae.pt", map_location="cpu")
-    done = subprocess.run(
-        command(photos, work, out, before["seconds"] / 60 + 0.05), capture_output=True, text=True, timeout=600
-    )
+    vae = killed_when(work / "vae.pt", command(photos, work, out, 9.0))
+    minutes_vae = vae["seconds"] / 60 + 0.05
+    unet = killed_when(work / "unet.pt", command(photos, work, out, minutes_vae, 9.0))
+    last = command(photos, work, out, minutes_vae, unet["seconds"] / 60 + 0.05)
+    done = subprocess.run(last, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    after = torch.load(work / "vae.pt", map_location="cpu")
-    assert after["step"] > before["step"]
+    for before in (vae, unet):
+        after = torch.load(work / ("vae.pt" if before is vae else "unet.pt"), map_location="cpu")
+        assert after["step"] > before["step"]
+        assert after["seconds"] > before["seconds"]
     assert "linear start" not in done.stderr, "it went on, and did not begin again"
+    assert f"starts at step {unet['step']}," in done.stderr
     assert "min left" in done.stderr
     assert "round trip at" in done.stdout
     assert json.loads((out / "vocabulary.json").read_text())["snow"]

@@ -16,7 +16,12 @@ from diffgen.recipe import presets
 from diffgen.vocabulary import Vocabulary, misheard, read_vocabulary
 from tests.fakes import FakeEditor, make_dataset
 
-WORDS: Vocabulary = {"snow": ["snow"], "fog": ["fog", "haze"], "dust": ["dust", "haze"], "": ["make", "it", "a", "without"]}
+WORDS: Vocabulary = {
+    "snow": ["snow"],
+    "fog": ["fog", "haze"],
+    "dust": ["dust", "haze"],
+    "": ["make", "it", "a", "without"],
+}
 
 
 @pytest.mark.parametrize(
