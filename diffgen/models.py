@@ -304,9 +304,11 @@ def _folder_model(name: str, folder: Path, editor: str | None, facts: dict[str, 
         pickled = any(next(folder.glob(f"*/*{suffix}"), None) for suffix in PICKLES)
         hint = CONVERT if pickled else "copy or download the model again"
         raise UsageError(f"model: {folder} lacks {', '.join(missing)}", hint)
-    files = [p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file()]
-    place = {"kind": "folder", "place": str(folder), "identity": files_identity(folder, files, cache)}
-    return _model(name, editor, facts, folder, place)
+    model = _model(name, editor, facts, folder, {"kind": "folder", "place": str(folder), "identity": ""})
+    # The words that a model was taught make warnings, not pixels: images stay when the list is mended.
+    words = folder / (model.vocabulary or "")
+    files = [p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file() and p != words]
+    return replace(model, identity=files_identity(folder, files, cache))
 
 
 def _file_model(

@@ -214,6 +214,15 @@ def test_facts_nearest_first(cache: FileCache, tmp_path: Path) -> None:
     assert (resolve_model({"alias": "sd-turbo", "steps": 4}, None, tmp_path, cache)).steps == 4
 
 
+def test_a_list_of_words_makes_no_image_anew(cache: FileCache, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    (folder / "diffgen.json").write_text('{"vocabulary": "words.json"}')
+    (folder / "words.json").write_text('{"snow": ["snow"]}')
+    identity = resolve_model("m", None, tmp_path, cache).identity
+    (folder / "words.json").write_text('{"snow": ["snow", "snowy"]}')
+    assert resolve_model("m", None, tmp_path, cache).identity == identity
+
+
 def test_identity_follows_the_contents(cache: FileCache, tmp_path: Path) -> None:
     first = write_model(tmp_path / "a")
     copy = write_model(tmp_path / "b" / "elsewhere")
