@@ -63,7 +63,7 @@ def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
     work, out = tmp_path / "work", tmp_path / "model"
     vae = killed_when(work / "vae.pt", command(photos, work, out, 9.0))
     minutes_vae = vae["seconds"] / 60 + 0.05
-    unet = killed_when(work / "unet.pt", command(photos, work, out, minutes_vae, 9.0))
+    unet = killed_when(work / "unet.pt", command(photos, work, out, minutes_vae, 0.5))
     last = command(photos, work, out, minutes_vae, unet["seconds"] / 60 + 0.05)
     done = subprocess.run(last, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
