@@ -43,7 +43,7 @@ def tile(image: torch.Tensor, number: int) -> Image.Image:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=Path, required=True)
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--licence")
     parser.add_argument("--marks", type=Path)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(2)
     rng = np.random.default_rng(args.seed)
-    _, held = split_photos(load_photos(list_photos([args.photos], args.sources, args.licence)))
+    _, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
     _, left_out = load_marks(args.marks)
     held = [photo for photo in held if photo.name not in left_out]
     half = args.count // 2

@@ -129,7 +129,7 @@ def check(model: Path, held: list[Photo], long_side: int = 512, threads: int = 2
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--licence")
     parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sheet", type=Path, help="also write source and conditions, a row a photograph, as PNG")
     args = parser.parse_args(argv)
-    _, held = split_photos(load_photos(list_photos([args.photos], args.sources, args.licence)))
+    _, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
     check(args.model, spread(held, args.count), args.long_side, args.threads, args.sheet)
     return 0
 

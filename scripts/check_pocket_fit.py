@@ -73,7 +73,7 @@ def lights(
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--licence")
     parser.add_argument("--marks", type=Path, required=True)
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         marks, _ = load_marks(args.marks)
     except (OSError, ValueError) as error:
         parser.error(f"--marks: {error}")
-    train, held = split_photos(load_photos(list_photos([args.photos], args.sources, args.licence)))
+    train, held = split_photos(load_photos(list_photos(args.photos, args.sources, args.licence)))
     edits = [Editor(model) for model in args.model]
     halves = []
     for half, photos in (("held out", held), ("trained on", train)):

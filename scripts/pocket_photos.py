@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
+
+from diffgen.errors import SourceError
+from diffgen.geometry import decode
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 HELD_OUT_EVERY = 20  # one photograph in twenty is never trained on
@@ -53,8 +57,11 @@ class Found:
 def list_photos(folders: Sequence[Path], sources: Path | None, wanted: str | None) -> list[Found]:
     """The photographs to use, by name. Says how many the table or the licence leaves out.
 
-    Raises ValueError for two of one name in two folders, which marks and maps could not tell apart.
+    Raises ValueError for two of one name in two folders, which marks and maps could not tell apart, and for a licence that
+    is wanted without a table.
     """
+    if wanted and sources is None:
+        raise ValueError(f"'{wanted}' alone is wanted, and no table (--sources) tells the licences")
     paths = {}
     for folder in folders:
         for path in folder.rglob("*"):
@@ -76,7 +83,7 @@ def list_photos(folders: Sequence[Path], sources: Path | None, wanted: str | Non
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
 def without_bars(image: np.ndarray) -> np.ndarray:
@@ -100,9 +107,8 @@ def load_photos(found: list[Found], long_side: int = 1024) -> list[Photo]:
     photos = []
     for one in found:
         try:
-            with Image.open(one.path) as handle:
-                image = ImageOps.exif_transpose(handle).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            image = Image.fromarray(decode(one.path.read_bytes()))
+        except (OSError, SourceError) as error:
             say(f"{one.path}: cannot be read and is left out: {error}")
             continue
         if max(image.size) > long_side:

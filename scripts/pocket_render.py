@@ -54,7 +54,7 @@ class Scene:
         return (light / blur(light, 10)).clamp(0.4, 1.8)
 
     @cached_property
-    def marks(self) -> torch.Tensor:
+    def texture(self) -> torch.Tensor:
         """As `detail`, of wider surroundings and with more contrast: ruts and paint on a road, windows of a car."""
         light = self.light + 0.01
         return (light / blur(light, 24)).clamp(0.1, 1.6)
@@ -327,7 +327,7 @@ def snow_lying(scene: Scene, s: float) -> Painted:
     cover = torch.maximum(torch.maximum(lying, plants), caps)
     # Under a grey sky snow lies without most of the sun's shadows. The ground's marks show through: as a blank sheet, what
     # is a little wrongly taken for ground would dissolve.
-    seen = mix(shade, scene.marks**0.8, maps["ground"]) / scene.shade**0.5
+    seen = mix(shade, scene.texture**0.8, maps["ground"]) / scene.shade**0.5
     white = colour(0.73, 0.78, 0.87) * (0.15 + 0.85 * seen).clamp(0.15, 1.15)
     out = mix(scenery, white, cover)
     return under(scene, out, grey_clouds(scene, colour(0.75, 0.79, 0.86), 0.3)), torch.maximum(

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
 import torch
 from check_pocket import check
 from pocket_marks import load_marks
 from pocket_pairs import map_photos
-from pocket_photos import count_licences, list_photos, load_photos, split_photos, spread
+from pocket_photos import count_licences, list_photos, load_photos, say, split_photos, spread
 from pocket_unet import OldCheckpoint, Settings, export, start_from, train_unet
 from pocket_vae import train_vae
 
@@ -55,10 +54,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def say(text: str) -> None:
-    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
-
-
 def cpu_has_bfloat16() -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
@@ -80,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         photos = load_photos(list_photos(args.photos, args.sources, args.licence))
         marks, left_out = load_marks(args.marks)
     except (OSError, ValueError) as error:
-        say(f"{error}")
+        say(str(error))
         return 1
     if len(photos) < 20:
         say(f"{', '.join(map(str, args.photos))}: {len(photos)} usable photographs; at least 20 are needed")

@@ -66,3 +66,5 @@ def test_only_wanted_licences_are_used_and_the_others_are_counted(
     found = list_photos([tmp_path], table, "CC BY")
     assert [(one.name, one.licence) for one in found] == [("a.jpg", "CC BY 4.0"), ("sub/c.jpg", "CC BY 2.0")]
     assert "2 photographs have no row" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no table"):
+        list_photos([tmp_path], None, "CC BY")

@@ -24,6 +24,7 @@ from diffgen.recipe import Recipe
 from diffgen.sources import Dataset
 from tests.fakes import source
 
+CONDITIONS = ("snow", "night", "fog", "rain", "dusk", "dawn", "overcast", "glare", "dust")
 SIZE = (512, 352)  # (width, height), multiples of 32
 FOLDER = Path(diffgen.__file__).parent / "pocket"
 PAGODA = Path(__file__).parent / "data/pagoda.jpg"
@@ -90,6 +91,15 @@ def saturation(image: np.ndarray) -> float:
     return float(((high - low) / np.maximum(high, 1)).mean())
 
 
+def warmth(image: np.ndarray) -> float:
+    """Red over blue."""
+    return float(image[..., 0].mean() / image[..., 2].mean())
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(int) - other).mean())
+
+
 def test_strength_0_is_the_photograph_again(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     error = (edit("night", strength=0.0).astype(float) - photograph).ravel()
     # The autoencoder's own loss in dB, on a picture full of lettering and railings; photographs as a rule lose less.
@@ -141,11 +151,6 @@ def test_snow_whitens_the_pavement_of_a_close_view(
     assert mean(after) > least * mean(before)
 
 
-def warmth(image: np.ndarray) -> float:
-    """Red over blue."""
-    return float(image[..., 0].mean() / image[..., 2].mean())
-
-
 @pytest.mark.parametrize(
     ("condition", "of", "least", "most"),
     [
@@ -192,9 +197,6 @@ def test_things_stay_where_they_are(condition: str, edit: Callable[..., np.ndarr
     assert facts["shift_px"] < 1
 
 
-CONDITIONS = ("snow", "night", "fog", "rain", "dusk", "dawn", "overcast", "glare", "dust")
-
-
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_the_change_grows_with_strength(
     condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray
@@ -210,10 +212,6 @@ def test_the_seed_decides_the_snow(edit: Callable[..., np.ndarray]) -> None:
     first, again, other = edit("heavy-snow", seed=1), edit("heavy-snow", seed=1), edit("heavy-snow", seed=2)
     assert (first == again).all()
     assert difference(first, other) > 3
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(one.astype(int) - other).mean())
 
 
 @pytest.mark.parametrize(("condition", "least"), [("snow", 3.5), ("rain", 1.4), ("fog", 0.8)])

@@ -67,8 +67,8 @@ def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
     last = command(photos, work, out, minutes_vae, unet["seconds"] / 60 + 0.05)
     done = subprocess.run(last, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    for before in (vae, unet):
-        after = torch.load(work / ("vae.pt" if before is vae else "unet.pt"), map_location="cpu")
+    for name, before in (("vae.pt", vae), ("unet.pt", unet)):
+        after = torch.load(work / name, map_location="cpu")
         assert after["step"] > before["step"]
         assert after["seconds"] > before["seconds"]
     assert "linear start" not in done.stderr, "it went on, and did not begin again"
