@@ -22,6 +22,11 @@ def read_vocabulary(path: Path) -> Vocabulary:
     return found
 
 
+def meanings(word: str, vocabulary: Vocabulary) -> list[str]:
+    """Conditions that a word means."""
+    return [kind for kind, words in vocabulary.items() if kind and word in words]
+
+
 def misheard(prompt: str, vocabulary: Vocabulary) -> str | None:
     """What a prompt asks for that the model was not taught, as the end of a sentence; None when it was."""
     said = re.findall(r"[^\W\d_]+", prompt.lower())
@@ -31,7 +36,10 @@ def misheard(prompt: str, vocabulary: Vocabulary) -> str | None:
         return f"was never taught {', '.join(map(repr, unknown))}"
     # "no snow" does not name snow.
     wanted = [word for word, before in zip(said, ["", *said], strict=False) if before not in ("no", "without", "not")]
-    meant = [[kind for kind in vocabulary if kind and word in vocabulary[kind]] for word in wanted]
+    meant = [meanings(word, vocabulary) for word in wanted]
+    for added in re.findall(r"\badd\s+([^,.;:]+)", prompt.lower()):
+        if not any(meanings(word, vocabulary) for word in re.findall(r"[^\W\d_]+", added)):
+            return f"cannot add {added.strip()!r}: it makes only {', '.join(kind for kind in vocabulary if kind)}"
     if not any(meant):
         return f"makes only {', '.join(kind for kind in vocabulary if kind)}, and this names none of them"
     # A word of two conditions ("haze") decides nothing.

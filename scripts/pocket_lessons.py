@@ -99,7 +99,8 @@ def doubted(seen: torch.Tensor) -> torch.Tensor:
 class Lessons:
     """Both return a loss; `losses` are those since it was last emptied, by what was learned.
 
-    `scaling`: of the latents; `weight` (16,): of their channels.
+    `scaling`: of the latents; `weight` (16,): of their channels. `keep`: paints in its one step what the conditions that the
+    pool does not render are to look like ("learning without forgetting", Li and Hoiem, ECCV 2016).
     """
 
     model: Denoiser
@@ -111,6 +112,7 @@ class Lessons:
     weight: torch.Tensor
     device: str
     bfloat16: bool
+    keep: Denoiser | None = None
     losses: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     alphas: torch.Tensor = field(default_factory=lambda: build_scheduler().alphas_cumprod)
 
@@ -128,10 +130,15 @@ class Lessons:
         noise = torch.cat((fixed, torch.randn_like(target[:, fixed.shape[1] :])), 1)
         times = torch.tensor([LAST_STEPS[rng.integers(4)] if rng.random() < 0.2 else 999 for _ in pairs])
         alpha = self.alphas[times][:, None, None, None].to(self.device)
-        noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
-        texts = [draw_prompt(pair.condition, pair.severity, self.presets, rng) for pair in pairs]
+        ids = self._ids([draw_prompt(pair.condition, pair.severity, self.presets, rng) for pair in pairs])
+        kept = [i for i, pair in enumerate(pairs) if self.pool.kept(pair.condition)]
         with self._attention(), self._precision():
-            answer, seen = self.model(noisy, source, times.to(self.device), self._ids(texts))
+            if self.keep and kept:
+                first = torch.full((len(kept),), 999, device=self.device)
+                with torch.no_grad():
+                    target[kept] = self.keep(noise[kept], source[kept], first, ids[kept])[0].float()
+            noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
+            answer, seen = self.model(noisy, source, times.to(self.device), ids)
         lit = torch.tensor([pair.condition in LIT for pair in pairs])[:, None, None, None].to(self.device)
         mask = torch.maximum(mask, lit * SHOWN * doubted(seen))
         error = answer.float() - target

@@ -25,7 +25,8 @@ from pocket_render import NOISE_CHANNELS, lamp_room, render
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), then whole scenes of
 # several sizes: (share of the training time, crop sides in px).
 CROP_SIDES = ((0.0, (96,)), (0.06, (192,)), (0.18, (256,)), (0.4, (256, 384, 512)))
-GOING_ON_SIDES = ((0.0, (128, 384)), (0.1, CROP_SIDES[-1][1]))  # small crops alone make it forget what a scene is
+# Small crops alone make it forget what a scene is; a batch of them costs a quarter of one of large ones.
+GOING_ON_SIDES = ((0.0, (128, 384)), (0.1, (128, *CROP_SIDES[-1][1])))
 MIDDLE = 192  # px: below it a crop shows no scene
 LARGE = 384  # px: larger crops come in smaller batches
 LOCAL = {"snow": 2, "rain": 4, "night": 2}  # drawn so much more often while crops show no scene
@@ -41,9 +42,10 @@ LOOKED_AT = 0.3  # of them, and of the crops for night, share that is taken roun
 # How often each condition is drawn. Snow, rain and night also have to learn flakes, streaks and lights, night where the
 # photograph has them; with night three times of five, most other conditions were liked less. "same": texts without a change.
 SHARES = {
-    "snow": 56, "snow/lying": 24, "night": 50, "night/unlit": 4, "rain": 24, "rain/wet": 4, "fog": 28, "dusk": 16,
+    "snow": 56, "snow/lying": 24, "night": 50, "night/unlit": 4, "rain": 40, "rain/wet": 4, "fog": 28, "dusk": 16,
     "dawn": 14, "overcast": 12, "glare": 14, "dust": 18, "same": 5,
 }  # fmt: skip
+KEPT = 0.3  # of their share: conditions that are to stay as they are, while only others are taught
 
 
 def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say) -> dict[str, torch.Tensor]:
@@ -80,7 +82,7 @@ class Pair:
 
     `noise` (2, h, w) are the channels that the renderer reads (flakes and streaks; banks and patches), `mask` (1, h, w)
     is where flakes, streaks and lights are; `maps` (8, h/2, w/2) what the crop shows, in the order of SEEN. `condition`
-    may name a variant ("night/unlit").
+    may name a variant ("night/unlit"). Of a condition that is to stay as it is the target is the source.
     """
 
     condition: str
@@ -107,7 +109,8 @@ def seen_cells(maps: torch.Tensor) -> torch.Tensor:
 class PairPool:
     """At most `limit` pairs of each crop side; new ones replace the oldest: each is used a few times, then forgotten.
 
-    `maps` are taken out of the caller's dict, or every photograph's would be held twice.
+    `maps` are taken out of the caller's dict, or every photograph's would be held twice. `only`: conditions to render, all
+    when empty.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class PairPool:
         device: str,
         phases: tuple[tuple[float, tuple[int, ...]], ...],
         limit: int = 800,
+        only: frozenset[str] = frozenset(),
     ) -> None:
         # Photographs made at night teach nothing about turning day into something else.
         bright = [p for p in photos if p.pixels.float().mean() > 75]
@@ -128,6 +132,11 @@ class PairPool:
         self.with_light = {kind: photos for kind, photos in lit.items() if photos}
         self.vae, self.device, self.phases, self.limit = vae, device, phases, limit
         self.pairs: dict[int, deque[Pair]] = {}
+        self.only = only
+
+    def kept(self, condition: str) -> bool:
+        """Whether a condition, or one that this is a variant of, is to stay as it is."""
+        return bool(self.only) and condition.partition("/")[0] not in self.only
 
     def grow_crops(self, progress: float) -> bool:
         """Go on to the crop sides for this share of the training time; True if the pool was emptied for it."""
@@ -144,7 +153,9 @@ class PairPool:
         """Render and encode one crop in one condition."""
         side = int(rng.choice(tuple(self.pairs)))
         local = LOCAL if side < MIDDLE else {}
-        chance = np.array([share * local.get(name, 1) for name, share in SHARES.items()], float)
+        chance = np.array(
+            [share * local.get(name, 1) * (KEPT if self.kept(name) else 1) for name, share in SHARES.items()]
+        )
         name = str(rng.choice(list(SHARES), p=chance / chance.sum()))
         photo, around, tries = self.planes[rng.integers(len(self.planes))], None, 1
         # Lights are few: most crops for night are where the photograph has one, or where the seed may place one.
@@ -158,7 +169,8 @@ class PairPool:
         rgb, maps = seen_otherwise(crop[:3], rng), crop[3:]
         severity = int(rng.choice(SEVERITIES))
         noise = torch.randn(LATENT_CHANNELS, side // 4, side // 4)
-        picture, mask = render(name if severity else "same", rgb, maps, severity / 100, noise, side >= MIDDLE)
+        painted = "same" if not severity or self.kept(name) else name
+        picture, mask = render(painted, rgb, maps, severity / 100, noise, side >= MIDDLE)
         with torch.no_grad():
             latents = self.vae.encoder(torch.stack((rgb, picture)).to(self.device) * 2 - 1).half().cpu()
         random = noise[:NOISE_CHANNELS].half()

@@ -10,7 +10,7 @@ Narasimhan and Nayar, "Vision and the atmosphere", IJCV 2002.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import pi, sqrt
 
@@ -239,13 +239,17 @@ def streaks(scene: Scene, s: float) -> torch.Tensor:
 
 def drops(scene: Scene, s: float, behind: torch.Tensor) -> Painted:
     """Drops on the lens or the windscreen. Each shows a wide view upside down, so that its foot has the light of the sky
-    (Roser and Geiger, "Video-based raindrop detection for improved image registration", ICCV workshops 2009)."""
-    down, across = offsets(24, 24)
-    disc = torch.exp(-((((across / 2.4) ** 2 + (down / 3.0) ** 2) / 2) ** 1.5))
-    low = torch.exp(-((across / 1.8) ** 2 + ((down - 1.8) / 1.3) ** 2) / 2)
-    cover, foot = (sprites(scene, 8, sprite, 3.2 - 1.3 * s, gain=2.5) for sprite in (disc, low))
-    seen = 0.55 * blur(behind, 10) + foot * colour(0.80, 0.82, 0.85) * (0.75 - 0.35 * s)
-    return mix(behind, seen, 0.8 * cover), cover
+    (Roser and Geiger, "Video-based raindrop detection for improved image registration", ICCV workshops 2009).
+
+    They are where the noise is lowest, as streaks are where it is highest.
+    """
+    down, across = offsets(32, 32)
+    disc = torch.exp(-((((across / 3.4) ** 2 + (down / 4.2) ** 2) / 2) ** 1.5))
+    low = torch.exp(-((across / 2.4) ** 2 + ((down - 2.6) / 1.6) ** 2) / 2)
+    lowest = replace(scene, noise=-scene.noise)
+    cover, foot = (sprites(lowest, 4, sprite, 3.6 - 0.9 * s) for sprite in (disc, low))
+    seen = 0.45 * blur(behind, 10) + foot * colour(0.84, 0.86, 0.88) * (0.85 - 0.35 * s)
+    return mix(behind, seen, 0.85 * cover), cover
 
 
 def bloom(source: torch.Tensor) -> torch.Tensor:

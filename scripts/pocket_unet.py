@@ -43,17 +43,22 @@ class LatentFacts:
     weight: torch.Tensor
 
 
+def load_exported(model: Path) -> tuple[StableDiffusionInstructPix2PixPipeline, Denoiser]:
+    """An exported folder, and its denoiser as the one that is trained."""
+    pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    denoiser = Denoiser(pipe.tokenizer)
+    denoiser.text.load_state_dict(pipe.text_encoder.state_dict())
+    denoiser.unet.load_state_dict(grown(pipe.unet.state_dict(), denoiser.unet))
+    return pipe, denoiser
+
+
 def start_from(model: Path, work: Path) -> None:
     """Lay the weights of an exported folder into an empty `work` as if they had just been trained for no time at all."""
     if (work / "unet.pt").exists():
         return
-    pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipe, denoiser = load_exported(model)
     pipe.tokenizer.save_pretrained(work / "tokenizer")
-    vae = pipe.vae.state_dict()
-    denoiser = Denoiser(pipe.tokenizer)
-    denoiser.text.load_state_dict(pipe.text_encoder.state_dict())
-    denoiser.unet.load_state_dict(grown(pipe.unet.state_dict(), denoiser.unet))
-    weights = denoiser.state_dict()
+    vae, weights = pipe.vae.state_dict(), denoiser.state_dict()
     # The denoiser last: it is what tells a start that was cut off from a whole one.
     fresh = {"optimizer": None, "seconds": 0.0, "step": 0}
     save(work / "vae.pt", {"vae": vae, "ema": vae, **fresh})
@@ -61,8 +66,18 @@ def start_from(model: Path, work: Path) -> None:
     save(work / "unet.pt", {"model": weights, "ema": weights, **fresh, "scaling": scaling, "going_on": True})
 
 
+def load_kept(model: Path, scaling: float, tokenizer: CLIPTokenizer) -> Denoiser:
+    """The denoiser of an exported folder, for others to stay like it."""
+    pipe, denoiser = load_exported(model)
+    if pipe.vae.config.scaling_factor != scaling or pipe.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise OldCheckpoint(
+            f"{model} has other latents or tokens than what is trained: --keep what it was started from"
+        )
+    return denoiser.requires_grad_(False)
+
+
 class OldCheckpoint(Exception):
-    """Of a network that is no longer trained."""
+    """Of a network that is no longer trained, or that does not go with the one that is."""
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -115,13 +130,16 @@ def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
 @dataclass(frozen=True)
 class Settings:
     """`minutes` of training in all, counted over restarts; seconds between checkpoints; "cpu" or "cuda"; whether the
-    networks compute in bfloat16 (weights, loss and optimizer stay float32)."""
+    networks compute in bfloat16 (weights, loss and optimizer stay float32); conditions to teach, all when empty, while the
+    others stay as the exported model `keep` paints them."""
 
     minutes: float
     checkpoint: float
     device: str
     bfloat16: bool
     seed: int
+    only: frozenset[str] = frozenset()
+    keep: Path | None = None
 
 
 def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | None, how: Settings, say) -> None:
@@ -156,9 +174,10 @@ def train_unet(photos: list[Photo], maps: dict, work: Path, conditions: Path | N
         ema.load_state_dict(state["ema"])
         for optimizer, kept in zip(optimizers, state["optimizer"] or (), strict=False):
             optimizer.load_state_dict(kept)
-    pool = PairPool(photos, maps, vae, device, GOING_ON_SIDES if going_on else CROP_SIDES)
+    pool = PairPool(photos, maps, vae, device, GOING_ON_SIDES if going_on else CROP_SIDES, only=how.only)
+    keep = load_kept(how.keep, scaling, tokenizer).to(device) if how.keep else None
     say(f"denoiser: starts at step {step}, latent scale {scaling:.3f}")
-    lessons = Lessons(model, vae, pool, tokenizer, presets, scaling, facts.weight, device, how.bfloat16)
+    lessons = Lessons(model, vae, pool, tokenizer, presets, scaling, facts.weight, device, how.bfloat16, keep)
     saved = last = time.monotonic()
     while seconds < minutes * 60:
         rate = LEARNING_RATE * (GOING_ON if going_on else 1) * min(1, (step + 1) / 100)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
-from check_pocket import check
+from check_pocket import TEXTS, check
 from pocket_marks import load_marks
 from pocket_pairs import map_photos
 from pocket_photos import count_licences, list_photos, load_photos, say, split_photos, spread
@@ -37,6 +37,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--start", type=Path, help="exported folder to go on from, such as diffgen/pocket; else from nothing"
     )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        choices=TEXTS,
+        help="conditions to teach; the others stay as --keep paints them",
+    )
+    parser.add_argument("--keep", type=Path, help="exported folder, by default that of --start; for --only")
     parser.add_argument("--out", type=Path, default=Path("diffgen/pocket"), help="diffusers folder to write")
     parser.add_argument(
         "--conditions", type=Path, default=Path("diffgen/conditions.yaml"), help="texts to train on as well"
@@ -51,7 +59,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2, help="all cores by default")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.keep = args.keep or args.start if args.only else None
+    if args.only and not args.keep:
+        parser.error("--only: give --start or --keep, the model as which the other conditions stay")
+    return args
 
 
 def cpu_has_bfloat16() -> bool:
@@ -93,7 +105,15 @@ def main(argv: list[str] | None = None) -> int:
         train_vae(train, held, args.work, args.minutes_vae, args.checkpoint_seconds, args.device, args.seed, say)
     try:
         if args.stage in ("all", "unet"):
-            settings = Settings(args.minutes_unet, args.checkpoint_seconds, args.device, bfloat16(args), args.seed)
+            settings = Settings(
+                args.minutes_unet,
+                args.checkpoint_seconds,
+                args.device,
+                bfloat16(args),
+                args.seed,
+                frozenset(args.only),
+                args.keep,
+            )
             train_unet(scenes, maps, args.work, args.conditions, settings, say)
         if args.stage in ("all", "export"):
             export(args.work, args.out, args.conditions, say)

@@ -20,13 +20,35 @@ from pocket_photos import Photo, random_crop
 PHASES = ((0.0, (64,)), (0.5, (64, 160)))
 
 
-@pytest.fixture
-def pool() -> PairPool:
+def street_pool(**more: frozenset[str]) -> PairPool:
     """Of one street of 200 × 160 px, and an autoencoder that was trained for no time."""
     pixels = torch.full((3, 160, 200), 120, dtype=torch.uint8)
     pixels[:, :70] = torch.tensor([150, 190, 230], dtype=torch.uint8)[:, None, None]
     maps = (make_maps(pixels.float() / 255) * 255).to(torch.uint8)
-    return PairPool([Photo("street", "", pixels)], {"street": maps}, build_vae(), "cpu", PHASES, limit=12)
+    return PairPool([Photo("street", "", pixels)], {"street": maps}, build_vae(), "cpu", PHASES, limit=12, **more)
+
+
+@pytest.fixture
+def pool() -> PairPool:
+    return street_pool()
+
+
+def test_only_the_conditions_that_are_taught_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = street_pool(only=frozenset({"rain"}))
+    painted = []
+    monkeypatch.setattr(
+        pocket_pairs, "render", lambda name, rgb, *_: (painted.append(name), (rgb, torch.zeros(1, 16, 16)))[1]
+    )
+    pool.limit = 60
+    pool.grow_crops(0.0)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        pool.add(rng)
+    assert set(painted) == {"rain", "rain/wet", "same"}
+    drawn = {pair.condition for pair in pool.pairs[64]}
+    assert len(drawn) > 5, "the others are drawn, too, and left to what they are to stay like"
+    assert {name for name in drawn if not pool.kept(name)} == {"rain", "rain/wet"}
+    assert not any(map(street_pool().kept, drawn)), "without a list, all are taught"
 
 
 def test_a_batch_is_of_one_side_and_about_one_area(pool: PairPool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ WORDS: Vocabulary = {
     "snow": ["snow"],
     "fog": ["fog", "haze"],
     "dust": ["dust", "haze"],
-    "": ["make", "it", "a", "without"],
+    "": ["make", "it", "a", "without", "add", "kangaroo", "and"],
 }
 
 
@@ -38,6 +38,11 @@ WORDS: Vocabulary = {
         ("snow without dust", None),
         ("", "makes only snow, fog, dust, and this names none of them"),
         ("snow über alles", "was never taught 'über', 'alles'"),
+        ("add a snow", None),
+        ("make it snow, add a kangaroo", "cannot add 'a kangaroo': it makes only snow, fog, dust"),
+        ("Add a kangaroo.", "cannot add 'a kangaroo': it makes only snow, fog, dust"),
+        ("add snow without a kangaroo", None),
+        ("add", "makes only snow, fog, dust, and this names none of them"),
     ],
 )
 def test_misheard(text: str, said: str | None) -> None:
@@ -74,7 +79,9 @@ def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(
 
     assert pocket == vocabulary(preset_texts(root / "diffgen/conditions.yaml")), "the list is of these texts"
     texts = [text for kind, texts in {**PHRASES, **VARIANTS}.items() if kind != "same" for text in texts.split("|")]
+    texts += [f"a car, add {text}" for text in texts]
     assert {text: said for text in texts if (said := misheard(text, pocket))} == {}
+    assert misheard("make it night, add an elephant", pocket), "each of its words stands in the texts"
     for word in ("remove", "replace", "purple"):
         assert misheard(f"make it night and {word} the car", pocket) == f"was never taught '{word}'"
 
