@@ -10,7 +10,7 @@ Narasimhan and Nayar, "Vision and the atmosphere", IJCV 2002.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import pi, sqrt
 
@@ -241,13 +241,13 @@ def drops(scene: Scene, s: float, behind: torch.Tensor) -> Painted:
     """Drops on the lens or the windscreen. Each shows a wide view upside down, so that its foot has the light of the sky
     (Roser and Geiger, "Video-based raindrop detection for improved image registration", ICCV workshops 2009).
 
-    They are where the noise is lowest, as streaks are where it is highest.
+    They are where the noise is highest, in front of the streaks there. Where it is lowest they were not learned in 30
+    minutes, all else that the noise places being at its peaks.
     """
     down, across = offsets(32, 32)
     disc = torch.exp(-((((across / 3.4) ** 2 + (down / 4.2) ** 2) / 2) ** 1.5))
     low = torch.exp(-((across / 2.4) ** 2 + ((down - 2.6) / 1.6) ** 2) / 2)
-    lowest = replace(scene, noise=-scene.noise)
-    cover, foot = (sprites(lowest, 4, sprite, 3.6 - 0.9 * s) for sprite in (disc, low))
+    cover, foot = (sprites(scene, 4, sprite, 3.3 - 0.8 * s) for sprite in (disc, low))
     seen = 0.45 * blur(behind, 10) + foot * colour(0.84, 0.86, 0.88) * (0.85 - 0.35 * s)
     return mix(behind, seen, 0.85 * cover), cover
 
@@ -427,7 +427,7 @@ def rain(scene: Scene, s: float) -> Painted:
     lines = streaks(scene, 0.8 * s)
     out = mix(out, 0.4 * out + colour(0.88, 0.90, 0.93) * 0.65, lines * (0.3 + 0.2 * s))
     out, cover = drops(scene, s, out)
-    return out, torch.maximum(torch.maximum(lines, cover) * 0.8, wet)
+    return out, torch.maximum(torch.maximum(0.8 * lines, cover), wet)
 
 
 def rain_wet(scene: Scene, s: float) -> Painted:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -12,11 +15,14 @@ from transformers import CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from pocket_lessons import FEW, Denoiser, doubted, misread
+import pocket_lessons
+from pocket_lessons import FEW, Denoiser, Lessons, doubted, misread
 from pocket_marks import LIGHTS
 from pocket_model import LATENT_CHANNELS, TEXT_WIDTH, build_unet, grown
 from pocket_muon import Muon
-from pocket_pairs import SEEN
+from pocket_pairs import SEEN, Pair
+from pocket_prompts import PHRASES
+from pocket_unet import OldCheckpoint, load_exported, load_kept
 
 
 def test_new_layers_start_as_the_identity() -> None:
@@ -106,3 +112,43 @@ def test_a_look_gives_what_painting_reads_beside_it() -> None:
         again, _ = denoiser(noisy, source, torch.tensor([999]), ids)
     assert torch.equal(looked, seen)
     assert torch.equal(again, answer), "a look stops the UNet, painting does not"
+
+
+SHIPPED = Path(__file__).parents[2] / "diffgen/pocket"
+
+
+def test_conditions_that_are_not_taught_are_to_stay_as_the_kept_model_paints_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is to be learned where the model that is trained is the kept one; with other weights there is."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(pocket_lessons, "LAST_STEPS", (999,) * 4)
+    pipe, kept = load_exported(SHIPPED)
+    source, target = torch.randn(2, LATENT_CHANNELS, 16, 16).half() * 0.5
+    noise, mask, maps = torch.randn(2, 16, 16).half(), torch.zeros(1, 16, 16), torch.zeros(len(SEEN), 8, 8)
+    pairs = [Pair(name, 50, source, target, noise, mask, maps) for name in ("night", "rain", "night/unlit")]
+    pool = SimpleNamespace(add=lambda _rng: None, batch=lambda *_: pairs, kept=lambda name: name != "rain")
+    presets: dict[str, list[str]] = {name: [] for name in PHRASES}
+
+    def errors(model: Denoiser, keep: Denoiser | None) -> dict[str, float]:
+        weight = torch.ones(LATENT_CHANNELS)
+        lessons = Lessons(model, pipe.vae, pool, pipe.tokenizer, presets, 1.0, weight, "cpu", False, keep)
+        lessons.paint(np.random.default_rng(0))
+        return {name: values[0] for name, values in lessons.losses.items() if name[0] != "("}
+
+    alike = errors(copy.deepcopy(kept), kept)
+    assert alike["rain"] > 0.1
+    assert alike["night"] == alike["night/unlit"] == pytest.approx(0, abs=1e-4)
+    other = copy.deepcopy(kept)
+    with torch.no_grad():
+        other.unet.conv_out.bias += 0.5
+    assert errors(other, kept)["night"] > 0.1
+    assert errors(copy.deepcopy(kept), None)["night"] > 0.1, "without one, the target of the pair counts"
+
+
+def test_a_kept_model_has_the_same_latents() -> None:
+    pipe, _ = load_exported(SHIPPED)
+    scaling = pipe.vae.config.scaling_factor
+    assert not any(p.requires_grad for p in load_kept(SHIPPED, scaling, pipe.tokenizer).parameters())
+    with pytest.raises(OldCheckpoint, match="latents"):
+        load_kept(SHIPPED, 2 * scaling, pipe.tokenizer)
