@@ -61,6 +61,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     args.keep = args.keep or args.start if args.only else None
+    for option, model in (("--start", args.start), ("--keep", args.keep)):
+        if model and not (model / "model_index.json").is_file():
+            parser.error(f"{option} {model}: no exported model is there (no model_index.json)")
     if args.only and not args.keep:
         parser.error("--only: give --start or --keep, the model as which the other conditions stay")
     return args

@@ -115,9 +115,13 @@ def test_only_needs_a_model_to_stay_like(capsys: pytest.CaptureFixture, monkeypa
     with pytest.raises(SystemExit):
         train_pocket.parse_args(["--photos", "x", "--only", "rain"])
     assert "--keep" in capsys.readouterr().err
-    args = train_pocket.parse_args(["--photos", "x", "--only", "rain", "snow", "--start", "a"])
-    assert (args.only, args.keep) == (["rain", "snow"], Path("a"))
-    assert train_pocket.parse_args(["--photos", "x", "--start", "a"]).keep is None
+    shipped = str(SCRIPTS.parent / "diffgen/pocket")
+    args = train_pocket.parse_args(["--photos", "x", "--only", "rain", "snow", "--start", shipped])
+    assert (args.only, args.keep) == (["rain", "snow"], Path(shipped))
+    assert train_pocket.parse_args(["--photos", "x", "--start", shipped]).keep is None
+    with pytest.raises(SystemExit):
+        train_pocket.parse_args(["--photos", "x", "--start", "nowhere"])
+    assert "--start nowhere: no exported model" in capsys.readouterr().err
 
 
 def check_loads(model: Path) -> None:
