@@ -37,11 +37,12 @@ def misheard(prompt: str, vocabulary: Vocabulary) -> str | None:
     # "no snow" does not name snow.
     wanted = [word for word, before in zip(said, ["", *said], strict=False) if before not in ("no", "without", "not")]
     meant = [meanings(word, vocabulary) for word in wanted]
+    makes = f"makes only {', '.join(kind for kind in vocabulary if kind)}"
     for added in re.findall(r"\badd\s+([^,.;:]+)", prompt.lower()):
         if not any(meanings(word, vocabulary) for word in re.findall(r"[^\W\d_]+", added)):
-            return f"cannot add {added.strip()!r}: it makes only {', '.join(kind for kind in vocabulary if kind)}"
+            return f"cannot add {added.strip()!r}: it {makes}"
     if not any(meant):
-        return f"makes only {', '.join(kind for kind in vocabulary if kind)}, and this names none of them"
+        return f"{makes}, and this names none of them"
     # A word of two conditions ("haze") decides nothing.
     clear = list(dict.fromkeys(kinds[0] for kinds in meant if len(kinds) == 1))
     return f"makes one condition at a time, and this names {' and '.join(clear)}" if len(clear) > 1 else None

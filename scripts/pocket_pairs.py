@@ -169,12 +169,16 @@ class PairPool:
         rgb, maps = seen_otherwise(crop[:3], rng), crop[3:]
         severity = int(rng.choice(SEVERITIES))
         noise = torch.randn(LATENT_CHANNELS, side // 4, side // 4)
-        painted = "same" if not severity or self.kept(name) else name
+        kept = self.kept(name)
+        painted = "same" if kept or not severity else name
         picture, mask = render(painted, rgb, maps, severity / 100, noise, side >= MIDDLE)
+        pictures = torch.stack((rgb,) if kept else (rgb, picture))
         with torch.no_grad():
-            latents = self.vae.encoder(torch.stack((rgb, picture)).to(self.device) * 2 - 1).half().cpu()
+            latents = self.vae.encoder(pictures.to(self.device) * 2 - 1).half().cpu()
         random = noise[:NOISE_CHANNELS].half()
-        self.pairs[side].append(Pair(name, severity, *latents, random, mask.half(), seen_cells(maps).half()))
+        self.pairs[side].append(
+            Pair(name, severity, latents[0], latents[-1], random, mask.half(), seen_cells(maps).half())
+        )
 
     def batch(self, count: int, rng: np.random.Generator) -> list[Pair]:
         """`count` pairs of one side: of smaller crops than MIDDLE as many more as fit in the same area, up to three

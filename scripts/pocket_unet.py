@@ -70,21 +70,19 @@ def load_kept(model: Path, scaling: float, tokenizer: CLIPTokenizer) -> Denoiser
     """The denoiser of an exported folder, for others to stay like it."""
     pipe, denoiser = load_exported(model)
     if pipe.vae.config.scaling_factor != scaling or pipe.tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise OldCheckpoint(
-            f"{model} has other latents or tokens than what is trained: --keep what it was started from"
-        )
+        raise Mismatch(f"{model} has other latents or tokens than what is trained: --keep what it was started from")
     return denoiser.requires_grad_(False)
 
 
-class OldCheckpoint(Exception):
-    """Of a network that is no longer trained, or that does not go with the one that is."""
+class Mismatch(Exception):
+    """Weights that do not go with the network that is trained."""
 
 
 def load_checkpoint(path: Path) -> dict:
     """The denoiser's."""
     state = torch.load(path, map_location="cpu")
     if len(state["model"].get("seen.bias", ())) != len(SEEN):
-        raise OldCheckpoint(
+        raise Mismatch(
             f"{path} is an older version's: export it with that, and --start from the export in another --work"
         )
     return state

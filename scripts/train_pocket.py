@@ -19,7 +19,7 @@ from check_pocket import TEXTS, check
 from pocket_marks import load_marks
 from pocket_pairs import map_photos
 from pocket_photos import count_licences, list_photos, load_photos, say, split_photos, spread
-from pocket_unet import OldCheckpoint, Settings, export, start_from, train_unet
+from pocket_unet import Mismatch, Settings, export, start_from, train_unet
 from pocket_vae import train_vae
 
 STAGES = ("maps", "vae", "unet", "export", "evaluate")
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
             train_unet(scenes, maps, args.work, args.conditions, settings, say)
         if args.stage in ("all", "export"):
             export(args.work, args.out, args.conditions, say)
-    except OldCheckpoint as error:
+    except Mismatch as error:
         say(str(error))
         return 1
     if args.stage in ("all", "evaluate"):
