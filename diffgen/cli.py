@@ -73,13 +73,13 @@ def run(
 
     Example: diffgen run configs/winter.yaml --limit 20
     """
-    from diffgen import run as spine
-    from diffgen.progress import choose
+    from diffgen.run import loop
+    from diffgen.run.progress import choose
 
     overrides = [*(sets or []), *([f"device={device}"] if device else [])]
     loaded = _load(recipe, overrides, output)
     talk = (lambda _: None) if quiet else (lambda text: typer.echo(text, err=True))
-    summary = spine.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet, as_json), talk=talk)
+    summary = loop.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet, as_json), talk=talk)
     _report(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
 
@@ -100,7 +100,7 @@ def plan(
 
     Example: diffgen plan configs/winter.yaml --json
     """
-    from diffgen.overview import overview, overview_text
+    from diffgen.commands.plan_summary import overview, overview_text
 
     facts = overview(_load(recipe, sets, output), limit, look)
     typer.echo(json.dumps(facts, indent=1) if as_json else overview_text(facts))
@@ -112,9 +112,9 @@ def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
 
     Example: diffgen status runs/winter --json
     """
-    from diffgen import run as spine
+    from diffgen.commands.status import status as read_status
 
-    _report(spine.status(_load(run_folder)), as_json)
+    _report(read_status(_load(run_folder)), as_json)
 
 
 @app.command()
@@ -143,13 +143,13 @@ def preview(
 
     Example: diffgen preview configs/winter.yaml -n 2 --sweep strength=0.3,0.5,0.7
     """
-    from diffgen import preview as pictures
-    from diffgen import trajectory as ways
-    from diffgen.progress import choose
-    from diffgen.sweeps import Look, read_sweep
+    from diffgen.commands import preview as pictures
+    from diffgen.commands import trajectory as ways
+    from diffgen.commands.sweeps import PreviewRequest, read_sweep
+    from diffgen.run.progress import choose
 
     loaded = _load(recipe, sets, output)
-    look = Look(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
+    look = PreviewRequest(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
 
     def talk(text: str) -> None:
         typer.echo(text, err=True)
@@ -177,8 +177,8 @@ def reproduce(
 
     Example: diffgen reproduce runs/winter 3fa9c1
     """
-    from diffgen.reproduce import reproduce as make_again
-    from diffgen.reproduce import reproduction_text
+    from diffgen.commands.reproduce import reproduce as make_again
+    from diffgen.commands.reproduce import reproduction_text
 
     found = make_again(_load(run_folder), job, keep=keep, talk=lambda text: typer.echo(text, err=True))
     typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else reproduction_text(found))
@@ -199,9 +199,9 @@ def export(
 
     Example: diffgen export runs/winter --set checks.structure=0.4
     """
-    from diffgen import run as spine
+    from diffgen.commands.export import export as export_again
 
-    summary = spine.export(_load(run_folder, sets), review)
+    summary = export_again(_load(run_folder, sets), review)
     _report(summary, as_json)
     raise typer.Exit(summary.export_code)
 
@@ -216,9 +216,9 @@ def clean(
 
     Example: diffgen clean runs/winter --yes
     """
-    from diffgen import run as spine
+    from diffgen.commands.clean import clean as drop_stale
 
-    images, size = spine.stale(_load(run_folder), remove=yes)
+    images, size = drop_stale(_load(run_folder), remove=yes)
     if as_json:
         typer.echo(json.dumps({"images": images, "bytes": size, "deleted": yes}))
         return
@@ -238,7 +238,8 @@ def conditions(
     """
     import yaml
 
-    from diffgen.recipe import Condition, presets
+    from diffgen.recipe.presets import presets
+    from diffgen.recipe.sections import Condition
 
     if name is not None:
         fields = Condition.model_validate(name).model_dump(exclude_none=True) if name in presets() else None
@@ -272,8 +273,8 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
     Example: diffgen models pocket
     """
-    from diffgen.cache import FileCache
-    from diffgen.models import model_rows
+    from diffgen.dataset.file_cache import FileCache
+    from diffgen.models.find import model_rows
 
     if context.invoked_subcommand is not None:
         context.obj = as_json  # `models --json NAME`
@@ -303,8 +304,9 @@ def show(
     """
     from dataclasses import asdict
 
-    from diffgen.cache import FileCache
-    from diffgen.models import is_on_disk, resolve_model, vocabulary
+    from diffgen.dataset.file_cache import FileCache
+    from diffgen.models.find import resolve_model
+    from diffgen.models.model import is_on_disk, vocabulary
 
     with FileCache() as cache:
         model = resolve_model(name, None, Path(), cache)
@@ -331,8 +333,9 @@ def pull(
 
     Example: diffgen models pull sd-turbo
     """
-    from diffgen.cache import FileCache
-    from diffgen.models import require_on_disk, resolve_model
+    from diffgen.dataset.file_cache import FileCache
+    from diffgen.models.find import resolve_model
+    from diffgen.models.model import require_on_disk
 
     with FileCache() as cache:
         model = require_on_disk(resolve_model(name, None, Path(), cache))
@@ -349,7 +352,7 @@ def init(
 
     Example: diffgen init data/street
     """
-    from diffgen.starter import write_starter
+    from diffgen.commands.init import write_starter
 
     written = [str(path) for path in write_starter(folder)]
     if as_json:
@@ -370,7 +373,7 @@ def doctor(
 
     Example: diffgen doctor configs/winter.yaml
     """
-    from diffgen.doctor import examination_text, examine
+    from diffgen.commands.doctor import examination_text, examine
 
     facts = examine(_load(recipe) if recipe else None)
     typer.echo(json.dumps(facts, indent=1) if as_json else examination_text(facts))
@@ -383,13 +386,13 @@ def schema() -> None:
 
     Example: diffgen schema > recipe.schema.json
     """
-    from diffgen.recipe import recipe_schema
+    from diffgen.recipe.schema import recipe_schema
 
     typer.echo(json.dumps(recipe_schema(), indent=1))
 
 
 def _load(recipe: Path, sets: list[str] | None = None, output: Path | None = None) -> Any:
-    from diffgen.recipe import load_recipe
+    from diffgen.recipe.load import load_recipe
 
     return load_recipe(recipe, sets or [], output)
 
@@ -398,7 +401,7 @@ def _report(summary: Any, as_json: bool, quiet: bool = False) -> None:
     if as_json:
         typer.echo(json.dumps(summary.to_dict(), indent=1))
     elif not quiet:
-        from diffgen.overview import summary_text
+        from diffgen.run.summary import summary_text
 
         typer.echo(summary_text(summary))
 

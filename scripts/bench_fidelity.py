@@ -19,13 +19,15 @@ from typing import Any
 
 import yaml
 
-from diffgen.checks import judged_happened, judged_recall, judged_structure
-from diffgen.export import Judged, judge_plan
-from diffgen.facts import COCO_SIZES, recall
-from diffgen.progress import choose
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare, run
-from diffgen.store import read_present
+from diffgen.checks.detections import COCO_SIZES, judged_recall, recall
+from diffgen.checks.effect import judged_effect
+from diffgen.checks.structure import judged_structure
+from diffgen.output.outcome import Judged, judge_plan
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.progress import choose
+from diffgen.run.session import prepare
+from diffgen.run.store.images import read_present
 
 LEVERS: dict[str, dict[str, Any]] = {
     "objects.strength": {"objects": {"strength": 0.35}},
@@ -65,7 +67,7 @@ def row(entries: list[Judged]) -> dict[str, Any]:
     facts = [entry.record.facts for entry in accepted if entry.record is not None]
     pooled = {key: [v for fact in facts for v in fact.get(key, [])] for key in ("found", "found_matched", "found_px")}
     name = entries[0].item.job.settings.condition
-    moved = [judged_happened(fact, name) for fact in facts]
+    moved = [judged_effect(fact, name) for fact in facts]
     figures: dict[str, Any] = {
         "images": len(entries),
         "accepted": len(accepted) / len(entries),

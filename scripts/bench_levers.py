@@ -18,10 +18,11 @@ from pathlib import Path
 
 import yaml
 
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare
+from diffgen.recipe.load import load_recipe
+from diffgen.run.session import prepare
+from diffgen.run.worker import Worker
+from diffgen.run.worker_setup import load_worker
 from diffgen.types import Batch
-from diffgen.worker import Worker, load_worker
 
 LEVERS = {"objects": {"strength": 0.35, "detail": 0.8}, "detail": 0.3}
 

@@ -19,12 +19,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from diffgen.checks import luminance
-from diffgen.geometry import decode, plan_for, views_for
-from diffgen.progress import choose
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare, run
-from diffgen.store import image_path
+from diffgen.checks.structure import luminance
+from diffgen.dataset.geometry import plan_for, views_for
+from diffgen.dataset.images import decode
+from diffgen.files import image_path
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.progress import choose
+from diffgen.run.session import prepare
 from diffgen.types import Item
 
 

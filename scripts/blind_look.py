@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--licence")
     parser.add_argument("--marks", type=Path)
-    parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
+    parser.add_argument("--model", type=Path, default=Path("diffgen/models/pocket"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--severity", type=int, default=65)

@@ -20,7 +20,9 @@ sys.path.insert(0, str(ROOT))  # the docs are of this checkout, whichever one is
 
 from diffgen import __version__  # noqa: E402
 from diffgen.cli import app  # noqa: E402
-from diffgen.recipe import Condition, Control, Recipe, TextToImage, presets  # noqa: E402
+from diffgen.recipe.presets import presets
+from diffgen.recipe.schema import Recipe
+from diffgen.recipe.sections import Condition, Control, TextToImage
 from scripts.errors_page import errors_page  # noqa: E402
 from scripts.models_page import models_page  # noqa: E402
 

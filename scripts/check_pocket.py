@@ -1,6 +1,6 @@
 """Measure an exported pocket model on held-out photographs; the figures of docs/pocket.md come from here.
 
-    python scripts/check_pocket.py --photos photos/ --sources photos/sources.tsv --licence "CC BY" --model diffgen/pocket
+    python scripts/check_pocket.py --photos photos/ --sources photos/sources.tsv --licence "CC BY" --model diffgen/models/pocket
 
 Prints a table: round trip, seconds per picture, how far each condition moves the picture at five severities and whether
 that grows, how much of the picture the seed decides, and how well edges stay where they were. `--sheet` writes a picture.
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--sources", type=Path)
     parser.add_argument("--licence")
-    parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
+    parser.add_argument("--model", type=Path, default=Path("diffgen/models/pocket"))
     parser.add_argument("--count", type=int, default=8, help="held-out photographs to measure")
     parser.add_argument("--long-side", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)

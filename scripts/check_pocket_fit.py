@@ -1,7 +1,7 @@
 """How far pocket models are from their teacher, on photographs that they were not trained on and on some that they were.
 
     python scripts/check_pocket_fit.py --photos photos/ --sources photos/sources.tsv --licence "CC BY" \\
-        --marks scripts/pocket_marks.jsonl --model diffgen/pocket --model .train/model
+        --marks scripts/pocket_marks.jsonl --model diffgen/models/pocket --model .train/model
 
 Mean |model - renderer| (0-255) by condition, from the same noise, severity 65. Only marked photographs count: the renderer
 has to know where sky and ground are. What is alike on both halves is not learned yet; what is apart was learned by heart.

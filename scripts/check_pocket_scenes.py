@@ -27,8 +27,9 @@ from pocket_maps import MAP_NAMES, blur, luminance, make_maps
 from pocket_marks import load_marks
 from pocket_photos import SUFFIXES, Photo, spread
 
-from diffgen.detect import Detector, load_detector
-from diffgen.facts import condition_statistics, new_objects, recall, relative_recall
+from diffgen.checks.detections import new_objects, recall, relative_recall
+from diffgen.checks.detectors.ultralytics import Detector, load_detector
+from diffgen.checks.statistics import condition_statistics
 
 SIZES = (0, 8, 12, 16, 24, 32, 96, 10_000)  # px, square root of a box's area
 SNOW_PX, SNOW_LIGHT = 3, 0.15  # sigma; of 0..1
@@ -144,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--marks", type=Path, help="their sky and ground for the renderer, as of pocket_marks.py")
     parser.add_argument("--detector", type=Path, help="Ultralytics weights")
     parser.add_argument("--real", action="append", default=[], metavar="CONDITION=FOLDER")
-    parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
+    parser.add_argument("--model", type=Path, default=Path("diffgen/models/pocket"))
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--long-side", type=int, default=640)
     parser.add_argument("--severity", type=int, default=65)

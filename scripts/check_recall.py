@@ -20,9 +20,9 @@ from check_pocket import Editor, picture
 from check_pocket_scenes import as_jpeg, images_below, load, pixels_of
 from PIL import Image, ImageFilter
 
-from diffgen.detect import Box, load_detector
-from diffgen.facts import SURE, match, sure
-from diffgen.geometry import Pixels
+from diffgen.checks.detections import SURE, Detection, match, sure
+from diffgen.checks.detectors.ultralytics import load_detector
+from diffgen.dataset.images import Pixels
 
 FLOORS = (0.25, 0.2, 0.15, 0.125, 0.1, 0.05)
 EVERY = 3
@@ -42,7 +42,7 @@ def blurred(pixels: Pixels, box: tuple[int, int, int, int]) -> Pixels:
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(12)))[y0:y1, x0:x1]
 
 
-def without(pixels: Pixels, objects: Sequence[Box], paint: Paint) -> Pixels:
+def without(pixels: Pixels, objects: Sequence[Detection], paint: Paint) -> Pixels:
     """A copy in which `objects` are painted over."""
     copy = pixels.copy()
     height, width = pixels.shape[:2]
@@ -52,7 +52,7 @@ def without(pixels: Pixels, objects: Sequence[Box], paint: Paint) -> Pixels:
     return copy
 
 
-def versions(image: torch.Tensor, chosen: Sequence[Box], edit: Editor) -> dict[str, Pixels]:
+def versions(image: torch.Tensor, chosen: Sequence[Detection], edit: Editor) -> dict[str, Pixels]:
     pixels = pixels_of(image)
     noise = np.random.default_rng(0).normal(0, 2, pixels.shape)
     return {
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=Path, required=True)
     parser.add_argument("--detector", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))
+    parser.add_argument("--model", type=Path, default=Path("diffgen/models/pocket"))
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--long-side", type=int, default=640)
     args = parser.parse_args(argv)

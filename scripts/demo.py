@@ -60,11 +60,12 @@ def write_dataset(folder: Path) -> Path:
 
 def write_sheet(recipe: Path, target: Path) -> None:
     """One contact sheet of a finished run."""
-    from diffgen.export import judge_plan
-    from diffgen.recipe import load_recipe
-    from diffgen.run import prepare
-    from diffgen.sheet import run_sheet
-    from diffgen.store import read_present, read_state
+    from diffgen.output.contact_sheet import run_sheet
+    from diffgen.output.outcome import judge_plan
+    from diffgen.recipe.load import load_recipe
+    from diffgen.run.session import prepare
+    from diffgen.run.store.images import read_present
+    from diffgen.run.store.state import read_state
 
     loaded = load_recipe(recipe)
     prepared = prepare(loaded, read_state(loaded.output).get("limit"))

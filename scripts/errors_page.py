@@ -6,7 +6,9 @@ import ast
 import inspect
 from collections.abc import Iterable
 
-from diffgen import checks, errors, faults
+from diffgen import errors
+from diffgen.checks import verdict as checks
+from diffgen.recipe import messages as faults
 from scripts.messages import Message, messages
 
 INTRO = """# Errors

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffgen import models
+from diffgen.models import aliases as models
+from diffgen.models.aliases import aliases
 
 BEGIN = "<!-- written by scripts/check_docs.py --write from diffgen/models.yaml -->\n"
 END = "<!-- end of what is written from diffgen/models.yaml -->\n"
@@ -22,8 +23,8 @@ def models_page(page: str) -> str:
     """`page`, docs/models.md as it is, with that part written again."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    recipes = "\n".join(f"```yaml\n{recipe_for(name)}```\n" for name in models.aliases())
-    table = HEAD + "".join(_row(name) for name in models.aliases())
+    recipes = "\n".join(f"```yaml\n{recipe_for(name)}```\n" for name in aliases())
+    table = HEAD + "".join(_row(name) for name in aliases())
     text = f"## Short names\n\n{table}\n{FOOT}\n## A recipe for each\n\n{RECIPES}\n{recipes}"
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
@@ -42,7 +43,7 @@ begin with less strength, those for inpainting need a task, and the largest a GP
 
 def facts(name: str) -> dict[str, Any]:
     """What models.yaml says of a short name, and for a model in the package its own files."""
-    entry = models.aliases()[name]
+    entry = aliases()[name]
     if "hub" in entry:
         return entry
     folder = PACKAGE / entry["path"]

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from diffgen.dataset.images import decode
 from diffgen.errors import SourceError
-from diffgen.geometry import decode
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 HELD_OUT_EVERY = 20  # one photograph in twenty is never trained on

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from diffgen.export import judge_plan
-from diffgen.preview import preview
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare, run
-from diffgen.sheet import run_sheet
-from diffgen.store import read_present
-from diffgen.sweeps import Look, read_sweep
+from diffgen.commands.preview import preview
+from diffgen.commands.sweeps import PreviewRequest, read_sweep
+from diffgen.output.contact_sheet import run_sheet
+from diffgen.output.outcome import judge_plan
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.session import prepare
+from diffgen.run.store.images import read_present
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 LEVERS = ("objects.strength=0.65,0.25", "objects.detail=0,0.8")
@@ -50,7 +51,7 @@ def main() -> None:
         judged = judge_plan(prepared.plan, prepared.recipe, read_present(prepared.output, prepared.recipe.image.format))
         sheet = run_sheet(prepared.output, prepared.plan, judged, prepared.recipe.image.format, columns=3)
         sheet.save(DOCS / "sheet.jpg", quality=88)
-        shown = preview(loaded, Look(1, ("snow",), tuple(map(read_sweep, LEVERS))))
+        shown = preview(loaded, PreviewRequest(1, ("snow",), tuple(map(read_sweep, LEVERS))))
         assert shown.path is not None
         with Image.open(shown.path) as picture:
             picture.convert("RGB").save(DOCS / "levers.jpg", quality=88)

@@ -1,7 +1,7 @@
 """Train the embedded model `pocket` from a folder of photographs, and export it as a diffusers folder.
 
     python scripts/train_pocket.py --photos photos/ --sources photos/sources.tsv --licence "CC BY" \\
-        --work .train --out diffgen/pocket --minutes-vae 28 --minutes-unet 70
+        --work .train --out diffgen/models/pocket --minutes-vae 28 --minutes-unet 70
 
 Stages: maps of each photograph, autoencoder, denoiser, export, evaluate. Every stage goes on where it was when it is started
 again. `--stage export` writes the newest checkpoint while another process is still training.
@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--work", type=Path, default=Path(".train"), help="checkpoints and caches")
     parser.add_argument(
-        "--start", type=Path, help="exported folder to go on from, such as diffgen/pocket; else from nothing"
+        "--start", type=Path, help="exported folder to go on from, such as diffgen/models/pocket; else from nothing"
     )
     parser.add_argument(
         "--only",
@@ -45,9 +45,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="conditions to teach; the others stay as --keep paints them",
     )
     parser.add_argument("--keep", type=Path, help="exported folder, by default that of --start; for --only")
-    parser.add_argument("--out", type=Path, default=Path("diffgen/pocket"), help="diffusers folder to write")
+    parser.add_argument("--out", type=Path, default=Path("diffgen/models/pocket"), help="diffusers folder to write")
     parser.add_argument(
-        "--conditions", type=Path, default=Path("diffgen/conditions.yaml"), help="texts to train on as well"
+        "--conditions", type=Path, default=Path("diffgen/recipe/conditions.yaml"), help="texts to train on as well"
     )
     parser.add_argument("--minutes-vae", type=float, default=28)
     parser.add_argument("--minutes-unet", type=float, default=70)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from diffgen import cli as command_line
-from diffgen import run as spine
+from diffgen.run import loop
+from diffgen.run.loop import run
 from tests.fakes import FakeEditor, fake_worker, make_dataset, write_recipe
 
 # The same examples on every machine, however slow it is: a build must fail by what was changed.
@@ -60,7 +61,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         capsys.readouterr()
         with monkeypatch.context() as patch:
             if editor is not None:
-                patch.setattr(spine, "run", functools.partial(spine.run, make_worker=lambda: fake_worker(editor)))
+                patch.setattr(loop, "run", functools.partial(run, make_worker=lambda: fake_worker(editor)))
             code = command_line.main([str(part) for part in argv])
         printed = capsys.readouterr()
         return Answer(code, printed.out, printed.err)

@@ -14,13 +14,14 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from diffgen.editors import Edited
+from diffgen.editing.editor import Edited
 from diffgen.errors import OutOfMemory
-from diffgen.models import Model
-from diffgen.recipe import load_recipe
-from diffgen.run import Summary, run
+from diffgen.models.model import Model
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.summary import Summary
+from diffgen.run.worker import Worker
 from diffgen.types import Job, Settings, Source
-from diffgen.worker import Worker
 
 MODEL = {"hub": "tests/fake", "revision": "0" * 40, "native": 64, "multiple": 8}
 IDENTITY = f"tests/fake@{'0' * 40}"

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from diffgen.detect import Box
-from diffgen.editors import Edited
-from diffgen.recipe import load_recipe
-from diffgen.run import run
+from diffgen.checks.detections import Detection
+from diffgen.editing.editor import Edited
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.worker import Worker
 from diffgen.types import Job
-from diffgen.worker import Worker
 from tests import fakes
 from tests.fakes import put
 
 MODEL = {**fakes.MODEL, "native": 32}
-CAR = Box(2, 0.5, (0.1, 0.2, 0.5, 0.6))
-SURE = Box(2, 0.9, (0.5, 0.5, 0.9, 1.0))
-PERSON = Box(0, 0.2, (0.6, 0.1, 0.7, 0.4))
+CAR = Detection(2, 0.5, (0.1, 0.2, 0.5, 0.6))
+SURE = Detection(2, 0.9, (0.5, 0.5, 0.9, 1.0))
+PERSON = Detection(0, 0.2, (0.6, 0.1, 0.7, 0.4))
 KNOWN = {0: 2, 1: 0}  # the dataset's car and person -> the detector's
 
 
@@ -49,9 +49,9 @@ class Painter:
         return [Edited(image.astype(np.uint8), 1.0) for image in made]
 
 
-def detector(images: Sequence[np.ndarray]) -> list[list[Box]]:
+def detector(images: Sequence[np.ndarray]) -> list[list[Detection]]:
     """Finds a car in all pictures, surely in some, and a dubious person."""
-    return [[SURE, CAR, PERSON] if int(image.sum()) % 2 else [SURE, Box(7, 0.9, SURE.box)] for image in images]
+    return [[SURE, CAR, PERSON] if int(image.sum()) % 2 else [SURE, Detection(7, 0.9, SURE.box)] for image in images]
 
 
 def write(folder: Path, **fields: Any) -> Path:

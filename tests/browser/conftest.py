@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.editors import Edited
+from diffgen.editing.editor import Edited
 from diffgen.types import Job
 from tests.fakes import ROWS, FakeEditor, make, make_dataset, photo, put, save, write_recipe
 

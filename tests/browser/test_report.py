@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.checks import judge
-from diffgen.export import judge_plan
-from diffgen.plan import plan_jobs
-from diffgen.recipe import load_recipe
-from diffgen.report import write_report
-from diffgen.run import Prepared, status, summarise
-from diffgen.sheet import COLOURS
-from diffgen.sources import Dataset
+from diffgen.checks.verdict import judge
+from diffgen.commands.status import status
+from diffgen.dataset.dataset import Dataset
+from diffgen.output.contact_sheet import COLOURS
+from diffgen.output.outcome import judge_plan
+from diffgen.output.report.page import write_report
+from diffgen.plan.plan import plan_jobs
+from diffgen.recipe.load import load_recipe
+from diffgen.run.session import Prepared
+from diffgen.run.summary import summarise
 from diffgen.types import Record
 from tests.browser.conftest import EVIL, SIZE, Browser, Made, make_run
 from tests.fakes import ROWS, make, make_dataset, model, photo, put, save, source, write_recipe

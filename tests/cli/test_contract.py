@@ -20,7 +20,7 @@ from tests.fakes import FakeEditor, make, make_dataset, put, tree, write_recipe
 DRIVER = """
 import functools, os, sys
 from tests.fakes import FakeEditor, fake_worker
-from diffgen import cli, run
+from diffgen import cli; from diffgen.run import loop as run
 class Gated(FakeEditor):
     def edit(self, *args, **options):
         if "GATE" in os.environ and len(self.batches) == 3:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from diffgen.store import RunStore
+from diffgen.run.store.store import RunStore
 from tests.cli.test_contract import DRIVER, start, wait_for_a_commit
 from tests.fakes import make, make_dataset, write_recipe
 
@@ -122,5 +122,5 @@ def test_asking_for_the_status_never_keeps_a_run_from_beginning(
     with open(tmp_path / "out/lock") as held:  # as `status` does, which lets go while the run waits
         fcntl.flock(held, fcntl.LOCK_SH)
         clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: fcntl.flock(held, fcntl.LOCK_UN))
-        monkeypatch.setattr("diffgen.store.time", clock)
+        monkeypatch.setattr("diffgen.run.store.store.time", clock)
         RunStore(tmp_path / "out", "jpg").close()

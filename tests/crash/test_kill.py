@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors import Edited
+from diffgen.editing.editor import Edited
 from diffgen.errors import DiffgenError
-from diffgen.executors import OVERLAP
+from diffgen.run.executors.local import OVERLAP
 from diffgen.types import Job
 from tests.fakes import FakeEditor, make, make_dataset, tree, write_recipe
 

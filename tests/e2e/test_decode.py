@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffgen.dataset.images import decode, read_size
 from diffgen.errors import SourceError
-from diffgen.geometry import decode, read_size
 
 Reader = Callable[[str], Any]
 

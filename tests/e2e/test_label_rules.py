@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffgen.formats.yolo import label_path
-from diffgen.labels import LabelError, parse_labels
+from diffgen.dataset.formats.yolo import label_path
+from diffgen.dataset.labels import LabelError, parse_labels
 from tests.fakes import photo, save
 from tests.label_texts import DROPPED, KEPT
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from diffgen.sheet import GAP
+from diffgen.output.contact_sheet import GAP
 from tests.e2e.conftest import ROOT, Finished
 from tests.fakes import tree
 

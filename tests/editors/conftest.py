@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from diffgen.cache import FileCache
-from diffgen.editors import Editor, load_editor
-from diffgen.models import resolve_model
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.editor import Editor
+from diffgen.editing.families import load_editor
+from diffgen.models.find import resolve_model
 from tests.editors.tiny_models import (
     NOISE,
     flux_parts,

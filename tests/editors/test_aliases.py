@@ -11,12 +11,14 @@ from typing import Any
 import diffusers
 import pytest
 
-from diffgen.editors.schedulers import FLOW_SCHEDULERS, SCHEDULERS, check_scheduler
+from diffgen.commands.plan_summary import overview
+from diffgen.editing.pipelines.schedulers import FLOW_SCHEDULERS, SCHEDULERS, check_scheduler
 from diffgen.errors import UsageError
-from diffgen.models import aliases, resolve_model
-from diffgen.overview import overview
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare, run
+from diffgen.models.aliases import aliases
+from diffgen.models.find import resolve_model
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.session import prepare
 from scripts.models_page import recipe_for
 from tests.fakes import make_dataset, write_recipe
 
@@ -65,7 +67,7 @@ def test_every_class_that_edits_is_run_by_the_tests(request: Any) -> None:
     run = {json.loads((request.getfixturevalue(t) / "model_index.json").read_text())["_class_name"] for t in TINY}
     for name in HUB:
         entry = aliases()[name]
-        classes = importlib.import_module(f"diffgen.editors.{entry['editor']}").CLASSES
+        classes = importlib.import_module(f"diffgen.editing.families.{entry['editor']}").CLASSES
         assert hasattr(diffusers, entry["pipeline"])
         assert hasattr(diffusers, classes[entry["pipeline"]])
         assert classes[entry["pipeline"]] in {classes[tiny] for tiny in run if tiny in classes}
@@ -83,7 +85,7 @@ def test_a_scheduler_of_the_other_kind_is_one_error_before_any_work(name: str, t
 
 @pytest.mark.parametrize("model", TINY)
 def test_the_kind_is_what_the_model_s_own_scheduler_is(model: str, request: Any, tmp_path: Path) -> None:
-    from diffgen.cache import FileCache
+    from diffgen.dataset.file_cache import FileCache
 
     folder = request.getfixturevalue(model)
     own = json.loads((folder / "scheduler/scheduler_config.json").read_text())["_class_name"]

@@ -12,14 +12,15 @@ import pytest
 import torch
 import yaml
 
-from diffgen.annotate import LEAST_CONFIDENCE
-from diffgen.annotators import OpenDetector, load_annotator
+from diffgen.checks.detections import overlap
+from diffgen.checks.detectors import load_labeller
+from diffgen.checks.detectors.open_vocabulary import OpenDetector
+from diffgen.dataset.images import Pixels
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.facts import overlap
-from diffgen.geometry import Pixels
-from diffgen.recipe import load_recipe
-from diffgen.run import run
-from diffgen.weights import Weights
+from diffgen.models.networks import Network
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.sections import LEAST_CONFIDENCE
+from diffgen.run.loop import run
 from tests.editors.tiny_models import picture
 from tests.editors.tiny_nets import write_open_detector
 from tests.fakes import put
@@ -37,12 +38,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def weights(folder: Path) -> Weights:
-    return Weights("tiny", "detector", "tiny", str(folder))
+def weights(folder: Path) -> Network:
+    return Network("tiny", "detector", "tiny", str(folder))
 
 
 def load(folder: Path, names: tuple[str, ...] = NAMES) -> Any:
-    return load_annotator(weights(folder), names, "cpu")[0]
+    return load_labeller(weights(folder), names, "cpu")[0]
 
 
 def stock(detector: OpenDetector, image: Pixels) -> list[tuple[np.ndarray, float]]:

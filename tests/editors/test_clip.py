@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.cache import FileCache
-from diffgen.clip import Clip, load_clip
+from diffgen.checks.clip import Clip, load_clip
+from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.guides import require_networks, resolve_guided
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare, run
-from diffgen.weights import Weights
-from diffgen.worker import Worker
+from diffgen.models.networks import Network
+from diffgen.models.resolve import require_networks, resolve_recipe_model
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.session import prepare
+from diffgen.run.worker import Worker
 from tests.editors.tiny_models import write_tokenizer
 from tests.fakes import FakeEditor, make_dataset, write_recipe
 
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Clip:
-    return load_clip(Weights("clip", "clip", "", str(folder)), "cpu")
+    return load_clip(Network("clip", "clip", "", str(folder)), "cpu")
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 60)) -> Any:
@@ -93,7 +94,7 @@ def test_the_whole_picture_is_seen(clip: Clip) -> None:
 def test_what_is_no_clip_model_is_one_clear_error(tmp_path: Path, content: Any, words: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(DiffgenError, match=words) as caught:
-        load_clip(Weights("x", "clip", "", str(tmp_path)), "cpu")
+        load_clip(Network("x", "clip", "", str(tmp_path)), "cpu")
     assert caught.value.hint
 
 
@@ -122,7 +123,7 @@ def test_a_model_that_is_not_here_is_said_before_any_work(tmp_path: Path) -> Non
     data = make_dataset(tmp_path / "data", counts=(1, 1))
     loaded = load_recipe(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", clip="openai/none"))
     with FileCache() as cache:
-        model = resolve_guided(loaded.recipe, loaded.base, cache)
+        model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
     with pytest.raises(DiffgenError, match="CLIP model 'openai/none' is not on this machine") as caught:
         require_networks(model, loaded.recipe)
     assert "hf download openai/none" in str(caught.value.hint)

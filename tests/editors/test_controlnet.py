@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.cache import FileCache
-from diffgen.checks import luminance, registration
-from diffgen.controls import canny, soft_edges
-from diffgen.editors import effective_object_strength, effective_strength, load_editor
+from diffgen.checks.registration import registration
+from diffgen.checks.structure import luminance
+from diffgen.commands.sweeps import PreviewRequest
+from diffgen.commands.trajectory import preview_trajectory
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.control_maps import canny, soft_edges
+from diffgen.editing.families import effective_object_strength, effective_strength, load_editor
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.guides import resolve_guided
-from diffgen.memory import RESIDENT, Layout
-from diffgen.recipe import Recipe, load_recipe
-from diffgen.run import run
-from diffgen.sweeps import Look
-from diffgen.trajectory import preview_trajectory
+from diffgen.models.memory import RESIDENT, Layout
+from diffgen.models.resolve import resolve_recipe_model
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.schema import Recipe
+from diffgen.run.loop import run
 from diffgen.types import Guide, Settings
 from tests.editors.tiny_models import Calls, job, settings
 from tests.editors.tiny_nets import write_estimator, write_net
@@ -65,7 +67,7 @@ def load(model: Path, nets: list[Path], cache: FileCache, dtype: str = "float32"
     recipe = Recipe.model_validate(
         {"dataset": "d", "output": "o", "conditions": ["fog"], "model": str(model), "controls": controls}
     )
-    return load_editor(replace(resolve_guided(recipe, model.parent, cache), layout=layout), "cpu", dtype)
+    return load_editor(replace(resolve_recipe_model(recipe, model.parent, cache), layout=layout), "cpu", dtype)
 
 
 @pytest.fixture(params=BASES)
@@ -477,4 +479,4 @@ def test_a_trajectory_of_a_recipe_with_controls(sd: Path, nets: Any, tmp_path: P
         tmp_path / "r.yaml", data, tmp_path / "out", model=str(sd), editor=None, controls=controls,
         device="cpu", conditions=[{"fog": {"steps": 3}}],
     )  # fmt: skip
-    assert preview_trajectory(load_recipe(recipe), Look(number=1)).is_file()
+    assert preview_trajectory(load_recipe(recipe), PreviewRequest(number=1)).is_file()

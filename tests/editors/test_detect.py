@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.detect import Detector, left_as_it_was, load_detector
+from diffgen.checks.detectors.ultralytics import Detector, left_as_it_was, load_detector
 from diffgen.errors import DiffgenError, UsageError
 from tests.fakes import photo
 
@@ -210,7 +210,7 @@ SCRIPT = """
 import json, os, socket, sys, warnings
 import cv2, numpy as np, PIL.Image, torch
 from pathlib import Path
-from diffgen.detect import load_detector
+from diffgen.checks.detectors.ultralytics import load_detector
 
 def no_network(*args, **kwargs):
     raise AssertionError("asked the network")

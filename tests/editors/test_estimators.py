@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.cache import FileCache
-from diffgen.controls import PALETTE, Maps, load_estimator
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.control_maps import PALETTE, Maps, load_estimator
 from diffgen.errors import DiffgenError
+from diffgen.models.networks import Network, resolve_network
 from diffgen.types import Guide
-from diffgen.weights import Weights, resolve_weights
 from tests.editors.tiny_nets import write_estimator
 from tests.fakes import photo
 
@@ -25,8 +25,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: write_estimator(root / kind, kind) for kind in ("dpt", "glpn", "segformer", "cityscapes")}
 
 
-def weights(folder: Path, role: str) -> Weights:
-    return Weights(folder.name, role, folder.name, str(folder))
+def weights(folder: Path, role: str) -> Network:
+    return Network(folder.name, role, folder.name, str(folder))
 
 
 def shown(folder: Path, role: str, image: Any) -> np.ndarray:
@@ -134,5 +134,5 @@ def test_weights_that_never_run_may_lack_and_others_not(folders: dict[str, Path]
 
 def test_a_saved_estimator_resolves(folders: dict[str, Path], tmp_path: Path) -> None:
     with FileCache(tmp_path / "cache") as cache:
-        found = resolve_weights("glpn", "depth", folders["glpn"].parent, cache)
+        found = resolve_network("glpn", "depth", folders["glpn"].parent, cache)
     assert found.folder == str(folders["glpn"])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors import effective_strength
-from diffgen.editors.img2img import schedule
+from diffgen.editing.families import effective_strength
+from diffgen.editing.families.img2img import schedule
 from tests.editors.tiny_models import Calls, denoiser, job, picture, settings
 
 STRENGTHS = [s / 20 for s in range(1, 21)]
@@ -132,7 +132,7 @@ def test_the_stock_pipeline_of_flow_matching_gives_the_same_picture(model: str, 
 
 def test_asking_for_effective_strength_imports_no_torch() -> None:
     program = (
-        "import sys; from diffgen.editors import img2img, instruct, schedulers; img2img.schedule(.5, 4);"
+        "import sys; from diffgen.editing.families import img2img, instruct; from diffgen.editing.pipelines import schedulers; img2img.schedule(.5, 4);"
         "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

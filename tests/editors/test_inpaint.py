@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen import worker
-from diffgen.cache import FileCache
-from diffgen.detect import Box
-from diffgen.editors import effective_strength, load_editor
+from diffgen.checks.detections import Detection
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.formats.yolo import label_path
+from diffgen.dataset.images import decode
+from diffgen.editing.families import effective_strength, load_editor
 from diffgen.errors import UsageError
-from diffgen.formats.yolo import label_path
-from diffgen.geometry import decode
-from diffgen.models import resolve_model
-from diffgen.recipe import load_recipe
-from diffgen.run import run
+from diffgen.models.find import resolve_model
+from diffgen.recipe.load import load_recipe
+from diffgen.run import worker_setup
+from diffgen.run.loop import run
 from tests.editors.tiny_models import Calls, job, picture, settings
 from tests.fakes import photo, put, save, write_recipe
 
@@ -266,7 +266,7 @@ class Clerk:
     def __init__(self) -> None:
         self.sources: list[np.ndarray] = []
 
-    def __call__(self, images: Any) -> list[list[Box]]:
+    def __call__(self, images: Any) -> list[list[Detection]]:
         if len(images) == 1:
             self.sources += images
             return [[]]
@@ -274,11 +274,11 @@ class Clerk:
         rows, columns = np.nonzero(min(changes, key=np.count_nonzero))
         height, width = images[0].shape[:2]
         corners = columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height
-        return [[Box(1, 0.8, tuple(float(v) for v in corners))], []]
+        return [[Detection(1, 0.8, tuple(float(v) for v in corners))], []]
 
 
 def test_a_run_that_inserts(tmp_path: Path, sd_inpaint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "load_detector", lambda *_, **__: Clerk())
+    monkeypatch.setattr(worker_setup, "load_detector", lambda *_, **__: Clerk())
     put(tmp_path / "clerk.pt", "weights")
     summary = painted_run(
         tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt",
@@ -294,7 +294,7 @@ def test_a_run_that_inserts(tmp_path: Path, sd_inpaint: Path, monkeypatch: pytes
 def test_a_detector_that_does_not_know_the_class_ends_the_run_before_it_begins(
     tmp_path: Path, sd_inpaint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "load_detector", lambda *_, **__: SimpleNamespace(names=("dog", "cat")))
+    monkeypatch.setattr(worker_setup, "load_detector", lambda *_, **__: SimpleNamespace(names=("dog", "cat")))
     put(tmp_path / "clerk.pt", "weights")
     with pytest.raises(UsageError, match="knows no class 'person'") as caught:
         painted_run(tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt")

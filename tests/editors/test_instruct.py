@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors import effective_strength
-from diffgen.editors.instruct import resolved_prompt, severity_and_share
+from diffgen.editing.families import effective_strength
+from diffgen.editing.families.instruct import resolved_prompt, severity_and_share
 from tests.editors.tiny_models import denoiser, job, picture, settings
 
 SEVERITY = "{prompt}, severity {percent}"

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.cache import FileCache
-from diffgen.editors import Editor, load_editor
-from diffgen.editors.loading import out_of_memory, pick_device, pick_dtype, quiet
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.editor import Editor
+from diffgen.editing.families import load_editor
+from diffgen.editing.pipelines.device import pick_device, pick_dtype
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models import resolve_model
+from diffgen.models.find import resolve_model
+from diffgen.models.load_network import out_of_memory, quiet
 from tests.editors.tiny_models import as_original, job, picture, settings
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.cache import FileCache
-from diffgen.editors import Editor, load_editor
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.editor import Editor
+from diffgen.editing.families import load_editor
 from diffgen.errors import DiffgenError
-from diffgen.loras import Lora
-from diffgen.models import resolve_model
+from diffgen.models.find import resolve_model
+from diffgen.models.loras import Lora
 from tests.editors.tiny_models import denoiser, job, picture, settings
 
 
@@ -79,7 +80,7 @@ def test_without_peft_it_says_what_to_install(
     sd: Path, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_lora(tmp_path / "snow.safetensors", "unet", denoiser(load(sd)))
-    monkeypatch.setattr("diffgen.editors.lora.find_spec", lambda _: None)
+    monkeypatch.setattr("diffgen.editing.pipelines.loras.find_spec", lambda _: None)
     with pytest.raises(DiffgenError, match="need the package peft") as caught:
         loaded(sd, tmp_path, (file, 1.0))
     assert caught.value.hint == "pip install 'diffgen[lora]'"

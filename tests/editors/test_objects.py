@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.editors import img2img
-from diffgen.editors.latents import noise
-from diffgen.editors.schedulers import SCHEDULERS
-from diffgen.geometry import View
+from diffgen.dataset.geometry import View
+from diffgen.editing.families import img2img
+from diffgen.editing.pipelines.latents import noise
+from diffgen.editing.pipelines.schedulers import SCHEDULERS
 from tests.editors.tiny_models import job, picture, settings
 
 FULL = np.ones((48, 64), np.float32)

@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.cache import FileCache
-from diffgen.editors import Editor, load_editor
-from diffgen.editors.loading import load_pipeline
-from diffgen.editors.placing import pick_layout, quantising, whole_weights
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.editor import Editor
+from diffgen.editing.families import load_editor
+from diffgen.editing.pipelines.loading import load_pipeline
+from diffgen.editing.pipelines.offload import pick_layout, quantising, whole_weights
 from diffgen.errors import DiffgenError
-from diffgen.loras import Lora
-from diffgen.memory import RESIDENT, Layout
-from diffgen.models import Model, resolve_model
-from diffgen.recipe import load_recipe
-from diffgen.run import choose_device, prepare
-from diffgen.worker import load_worker
+from diffgen.models.find import resolve_model
+from diffgen.models.loras import Lora
+from diffgen.models.memory import RESIDENT, Layout
+from diffgen.models.model import Model
+from diffgen.recipe.load import load_recipe
+from diffgen.run.session import choose_device, prepare
+from diffgen.run.worker_setup import load_worker
 from tests.editors.tiny_models import job, picture, settings
 from tests.fakes import make_dataset, write_recipe
 
@@ -164,9 +166,9 @@ def test_what_is_loaded_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("model", ["sd"], indirect=True)
 def test_why_not_in_four_bits(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffgen.editors.placing.find_spec", lambda _: None)
+    monkeypatch.setattr("diffgen.editing.pipelines.offload.find_spec", lambda _: None)
     assert "diffgen[memory]" in whole_weights(model)
-    monkeypatch.setattr("diffgen.editors.placing.find_spec", lambda _: "here")
+    monkeypatch.setattr("diffgen.editing.pipelines.offload.find_spec", lambda _: "here")
     assert whole_weights(model) == ""
     assert "LoRA" in whole_weights(replace(model, loras=(Lora("x", 1.0, "0"),)))
     assert "single file" in whole_weights(replace(model, kind="file"))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffgen.dataset.geometry import View
 from diffgen.errors import OutOfMemory, UsageError
-from diffgen.geometry import View
 from tests.editors.tiny_models import Calls, denoiser, job, picture, settings
 
 FAMILY = {

@@ -12,14 +12,14 @@ import pytest
 import torch
 import yaml
 
-from diffgen import annotators
-from diffgen.cache import FileCache
-from diffgen.detect import Box
-from diffgen.editors import effective_object_strength, effective_strength, load_editor
+from diffgen.checks import detectors
+from diffgen.checks.detections import Detection
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.families import effective_object_strength, effective_strength, load_editor
 from diffgen.errors import UsageError
-from diffgen.models import resolve_model
-from diffgen.recipe import load_recipe
-from diffgen.run import run
+from diffgen.models.find import resolve_model
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
 from tests.editors.tiny_models import Calls, denoiser, job, settings
 from tests.fakes import put, tree
 
@@ -166,9 +166,12 @@ class Witness:
     def __init__(self, names: tuple[str, ...] = ("dog", "Car")) -> None:
         self.names = names
 
-    def __call__(self, images: Any) -> list[list[Box]]:
+    def __call__(self, images: Any) -> list[list[Detection]]:
         return [
-            [Box(1, 0.3 + (int(image.sum()) % 7) / 10, (0.1, 0.2, 0.5, 0.6)), Box(0, 0.99, (0.0, 0.0, 1.0, 1.0))]
+            [
+                Detection(1, 0.3 + (int(image.sum()) % 7) / 10, (0.1, 0.2, 0.5, 0.6)),
+                Detection(0, 0.99, (0.0, 0.0, 1.0, 1.0)),
+            ]
             for image in images
         ]
 
@@ -194,7 +197,7 @@ def recipe(root: Path, model: Path, **fields: Any) -> Path:
 def test_a_run_makes_a_dataset_and_resumes_to_the_same_bytes(
     tmp_path: Path, model: str, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(annotators, "load_detector", lambda *_, **__: Witness())
+    monkeypatch.setattr(detectors, "load_detector", lambda *_, **__: Witness())
     folder = request.getfixturevalue(model)
     whole = run(load_recipe(recipe(tmp_path / "a", folder)))
     assert whole.planned == 8
@@ -218,10 +221,10 @@ def test_a_run_makes_a_dataset_and_resumes_to_the_same_bytes(
 
 
 def test_ultralytics_takes_the_dataset_as_it_is(tmp_path: Path, sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotators, "load_detector", lambda *_, **__: Witness())
+    monkeypatch.setattr(detectors, "load_detector", lambda *_, **__: Witness())
     summary = run(load_recipe(recipe(tmp_path, sd, checks={"contrast": None, "confidence": 0.05})))
     assert summary.accepted == 8
-    from diffgen.detect import left_as_it_was
+    from diffgen.checks.detectors.ultralytics import left_as_it_was
 
     with left_as_it_was():
         from ultralytics.cfg import get_cfg
@@ -238,7 +241,7 @@ def test_ultralytics_takes_the_dataset_as_it_is(tmp_path: Path, sd: Path, monkey
 def test_a_detector_that_lacks_a_class_says_what_it_knows(
     tmp_path: Path, sd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(annotators, "load_detector", lambda *_, **__: Witness(("dog", "cat")))
+    monkeypatch.setattr(detectors, "load_detector", lambda *_, **__: Witness(("dog", "cat")))
     with pytest.raises(UsageError, match="knows no class 'car', so it could not label") as caught:
         run(load_recipe(recipe(tmp_path, sd)))
     assert "dog, cat" in str(caught.value.hint)

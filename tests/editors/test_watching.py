@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors.schedulers import SCHEDULERS
-from diffgen.editors.watching import moments
+from diffgen.editing.pipelines.callbacks import moments
+from diffgen.editing.pipelines.schedulers import SCHEDULERS
 from tests.editors.tiny_models import job, picture, settings
 
 

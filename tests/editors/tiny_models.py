@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.editors.loading import quiet
+from diffgen.models.load_network import quiet
 from diffgen.types import Job, Settings
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}

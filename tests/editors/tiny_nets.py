@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from diffgen.editors.loading import quiet
+from diffgen.models.load_network import quiet
 from tests.editors.tiny_models import write_tokenizer
 
 _SHAPE: dict[str, Any] = {

@@ -102,7 +102,7 @@ def test_where_a_light_may_be_is_doubted_and_a_cell_round_it() -> None:
 
 def test_a_look_gives_what_painting_reads_beside_it() -> None:
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parents[2] / "diffgen/pocket/tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parents[2] / "diffgen/models/pocket/tokenizer")
     denoiser = Denoiser(tokenizer)
     noisy, source = torch.randn(2, 1, LATENT_CHANNELS, 16, 24)
     ids = tokenizer(["make it night"], padding="max_length", return_tensors="pt").input_ids
@@ -114,7 +114,7 @@ def test_a_look_gives_what_painting_reads_beside_it() -> None:
     assert torch.equal(again, answer), "a look stops the UNet, painting does not"
 
 
-SHIPPED = Path(__file__).parents[2] / "diffgen/pocket"
+SHIPPED = Path(__file__).parents[2] / "diffgen/models/pocket"
 
 
 def test_conditions_that_are_not_taught_are_to_stay_as_the_kept_model_paints_them(

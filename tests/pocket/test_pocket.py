@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 import diffgen
-from diffgen import checks
-from diffgen.cache import FileCache
-from diffgen.editors import load_editor
-from diffgen.labels import Shape
-from diffgen.models import resolve_model
-from diffgen.plan import plan_jobs
-from diffgen.recipe import Recipe
-from diffgen.sources import Dataset
+from diffgen.checks.measure import measure
+from diffgen.checks.structure import luminance
+from diffgen.dataset.dataset import Dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.labels import Shape
+from diffgen.editing.families import load_editor
+from diffgen.models.find import resolve_model
+from diffgen.plan.plan import plan_jobs
+from diffgen.recipe.schema import Recipe
 from tests.fakes import source
 
 CONDITIONS = ("snow", "night", "fog", "rain", "dusk", "dawn", "overcast", "glare", "dust")
@@ -79,11 +80,11 @@ def edit(photograph: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 def mean(image: np.ndarray) -> float:
-    return float(checks.luminance(image).mean())
+    return float(luminance(image).mean())
 
 
 def spread(image: np.ndarray) -> float:
-    return float(checks.luminance(image).std())
+    return float(luminance(image).std())
 
 
 def saturation(image: np.ndarray) -> float:
@@ -119,7 +120,7 @@ def test_haze_flattens(condition: str, edit: Callable[..., np.ndarray], photogra
 def test_fog_hides_the_far_before_the_near(condition: str, edit: Callable[..., np.ndarray], pagoda: np.ndarray) -> None:
     def gradient(picture: np.ndarray, part: tuple[float, float, float, float]) -> np.ndarray:
         left, top, right, bottom = corners(part)
-        return np.stack(np.gradient(checks.luminance(picture)[top:bottom, left:right]))
+        return np.stack(np.gradient(luminance(picture)[top:bottom, left:right]))
 
     clear = edit(condition, picture=pagoda, strength=0.0)
     fogs = [edit(condition, seed=seed, picture=pagoda) for seed in range(8)]  # banks lie elsewhere in each
@@ -181,7 +182,7 @@ def test_snow_whitens_bushes(condition: str, edit: Callable[..., np.ndarray], pa
     left, top, right, bottom = corners(BUSHES)
 
     def whiteness(image: np.ndarray) -> tuple[float, float]:
-        light = checks.luminance(image)
+        light = luminance(image)
         bushes = float(light[top:bottom, left:right].mean())
         return bushes, bushes / float(light.mean())
 
@@ -192,7 +193,7 @@ def test_snow_whitens_bushes(condition: str, edit: Callable[..., np.ndarray], pa
 
 @pytest.mark.parametrize("condition", ["snow", "night", "fog", "rain", "dusk", "overcast"])
 def test_things_stay_where_they_are(condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
-    facts = checks.measure(photograph, edit(condition), [Shape(0, (0.05, 0.3, 0.95, 0.8))])
+    facts = measure(photograph, edit(condition), [Shape(0, (0.05, 0.3, 0.95, 0.8))])
     assert facts["structure"][0] > 0.3
     assert facts["shift_px"] < 1
 
@@ -236,7 +237,7 @@ def test_nothing_falls_where_the_text_says_so(
 
 def test_an_unlit_night_is_darker_and_has_no_lights(edit: Callable[..., np.ndarray], pagoda: np.ndarray) -> None:
     unlit = {"name": "unlit", "prompt": "an unlit night"}
-    first, other = (checks.luminance(edit(unlit, seed=seed, picture=pagoda)) for seed in (1, 2))
+    first, other = (luminance(edit(unlit, seed=seed, picture=pagoda)) for seed in (1, 2))
     assert first.mean() < 0.8 * mean(edit("night", seed=1, picture=pagoda))
     assert not (np.abs(first - other) > 40 / 255).any()
 
@@ -244,14 +245,14 @@ def test_an_unlit_night_is_darker_and_has_no_lights(edit: Callable[..., np.ndarr
 def test_a_word_it_does_not_know_breaks_nothing(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     made = edit({"name": "zoo", "prompt": "unicorns at night"})
     assert mean(made) < 0.7 * mean(photograph)
-    assert checks.measure(photograph, made, [])["shift_px"] < 1
+    assert measure(photograph, made, [])["shift_px"] < 1
 
 
 def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Callable[..., np.ndarray]) -> None:
     """Lights: pixels that differ by over 40 of 255 between two seeds. The street fills the lowest quarter."""
     nights = [edit("night", seed=seed) for seed in range(5)]
     assert (edit("night", seed=0) == nights[0]).all()
-    pairs = itertools.pairwise(map(checks.luminance, nights))
+    pairs = itertools.pairwise(map(luminance, nights))
     lights = np.mean([np.abs(one - other) > 40 / 255 for one, other in pairs], axis=0)
     rows = SIZE[1]
     assert lights[3 * rows // 4 :].mean() < 0.1 * lights[: rows // 2].mean()
@@ -259,7 +260,7 @@ def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Call
 
 
 def test_lamps_stand_on_the_far_shore_and_not_in_the_sky(edit: Callable[..., np.ndarray], pagoda: np.ndarray) -> None:
-    first, other = (checks.luminance(edit("night", seed=seed, picture=pagoda)) for seed in (1, 2))
+    first, other = (luminance(edit("night", seed=seed, picture=pagoda)) for seed in (1, 2))
     lights = np.abs(first - other) > 40 / 255
 
     def of(part: tuple[float, float, float, float]) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.recipe import load_recipe
-from diffgen.run import run
-from diffgen.store import RECORDS
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.store.records import RECORDS
 
 PAGODA = Path(__file__).parent / "data/pagoda.jpg"
 SIZES = ((256, 171), (171, 257), (501, 333), (1280, 347), (427, 640))  # (width, height)

@@ -37,7 +37,7 @@ def command(photos: Path, work: Path, out: Path, minutes_vae: float, minutes_une
     return [
         sys.executable, str(SCRIPTS / "train_pocket.py"), "--photos", str(photos), "--work", str(work), "--out", str(out),
         "--minutes-vae", str(minutes_vae), "--minutes-unet", str(minutes_unet), "--checkpoint-seconds", "1",
-        "--conditions", str(SCRIPTS.parent / "diffgen/conditions.yaml"),
+        "--conditions", str(SCRIPTS.parent / "diffgen/recipe/conditions.yaml"),
     ]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
 def test_goes_on_from_an_exported_model(photos: Path, tmp_path: Path) -> None:
     import torch
 
-    shipped = SCRIPTS.parent / "diffgen/pocket"
+    shipped = SCRIPTS.parent / "diffgen/models/pocket"
     marks = tmp_path / "marks.jsonl"
     seen = {"horizon": 60, "sky": [[[0, 0], [100, 0], [100, 62], [0, 62]]], "ground": [], "things": []}
     seen |= {"heads": [[40, 70, 46, 76]], "tails": [[60, 70, 64, 74]], "windows": [[10, 62, 50, 80, 4, 2]]}
@@ -115,7 +115,7 @@ def test_only_needs_a_model_to_stay_like(capsys: pytest.CaptureFixture, monkeypa
     with pytest.raises(SystemExit):
         train_pocket.parse_args(["--photos", "x", "--only", "rain"])
     assert "--keep" in capsys.readouterr().err
-    shipped = str(SCRIPTS.parent / "diffgen/pocket")
+    shipped = str(SCRIPTS.parent / "diffgen/models/pocket")
     args = train_pocket.parse_args(["--photos", "x", "--only", "rain", "snow", "--start", shipped])
     assert (args.only, args.keep) == (["rain", "snow"], Path(shipped))
     assert train_pocket.parse_args(["--photos", "x", "--start", shipped]).keep is None

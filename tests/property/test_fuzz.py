@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffgen.cli import main
+from diffgen.dataset.labels import LabelError, parse_labels
 from diffgen.errors import DiffgenError
-from diffgen.labels import LabelError, parse_labels
-from diffgen.store import read_records
+from diffgen.run.store.records import read_records
 from diffgen.types import Record
 from tests.fakes import make, make_dataset, put, recipe_fields, tree, write_recipe
 

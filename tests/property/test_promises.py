@@ -12,13 +12,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgen.checks import judge
-from diffgen.geometry import fit, plan_fit, unfit
-from diffgen.labels import parse_labels
-from diffgen.plan import cut_batches, plan_jobs
-from diffgen.recipe import Checks, Recipe
-from diffgen.sources import Dataset
-from diffgen.store import RunStore, read_records
+from diffgen.checks.verdict import judge
+from diffgen.dataset.dataset import Dataset
+from diffgen.dataset.geometry import fit, plan_fit, unfit
+from diffgen.dataset.labels import parse_labels
+from diffgen.plan.batches import cut_batches
+from diffgen.plan.plan import plan_jobs
+from diffgen.recipe.schema import Recipe
+from diffgen.recipe.sections import Checks
+from diffgen.run.store.records import read_records
+from diffgen.run.store.store import RunStore
 from diffgen.types import Guide, Record, Result, Settings
 from tests.fakes import job, model, source
 from tests.fakes import settings as some_settings

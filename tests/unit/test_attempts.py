@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors import Edited
-from diffgen.plan import ATTEMPT_FACTOR, next_attempt
-from diffgen.recipe import load_recipe
-from diffgen.run import export, stale, status
+from diffgen.commands.clean import clean
+from diffgen.commands.export import export
+from diffgen.commands.status import status
+from diffgen.editing.editor import Edited
+from diffgen.plan.attempts import ATTEMPT_FACTOR, next_attempt
+from diffgen.recipe.load import load_recipe
 from diffgen.types import Item, Job, Settings
 from tests.fakes import FakeEditor, make, make_dataset, source, tree, write_recipe
 
@@ -104,7 +106,7 @@ def test_a_tighter_threshold_asks_for_more_attempts(tmp_path: Path) -> None:
 
 def test_clean_keeps_every_attempt(tmp_path: Path) -> None:
     run_it(tmp_path, "out", 3)
-    assert stale(load_recipe(tmp_path / "out"), remove=False) == (0, 0)
+    assert clean(load_recipe(tmp_path / "out"), remove=False) == (0, 0)
 
 
 def test_an_attempt_that_would_be_the_same_is_skipped() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffgen.blend import native, object_mask
-from diffgen.geometry import plan_fit
-from diffgen.labels import Shape
+from diffgen.dataset.geometry import plan_fit
+from diffgen.dataset.labels import Shape
+from diffgen.dataset.masks import native, object_mask
 
 BOX = Shape(0, (0.25, 0.25, 0.75, 0.5))
 TRIANGLE = Shape(1, (0.1, 0.1, 0.9, 0.9), ((0.1, 0.1), (0.9, 0.1), (0.1, 0.9)))

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.checks import agreement, double_angle, judge, judged_structure, luminance, measure, registration
-from diffgen.labels import Shape
-from diffgen.recipe import Checks, presets
+from diffgen.checks.measure import measure
+from diffgen.checks.registration import registration
+from diffgen.checks.structure import agreement, double_angle, judged_structure, luminance
+from diffgen.checks.verdict import judge
+from diffgen.dataset.labels import Shape
+from diffgen.recipe.presets import presets
+from diffgen.recipe.sections import Checks
 from diffgen.types import Record
 from tests.fakes import photo
 

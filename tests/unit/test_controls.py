@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.controls import PALETTE, Maps, canny, own_map, soft_edges
+from diffgen.dataset.geometry import fit, plan_fit
+from diffgen.editing.control_maps import PALETTE, Maps, canny, own_map, soft_edges
 from diffgen.errors import SourceError
-from diffgen.geometry import fit, plan_fit
 from diffgen.types import Guide
 from tests.fakes import photo
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from diffgen.recipe import load_recipe
+from diffgen.recipe.load import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 

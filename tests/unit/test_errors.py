@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from diffgen.dataset.images import read_size
 from diffgen.errors import SourceError, why
-from diffgen.geometry import read_size
 from scripts.messages import messages
 from tests.fakes import FakeEditor, make, make_dataset, put, recipe_fields, write_recipe
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from diffgen.executors import OVERLAP, local
+from diffgen.run.executors.local import OVERLAP, local
 from diffgen.types import Batch, Item, Record, Result
 from tests.fakes import job, source
 

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from diffgen.formats.yolo import label_path
-from diffgen.recipe import load_recipe
-from diffgen.run import export
+from diffgen.commands.export import export
+from diffgen.dataset.formats.yolo import label_path
+from diffgen.recipe.load import load_recipe
 from tests.fakes import ROWS, make, make_dataset, photo, put, save, tree, write_recipe
 
 Made = Callable[..., Path]

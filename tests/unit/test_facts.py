@@ -11,19 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from diffgen.checks import luminance
-from diffgen.detect import Box
-from diffgen.facts import (
-    MOST_GAIN,
-    condition_statistics,
-    happened,
-    luminance_matched,
-    match,
-    new_objects,
-    recall,
-    relative_recall,
-)
-from diffgen.labels import Shape
+from diffgen.checks.detections import Detection, match, new_objects, recall, relative_recall
+from diffgen.checks.effect import condition_effect
+from diffgen.checks.statistics import MOST_GAIN, condition_statistics, luminance_matched
+from diffgen.checks.structure import luminance
+from diffgen.dataset.labels import Shape
 from tests.fakes import photo
 
 SIZE = (320, 240)
@@ -31,7 +23,7 @@ SCENE = photo(11, SIZE)
 CONDITIONS = ("night", "dusk", "dawn", "fog", "dust", "snow", "rain", "overcast", "glare")
 
 
-def detect(pixels: np.ndarray) -> list[Box]:
+def detect(pixels: np.ndarray) -> list[Detection]:
     """Finds a thing in each cell of a 4 × 3 grid that is not flat; its class is the column."""
     height, width = pixels.shape[:2]
     found = []
@@ -39,16 +31,16 @@ def detect(pixels: np.ndarray) -> list[Box]:
         for y in range(3):
             cell = pixels[y * height // 3 : (y + 1) * height // 3, x * width // 4 : (x + 1) * width // 4]
             if cell.std() > 3:
-                found.append(Box(x, min(1.0, float(cell.std()) / 60), (x / 4, y / 3, (x + 1) / 4, (y + 1) / 3)))
+                found.append(Detection(x, min(1.0, float(cell.std()) / 60), (x / 4, y / 3, (x + 1) / 4, (y + 1) / 3)))
     return found
 
 
-def shifted(boxes: list[Box], dx: float) -> list[Box]:
-    return [Box(b.class_id, b.score, (b.box[0] + dx, b.box[1], b.box[2] + dx, b.box[3])) for b in boxes]
+def shifted(boxes: list[Detection], dx: float) -> list[Detection]:
+    return [Detection(b.class_id, b.score, (b.box[0] + dx, b.box[1], b.box[2] + dx, b.box[3])) for b in boxes]
 
 
-def mirrored(boxes: list[Box]) -> list[Box]:
-    return [Box(b.class_id, b.score, (1 - b.box[2], b.box[1], 1 - b.box[0], b.box[3])) for b in boxes]
+def mirrored(boxes: list[Detection]) -> list[Detection]:
+    return [Detection(b.class_id, b.score, (1 - b.box[2], b.box[1], 1 - b.box[0], b.box[3])) for b in boxes]
 
 
 def test_a_copy_has_a_recall_of_one_and_nothing_new() -> None:
@@ -63,7 +55,7 @@ def test_an_emptied_picture_has_a_recall_of_zero() -> None:
 
 
 @pytest.mark.parametrize("move", [lambda b: shifted(b, 0.1), mirrored, lambda b: shifted(b, -0.2)])
-def test_boxes_that_moved_are_not_found(move: Callable[[list[Box]], list[Box]]) -> None:
+def test_boxes_that_moved_are_not_found(move: Callable[[list[Detection]], list[Detection]]) -> None:
     reference = detect(SCENE)
     assert recall(relative_recall(reference, move(reference), SIZE)) == 0.0
 
@@ -75,27 +67,37 @@ def test_without_boxes_there_is_no_recall() -> None:
 A, B = (0.1, 0.1, 0.3, 0.3), (0.12, 0.1, 0.32, 0.3)  # IoU .82
 
 # (name, reference, made, found)
-MATCHES: list[tuple[str, list[Box], list[Box], list[bool]]] = [
-    ("another class", [Box(0, 0.9, A)], [Box(1, 0.9, A)], [False]),
-    ("near enough", [Box(0, 0.9, A)], [Box(0, 0.3, B)], [True]),
-    ("at the threshold", [Box(0, 0.9, (0, 0, 0.5, 0.5))], [Box(0, 0.9, (0, 0, 0.5, 0.25))], [True]),
-    ("a made box serves once", [Box(0, 0.9, A), Box(0, 0.8, B)], [Box(0, 0.9, A)], [True, False]),
-    ("two for two", [Box(0, 0.9, A), Box(0, 0.8, B)], [Box(0, 0.9, B), Box(0, 0.8, A)], [True, True]),
-    ("the surer one chooses first", [Box(0, 0.9, A)], [Box(0, 0.3, A), Box(0, 0.9, B)], [True]),
-    ("a box without area", [Box(0, 0.9, (0.2, 0.2, 0.2, 0.4))], [Box(0, 0.9, (0.2, 0.2, 0.2, 0.4))], [False]),
+MATCHES: list[tuple[str, list[Detection], list[Detection], list[bool]]] = [
+    ("another class", [Detection(0, 0.9, A)], [Detection(1, 0.9, A)], [False]),
+    ("near enough", [Detection(0, 0.9, A)], [Detection(0, 0.3, B)], [True]),
+    ("at the threshold", [Detection(0, 0.9, (0, 0, 0.5, 0.5))], [Detection(0, 0.9, (0, 0, 0.5, 0.25))], [True]),
+    ("a made box serves once", [Detection(0, 0.9, A), Detection(0, 0.8, B)], [Detection(0, 0.9, A)], [True, False]),
+    (
+        "two for two",
+        [Detection(0, 0.9, A), Detection(0, 0.8, B)],
+        [Detection(0, 0.9, B), Detection(0, 0.8, A)],
+        [True, True],
+    ),
+    ("the surer one chooses first", [Detection(0, 0.9, A)], [Detection(0, 0.3, A), Detection(0, 0.9, B)], [True]),
+    (
+        "a box without area",
+        [Detection(0, 0.9, (0.2, 0.2, 0.2, 0.4))],
+        [Detection(0, 0.9, (0.2, 0.2, 0.2, 0.4))],
+        [False],
+    ),
     ("nothing", [], [], []),
 ]
 
 
 @pytest.mark.parametrize(("reference", "made", "found"), [m[1:] for m in MATCHES], ids=[m[0] for m in MATCHES])
-def test_match(reference: list[Box], made: list[Box], found: list[bool]) -> None:
+def test_match(reference: list[Detection], made: list[Detection], found: list[bool]) -> None:
     assert match(reference, made) == found
 
 
 SIDES = st.tuples(*[st.integers(0, 15)] * 2, *[st.integers(1, 16)] * 2)
 BOXES = st.lists(
     st.builds(
-        lambda c, s, b: Box(c, s, (b[0] / 16, b[1] / 16, min(16, b[0] + b[2]) / 16, min(16, b[1] + b[3]) / 16)),
+        lambda c, s, b: Detection(c, s, (b[0] / 16, b[1] / 16, min(16, b[0] + b[2]) / 16, min(16, b[1] + b[3]) / 16)),
         st.integers(0, 1),
         st.floats(0.25, 1),
         SIDES,
@@ -105,7 +107,7 @@ BOXES = st.lists(
 
 
 @given(BOXES, BOXES)
-def test_promises_of_matching(reference: list[Box], made: list[Box]) -> None:
+def test_promises_of_matching(reference: list[Detection], made: list[Detection]) -> None:
     found = match(reference, made)
     assert len(found) == len(reference)
     assert sum(found) <= len(made)
@@ -118,7 +120,7 @@ def test_promises_of_matching(reference: list[Box], made: list[Box]) -> None:
 
 
 def test_recall_by_size() -> None:
-    boxes = [Box(0, 0.9, (0, 0, side / 1000, side / 500)) for side in (31, 33, 95, 97)]
+    boxes = [Detection(0, 0.9, (0, 0, side / 1000, side / 500)) for side in (31, 33, 95, 97)]
     facts = relative_recall(boxes, boxes[1:3], (1000, 500))
     assert facts["found_px"] == [31.0, 33.0, 95.0, 97.0]
     assert [recall(facts, size) for size in ("small", "medium", "large")] == [0.0, 1.0, 0.0]
@@ -126,21 +128,21 @@ def test_recall_by_size() -> None:
 
 
 # (name, made box, is it new beside a reference box A and a label at (.6, .6, .9, .9))
-NEW: list[tuple[str, Box, bool]] = [
-    ("somewhere else", Box(5, 0.8, (0.4, 0.1, 0.5, 0.3)), True),
-    ("unsure", Box(5, 0.49, (0.4, 0.1, 0.5, 0.3)), False),
-    ("what was there", Box(0, 0.8, B), False),
-    ("what was there by another name", Box(5, 0.8, B), False),
-    ("a label the detector missed", Box(0, 0.8, (0.62, 0.6, 0.9, 0.9)), False),
-    ("a part of a label", Box(0, 0.8, (0.7, 0.7, 0.75, 0.75)), False),
-    ("half over the edge of a label", Box(0, 0.8, (0.85, 0.7, 0.95, 0.75)), True),
-    ("a thing around a label", Box(0, 0.8, (0.35, 0.35, 1.0, 1.0)), True),
+NEW: list[tuple[str, Detection, bool]] = [
+    ("somewhere else", Detection(5, 0.8, (0.4, 0.1, 0.5, 0.3)), True),
+    ("unsure", Detection(5, 0.49, (0.4, 0.1, 0.5, 0.3)), False),
+    ("what was there", Detection(0, 0.8, B), False),
+    ("what was there by another name", Detection(5, 0.8, B), False),
+    ("a label the detector missed", Detection(0, 0.8, (0.62, 0.6, 0.9, 0.9)), False),
+    ("a part of a label", Detection(0, 0.8, (0.7, 0.7, 0.75, 0.75)), False),
+    ("half over the edge of a label", Detection(0, 0.8, (0.85, 0.7, 0.95, 0.75)), True),
+    ("a thing around a label", Detection(0, 0.8, (0.35, 0.35, 1.0, 1.0)), True),
 ]
 
 
 @pytest.mark.parametrize(("box", "new"), [n[1:] for n in NEW], ids=[n[0] for n in NEW])
-def test_new_objects(box: Box, new: bool) -> None:
-    assert new_objects([Box(0, 0.9, A)], [box], [Shape(0, (0.6, 0.6, 0.9, 0.9))]) == ([box] if new else [])
+def test_new_objects(box: Detection, new: bool) -> None:
+    assert new_objects([Detection(0, 0.9, A)], [box], [Shape(0, (0.6, 0.6, 0.9, 0.9))]) == ([box] if new else [])
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -187,9 +189,12 @@ def test_the_smallest_pictures(size: tuple[int, int]) -> None:
     assert luminance_matched(SCENE, pixels).shape == pixels.shape
     statistics = condition_statistics(pixels)
     assert all(math.isfinite(value) for value in statistics.values())
-    assert all(happened(name, statistics, statistics) == 0 for name in CONDITIONS)
+    assert all(condition_effect(name, statistics, statistics) == 0 for name in CONDITIONS)
     black = condition_statistics(np.zeros_like(pixels))
-    assert all(happened(name, black, statistics) >= 0 and happened(name, statistics, black) <= 2 for name in CONDITIONS)
+    assert all(
+        condition_effect(name, black, statistics) >= 0 and condition_effect(name, statistics, black) <= 2
+        for name in CONDITIONS
+    )
 
 
 def test_known_statistics() -> None:
@@ -213,11 +218,11 @@ def test_statistics_do_not_depend_on_the_pictures_size() -> None:
 
 def test_a_copy_has_not_happened_and_an_unknown_condition_cannot() -> None:
     statistics = condition_statistics(SCENE)
-    assert [happened(name, statistics, statistics) for name in CONDITIONS] == [0.0] * len(CONDITIONS)
-    assert happened("heavy-fog", statistics, statistics) == 0.0
-    assert happened("very-heavy-snow", statistics, statistics) == 0.0
-    assert happened("autumn", statistics, statistics) is None
-    assert happened("", statistics, statistics) is None
+    assert [condition_effect(name, statistics, statistics) for name in CONDITIONS] == [0.0] * len(CONDITIONS)
+    assert condition_effect("heavy-fog", statistics, statistics) == 0.0
+    assert condition_effect("very-heavy-snow", statistics, statistics) == 0.0
+    assert condition_effect("autumn", statistics, statistics) is None
+    assert condition_effect("", statistics, statistics) is None
 
 
 WARM = np.stack([SCENE[..., 0], SCENE[..., 1] * 0.8, SCENE[..., 2] * 0.5], -1)
@@ -241,14 +246,14 @@ SYNTHETIC: dict[str, Callable[[float], np.ndarray]] = {
 def test_more_severity_happens_more(name: str) -> None:
     pictures = [SYNTHETIC[name](s).round().clip(0, 255).astype(np.uint8) for s in (0, 0.1, 0.25, 0.5, 0.75, 1)]
     before, *after = [condition_statistics(pixels) for pixels in pictures]
-    scores = [happened(name, before, statistics) for statistics in after]
+    scores = [condition_effect(name, before, statistics) for statistics in after]
     assert all(one < two for one, two in zip([0.0, *scores], scores, strict=False)), scores
     assert 0.7 < scores[-1] <= 2
-    assert happened(name, after[-1], before) == 0.0  # the other way
+    assert condition_effect(name, after[-1], before) == 0.0  # the other way
 
 
 def test_no_weather_is_night_and_night_is_no_snow() -> None:
     made = {n: condition_statistics(make(0.8).round().clip(0, 255).astype(np.uint8)) for n, make in SYNTHETIC.items()}
     before = condition_statistics(WARM.astype(np.uint8))
-    assert happened("night", before, made["fog"]) == happened("night", before, made["snow"]) == 0.0
-    assert happened("snow", before, made["night"]) == 0.0
+    assert condition_effect("night", before, made["fog"]) == condition_effect("night", before, made["snow"]) == 0.0
+    assert condition_effect("snow", before, made["night"]) == 0.0

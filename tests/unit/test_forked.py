@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from diffgen import sources
-from diffgen.forked import CHUNK, can_fork, forked
+from diffgen.dataset import dataset as sources
+from diffgen.dataset.forked import CHUNK, can_fork, forked
 from tests.fakes import make_dataset
 from tests.unit.test_sources import read
 
@@ -54,7 +54,7 @@ def test_no_copy_outlives_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, time\n"
-        "from diffgen.forked import forked\n"
+        "from diffgen.dataset.forked import forked\n"
         "def work(i):\n"
         "    if i < 8: open(f'{os.environ[\"PIDS\"]}/{os.getpid()}', 'w').close()\n"
         "    time.sleep(0.01)\n"

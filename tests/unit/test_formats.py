@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from diffgen.cache import FileCache
+from diffgen.dataset.dataset import Dataset, read_dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.formats import NOTES
 from diffgen.errors import UsageError
-from diffgen.formats import NOTES
-from diffgen.recipe import CocoDataset, VocDataset, load_recipe
-from diffgen.sources import Dataset, read_dataset
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.sections import CocoDataset, VocDataset
 from tests.fakes import MODEL, make, photo, put, recipe_fields, save, tree
 
 BOX = {"id": 1, "image_id": 7, "category_id": 5, "bbox": [6.4, 4.8, 12.8, 9.6]}  # of 64 × 48 pixels

@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 import yaml
 
-from diffgen import models
-from diffgen.checks import measure
-from diffgen.editors import Edited
+from diffgen.checks.measure import measure
+from diffgen.commands.clean import clean
+from diffgen.commands.status import status
+from diffgen.dataset.labels import Shape
+from diffgen.editing.editor import Edited
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.labels import Shape
-from diffgen.models import with_revision
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare, stale
+from diffgen.models.aliases import aliases
+from diffgen.models.model import with_revision
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.session import prepare
 from diffgen.types import Job
 from tests.fakes import FakeEditor, make, make_dataset, model, photo, put, recipe_fields, save, tree, write_recipe
 
@@ -64,7 +67,7 @@ def test_clean_keeps_what_a_limit_hid_and_what_others_put_there(tmp_path: Path) 
     folder = next((tmp_path / "out/images").glob("[0-9a-f][0-9a-f]"))
     put(folder / "mine.txt", "mine")
     put(folder / "mine/of.jpg", "mine")
-    assert stale(load_recipe(recipe), remove=True) == (0, 0)
+    assert clean(load_recipe(recipe), remove=True) == (0, 0)
     assert (folder / "mine.txt").exists()
     _, editor = make(recipe)
     assert editor.made == []
@@ -75,7 +78,7 @@ def test_a_hub_model_without_a_revision_keeps_the_commit_its_run_folder_began_wi
 ) -> None:
     unknown = model(revision=None, identity="tests/fake@unpinned")
     known = replace(unknown, revision="a" * 40, identity=f"tests/fake@{'a' * 40}")
-    monkeypatch.setattr("diffgen.guides.resolve_model", lambda *_: unknown)
+    monkeypatch.setattr("diffgen.models.resolve.resolve_model", lambda *_: unknown)
     recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake")
     make(recipe)  # nobody was asked for the commit: these images stand under the unknown one
     put(
@@ -89,21 +92,21 @@ def test_a_hub_model_without_a_revision_keeps_the_commit_its_run_folder_began_wi
 
 def test_a_fetched_hub_model_is_the_one_that_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub leaves no trace of `main` when a commit is fetched by its name."""
-    from diffgen import run as spine
+    from diffgen.run import session as spine
     from tests.fakes import fake_worker
 
     unknown = model(revision=None, identity="tests/fake@unpinned")
     known = replace(unknown, revision="c" * 40, identity=f"tests/fake@{'c' * 40}")
-    monkeypatch.setattr("diffgen.guides.resolve_model", lambda *_: unknown)
+    monkeypatch.setattr("diffgen.models.resolve.resolve_model", lambda *_: unknown)
     monkeypatch.setattr(spine, "require_on_disk", lambda _: known)
     monkeypatch.setattr(spine, "load_worker", lambda *_: fake_worker(FakeEditor()))
     recipe = write_recipe(
         tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake", device="cpu"
     )
-    summary = spine.run(load_recipe(recipe))
+    summary = run(load_recipe(recipe))
     assert (summary.accepted, summary.pending, summary.exit_code) == (8, 0, 0)
-    assert spine.status(load_recipe(recipe)).accepted == 8
-    assert spine.run(load_recipe(recipe)).made_now == 0
+    assert status(load_recipe(recipe)).accepted == 8
+    assert run(load_recipe(recipe)).made_now == 0
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_a_folder_that_is_called_like_a_model_does_not_become_it(tmp_path: Path)
     (tmp_path / "pocket").mkdir()
     fields = recipe_fields(tmp_path / "d/data.yaml", tmp_path / "out", model="pocket", editor=None)
     loaded = load_recipe(put(tmp_path / "r.yaml", yaml.safe_dump(fields)))
-    assert yaml.safe_load(loaded.to_yaml(tmp_path / "out", models.aliases()))["model"] == "pocket"
+    assert yaml.safe_load(loaded.to_yaml(tmp_path / "out", aliases()))["model"] == "pocket"
     home = load_recipe(put(tmp_path / "h.yaml", yaml.safe_dump({**fields, "model": {"folder": "~/pk"}})))
     assert yaml.safe_load(home.to_yaml(tmp_path / "out"))["model"] == {"folder": "~/pk"}
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffgen.dataset.geometry import fit, plan_fit, unfit
+from diffgen.dataset.images import decode, encode, read_size
 from diffgen.errors import SourceError
-from diffgen.geometry import decode, encode, fit, plan_fit, read_size, unfit
 from tests.fakes import photo, save
 
 

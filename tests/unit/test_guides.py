@@ -12,20 +12,24 @@ import numpy as np
 import pytest
 import yaml
 
-from diffgen.cache import FileCache
-from diffgen.controls import canny
-from diffgen.editors import Edited
+from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.commands.status import status
+from diffgen.dataset.dataset import Dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.geometry import View
+from diffgen.dataset.images import decode
+from diffgen.editing.control_maps import canny
+from diffgen.editing.editor import Edited
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.geometry import View, decode
-from diffgen.guides import require_networks, resolve_guided, revisions, with_revisions
-from diffgen.models import Model
-from diffgen.overview import overview, overview_text
-from diffgen.plan import Plan, plan_jobs
-from diffgen.recipe import Recipe, load_recipe, recipe_schema
-from diffgen.run import prepare, run, status
-from diffgen.sources import Dataset
+from diffgen.models.model import Model
+from diffgen.models.networks import at_revision, resolve_network
+from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions, with_revisions
+from diffgen.plan.plan import Plan, plan_jobs
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.schema import Recipe, recipe_schema
+from diffgen.run.loop import run
+from diffgen.run.session import prepare
 from diffgen.types import Guide
-from diffgen.weights import at_revision, resolve_weights
 from tests.fakes import FakeEditor, fake_worker, make, make_dataset, photo, put, save, settings, source, write_recipe
 
 COMMIT = "ab" * 20
@@ -71,7 +75,7 @@ EDGES = {"kind": "canny", "model": "net"}
 
 def guided(wanted: Recipe, base: Path, cache: FileCache) -> Model:
     network(base / "net")
-    return resolve_guided(wanted, base, cache)
+    return resolve_recipe_model(wanted, base, cache)
 
 
 def planned(wanted: Recipe, model: Model, *sources: Any) -> Plan:
@@ -119,27 +123,27 @@ def test_the_identity_is_that_of_the_content_and_not_of_the_place(tmp_path: Path
     names = ["a", "b", "c"]
     for name, content in zip(names, (1, 1, 2), strict=True):
         network(tmp_path / name, content=content)
-    found = [resolve_weights(name, "controlnet", tmp_path, cache).identity for name in names]
+    found = [resolve_network(name, "controlnet", tmp_path, cache).identity for name in names]
     assert found[0] == found[1] != found[2]
 
 
 def test_hub_networks_by_their_commit(tmp_path: Path, cache: FileCache) -> None:
-    unknown = resolve_weights("someone/net", "controlnet", tmp_path, cache)
+    unknown = resolve_network("someone/net", "controlnet", tmp_path, cache)
     assert (unknown.identity, unknown.folder) == ("someone/net@unpinned", None)
     cached(tmp_path / "hub", "someone/net")
-    known = resolve_weights("someone/net", "controlnet", tmp_path, cache)
+    known = resolve_network("someone/net", "controlnet", tmp_path, cache)
     assert known.identity == f"someone/net@{COMMIT}"
     assert known.folder is not None
     other = "cd" * 20
     assert at_revision(known, other).identity == f"someone/net@{other}"
-    pinned = resolve_weights(f"someone/net@{COMMIT}", "controlnet", tmp_path, cache)
+    pinned = resolve_network(f"someone/net@{COMMIT}", "controlnet", tmp_path, cache)
     assert at_revision(pinned, other) == pinned
     assert pinned.identity == known.identity
 
 
 def test_a_network_that_is_not_here_is_an_error_with_the_command(tmp_path: Path, cache: FileCache) -> None:
     wanted = recipe({"kind": "canny", "model": "someone/net@v2"})
-    model = resolve_guided(wanted, tmp_path, cache)
+    model = resolve_recipe_model(wanted, tmp_path, cache)
     with pytest.raises(DiffgenError, match="ControlNet 'someone/net@v2' is not on this machine") as caught:
         require_networks(model, wanted)
     assert "hf download someone/net --revision v2" in str(caught.value.hint)
@@ -178,7 +182,7 @@ def test_what_lacks_is_fetched_once_and_pinned(
 ) -> None:
     fake = FakeHub(tmp_path / "hub", monkeypatch)
     wanted = recipe({"kind": "canny", "model": "someone/net"})
-    before = resolve_guided(wanted, tmp_path, cache)
+    before = resolve_recipe_model(wanted, tmp_path, cache)
     model = require_networks(before, wanted)
     weights = "diffusion_pytorch_model.fp16.safetensors"
     assert fake.wanted == ["config.json", "preprocessor_config.json", "merges.txt", weights]
@@ -191,7 +195,7 @@ def test_what_lacks_is_fetched_once_and_pinned(
 def test_a_run_folder_stays_with_the_commits_it_began_with(tmp_path: Path, cache: FileCache) -> None:
     cached(tmp_path / "hub", "someone/net")
     wanted = recipe({"kind": "canny", "model": "someone/net"})
-    model = resolve_guided(wanted, tmp_path, cache)
+    model = resolve_recipe_model(wanted, tmp_path, cache)
     other = "cd" * 20
     kept = with_revisions(model, wanted, {"someone/net": other})
     assert kept.networks[0].identity == f"someone/net@{other}"
@@ -240,11 +244,11 @@ def test_controls_of_a_model_that_none_guides_are_an_error(name: str, tmp_path: 
 def test_networks_that_are_not_where_the_recipe_says(tmp_path: Path, cache: FileCache) -> None:
     for name in ("./nowhere", "nowhere", "~nobody/nowhere"):
         with pytest.raises(UsageError, match=r"ControlNet '.*nowhere'.*does not exist"):
-            resolve_weights(name, "controlnet", tmp_path, cache)
+            resolve_network(name, "controlnet", tmp_path, cache)
     put(tmp_path / "pickled/config.json", "{}")
     put(tmp_path / "pickled/diffusion_pytorch_model.bin", "x")
     with pytest.raises(UsageError, match=r"has no config\.json with \.safetensors") as caught:
-        resolve_weights("pickled", "depth", tmp_path, cache)
+        resolve_network("pickled", "depth", tmp_path, cache)
     assert "pickled files" in str(caught.value.hint)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffgen.labels import LabelError, Shape, box_row, parse_labels, with_row
+from diffgen.dataset.labels import LabelError, Shape, box_row, parse_labels, with_row
 from tests.label_texts import DROPPED, KEPT
 
 

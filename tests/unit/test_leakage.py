@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.cache import FileCache
-from diffgen.leakage import identical, near
-from diffgen.overview import overview, overview_text
-from diffgen.recipe import load_recipe
-from diffgen.sources import Dataset, read_dataset
+from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.dataset.dataset import Dataset, read_dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.leakage import identical, near
+from diffgen.recipe.load import load_recipe
 from tests.fakes import make_dataset, save, write_recipe
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.checks import judged_recall
-from diffgen.detect import Box
-from diffgen.editors import Edited
+from diffgen.checks.detections import Detection, judged_recall
+from diffgen.commands.status import status
+from diffgen.dataset.images import decode
+from diffgen.editing.editor import Edited
 from diffgen.errors import UsageError
-from diffgen.geometry import decode
-from diffgen.overview import summary_text
-from diffgen.run import run, status
-from diffgen.store import read_present
+from diffgen.run.loop import run
+from diffgen.run.store.images import read_present
+from diffgen.run.summary import summary_text
 from diffgen.types import Job
 from tests.fakes import FakeEditor, fake_worker, load_recipe, make, make_dataset, put, write_recipe
 
@@ -124,9 +124,9 @@ def test_a_condition_has_its_own_way_with_objects(tmp_path: Path) -> None:
 def looks(night: float, by_day: float = 0.9, by_night: float | None = None) -> Any:
     """A detector that finds one object with a score `by_day`, and another, or none, in a picture darker than `night`."""
 
-    def detect(images: Sequence[np.ndarray]) -> list[list[Box]]:
+    def detect(images: Sequence[np.ndarray]) -> list[list[Detection]]:
         scores = [by_day if image.mean() >= night else by_night for image in images]
-        return [[] if score is None else [Box(0, score, (0.1, 0.1, 0.6, 0.6))] for score in scores]
+        return [[] if score is None else [Detection(0, score, (0.1, 0.1, 0.6, 0.6))] for score in scores]
 
     return detect
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from diffgen.cache import FileCache
+from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.loras import resolve_loras
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare
+from diffgen.models.loras import resolve_loras
+from diffgen.recipe.load import load_recipe
+from diffgen.run.session import prepare
 from tests.fakes import make_dataset, write_recipe
 
 

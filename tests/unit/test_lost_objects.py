@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors import Edited
-from diffgen.formats.yolo import label_path
-from diffgen.labels import without_rows
-from diffgen.recipe import load_recipe
-from diffgen.run import export
+from diffgen.commands.export import export
+from diffgen.dataset.formats.yolo import label_path
+from diffgen.dataset.labels import without_rows
+from diffgen.editing.editor import Edited
+from diffgen.recipe.load import load_recipe
 from diffgen.types import Job
 from tests.fakes import FakeEditor, make, make_dataset, put, write_recipe
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from diffgen.cache import FileCache
-from diffgen.memory import GIB, RESIDENT, Layout, Needs, choose_layout, forecast
-from diffgen.models import needs, resolve_model
-from diffgen.overview import overview, overview_text
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare
+from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.dataset.file_cache import FileCache
+from diffgen.models.find import resolve_model
+from diffgen.models.memory import GIB, RESIDENT, Layout, Needs, choose_layout, forecast
+from diffgen.models.model import needs
+from diffgen.recipe.load import load_recipe
+from diffgen.run.session import prepare
 from tests.fakes import MODEL, make_dataset, write_recipe
 
 SDXL = Needs({"text_encoder": 0.2, "text_encoder_2": 1.3, "unet": 4.8, "vae": 0.2})

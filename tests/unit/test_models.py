@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from diffgen import hub, models
-from diffgen.cache import FileCache
+from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models import aliases, is_on_disk, model_rows, require_on_disk, resolve_model
-from diffgen.recipe import load_recipe
-from diffgen.run import prepare
+from diffgen.models import hub
+from diffgen.models.aliases import aliases, table
+from diffgen.models.configs import editor_of_class
+from diffgen.models.find import model_rows, resolve_model
+from diffgen.models.model import is_on_disk, local_folder, pipeline_class, require_on_disk
+from diffgen.recipe.load import load_recipe
+from diffgen.run.session import prepare
 from tests.fakes import make_dataset, write_recipe
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -89,10 +92,10 @@ def test_hub_aliases_resolve_without_model_and_network(name: str, cache: FileCac
 
 
 def test_every_alias_names_a_known_family_and_every_class_too() -> None:
-    from diffgen.editors import FAMILIES
+    from diffgen.editing.families import FAMILIES
 
     assert {entry["editor"] for entry in aliases().values()} <= set(FAMILIES)
-    assert {models._editor_of(cls, Path()) for cls in models._data()["classes"]} <= set(FAMILIES)
+    assert {editor_of_class(cls, Path()) for cls in table()["classes"]} <= set(FAMILIES)
 
 
 def test_a_cached_hub_model_has_its_commit(cache: FileCache, tmp_path: Path) -> None:
@@ -101,8 +104,8 @@ def test_a_cached_hub_model_has_its_commit(cache: FileCache, tmp_path: Path) -> 
     assert model.identity == f"stabilityai/sd-turbo@{COMMIT}"
     assert is_on_disk(model)
     assert require_on_disk(model) is model
-    assert models.local_folder(model) == folder
-    assert models.pipeline_class(model) == "StableDiffusionPipeline"
+    assert local_folder(model) == folder
+    assert pipeline_class(model) == "StableDiffusionPipeline"
 
 
 def test_a_commit_without_a_ref_is_enough(cache: FileCache, tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ def test_a_hub_id_that_is_not_here_says_so(cache: FileCache, tmp_path: Path) -> 
 def test_the_hub_cache_is_where_huggingface_hub_has_it(variable: str, tmp_path: Path) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE", "XDG"))}
     program = (
-        "from huggingface_hub.constants import HF_HUB_CACHE; from diffgen.hub import cache_folder\n"
+        "from huggingface_hub.constants import HF_HUB_CACHE; from diffgen.models.hub import cache_folder\n"
         "print(HF_HUB_CACHE); print(cache_folder())"
     )
     out = subprocess.run(
@@ -327,7 +330,7 @@ def test_a_single_file_tells_its_class(
     write_header(tmp_path / "m.safetensors", shapes)
     model = resolve_model("m.safetensors", None, tmp_path, cache)
     assert (model.kind, model.editor, model.native, model.multiple) == ("file", editor, native, 8)
-    assert models.pipeline_class(model) == cls
+    assert pipeline_class(model) == cls
     assert is_on_disk(model)
 
 
@@ -494,8 +497,8 @@ def test_weights_that_are_only_pickled_are_refused_after_fetching(
 
 def test_resolving_imports_nothing_heavy() -> None:
     program = (
-        "import sys, pathlib; from diffgen import models; from diffgen.cache import FileCache\n"
-        "models.resolve_model('sd-turbo', None, pathlib.Path('.'), FileCache(pathlib.Path('/nonexistent/x')))\n"
+        "import sys, pathlib; from diffgen.models.find import resolve_model; from diffgen.dataset.file_cache import FileCache\n"
+        "resolve_model('sd-turbo', None, pathlib.Path('.'), FileCache(pathlib.Path('/nonexistent/x')))\n"
         "print(sorted({'torch', 'diffusers', 'transformers', 'huggingface_hub', 'numpy'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

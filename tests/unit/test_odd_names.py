@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffgen.formats.yolo import label_path
+from diffgen.dataset.formats.yolo import label_path
 from tests.fakes import ROWS, make, make_dataset, photo, put, save, tree, write_recipe
 
 

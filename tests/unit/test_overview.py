@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.commands.status import status
 from diffgen.errors import UsageError
-from diffgen.overview import overview, overview_text, summary_text
-from diffgen.recipe import load_recipe
-from diffgen.run import status
+from diffgen.recipe.load import load_recipe
+from diffgen.run.summary import summary_text
 from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
 
 

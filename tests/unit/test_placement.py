@@ -7,22 +7,22 @@ from functools import partial
 
 import pytest
 
-from diffgen.labels import Shape
-from diffgen.placement import Law, Place, Template, find_place, template_of
+from diffgen.dataset.labels import Shape
+from diffgen.plan.insertion import ObjectSize, Place, SizePrior, find_place, object_size
 from diffgen.types import unit
 
 SIZE = (1280, 720)
-LOW_AND_WIDE = Template(height=0.1, middle=0.8, aspect=2.0)
-TALL = Template(height=0.4, middle=0.6, aspect=0.4)
+LOW_AND_WIDE = ObjectSize(height=0.1, middle=0.8, aspect=2.0)
+TALL = ObjectSize(height=0.4, middle=0.6, aspect=0.4)
 
 
-def law(*templates: Template) -> Law:
-    return Law((unit("t", i), template) for i, template in enumerate(templates))
+def law(*templates: ObjectSize) -> SizePrior:
+    return SizePrior((unit("t", i), template) for i, template in enumerate(templates))
 
 
 def place(
     seed: int,
-    rule: Law,
+    rule: SizePrior,
     shapes: Sequence[Shape] = (),
     size: tuple[int, int] = SIZE,
     least: float = 0,
@@ -69,23 +69,23 @@ def test_it_keeps_away_from_every_labelled_object() -> None:
 def test_no_room_is_no_place() -> None:
     assert place(1, law(TALL), [Shape(0, (0, 0, 1, 1))]) is None
     assert place(1, law(LOW_AND_WIDE), least=73) is None, "smaller than the model can paint"
-    assert place(1, law(Template(0.5, 0.5, 5.0))) is None, "wider than the picture"
+    assert place(1, law(ObjectSize(0.5, 0.5, 5.0))) is None, "wider than the picture"
 
 
 def test_objects_over_the_border_are_moved_inside() -> None:
-    _, y0, _, y1 = place(1, law(Template(0.2, 0.95, 1.0))) or (0, 0, 0, 0)
+    _, y0, _, y1 = place(1, law(ObjectSize(0.2, 0.95, 1.0))) or (0, 0, 0, 0)
     assert (y0, y1) == pytest.approx((0.8, 1.0))
 
 
 def test_an_object_more_in_the_dataset_moves_few_places() -> None:
-    templates = [Template(0.1 + i / 1000, 0.5, 1.0) for i in range(100)]
+    templates = [ObjectSize(0.1 + i / 1000, 0.5, 1.0) for i in range(100)]
     before, after = law(*templates), law(*templates, TALL)
     moved = sum(place(seed, before) != place(seed, after) for seed in range(500))
     assert 0 < moved < 50
 
 
 def test_templates() -> None:
-    assert template_of(Shape(0, (0.1, 0.2, 0.3, 0.6)), (200, 100)) == Template(
+    assert object_size(Shape(0, (0.1, 0.2, 0.3, 0.6)), (200, 100)) == ObjectSize(
         pytest.approx(0.4), pytest.approx(0.4), pytest.approx(1.0)
     )
-    assert template_of(Shape(0, (0.1, 0.2, 0.1, 0.6)), (200, 100)) is None
+    assert object_size(Shape(0, (0.1, 0.2, 0.1, 0.6)), (200, 100)) is None

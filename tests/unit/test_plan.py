@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from diffgen.dataset.dataset import Dataset
 from diffgen.errors import UsageError
-from diffgen.plan import Plan, cut_batches, describe, pending_batches, plan_jobs, unit, working_size
-from diffgen.recipe import Recipe
-from diffgen.sources import Dataset
-from diffgen.types import Job, Source
+from diffgen.plan.batches import cut_batches, pending_batches, working_size
+from diffgen.plan.plan import Plan, plan_jobs
+from diffgen.plan.prompts import describe
+from diffgen.recipe.schema import Recipe
+from diffgen.types import Job, Source, unit
 from tests.fakes import job, model, settings, source
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "job_ids.json"

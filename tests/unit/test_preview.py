@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen import preview as previewing
+from diffgen.commands import preview as previewing
+from diffgen.commands.preview import Preview, preview
+from diffgen.commands.sweeps import PreviewRequest, Sweep, read_sweep
+from diffgen.dataset.labels import parse_labels
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.labels import parse_labels
-from diffgen.preview import Preview, preview
-from diffgen.recipe import load_recipe
-from diffgen.sheet import COLOURS, GAP, LINE, MARKS, Tile, contact_sheet
-from diffgen.sweeps import Look, Sweep, read_sweep
+from diffgen.output.contact_sheet import COLOURS, GAP, LINE, MARKS, Tile, contact_sheet
+from diffgen.recipe.load import load_recipe
 from tests.fakes import ROWS, FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
 
 TILE = 420  # pixels
@@ -27,7 +27,7 @@ TILE = 420  # pixels
 def look(recipe: Path, *sweeps: str, editor: Any = None, sets: Sequence[str] = (), **options: Any) -> Any:
     """(preview, the editor, which knows what it was asked)."""
     editor = editor or FakeEditor()
-    wanted = Look(sweeps=tuple(read_sweep(text) for text in sweeps), **options)
+    wanted = PreviewRequest(sweeps=tuple(read_sweep(text) for text in sweeps), **options)
     return preview(load_recipe(recipe, sets), wanted, make_worker=lambda: fake_worker(editor)), editor
 
 

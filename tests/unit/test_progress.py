@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from diffgen.progress import Bar, Lines, Silent, choose, rate
+from diffgen.run.progress import Bar, Lines, Silent, choose, rate
 
 
 class Clock:

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from diffgen.errors import UsageError
-from diffgen.recipe import Recipe, load_recipe, presets, recipe_schema
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.presets import presets
+from diffgen.recipe.schema import Recipe, recipe_schema
 from tests.fakes import put
 
 LEAST = "dataset: d.yaml\noutput: out\nconditions: [snow]\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffgen.checks import luminance
-from diffgen.relight import relit
+from diffgen.checks.structure import luminance
+from diffgen.editing.harmonise import harmonise
 from tests.fakes import photo
 
 SIZE = (320, 200)
@@ -31,14 +31,14 @@ def light(made: np.ndarray, where: np.ndarray) -> float:
 
 @pytest.mark.parametrize("scene", [0.15, 0.3, 0.6])
 def test_a_held_object_is_as_dark_as_what_is_around_it(scene: float) -> None:
-    made = relit(SOURCE, edit(scene, 0.8), held())
+    made = harmonise(SOURCE, edit(scene, 0.8), held())
     assert light(made, held() == 1) == pytest.approx(scene, rel=0.25)
     far = held() == 0
     assert np.array_equal(made[far], edit(scene, 0.8)[far])
 
 
 def test_its_own_light_and_dark_stay() -> None:
-    made, where = relit(SOURCE, edit(0.3, 0.8), held()), held() == 1
+    made, where = harmonise(SOURCE, edit(0.3, 0.8), held()), held() == 1
     assert np.corrcoef(luminance(made)[where], luminance(SOURCE)[where])[0, 1] > 0.97
 
 
@@ -49,7 +49,7 @@ def test_nothing_gets_brighter_and_what_is_no_brighter_than_the_scene_stays(
     scene: float, inside: float, offset: float
 ) -> None:
     before = edit(scene, inside, offset)
-    made = relit(SOURCE, before, held())
+    made = harmonise(SOURCE, before, held())
     assert (made <= before).all()
     if offset or inside <= scene:
         assert light(made, held() == 1) == pytest.approx(light(before, held() == 1), rel=0.05)
@@ -57,9 +57,9 @@ def test_nothing_gets_brighter_and_what_is_no_brighter_than_the_scene_stays(
 
 def test_without_surroundings_nothing_is_known_of_the_light() -> None:
     before = edit(0.3, 0.8)
-    assert np.array_equal(relit(SOURCE, before, np.ones_like(held())), before)
+    assert np.array_equal(harmonise(SOURCE, before, np.ones_like(held())), before)
 
 
 def test_nothing_held_is_nothing_changed() -> None:
     before = edit(0.3, 0.8)
-    assert np.array_equal(relit(SOURCE, before, np.zeros_like(held())), before)
+    assert np.array_equal(harmonise(SOURCE, before, np.zeros_like(held())), before)

@@ -14,9 +14,10 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from diffgen.recipe import load_recipe
-from diffgen.run import export, status
-from diffgen.tally import BINS, SCORES, histogram
+from diffgen.commands.export import export
+from diffgen.commands.status import status
+from diffgen.output.report.statistics import BINS, SCORES, histogram
+from diffgen.recipe.load import load_recipe
 from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
 from tests.unit.test_attempts import Melting, run_it
 

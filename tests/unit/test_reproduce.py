@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from diffgen import reproduce as reproducing
+from diffgen.commands import reproduce as reproducing
+from diffgen.commands.preview import preview
+from diffgen.commands.reproduce import Reproduction, reproduce
+from diffgen.commands.sweeps import PreviewRequest, Sweep
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.preview import preview
-from diffgen.recipe import load_recipe
-from diffgen.reproduce import Reproduction, reproduce
-from diffgen.store import image_path, read_commits, read_records
-from diffgen.sweeps import Look, Sweep
-from diffgen.worker import Worker
+from diffgen.files import image_path
+from diffgen.recipe.load import load_recipe
+from diffgen.run.store.records import read_commits, read_records
+from diffgen.run.worker import Worker
 from tests.fakes import FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
 
 
@@ -118,7 +119,7 @@ def test_without_the_runs_image_the_hash_still_tells(recipe: Path, tmp_path: Pat
 
 
 def test_ids_that_cannot_be_made_again(recipe: Path, tmp_path: Path) -> None:
-    look = Look(number=1, sweeps=(Sweep("strength", (0.21,)),))
+    look = PreviewRequest(number=1, sweeps=(Sweep("strength", (0.21,)),))
     swept = preview(load_recipe(recipe), look, make_worker=lambda: fake_worker(FakeEditor()))
     with pytest.raises(UsageError, match="does not plan job"):
         again(tmp_path / "out", swept.cells[0].item.job.id)

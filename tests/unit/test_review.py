@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from diffgen.commands.clean import clean
+from diffgen.commands.export import export
+from diffgen.commands.status import status
 from diffgen.errors import UsageError
-from diffgen.progress import Silent
-from diffgen.recipe import load_recipe
-from diffgen.review import read_review
-from diffgen.run import export, stale, status
+from diffgen.plan.review import read_review
+from diffgen.recipe.load import load_recipe
+from diffgen.run.progress import Silent
 from tests.fakes import make, put, tree, write_recipe
 from tests.unit.test_attempts import Melting, run_it
 
@@ -108,7 +110,7 @@ def test_nothing_takes_the_place_of_what_a_person_rejected(tmp_path: Path) -> No
     assert (summary.rejected["review"], summary.pending) == (2, 0)
     again, editor = make(recipe, Melting())
     assert (editor.made, again.rejected["review"]) == ([], 2)
-    assert stale(load_recipe(out), remove=False) == (0, 0)
+    assert clean(load_recipe(out), remove=False) == (0, 0)
     tight = export(load_recipe(out, ["checks.structure=0.999"]))
     assert tight.rejected["review"] == 2
     assert not {first, later} & set(exported(out))
@@ -190,6 +192,6 @@ def test_a_review_outlives_what_it_speaks_of(tmp_path: Path, recipe: Path) -> No
     reviewed(out, text)
     fewer = write_recipe(recipe, tmp_path / "data/data.yaml", out, conditions=["night"])
     make(fewer)
-    stale(load_recipe(out), remove=True)
+    clean(load_recipe(out), remove=True)
     assert make(fewer)[0].rejected == {"review": 4}
     assert reviewed(out, text).rejected == {"review": 4}

@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 
+from diffgen.commands.clean import clean
+from diffgen.commands.export import export
+from diffgen.commands.status import status
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.progress import Silent
-from diffgen.recipe import load_recipe
-from diffgen.run import Summary, export, prepare, run, stale, status
-from diffgen.store import RunStore, read_records, read_state
-from diffgen.worker import Worker
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.progress import Silent
+from diffgen.run.session import prepare
+from diffgen.run.store.records import read_records
+from diffgen.run.store.state import read_state
+from diffgen.run.store.store import RunStore
+from diffgen.run.summary import Summary
+from diffgen.run.worker import Worker
 from tests.fakes import FakeEditor, fake_worker, make, make_dataset, photo, put, save, tree, write_recipe
 
 
@@ -72,9 +79,9 @@ def test_a_condition_taken_out_stays_in_the_folder_until_clean(recipe: Path, tmp
     summary, _ = make(recipe, sets=["conditions=[night]"])
     assert (summary.made_now, summary.accepted, len(ids_of(tmp_path / "out"))) == (0, 4, 8)
     out = load_recipe(tmp_path / "out")
-    images, size = stale(out, remove=False)
+    images, size = clean(out, remove=False)
     assert (images, len(ids_of(tmp_path / "out"))) == (4, 8)
-    assert stale(out, remove=True) == (4, size)
+    assert clean(out, remove=True) == (4, size)
     assert len(ids_of(tmp_path / "out")) == 4
     assert run(out, make_worker=no_worker).accepted == 4
     assert make(recipe)[0].made_now == 4, "what was cleaned away can be made again"

@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 import yaml
 
-from diffgen import forked as forks
-from diffgen.checks import judge, measure
-from diffgen.detect import Box
-from diffgen.editors import Edited
-from diffgen.recipe import Checks, load_recipe
-from diffgen.run import prepare, run, status
-from diffgen.starter import _quoted
+from diffgen.checks.detections import Detection
+from diffgen.checks.measure import measure
+from diffgen.checks.verdict import judge
+from diffgen.commands.init import _quoted
+from diffgen.commands.status import status
+from diffgen.dataset import forked as forks
+from diffgen.editing.editor import Edited
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.sections import Checks
+from diffgen.run.loop import run
+from diffgen.run.session import prepare
 from diffgen.types import Job, Record
 from tests.fakes import MODEL, FakeEditor, fake_worker, make, make_dataset, photo, put, write_recipe
 from tests.unit.test_attempts import Melting
@@ -83,7 +87,7 @@ def test_one_source_that_the_device_fails_at_does_not_end_the_run(mode: str, tmp
 
 
 def test_a_detector_that_breaks_fails_its_image_only(tmp_path: Path) -> None:
-    def detect(images: Any) -> list[list[Box]]:
+    def detect(images: Any) -> list[list[Detection]]:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     data = make_dataset(tmp_path / "data", counts=(2, 1))

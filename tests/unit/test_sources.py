@@ -12,10 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from diffgen.cache import FileCache
+from diffgen.dataset.dataset import Dataset, read_dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.formats.yolo import label_path
 from diffgen.errors import UsageError
-from diffgen.formats.yolo import label_path
-from diffgen.sources import Dataset, read_dataset
 from tests.fakes import ROWS, make_dataset, photo, put, save
 
 

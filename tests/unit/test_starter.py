@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from diffgen.cache import FileCache
 from diffgen.cli import main
-from diffgen.recipe import load_recipe
-from diffgen.sources import read_dataset
+from diffgen.dataset.dataset import read_dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.recipe.load import load_recipe
 from tests.fakes import MODEL, make_dataset, photo, put, save
 
 FILES = ["diffgen-ci.yml", "diffgen.mk", "diffgen.yaml"]

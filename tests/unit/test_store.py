@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.store import RunStore, image_path, read_present, read_records, read_state, write_atomically
+from diffgen.files import image_path, write_atomically
+from diffgen.run.store.images import read_present
+from diffgen.run.store.records import read_records
+from diffgen.run.store.state import read_state
+from diffgen.run.store.store import RunStore
 from diffgen.types import Record, Result
 from tests.fakes import put, tree
 

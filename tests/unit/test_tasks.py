@@ -11,22 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.annotators import same_names
-from diffgen.blend import filled, native
-from diffgen.checks import judge, judged_clip, judged_happened, judged_structure
-from diffgen.detect import Box
-from diffgen.editors import Edited
+from diffgen.checks.clip import judged_clip
+from diffgen.checks.detections import Detection
+from diffgen.checks.detectors.names import same_names
+from diffgen.checks.effect import judged_effect
+from diffgen.checks.structure import judged_structure
+from diffgen.checks.verdict import judge
+from diffgen.commands.export import export
+from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.commands.sweeps import PreviewRequest, preview_images, read_sweep
+from diffgen.dataset.formats.yolo import label_path
+from diffgen.dataset.images import decode
+from diffgen.dataset.labels import parse_labels
+from diffgen.dataset.masks import filled, native
+from diffgen.editing.editor import Edited
 from diffgen.errors import UsageError
-from diffgen.formats.yolo import label_path
-from diffgen.geometry import decode
-from diffgen.labels import parse_labels
-from diffgen.overview import overview, overview_text
-from diffgen.recipe import Checks, load_recipe
-from diffgen.run import export, prepare, run
-from diffgen.store import read_present
-from diffgen.sweeps import Look, cells_of, read_sweep
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.sections import Checks
+from diffgen.run.loop import run
+from diffgen.run.session import prepare
+from diffgen.run.store.images import read_present
+from diffgen.run.worker import Worker
 from diffgen.types import Job, Record
-from diffgen.worker import Worker
 from tests.fakes import ROWS, FakeEditor, make_dataset, photo, put, save, tree, write_recipe
 
 MAGENTA = (255, 0, 255)  # what the detector below takes for a person, class 1
@@ -58,14 +64,14 @@ class Painter(FakeEditor):
         return Edited(made, job.settings.strength)
 
 
-def find_magenta(images: Sequence[np.ndarray]) -> list[list[Box]]:
+def find_magenta(images: Sequence[np.ndarray]) -> list[list[Detection]]:
     """Detects people, by their colour."""
-    found: list[list[Box]] = []
+    found: list[list[Detection]] = []
     for image in images:
         rows, columns = np.nonzero(np.abs(image.astype(int) - MAGENTA).max(-1) < 40)
         height, width = image.shape[:2]
         box = (columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height) if len(rows) else None  # fmt: skip
-        found.append([Box(7, 0.9, tuple(map(float, box)))] if box else [])
+        found.append([Detection(7, 0.9, tuple(map(float, box)))] if box else [])
     return found
 
 
@@ -274,7 +280,7 @@ def test_a_task_is_judged_by_what_it_keeps() -> None:
     assert judge(removed, Checks(), "night").accepted, "no shift, no lost object, no night, no words"
     assert judge(record(task="remove", removed=[0], painted=[1.0]), Checks()).reason == "structure"
     assert judged_structure(record(task="remove", removed=[0, 1], painted=[1, 1]).facts) is None
-    assert judged_happened(removed.facts, "night") is None
+    assert judged_effect(removed.facts, "night") is None
     assert judged_clip(removed.facts) is None
     assert judged_clip(record(task="background").facts) == -0.2
     assert judge(record(task="remove", removed=[1], painted=[1.0], contrast=0.0), Checks()).reason == "degenerate"
@@ -372,7 +378,7 @@ def test_a_preview_shows_sources_that_suit_the_task(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [REMOVE, BACKGROUND])
     loaded = load_recipe(tmp_path / "r.yaml")
     model = prepare(loaded).model
-    shown = cells_of(loaded, Look(number=4), plan, model)
+    shown = preview_images(loaded, PreviewRequest(number=4), plan, model)
     assert [(cell.item.source.name, cell.label) for cell in shown] == [
         ("01", "without"), ("01", "elsewhere"), ("02", "elsewhere"), ("03", "without"), ("03", "elsewhere"),
     ]  # fmt: skip

@@ -10,21 +10,24 @@ import numpy as np
 import pytest
 import yaml
 
-from diffgen.annotate import measure_annotations, without_doubles
-from diffgen.checks import judge
-from diffgen.detect import Box
-from diffgen.editors import Edited
+from diffgen.checks.auto_labels import measure_text2img_detections, without_doubles
+from diffgen.checks.detections import Detection
+from diffgen.checks.verdict import judge
+from diffgen.commands.export import export
+from diffgen.commands.preview import preview
+from diffgen.commands.reproduce import reproduce
+from diffgen.commands.status import status
+from diffgen.commands.sweeps import PreviewRequest
+from diffgen.commands.trajectory import preview_trajectory
+from diffgen.editing.editor import Edited
 from diffgen.errors import UsageError
-from diffgen.export import judge_plan
-from diffgen.imagined import imagine
-from diffgen.preview import preview
-from diffgen.recipe import Checks, TextToImage, load_recipe
-from diffgen.reproduce import reproduce
-from diffgen.run import export, prepare, status
-from diffgen.sheet import run_sheet
-from diffgen.store import read_present
-from diffgen.sweeps import Look
-from diffgen.trajectory import preview_trajectory
+from diffgen.output.contact_sheet import run_sheet
+from diffgen.output.outcome import judge_plan
+from diffgen.plan.text2img import text2img_dataset
+from diffgen.recipe.load import load_recipe
+from diffgen.recipe.sections import Checks, TextToImage
+from diffgen.run.session import prepare
+from diffgen.run.store.images import read_present
 from diffgen.types import Record
 from tests import fakes
 from tests.fakes import put, tree
@@ -116,12 +119,12 @@ def test_the_editor_alone_makes_no_dataset(tmp_path: Path) -> None:
 
 
 def test_only_the_datasets_classes_are_recorded_the_surest_first() -> None:
-    facts = measure_annotations([PERSON, Box(5, 0.99, CAR.box), CAR], KNOWN)
+    facts = measure_text2img_detections([PERSON, Detection(5, 0.99, CAR.box), CAR], KNOWN)
     assert facts == {"detections": [[0, 0.5, 0.1, 0.2, 0.5, 0.6], [1, 0.2, 0.6, 0.1, 0.7, 0.4]]}
 
 
 def test_of_two_boxes_on_one_object_the_surer_stays() -> None:
-    near, other = Box(2, 0.4, (0.1, 0.2, 0.5, 0.55)), Box(0, 0.3, CAR.box)
+    near, other = Detection(2, 0.4, (0.1, 0.2, 0.5, 0.55)), Detection(0, 0.3, CAR.box)
     assert without_doubles([near, other, SURE, CAR]) == [SURE, CAR, other]
 
 
@@ -255,7 +258,7 @@ def test_every_command_knows_such_a_run(tmp_path: Path, cli: Any) -> None:
     assert facts["images"] == 12
     assert facts["sources"] == {}
     assert facts["leakage"]["identical"]["count"] == 0
-    seen = preview(load_recipe(path), Look(2, (), ()), make_worker=lambda: worker(Painter()))
+    seen = preview(load_recipe(path), PreviewRequest(2, (), ()), make_worker=lambda: worker(Painter()))
     assert seen.path is not None
     assert seen.path.is_file()
     assert seen.exit_code == 0
@@ -267,7 +270,7 @@ def test_every_command_knows_such_a_run(tmp_path: Path, cli: Any) -> None:
     row = manifest(out)[0]
     again = reproduce(load_recipe(out), row["job"][:8], make_worker=lambda: worker(Painter()))
     assert again.identical
-    assert preview_trajectory(load_recipe(path), Look(1), make_editor=Painter).is_file()
+    assert preview_trajectory(load_recipe(path), PreviewRequest(1), make_editor=Painter).is_file()
     prepared = prepare(load_recipe(out))
     judged = judge_plan(prepared.plan, prepared.recipe, read_present(out, "png"))
     assert run_sheet(out, prepared.plan, judged, "png").width > 400
@@ -304,6 +307,6 @@ def test_a_hub_detector_stays_a_hub_id_and_is_pinned(tmp_path: Path) -> None:
 
 def test_names_are_unique_and_stay_in_their_folder() -> None:
     wanted = TextToImage(classes=["a/b", "a b"], images=3)
-    names = [source.name for source in imagine(wanted, fakes.model(), Path("r.yaml")).sources]
+    names = [source.name for source in text2img_dataset(wanted, fakes.model(), Path("r.yaml")).sources]
     assert len(set(names)) == 6
     assert all("/" not in name for name in names)

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffgen.editors import Edited
+from diffgen.dataset.geometry import cut, merge, plan_for, plan_tiles, views_for
+from diffgen.dataset.images import decode
+from diffgen.editing.editor import Edited
 from diffgen.errors import UsageError
-from diffgen.geometry import cut, decode, merge, plan_for, plan_tiles, views_for
-from diffgen.recipe import load_recipe
+from diffgen.recipe.load import load_recipe
 from diffgen.types import Job
 from tests.fakes import FakeEditor, make, make_dataset, settings, write_recipe
 

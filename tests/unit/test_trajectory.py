@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffgen.commands.sweeps import PreviewRequest, read_sweep
+from diffgen.commands.trajectory import TILE, preview_trajectory
 from diffgen.errors import UsageError
-from diffgen.recipe import load_recipe
-from diffgen.sheet import GAP, LINE
-from diffgen.store import read_records
-from diffgen.sweeps import Look, read_sweep
-from diffgen.trajectory import TILE, preview_trajectory
+from diffgen.output.contact_sheet import GAP, LINE
+from diffgen.recipe.load import load_recipe
+from diffgen.run.store.records import read_records
 from tests.fakes import FakeEditor
 
 
@@ -30,7 +30,7 @@ class Watched(FakeEditor):
 
 def test_a_row_for_each_image_and_nothing_is_kept(recipe: Path, tmp_path: Path) -> None:
     editor = Watched()
-    look = Look(number=2, conditions=("night",), sweeps=(read_sweep("strength=0.3,0.6"),))
+    look = PreviewRequest(number=2, conditions=("night",), sweeps=(read_sweep("strength=0.3,0.6"),))
     path = preview_trajectory(load_recipe(recipe), look, make_editor=lambda: editor)
     assert path == tmp_path / "out/trajectory.png"
     picture = Image.open(path)
@@ -43,13 +43,13 @@ def test_a_row_for_each_image_and_nothing_is_kept(recipe: Path, tmp_path: Path) 
 
 def test_held_objects_are_held_there_too(recipe: Path) -> None:
     editor = Watched()
-    look = Look(number=1, sweeps=(read_sweep("objects.strength=0.1"),))
+    look = PreviewRequest(number=1, sweeps=(read_sweep("objects.strength=0.1"),))
     preview_trajectory(load_recipe(recipe), look, make_editor=lambda: editor)
     assert editor.masked
 
 
 def test_what_cannot_be_shown_is_said(recipe: Path) -> None:
     with pytest.raises(UsageError, match="cannot be watched"):
-        preview_trajectory(load_recipe(recipe), Look(), make_editor=FakeEditor)
+        preview_trajectory(load_recipe(recipe), PreviewRequest(), make_editor=FakeEditor)
     with pytest.raises(UsageError, match="not tiles"):
-        preview_trajectory(load_recipe(recipe, ["resolution.mode=tile"]), Look(), make_editor=Watched)
+        preview_trajectory(load_recipe(recipe, ["resolution.mode=tile"]), PreviewRequest(), make_editor=Watched)

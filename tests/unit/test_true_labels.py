@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffgen import preview as previewing
-from diffgen import sheet
-from diffgen.labels import Shape
-from diffgen.preview import Preview, preview
-from diffgen.recipe import load_recipe
-from diffgen.run import export
-from diffgen.sweeps import Look
-from diffgen.worker import Worker
+from diffgen.commands import preview as previewing
+from diffgen.commands.export import export
+from diffgen.commands.preview import Preview, preview
+from diffgen.commands.sweeps import PreviewRequest
+from diffgen.dataset.labels import Shape
+from diffgen.output import contact_sheet as sheet
+from diffgen.recipe.load import load_recipe
+from diffgen.run.worker import Worker
 from tests.fakes import make, put
 from tests.unit.test_report import report
 from tests.unit.test_tasks import INSERT, REMOVE, Painter, find_magenta, manifest, work
@@ -39,7 +39,7 @@ def previewed(
 
     monkeypatch.setattr(previewing, "contact_sheet", spy)
     worker = Worker(painter, 2, None, {"device": "fake"}, find_magenta, known={1: 7})
-    return preview(load_recipe(recipe), Look(), make_worker=lambda: worker), drawn
+    return preview(load_recipe(recipe), PreviewRequest(), make_worker=lambda: worker), drawn
 
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["accepted", "rejected"])

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from diffgen.cache import FileCache
+from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError
-from diffgen.models import resolve_model, vocabulary
-from diffgen.recipe import presets
-from diffgen.vocabulary import Vocabulary, misheard, read_vocabulary
+from diffgen.models.find import resolve_model
+from diffgen.models.model import vocabulary
+from diffgen.models.vocabulary import Vocabulary, misheard, read_vocabulary
+from diffgen.recipe.presets import presets
 from tests.fakes import FakeEditor, make_dataset
 
 WORDS: Vocabulary = {
@@ -77,7 +78,7 @@ def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(
     monkeypatch.syspath_prepend(root / "scripts")
     from pocket_prompts import PHRASES, VARIANTS, preset_texts, vocabulary
 
-    assert pocket == vocabulary(preset_texts(root / "diffgen/conditions.yaml")), "the list is of these texts"
+    assert pocket == vocabulary(preset_texts(root / "diffgen/recipe/conditions.yaml")), "the list is of these texts"
     texts = [text for kind, texts in {**PHRASES, **VARIANTS}.items() if kind != "same" for text in texts.split("|")]
     texts += [f"a car, add {text}" for text in texts]
     assert {text: said for text in texts if (said := misheard(text, pocket))} == {}

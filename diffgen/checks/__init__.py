@@ -1,0 +1,1 @@
+"""Measuring an edit, and judging what was measured."""

@@ -1,0 +1,34 @@
+"""Detectors behind one call: pictures in, boxes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffgen.checks.detectors.names import listed_names, same_names
+from diffgen.checks.detectors.open_vocabulary import OpenDetector, load_open_detector
+from diffgen.checks.detectors.ultralytics import Detector, load_detector
+from diffgen.errors import UsageError
+from diffgen.models.networks import Network
+from diffgen.recipe.sections import LEAST_CONFIDENCE
+
+
+def load_labeller(
+    network: Network, names: Sequence[str], device: str
+) -> tuple[Detector | OpenDetector, dict[int, int]]:
+    """The detector, and class id of the dataset -> of the detector for all `names`, the dataset's classes by id.
+
+    Raises UsageError when it does not know one of them, DiffgenError when it cannot be loaded.
+    """
+    assert network.folder is not None
+    place = Path(network.folder)
+    if place.is_dir():
+        return load_open_detector(network, names, device), {i: i for i in range(len(names))}
+    detector = load_detector(place, device, confidence=LEAST_CONFIDENCE)
+    known = same_names(names, detector.names)
+    if unknown := [name for i, name in enumerate(names) if i not in known]:
+        raise UsageError(
+            f"detector: {place} knows no class '{unknown[0]}', so it could not label what is made",
+            f"use a detector of that class, or an OWLv2 or Grounding DINO model; this one knows: {listed_names(detector.names)}",
+        )
+    return detector, known

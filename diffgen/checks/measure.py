@@ -1,0 +1,44 @@
+"""All model-free facts of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from diffgen.checks.registration import registration
+from diffgen.checks.statistics import condition_statistics
+from diffgen.checks.structure import agreement, double_angle, luminance, object_agreement, shorter_side
+from diffgen.dataset.images import Pixels
+from diffgen.dataset.labels import Shape
+
+
+def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str, Any]:
+    """All facts of one edit. `source` and `edited` are (H, W, 3) of one size, upright.
+
+    Keys: `luminance` and `contrast` (mean and deviation, 0–1), `shift_px` and `shift_peak` (registration), `structure`
+    (one number per shape, in label order; None where its box holds no pixel), `structure_image` (the whole picture),
+    `before` and `after` (`facts.condition_statistics` of both, in the order of `facts.STATISTICS`).
+    """
+    before, after = luminance(source), luminance(edited)
+    shift, peak = registration(before, after)
+    fields = double_angle(before), double_angle(after)
+    per_object = [object_agreement(*fields, shape) for shape in shapes]
+    whole = agreement(*fields, (0, 0, before.shape[1], before.shape[0]))
+    return {
+        "luminance": round(float(after.mean()), 4),
+        "contrast": round(float(after.std()), 4),
+        "shift_px": round(shift, 2),
+        "shift_peak": round(peak, 3),
+        "structure": [None if value is None else round(value, 3) for value in per_object],
+        "sides_px": [shorter_side(shape, before.shape) for shape in shapes],
+        "structure_image": None if whole is None else round(whole, 3),
+        "before": list(condition_statistics(source).values()),
+        "after": list(condition_statistics(edited).values()),
+    }
+
+
+def measure_text2img(made: Pixels, asked: int) -> dict[str, Any]:
+    """The facts of a picture (H, W, 3) made from noise: of those of `measure` what needs no source, `luminance` and
+    `contrast`; and `asked`, the class id that its prompt names."""
+    light = luminance(made)
+    return {"asked": asked, "luminance": round(float(light.mean()), 4), "contrast": round(float(light.std()), 4)}

@@ -1,0 +1,130 @@
+"""What this machine has and what a run would use: for `diffgen doctor` and bug reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from diffgen import __version__
+from diffgen.dataset.file_cache import FileCache, cache_dir
+from diffgen.errors import DiffgenError
+from diffgen.models.find import resolve_model
+from diffgen.models.hub import is_offline, network_command
+from diffgen.models.model import is_on_disk
+from diffgen.models.resolve import missing_networks, resolve_recipe_model
+from diffgen.recipe.load import LoadedRecipe
+from diffgen.run.session import prepare
+from diffgen.run.store.state import check_folder
+
+PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
+
+
+def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
+    """Versions, device, memory, model; `problems` is what would stop a run. Imports torch."""
+    from diffgen.editing.pipelines.device import pick_device, pick_dtype
+    from diffgen.editing.pipelines.offload import pick_layout
+
+    recipe = loaded.recipe if loaded else None
+    problems: list[str] = []
+    facts: dict[str, Any] = {
+        "diffgen": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "cpus": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "disk_free_gb": round(shutil.disk_usage(_existing(loaded.output if loaded else Path.cwd())).free / 1e9, 1),
+        "cache": str(cache_dir()),
+        "offline": is_offline(),
+    }
+    with _noting(problems):
+        device, why = pick_device(recipe.device if recipe else "auto")
+        dtype, why_dtype = pick_dtype(recipe.dtype if recipe else "auto", device)
+        facts |= {"device": device, "device_reason": why, "dtype": dtype, "dtype_reason": why_dtype}
+    with _noting(problems):
+        with FileCache() as cache:
+            if loaded is None:
+                model = resolve_model("pocket", None, Path(), cache)
+            else:
+                model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
+        facts["model"] = {
+            "name": model.name,
+            "editor": model.editor,
+            "on_disk": is_on_disk(model),
+            "steps": model.steps,
+        }
+        if "device" in facts:
+            requested = recipe.memory if recipe else "auto"
+            layout, why_layout = pick_layout(requested, facts["device"], facts["dtype"], model)
+            facts |= {"layout": str(layout), "layout_reason": why_layout}
+        if not is_on_disk(model):
+            problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
+        for network in missing_networks(model):
+            command = network_command(str(network.hub_id), network.revision)
+            problems.append(f"{network.full_name} is not on this machine; {command}")
+    if loaded is not None:
+        with _noting(problems):
+            _ = loaded.detector
+        with _noting(problems):
+            check_folder(loaded.output)
+        with _noting(problems):  # the dataset, LoRAs, and what the recipe asks of them
+            prepare(loaded)
+    return {**facts, "problems": problems}
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except DiffgenError as error:
+        if (line := f"{error.message}; {error.hint}") not in problems:
+            problems.append(line)
+
+
+def examination_text(facts: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {found or 'missing'}" for name, found in facts["packages"].items())
+    memory = f"{facts['memory_gb']} GB" if facts["memory_gb"] else "unknown"
+    lines = [
+        f"diffgen   {facts['diffgen']}, Python {facts['python']}",
+        f"packages  {packages}",
+        f"machine   {facts['cpus']} CPUs, memory {memory}, {facts['disk_free_gb']} GB free where the output goes",
+    ]
+    if "device" in facts:
+        lines.append(
+            f"device    {facts['device']} ({facts['device_reason']}), {facts['dtype']} ({facts['dtype_reason']})"
+        )
+    if facts.get("layout_reason"):
+        lines.append(f"memory    {facts['layout']} ({facts['layout_reason']})")
+    if "model" in facts:
+        model = facts["model"]
+        here = "on this machine" if model["on_disk"] else "not on this machine"
+        lines.append(f"model     {model['name']} ({model['editor']}, {model['steps']} steps), {here}")
+    lines.append(
+        f"hub       {'offline (HF_HUB_OFFLINE)' if facts['offline'] else 'may be asked'}; cache {facts['cache']}"
+    )
+    lines += [f"problem   {problem}" for problem in facts["problems"]]
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return path if path.exists() else _existing(path.parent)

@@ -1,0 +1,275 @@
+"""What a run would do and what it has done, as facts and as text for a terminal. No torch, makes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.formats import NOTES
+from diffgen.dataset.formats.yolo import orphan_labels
+from diffgen.dataset.geometry import plan_for, views_for
+from diffgen.dataset.leakage import identical, near
+from diffgen.editing.pipelines.offload import whole_weights
+from diffgen.models.memory import forecast
+from diffgen.models.model import needs, vocabulary
+from diffgen.output.outcome import judge_plan
+from diffgen.plan.plan import Plan
+from diffgen.plan.select import Edit, fits
+from diffgen.plan.settings import edits_of
+from diffgen.plan.warnings import unknown_words, unsuited_controls, unsupported_guidance
+from diffgen.recipe.load import LoadedRecipe
+from diffgen.recipe.schema import Recipe
+from diffgen.recipe.sections import Condition
+from diffgen.run.session import Prepared, no_collector, prepare
+from diffgen.run.store.images import read_present
+from diffgen.run.store.state import check_folder, is_run_folder
+from diffgen.run.summary import MOST_NAMED
+from diffgen.types import Record, Settings
+
+# Bytes per pixel of photographs as we write them; measured on driving frames, for the estimate of disk use only.
+BYTES_PER_PIXEL = {"jpg": 0.45, "webp": 0.3, "png": 1.9}
+
+MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than planning; --look does it all the same
+
+
+def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
+    """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
+    _ = loaded.detector  # to say now that a file is missing, and not when a run begins
+    check_folder(loaded.output)  # likewise
+    with no_collector():
+        return _overview(prepare(loaded, limit), loaded, look)
+
+
+def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> dict[str, Any]:
+    plan, recipe = prepared.plan, prepared.recipe
+    present = read_present(prepared.output, recipe.image.format) if is_run_folder(prepared.output) else {}
+    edits = _edits(plan, recipe, present)
+    problems: dict[str, list[str]] = {}
+    for source in plan.sources:
+        if source.problem is not None:
+            word, _, text = source.problem.partition(": ")
+            problems.setdefault(word, []).append(f"{source.key}: {text}")
+    conditions: dict[str, Counter[str]] = {condition.name: Counter() for condition in recipe.conditions}
+    for source, conditioned in plan.edits:
+        for condition, _ in conditioned:
+            conditions[condition.name][source.split] += plan.variants
+    return {
+        "recipe": str(loaded.path),
+        "dataset": str(prepared.dataset.path),
+        "output": str(prepared.output),
+        "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
+        "memory": _memory(prepared),
+        "resolution": recipe.resolution.mode,
+        "sources": dict(Counter(source.split for source in plan.sources if source.digest)),
+        "annotator": next((network.name for network in prepared.model.networks if network.role == "detector"), None),
+        "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
+        "conditions": {name: dict(count) for name, count in conditions.items()},
+        "idle": {c.name: _why_idle(prepared, c) for c in recipe.conditions if not conditions[c.name]},
+        "images": sum(count for counts in conditions.values() for count in counts.values()),
+        "jobs": edits.jobs,
+        "to_make": edits.left,
+        "not_edited": _examples(problems),
+        "labels": _labels(prepared),
+        "prompts": unknown_words(plan, vocabulary(prepared.model)),
+        "guidance": unsupported_guidance(plan, prepared.model),
+        "controls": unsuited_controls(plan),
+        "notes": _examples(prepared.dataset.notes),
+        "leakage": _leakage(prepared, look),
+        "small_boxes": _small_boxes(prepared),
+        "disk_mb": round(_disk(prepared, edits) / 1e6, 1),
+        "minutes": _minutes(prepared, edits, [record.seconds for record in present.values() if record.seconds]),
+    }
+
+
+def _memory(prepared: Prepared) -> str:
+    recipe, model = prepared.recipe, prepared.model
+    dtype = "float32" if recipe.dtype == "float32" else "float16"
+    return forecast(recipe.memory, recipe.device, needs(model, dtype), whole_weights(model))
+
+
+@dataclass(slots=True)
+class _Edits:
+    """Images that the plan needs, each once; how many are left to make, and their pixels as sources and as worked on."""
+
+    jobs: int = 0
+    left: int = 0
+    pixels: int = 0
+    worked: int = 0
+
+    def add(self, size: tuple[int, int], settings: Settings, count: int) -> None:
+        """Of sources of `size`, `count` images."""
+        plan = plan_for(*size, settings)
+        tiles = views_for(plan, settings)
+        one = plan.size if len(tiles) == 1 else (settings.long_side, settings.long_side)
+        self.left += count
+        self.pixels += count * size[0] * size[1]
+        self.worked += count * len(tiles) * one[0] * one[1]
+
+
+def _edits(plan: Plan, recipe: Recipe, present: dict[str, Record]) -> _Edits:
+    found = _Edits()
+    if present:
+        due = {}
+        for entry in judge_plan(plan, recipe, present):
+            due[entry.item.job.id] = entry
+        found.jobs = len({item.job.id for item in plan.items})
+        for entry in due.values():
+            if entry.record is None or entry.record.kind == "transient":
+                found.add((entry.item.source.width, entry.item.source.height), entry.item.job.settings, 1)
+        return found
+    seen: set[str] = set()  # a source that stands twice shares its images; nothing else can share one
+    alike: Counter[tuple[int, int, int]] = Counter()  # by size and conditions, which sources share
+    shared: dict[int, tuple[Edit, ...]] = {}
+    for source, conditioned in plan.edits:
+        if source.digest not in seen:
+            seen.add(source.digest)
+            shared[id(conditioned)] = conditioned
+            alike[source.width, source.height, id(conditioned)] += plan.variants
+    for (width, height, one), count in alike.items():
+        for _, settings in shared[one]:
+            found.add((width, height), settings, count)
+    found.jobs = found.left
+    return found
+
+
+def _why_idle(prepared: Prepared, condition: Condition) -> str:
+    """Why no picture gets the condition."""
+    if not prepared.plan.edits:
+        return "no picture is selected that can be edited"
+    what = " or ".join(condition.classes or ())
+    reasons = {
+        "background": "no selected picture has a labelled object",
+        "remove": f"no selected picture has a labelled {what or 'object'}",
+        "insert": f"no selected picture has free ground for a {what}, as large and as high in it as the dataset's own are, "
+        f"{prepared.model.least_object} px or more at the working size",
+    }
+    suited = [edit for edit in edits_of(prepared.recipe, prepared.model, prepared.dataset) if edit[0] == condition]
+    if any(fits(source, edit, prepared.plan.places) for source, _ in prepared.plan.edits for edit in suited):
+        return "its share fell on none of the pictures"
+    return reasons[str(condition.task)]
+
+
+def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
+    return {word: {"count": len(lines), "examples": lines[:MOST_NAMED]} for word, lines in sorted(found.items())}
+
+
+def _labels(prepared: Prepared) -> dict[str, Any]:
+    """Images without label file, with an empty one, and label files without image."""
+    # None where all is made from noise; and none of those whose file is not there.
+    sources = [source for source in prepared.plan.sources and prepared.dataset.sources if source.digest]
+    files = {source.label for source in sources if isinstance(source.label, str)}
+    orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
+    return {
+        "none": sum(source.label is None for source in sources),
+        "empty": sum(source.label is not None and not source.counts and not source.problem for source in sources),
+        "orphans": {"count": len(orphans), "examples": [str(path) for path in orphans[:MOST_NAMED]]},
+    }
+
+
+def _leakage(prepared: Prepared, look: bool | None) -> dict[str, Any]:
+    """Pictures that stand in more than one split: the same bytes, and (where looked at) the same look."""
+    sources = prepared.plan.sources and prepared.dataset.sources
+    same = [" = ".join(source.key for source in group) for group in identical(sources)]
+    facts: dict[str, Any] = {"identical": {"count": len(same), "examples": same[:MOST_NAMED]}, "near": None}
+    if look or (look is None and len(sources) <= MOST_LOOKED_AT):
+        with FileCache() as cache:
+            pairs = [f"{first.key} ~ {second.key}" for first, second in near(sources, cache)]
+        facts["near"] = {"count": len(pairs), "examples": pairs[:MOST_NAMED]}
+    return facts
+
+
+def _small_boxes(prepared: Prepared) -> dict[str, Any]:
+    """Boxes whose shorter side, at the working size, is under what the model's autoencoder can hold."""
+    least = prepared.model.least_object
+    total = small = 0
+    for source, conditioned in prepared.plan.edits:
+        if not conditioned:
+            continue
+        settings = conditioned[0][1]
+        scale = max(plan_for(source.width, source.height, settings).inner) / max(source.width, source.height)
+        total += len(source.smallest)
+        small += len([side for side in source.smallest if side * scale < least])
+    return {"least_px": least, "small": small, "boxes": total}
+
+
+def _disk(prepared: Prepared, edits: _Edits) -> float:
+    """Bytes that the run adds: images to make, and copies of the sources."""
+    per_pixel = BYTES_PER_PIXEL[prepared.recipe.image.format]
+    made = edits.pixels * per_pixel
+    if prepared.recipe.include_sources != "copy":
+        return made
+    return made + sum(source.size for source in prepared.plan.sources)
+
+
+def _minutes(prepared: Prepared, edits: _Edits, seconds: list[float]) -> float | None:
+    """From the images made so far, else from the model's measured speed on a CPU; None when neither is known."""
+    if seconds:
+        return round(edits.left * median(seconds) / 60, 1)
+    if prepared.model.cpu_seconds_per_mpx is None:
+        return None
+    return round(edits.worked / 1e6 * prepared.model.cpu_seconds_per_mpx / 60, 1)
+
+
+def overview_text(facts: dict[str, Any]) -> str:
+    """The same for people."""
+    splits = ", ".join(f"{count} {split}" for split, count in facts["sources"].items())
+    first = f"dataset   {facts['dataset']}: {splits}; {facts['edited_sources']} to edit"
+    if facts["annotator"] is not None:
+        first = f"dataset   none: pictures are made from noise and labelled by {facts['annotator']}: the weaker way"
+    lines = [
+        first,
+        f"model     {facts['model']['name']} ({facts['model']['editor']})",
+        *([f"memory    {facts['memory']}"] if facts["memory"] else []),
+        f"output    {facts['output']}",
+        f"images    {facts['images']} planned, {facts['to_make']} still to make",
+    ]
+    for name, splits in facts["conditions"].items():
+        counts = ", ".join(f"{count} {split}" for split, count in splits.items())
+        lines.append(f"          {name:<14} {counts or 'none: ' + facts['idle'][name]}")
+    boxes = facts["small_boxes"]
+    if boxes["small"]:
+        remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
+        if facts["resolution"] == "tile":
+            remedy = (
+                "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
+            )
+        lines.append(
+            f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
+            f"working size and may melt; {remedy}"
+        )
+    lines += [f"prompt    {line}" for line in facts["prompts"]]
+    lines += [f"guidance  {line}" for line in facts["guidance"]]
+    lines += [f"controls  {line}" for line in facts["controls"]]
+    for word, found in facts["not_edited"].items():
+        what = "left out" if word == "missing" else "carried over as they are"
+        lines += _counted("unedited", found, f"{word}, {what}")
+    labels, leakage = facts["labels"], facts["leakage"]
+    if labels["none"] or labels["empty"]:
+        lines.append(
+            f"labels    {labels['none']} images without label file, {labels['empty']} with an empty one: background"
+        )
+    if labels["orphans"]["count"]:
+        lines += _counted("labels", labels["orphans"], "label files without image, not used")
+    for word, found in facts["notes"].items():
+        lines += _counted("dataset", found, NOTES[word])
+    lines += _counted("leakage", leakage["identical"], "pictures stand in more than one split, byte for byte")
+    if leakage["near"] is None:
+        lines.append("leakage   look-alikes across splits not looked for in a dataset of this size; --look does")
+    else:
+        lines += _counted("leakage", leakage["near"], "pictures look like one of another split")
+    minutes = facts["minutes"]
+    time = f"about {minutes:g} minutes" if minutes is not None else "time known after the first images (try --limit 8)"
+    lines.append(f"cost      about {facts['disk_mb']:g} MB of disk, {time}")
+    return "\n".join(lines)
+
+
+def _counted(title: str, found: dict[str, Any], text: str) -> list[str]:
+    """A line with the count, its examples, and how many more there are; nothing for none."""
+    if not found["count"]:
+        return []
+    more = found["count"] - len(found["examples"])
+    lines = [f"{title:<9} {found['count']} {text}", *(f"          {example}" for example in found["examples"])]
+    return [*lines, f"          … and {more} more"] if more else lines

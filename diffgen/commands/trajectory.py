@@ -1,0 +1,104 @@
+"""The way of single images from their source through noise to the edit, in one picture: what strength does.
+
+It shows what the editor's family does: img2img noises the source as far as its strength says and denoises it from there;
+instruct begins at pure noise with the source as a condition, and strength says how much of the change is taken; text2img has
+no source.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffgen.checks.tasks import labelled
+from diffgen.commands.sweeps import PreviewRequest, preview_images
+from diffgen.dataset.geometry import fit, plan_for, unfit, views_for
+from diffgen.dataset.images import Pixels, decode
+from diffgen.dataset.labels import Shape
+from diffgen.editing.control_maps import Maps, kept_map, load_maps
+from diffgen.editing.editor import Editor
+from diffgen.editing.families import load_editor
+from diffgen.editing.tasks import working_mask
+from diffgen.errors import UsageError
+from diffgen.files import write_atomically
+from diffgen.output.contact_sheet import Tile, contact_sheet, png, read_shapes, source_tile
+from diffgen.recipe.load import LoadedRecipe
+from diffgen.run.session import Notify, Prepared, choose_device, fetched, keep_recipe, prepare
+from diffgen.run.store.store import RunStore
+from diffgen.types import Item
+
+PICTURE = "trajectory.png"
+TILE = 300  # pixels; rows are long
+
+
+def preview_trajectory(
+    loaded: LoadedRecipe,
+    look: PreviewRequest,
+    *,
+    make_editor: Callable[[], Editor] | None = None,
+    talk: Notify = lambda _: None,
+) -> Path:
+    """Draw trajectory.png in the run folder, a row for each image to look at, and return its path.
+
+    Each image is made on its own, and none of them is kept. Raises DiffgenError.
+    """
+    prepared = prepare(loaded)
+    if loaded.recipe.resolution.mode != "fit":
+        raise UsageError("--trajectory shows whole pictures, not tiles", "add --set resolution.mode=fit")
+    if make_editor is None:
+        prepared = fetched(prepared)
+    cells = preview_images(loaded, look, prepared.plan, prepared.model)
+    with RunStore(prepared.output, loaded.recipe.image.format) as store:
+        keep_recipe(store, loaded)
+        editor, maps = (make_editor(), Maps({})) if make_editor else _loaded(prepared, talk)
+        rows = []
+        for cell in cells:
+            source = cell.item.source
+            talk(f"{source.key} under {cell.label}")
+            shapes = read_shapes(source, prepared.plan)
+            first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.label}")
+            after = tuple(labelled(shapes, cell.item.job))
+            rows.append(
+                [first, *(Tile(seen, caption, after) for caption, seen in trajectory(editor, cell.item, shapes, maps))]
+            )
+        path = store.folder / PICTURE
+        write_atomically(path, png(contact_sheet(rows, prepared.plan.dataset.names, TILE)))
+    return path
+
+
+def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps) -> list[tuple[str, Pixels]]:
+    """(what is seen, the picture at the source's size) in turn, the edit last: as the model made it, without `detail`.
+
+    Raises UsageError for an editor whose steps cannot be watched, SourceError for a source that does not decode.
+    """
+    if "watch" not in inspect.signature(editor.edit).parameters:
+        raise UsageError(f"the steps of '{item.job.settings.editor}' cannot be watched", "leave --trajectory out")
+    source, settings = item.source, item.job.settings
+    plan = plan_for(source.width, source.height, settings)
+    mask = working_mask(shapes, item.job, plan)
+    masks = None if mask is None else [mask]
+    seen: list[tuple[str, Pixels]] = []
+
+    def watch(caption: str, images: list[Pixels]) -> None:
+        seen.append((caption, unfit(images[0], plan)))
+
+    if source.text is None:
+        image = fit(decode(Path(source.path).read_bytes()), plan)
+    else:
+        image = np.zeros((plan.size[1], plan.size[0], 3), np.uint8)  # made from noise: only the size counts
+    guides = settings.controls or ()
+    controls = [maps(guide, image) if guide.folder is None else kept_map(source, guide, plan) for guide in guides]
+    guided: dict[str, Any] = {"controls": [controls]} if controls else {}
+    (edited,) = editor.edit([image], [item.job], masks, views_for(plan, settings), watch, **guided)
+    return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, plan))]
+
+
+def _loaded(prepared: Prepared, talk: Notify) -> tuple[Editor, Maps]:
+    prepared, device, dtype, why = choose_device(prepared)
+    talk(f"model {prepared.model.name}, {why}")
+    return load_editor(prepared.model, device, dtype), load_maps(prepared.model, device)

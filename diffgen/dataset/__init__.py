@@ -1,0 +1,1 @@
+"""What comes in: images, labels and splits of a dataset in any supported format."""

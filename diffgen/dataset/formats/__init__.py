@@ -1,0 +1,117 @@
+"""Dataset formats, one file each: what a user points at → a listing of images with their labels. Opens no image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffgen.dataset.images import SUFFIXES
+from diffgen.errors import UsageError, why
+
+SPLITS = ("train", "val", "test")
+# Every suffix Ultralytics loads; those outside geometry.SUFFIXES are carried over unedited.
+LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
+
+# What a dataset holds that is not used as it stands, by word, as `plan` says it.
+NOTES = {
+    "category": "annotations left out: of a category that the file does not name",
+    "crowd": "annotations left out: of a crowd",
+    "degenerate": "annotations left out: no area within the picture",
+    "download": "key left out: nothing is downloaded",
+    "format": "images left out: not a suffix that Ultralytics loads",
+    "listed twice": "images with a further id: they have the annotations of both",
+    "mask": "annotations with a mask: their box stands for it",
+    "no annotation": "images without annotation file: background",
+    "no image": "annotations left out: no image has their image_id",
+    "not there": "names of a list that are no image",
+    "one label": "images that have the label file of another image",
+    "unused": "annotation files without image, not used",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image of a split, the folder it was found below, and its YOLO label: a file (there or not), or bytes of text.
+
+    Paths are plain text here and in Source: a hundred thousand of them as Path objects take seconds.
+
+    `size` is the upright (width, height) that the labels were made for, where the format tells.
+    """
+
+    split: str
+    image: str
+    folder: str
+    label: str | bytes | None
+    size: tuple[int, int] | None = None
+    problem: str | None = None  # "word: text" when the format's own annotation of it is broken: carried over unedited
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a format reads. `names` by class id, without gaps; `extra` are keys of a data.yaml to hand on; `notes` are
+    the examples of each word of NOTES: one line each."""
+
+    path: Path
+    names: tuple[str, ...]
+    found: tuple[Found, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+    keypoints: tuple[int, int] | None = None
+    folders: tuple[Path, ...] = ()
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def images_below(place: Path) -> list[str]:
+    """Every image below a folder, sorted by path, hidden ones left out: as Ultralytics finds them.
+
+    Raises UsageError for a folder that cannot be looked into: its images would be missing without a word.
+    """
+    found = []
+    for folder, dirs, names in os.walk(place, onerror=_refuse, followlinks=True):
+        dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
+        start = os.path.join(folder, "")
+        found += [start + name for name in names if is_image(name)]
+    return sorted(found)
+
+
+def sharing(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Of (image, its label file): the images that have the file of another one, as a.png has that of a.jpg."""
+    first: dict[str, str] = {}
+    found = ((image, label, first.setdefault(label, image)) for image, label in pairs)
+    return [f"{image}: {label} is that of {other} too" for image, label, other in found if image != other]
+
+
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"{error.filename}: cannot look into this folder: {why(error)}", "check its permissions") from None
+
+
+def is_image(name: str) -> bool:
+    return name[name.rfind(".") :].lower() in LOADED and not name.startswith(".")
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it: following it would never end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def box_row(class_id: int, box: tuple[float, float, float, float], size: tuple[float, float]) -> str | None:
+    """A YOLO row of a box (x0, y0, x1, y1) in pixels, cut at the picture's edge; None when nothing is left of it."""
+    width, height = size
+    x0, x1 = (min(max(x, 0.0), width) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y, 0.0), height) for y in (box[1], box[3]))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    values = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
+    return _row(class_id, values)
+
+
+def outline_row(class_id: int, points: Iterable[float], size: tuple[float, float]) -> str:
+    """A YOLO segment row of x, y, x, y … in pixels, each cut at the picture's edge."""
+    return _row(class_id, (min(max(v / size[i % 2], 0.0), 1.0) for i, v in enumerate(points)))
+
+
+def _row(class_id: int, values: Iterable[float]) -> str:
+    # Six decimals: under a thousandth of a pixel, and the same text wherever it is made.
+    return " ".join([str(class_id), *(f"{value:.6f}" for value in values)]) + "\n"

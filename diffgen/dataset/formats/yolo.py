@@ -1,0 +1,236 @@
+"""A YOLO data.yaml, in every form that Ultralytics accepts.
+
+Path rules are Ultralytics' own (8.4: `check_det_dataset`, `get_img_files`, `img2label_paths`), with one difference:
+where two different existing folders could be meant, it takes one silently and we refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from diffgen.dataset.formats import SPLITS, Found, Listing, images_below, is_image, sharing
+from diffgen.errors import UsageError, why
+from diffgen.recipe.yaml_reader import read_yaml
+
+# Keys of a data.yaml that the export does not hand on: ours to write, executed by Ultralytics (`download`), or folders
+# that the export does not have.
+OWN_KEYS = frozenset({"path", "names", "nc", "download", "minival", "masks_dir", "validation", *SPLITS})
+
+
+def read_yolo(path: Path) -> Listing:
+    """The listing of a data.yaml. Raises UsageError for what makes the dataset unusable."""
+    data = _read_yaml(path)
+    names = _names(data, path)
+    keypoints = _keypoints(data, path)
+    root = _root(data, path)
+    found: list[Found] = []
+    folders: list[Path] = []
+    for split in SPLITS:
+        if not data.get(split):
+            continue
+        places = list(_places(data[split], root, path, split))
+        folders += [place for place in places if place.is_dir()]
+        images = [image for place in places for image in _images(place)]
+        if not images:
+            raise UsageError(
+                f"{path}: {split}: no images in {data[split]}", "check the path; images need a known suffix"
+            )
+        found += [Found(split, image, folder, label_path(image)) for image, folder in images]
+    if not found:
+        raise UsageError(f"{path}: names no split with images", "it needs at least 'train:' and 'val:'")
+    extra = {key: value for key, value in data.items() if key not in OWN_KEYS}
+    notes = {"one label": sharing((entry.image, str(entry.label)) for entry in found)}
+    if data.get("download"):
+        notes["download"] = [f"{path}: download:"]
+    return Listing(path, names, tuple(found), extra, keypoints, tuple(folders), {w: n for w, n in notes.items() if n})
+
+
+def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
+    """Label files beside the searched image folders that belong to no image."""
+    orphans = []
+    for folder in folders:
+        place = os.path.dirname(label_path(os.path.join(folder, "image")))
+        for below, _, names in os.walk(place):
+            start = os.path.join(below, "")
+            files = [start + name for name in names if name.endswith(".txt") and name[0] != "."]
+            orphans += [file for file in files if file not in labels]
+    return sorted(orphans)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = read_yaml(path.read_bytes().decode("utf-8-sig"), path)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: there is no such dataset file", "give the path of a data.yaml, relative to the recipe"
+        ) from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder", f"name the file: {path}/data.yaml") from None
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot read the dataset file: {why(error)}", "check the path and its permissions"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: the dataset file is {why(error)}", "save it as UTF-8") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: this is no data.yaml: not a mapping", "it needs 'train:', 'val:' and 'names:'")
+    if data.get("channels") not in (None, 1, 3):
+        raise UsageError(
+            f"{path}: channels: {data['channels']}: only pictures of 1 or 3 channels can be edited",
+            "give a dataset of ordinary photographs; take the key out if this one is",
+        )
+    if "val" not in data and "validation" in data:
+        data["val"] = data["validation"]
+    return data
+
+
+def _names(data: dict[str, Any], path: Path) -> tuple[str, ...]:
+    names = data.get("names")
+    if names is None and isinstance(data.get("nc"), int) and 0 < data["nc"] < 100_000:
+        return tuple(f"class_{i}" for i in range(data["nc"]))
+    values = names.values() if isinstance(names, dict) else names if isinstance(names, list) else ()
+    if values and data.get("nc") is not None and not _is_count(data["nc"], len(values)):
+        raise UsageError(
+            f"{path}: nc is {data['nc']!r:.40}, and names has {len(values)}: Ultralytics takes no such file",
+            "name every class, or take nc out",
+        )
+    if any(isinstance(name, (dict, list)) for name in values):
+        raise UsageError(f"{path}: names: a class name must be text", "write 'names: {0: car, 1: person}'")
+    if isinstance(names, list) and names:
+        return tuple(str(name) for name in names)
+    if isinstance(names, dict) and names:
+        try:
+            by_id = {int(key): str(value) for key, value in names.items()}
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"{path}: names: class ids must be whole numbers", "write 'names: {0: car, 1: person}'"
+            ) from None
+        if min(by_id) < 0 or max(by_id) >= 100_000:
+            raise UsageError(f"{path}: names: class ids must be 0 or more, and under 100000", "number them from 0")
+        return tuple(by_id.get(i, f"unused{i}") for i in range(max(by_id) + 1))
+    raise UsageError(f"{path}: 'names' is missing or empty", "write 'names: {0: car, 1: person}'")
+
+
+def _is_count(value: Any, count: int) -> bool:
+    try:
+        return float(value) == count  # Ultralytics takes '10' and 10.0 too
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _keypoints(data: dict[str, Any], path: Path) -> tuple[int, int] | None:
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return None
+    if (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(n) is int for n in shape)
+        and shape[0] > 0
+        and shape[1] in (2, 3)
+    ):
+        return shape[0], shape[1]
+    raise UsageError(
+        f"{path}: kpt_shape: {shape!r} is not [number of points, 2 or 3]", "for example kpt_shape: [17, 3]"
+    )
+
+
+def _root(data: dict[str, Any], path: Path) -> Path:
+    """The folder that split paths are relative to: `path` absolute, else found in one of three places."""
+    written = data.get("path")
+    if not written:
+        return path.parent
+    if not isinstance(written, str):
+        raise UsageError(f"{path}: path: must be text", "take the key out: splits are then relative to the file")
+    if Path(written).is_absolute():
+        return Path(written)
+    candidates = [Path.cwd() / written, path.parent / written]
+    if (datasets := _ultralytics_datasets()) is not None:
+        candidates.append(datasets / written)
+    existing = list(dict.fromkeys(place.resolve() for place in candidates if place.is_dir()))
+    if not existing:
+        tried = ", ".join(str(place) for place in candidates)
+        raise UsageError(
+            f"{path}: path: '{written}' is not there (tried {tried})", "make it absolute, or take the key out"
+        )
+    # With `path: .` the working directory is always there; what lacks the splits cannot be meant.
+    meant = [place for place in existing if _has_splits(place, data)] or existing
+    if len(meant) > 1:
+        raise UsageError(
+            f"{path}: path: '{written}' could be {meant[0]} or {meant[1]}",
+            "make it absolute, or take the key out",
+        )
+    return meant[0]
+
+
+def _has_splits(root: Path, data: dict[str, Any]) -> bool:
+    values = [data[split] for split in SPLITS if data.get(split)]
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return all((root / item).exists() for item in items if isinstance(item, str))
+
+
+def _ultralytics_datasets() -> Path | None:
+    """`datasets_dir` of Ultralytics' settings file, read without importing it."""
+    folder = os.environ.get("YOLO_CONFIG_DIR")
+    places = [Path(folder)] if folder else [Path.home() / ".config" / "Ultralytics"]
+    for place in places:
+        try:
+            value = json.loads((place / "settings.json").read_text("utf-8")).get("datasets_dir")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(value, str):
+            return Path(value)
+    return None
+
+
+def _places(value: Any, root: Path, path: Path, split: str) -> Iterator[Path]:
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, str):
+            raise UsageError(f"{path}: {split}: must be a path or a list of paths", "for example train: images/train")
+        place = root / item
+        if not place.exists() and item.startswith("../") and (root / item[3:]).exists():
+            place = root / item[3:]  # as Ultralytics does for exports that point one folder too high
+        if not place.exists():
+            raise UsageError(f"{path}: {split}: {place} is not there", "check 'path:' and the split's own path")
+        yield Path(os.path.abspath(place))
+
+
+def _images(place: Path) -> list[tuple[str, str]]:
+    """(image, folder it was found below), sorted by path, as Ultralytics finds them."""
+    if place.is_dir():
+        return [(image, str(place)) for image in images_below(place)]
+    try:
+        lines = place.read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{place}: cannot read the list of images: {why(error)}", "it must be text, one path a line"
+        ) from None
+    images = []
+    for number, line in enumerate((line.strip() for line in lines), 1):
+        if not line:
+            continue
+        if "\0" in line:
+            raise UsageError(f"{place}:{number}: a path holds a zero byte", "it must be text, one path a line")
+        image = os.path.abspath(place.parent / line[2:] if line.startswith("./") else line)
+        if is_image(os.path.basename(image)):
+            images.append(image)
+    common = os.path.commonpath([os.path.dirname(image) for image in images]) if images else str(place.parent)
+    return [(image, common) for image in sorted(images)]
+
+
+def label_path(image: str) -> str:
+    """Where Ultralytics looks for an image's labels: the last folder called `images` becomes `labels`."""
+    start = image.rfind(os.sep) + 1
+    return f"{_label_folder(image[:start])}{os.path.splitext(image[start:])[0]}.txt"
+
+
+@lru_cache(maxsize=4096)  # many images lie in few folders
+def _label_folder(folder: str) -> str:
+    sep = os.sep
+    head, found, tail = folder.rpartition(f"{sep}images{sep}")
+    return f"{head}{sep}labels{sep}{tail}" if found else folder

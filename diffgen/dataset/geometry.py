@@ -1,0 +1,142 @@
+"""Pixels in, pixels out: decoding, fitting to a model's working size and back. Never crops, squashes or shifts.
+
+Images are (H, W, 3) uint8 RGB arrays, upright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from diffgen.dataset.images import Pixels
+from diffgen.types import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a source of (width, height) lies in a working image of `size`: scaled to `inner`, padded by left and top."""
+
+    source: tuple[int, int]
+    inner: tuple[int, int]
+    left: int
+    top: int
+    size: tuple[int, int]
+
+
+@lru_cache(maxsize=4096)  # many sources are of few sizes
+def plan_fit(width: int, height: int, long_side: int, multiple: int, smallest: int | None = None) -> Fit:
+    """Fit a (width, height) source to a long side of `long_side` pixels and pad both sides to `multiple`.
+
+    With `smallest`, a source whose long side lies between `smallest` and `long_side` keeps its own size.
+    """
+    longest = max(width, height)
+    target = long_side if smallest is None else min(max(longest, smallest), long_side)
+    inner = max(1, round(width * target / longest)), max(1, round(height * target / longest))
+    size = -(-inner[0] // multiple) * multiple, -(-inner[1] // multiple) * multiple
+    return Fit((width, height), inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2, size)
+
+
+def plan_for(width: int, height: int, settings: Settings) -> Fit:
+    """How a (width, height) source is worked on: scaled to the working size, or, in tiles, at its own size."""
+    longest = max(width, height)
+    if settings.mode == "tile" and longest > settings.long_side:
+        return plan_fit(width, height, longest, settings.multiple)
+    return plan_fit(width, height, settings.long_side, settings.multiple, settings.smallest)
+
+
+def views_for(plan: Fit, settings: Settings) -> list[View]:
+    """The tiles in which a picture is worked on; one that is the whole picture where it fits in."""
+    side = settings.long_side // settings.multiple * settings.multiple
+    if settings.mode != "tile" or max(plan.size) <= side:
+        return [View(0, 0, plan.size)]
+    return plan_tiles(plan.size, side, settings.multiple, side // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where a tile lies in the whole working picture: its corner, and the size (width, height) of the whole, in pixels."""
+
+    left: int
+    top: int
+    whole: tuple[int, int]
+
+
+def plan_tiles(size: tuple[int, int], side: int, step: int, overlap: int) -> list[View]:
+    """Tiles of at most `side` pixels that cover a working picture of `size`, neighbours sharing `overlap` or more.
+
+    Corners are multiples of `step` (the model's cells); rows from the top, each from the left.
+    """
+    columns, rows = (_starts(length, side, step, overlap) for length in size)
+    return [View(left, top, size) for top in rows for left in columns]
+
+
+def _starts(length: int, side: int, step: int, overlap: int) -> list[int]:
+    if length <= side:
+        return [0]
+    count = -(-(length - overlap) // (side - overlap))
+    last = length - side
+    return [round(last * i / (count - 1) / step) * step for i in range(count)]
+
+
+def cut(pixels: NDArray[Any], view: View, side: int) -> NDArray[Any]:
+    """The tile of a picture or mask."""
+    return np.ascontiguousarray(pixels[view.top : view.top + side, view.left : view.left + side])
+
+
+def merge(tiles: Sequence[Pixels], views: Sequence[View]) -> Pixels:
+    """One picture of its tiles, each weighing less towards its edges, so that no seam shows."""
+    width, height = views[0].whole
+    total = np.zeros((height, width, 3), dtype=np.float32)
+    weights = np.zeros((height, width, 1), dtype=np.float32)
+    for tile, view in zip(tiles, views, strict=True):
+        rows, columns = (_tent(n) for n in tile.shape[:2])
+        weight = (rows[:, None] * columns[None, :])[..., None]
+        place = np.s_[view.top : view.top + tile.shape[0], view.left : view.left + tile.shape[1]]
+        total[place] += weight * tile
+        weights[place] += weight
+    return np.asarray((total / weights).round(), dtype=np.uint8)
+
+
+def _tent(n: int) -> NDArray[np.float32]:
+    """1 in the middle, falling evenly to nearly 0 at both ends."""
+    away = np.abs(np.arange(n, dtype=np.float32) - (n - 1) / 2)
+    return np.asarray(1 - away / (n / 2), dtype=np.float32)
+
+
+def fit(pixels: Pixels, plan: Fit, *, mix: bool = True) -> Pixels:
+    """Scale and pad: by reflection, or by the edge where the side is too short to reflect.
+
+    `pixels` is the plan's source, or a map of it of any size. Without `mix` no colour is made that was not there.
+    """
+    inner = _resize(pixels, plan.inner, PILImage.Resampling.LANCZOS if mix else PILImage.Resampling.NEAREST)
+    for axis, before, total in ((0, plan.top, plan.size[1]), (1, plan.left, plan.size[0])):
+        side = inner.shape[axis]
+        after = total - side - before
+        if before or after:
+            widths = [(0, 0), (0, 0), (0, 0)]
+            widths[axis] = (before, after)
+            inner = np.pad(inner, widths, mode="reflect" if max(before, after) < side else "edge")
+    return np.ascontiguousarray(inner)
+
+
+def unfit(pixels: Pixels, plan: Fit) -> Pixels:
+    """Take the padding off and scale back to the source's own size. Raises ValueError on a size not the plan's."""
+    if pixels.shape != (plan.size[1], plan.size[0], 3):
+        raise ValueError(f"expected an image of shape {(plan.size[1], plan.size[0], 3)}, got {pixels.shape}")
+    inner = pixels[plan.top : plan.top + plan.inner[1], plan.left : plan.left + plan.inner[0]]
+    return _resize(inner, plan.source)
+
+
+def _resize(
+    pixels: Pixels, size: tuple[int, int], resampling: PILImage.Resampling = PILImage.Resampling.LANCZOS
+) -> Pixels:
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    image = PILImage.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize(size, resampling), dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""Editing photographs with diffusers pipelines, and the pixel work around it."""

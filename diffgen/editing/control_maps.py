@@ -1,0 +1,194 @@
+"""Control maps: what a ControlNet sees of a source. Made from the working picture itself, so they lie on it by construction.
+
+Edges are computed; depth and segmentation are an estimator's, a transformers model. Imports no torch at module level.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffgen.dataset.geometry import Fit, fit
+from diffgen.dataset.images import Pixels, decode
+from diffgen.editing.pipelines.recent import LRUCache
+from diffgen.errors import DiffgenError, OutOfMemory, TransientError, why
+from diffgen.models.load_network import quiet
+from diffgen.models.model import Model
+from diffgen.models.networks import Network, half_variant
+from diffgen.types import Guide, Source
+
+Plane = NDArray[np.uint8]  # (H, W): a level from 0 to 255, or a class of ADE20K
+Estimate = Callable[[Pixels], Plane]
+
+CANNY = (100, 200)  # hysteresis thresholds, as in the examples that came with the ControlNet paper
+SCALES = (1.0, 2.0, 4.0)  # of soft edges, standard deviations in pixels of the working size
+WHITE = 0.25  # the step, in shares of the range, that soft edges show in full
+
+# The colours of ADE20K's 150 classes, as its authors published them (Zhou et al., Scene Parsing through ADE20K Dataset,
+# 2017): what ControlNets for segmentation are trained on.
+PALETTE = np.frombuffer(bytes.fromhex(
+    "787878b4787806e6e650323204c8037878508c8c8ccc05ffe6e6e604fa07e005ffebff0796053d78784608ff33ff06528fff8cccff04"
+    "ff3307cc46030066c83de6faff06330b66ffff0747ff09e00907e6dcdcdcff095c7009ff08ffd607ffe0ffb8060aff47ff290a07ffff"
+    "e0ff086608ffff3d06ffc207ff7a0800ff14ff0829ff05990633ffeb0cffa0961400a3ff8c8c8cfa0a0f14ff001fff00ff1f00ffe000"
+    "99ff000000ffff470000ebff00adff1f00ff0bc8c8ff520000fff5003dff00ff7000ff85ff0000ffa300ff6600c2ff00008fff33ff00"
+    "0052ff00ff2900ffad0a00ffadff0000ff99ff5c00ff00ffff00f5ff0066ffad00ff0014ffb8b8001fff00ff3d0047ffff00cc00ffc2"
+    "00ff52000aff0070ff3300ff00c2ff007aff00ffa3ff990000ff0aff70008fff005200ffa3ff00ffeb0008b8aa8500ff00ff5cb800ff"
+    "ff001f00b8ff00d6ffff00705cff0000e0ff70e0ff46b8a0a300ff9900ff47ff00ff00a3ffcc00ff008f00ffeb85ff00ff00ebf500ff"
+    "ff007afff5000abed4d6ff0000ccff1400ffffff000099ff0029ff00ffcc2900ff29ff00ad00ff00f5ff4700ff7a00ff00ffb8005cff"
+    "b8ff000085ffffd60019c2c266ff005c00ff"
+), dtype=np.uint8).reshape(150, 3)  # fmt: skip
+
+
+def canny(image: Pixels) -> Plane:
+    """(H, W, 3) RGB -> (H, W), 255 on edges: Canny, A Computational Approach to Edge Detection, 1986."""
+    import cv2
+
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.Canny(grey, *CANNY), dtype=np.uint8)
+
+
+def soft_edges(image: Pixels) -> Plane:
+    """(H, W, 3) RGB -> (H, W): how strong edges are, from 0 to 255, broad and without thinning.
+
+    The gradient of the smoothed picture times the scale (normalised derivatives: Lindeberg, Edge Detection and Ridge
+    Detection with Automatic Scale Selection, 1998), of the strongest channel, averaged over three scales. It stands in for
+    the HED network (Xie and Tu, 2015) that soft-edge ControlNets were trained on, without its knowledge of what matters.
+    """
+    import cv2
+
+    picture = np.ascontiguousarray(image).astype(np.float32) / 255
+    total = np.zeros(image.shape[:2], dtype=np.float32)
+    for scale in SCALES:
+        smooth = cv2.GaussianBlur(picture, (0, 0), scale, borderType=cv2.BORDER_REFLECT)
+        across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REFLECT)
+        down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REFLECT)
+        total += scale * np.hypot(across, down).max(axis=2)
+    full = WHITE / np.sqrt(2 * np.pi)  # what a step of that height gives at every scale
+    return np.asarray((total / len(SCALES) / full).clip(0, 1) * 255 + 0.5, dtype=np.uint8)
+
+
+class Maps:
+    """The maps of working pictures. The last ones are remembered: conditions of one source follow each other."""
+
+    def __init__(self, estimators: Mapping[str, Estimate]) -> None:
+        """`estimators` by identity. Not thread-safe: they run on the device."""
+        self._estimators = estimators
+        self._recent: LRUCache[tuple[bytes, tuple[int, ...], str, str | None], Plane] = LRUCache(64)
+
+    def __call__(self, guide: Guide, image: Pixels) -> Pixels:
+        """The map of `image` (H, W, 3) that the guide asks for, of the same size. Raises OutOfMemory."""
+        name = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        plane = self._recent.get_or(
+            (name, image.shape, guide.kind, guide.estimator), lambda _: self._made(guide, np.asarray(image))
+        )
+        return PALETTE[plane] if guide.kind == "segmentation" else np.repeat(plane[..., None], 3, axis=2)
+
+    def _made(self, guide: Guide, image: Pixels) -> Plane:
+        if guide.estimator is not None:
+            return self._estimators[guide.estimator](image)
+        return canny(image) if guide.kind == "canny" else soft_edges(image)
+
+
+def load_maps(model: Model, device: str) -> Maps:
+    """With the estimators among the model's networks. Raises DiffgenError when one cannot be loaded."""
+    return Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role in ("depth", "segmentation")})
+
+
+def kept_map(source: Source, guide: Guide, plan: Fit) -> Pixels:
+    """The source's own map in the guide's folder, at the working size. Raises TransientError when it is not what was planned
+    with, SourceError when it does not decode."""
+    path, digest = next((path, digest) for folder, path, digest in source.maps if folder == guide.folder)
+    raw = Path(path).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise TransientError(f"the map {path} changed while the run was going on")
+    return own_map(raw, guide, plan)
+
+
+def own_map(raw: bytes, guide: Guide, plan: Fit) -> Pixels:
+    """A map of the user's, the bytes of an image file, brought to the working size as its source is. Raises SourceError."""
+    return fit(decode(raw), plan, mix=guide.kind != "segmentation")
+
+
+# The first fusion of DPT and its kin joins nothing: published files lack these weights, and they are never used.
+_IDLE = re.compile(r"fusion_stage\.layers\.0\.residual_layer1\.")
+
+
+def load_estimator(weights: Network, device: str) -> Estimate:
+    """The depth or segmentation model in a folder on this machine, in float32, as a function of a working picture.
+
+    Raises DiffgenError when the files do not make such a model.
+    """
+    import torch
+    import transformers
+
+    assert weights.folder is not None
+    cls = getattr(
+        transformers, f"AutoModelFor{'DepthEstimation' if weights.role == 'depth' else 'SemanticSegmentation'}"
+    )
+    broken = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
+    try:
+        with quiet():
+            processor = transformers.AutoImageProcessor.from_pretrained(weights.folder, local_files_only=True)
+            model, found = cls.from_pretrained(
+                weights.folder, dtype=torch.float32, variant=half_variant(weights), use_safetensors=True,
+                local_files_only=True, output_loading_info=True,
+            )  # fmt: skip
+            model = model.to(device).eval()
+    except broken as error:
+        raise DiffgenError(
+            f"{weights.full_name} cannot be loaded: {why(error)}", f"use a {weights.role} model that transformers knows"
+        ) from error
+    # transformers fills what is missing with random numbers, and only logs it.
+    if lacking := sorted(key for key in found["missing_keys"] if not _IDLE.search(key)):
+        raise DiffgenError(
+            f"{weights.full_name}: its files lack {lacking[0]}",
+            f"use a model made for {weights.role}, or copy or download it again",
+        )
+    if weights.role == "depth":
+        return lambda image: _depth(model, processor, image)
+    if model.config.num_labels != len(PALETTE):
+        raise DiffgenError(
+            f"{weights.full_name} knows {model.config.num_labels} classes; ControlNets for segmentation expect ADE20K's 150",
+            "use a segmentation model trained on ADE20K, or `folder:` with maps in its colours",
+        )
+    return lambda image: _segments(model, processor, image)
+
+
+def _depth(model: Any, processor: Any, image: Pixels) -> Plane:
+    """(H, W): 255 for the nearest, 0 for the farthest of this picture, as depth ControlNets are trained."""
+    found = _estimated(model, processor, image, processor.post_process_depth_estimation)["predicted_depth"]
+    depth = found.float().cpu().numpy()
+    # Relative models give nearness, metric ones a distance.
+    if _is_metric(model.config):
+        depth = -depth
+    low, high = float(depth.min()), float(depth.max())
+    return np.asarray((depth - low) / ((high - low) or 1.0) * 255 + 0.5, dtype=np.uint8)
+
+
+def _is_metric(config: Any) -> bool:
+    metric = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")
+    return config.model_type in metric or getattr(config, "depth_estimation_type", "relative") == "metric"
+
+
+def _segments(model: Any, processor: Any, image: Pixels) -> Plane:
+    """(H, W): the class of each pixel."""
+    found = _estimated(model, processor, image, processor.post_process_semantic_segmentation)
+    return np.asarray(found.cpu().numpy(), dtype=np.uint8)
+
+
+def _estimated(model: Any, processor: Any, image: Pixels, finish: Callable[..., Any]) -> Any:
+    """What the model finds in one picture, brought to the picture's size. One at a time: then it depends on no other."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            seen = processor(images=image.copy(), return_tensors="pt").to(model.device)
+            return finish(model(**seen), [image.shape[:2]])[0]
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(f"the device has no room for the estimator: {why(error)}") from None

@@ -1,0 +1,49 @@
+"""LoRAs into a loaded pipeline: added to its weights once, so that steps take no longer."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from diffgen.errors import DiffgenError, why
+from diffgen.models.model import Model
+
+
+def add_loras(pipe: Any, model: Model) -> None:
+    """Add the model's LoRAs, each with its weight, to the pipeline's parts.
+
+    Raises DiffgenError for one that does not fit, and where peft is missing.
+    """
+    from diffgen.models.load_network import quiet
+
+    if find_spec("peft") is None:
+        raise DiffgenError("loras need the package peft", "pip install 'diffgen[lora]'")
+    if not hasattr(pipe, "load_lora_weights"):
+        raise DiffgenError(f"model '{model.name}' ({type(pipe).__name__}) takes no LoRAs", "remove `loras:`")
+    names = [f"lora{i}" for i in range(len(model.loras))]
+    with quiet():
+        for name, lora in zip(names, model.loras, strict=True):
+            _load(pipe, name, Path(lora.path), model)
+        parts = sorted({part for part, found in pipe.get_list_adapters().items() if found})
+        pipe.set_adapters(names, [lora.weight for lora in model.loras])
+        pipe.fuse_lora(components=parts, adapter_names=names)
+        pipe.unload_lora_weights()
+
+
+def _load(pipe: Any, name: str, path: Path, model: Model) -> None:
+    # What diffusers and peft raise for weights that are not this model's; it is said, with its cause behind it.
+    misfits = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError)
+    cause: Exception | None = None
+    try:
+        pipe.load_lora_weights(
+            str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True, local_files_only=True
+        )
+        if any(name in found for found in pipe.get_list_adapters().values()):
+            return
+    except misfits as error:
+        cause = error
+    reason = why(cause) if cause else "it has no weights for this model's parts"
+    raise DiffgenError(
+        f"loras: {path} does not fit model '{model.name}': {reason}", "use a LoRA that was trained on this model"
+    ) from cause

@@ -1,0 +1,72 @@
+"""A pipeline onto its device, in a layout that suits both."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from diffgen.models.memory import GIB, STAYING, Layout, choose_layout
+from diffgen.models.model import Model, needs
+
+
+def pick_layout(requested: str, device: str, dtype: str, model: Model) -> tuple[Layout, str]:
+    """The layout to use and why, "" where there is nothing to choose. `requested` is the recipe's `memory`."""
+    import torch
+
+    size = torch.cuda.get_device_properties(device).total_memory / GIB if device.startswith("cuda") else 0.0
+    return choose_layout(requested, device, size, needs(model, dtype), whole_weights(model))
+
+
+def whole_weights(model: Model) -> str:
+    """Why its weights cannot be loaded in four bits; "" where they can."""
+    if find_spec("bitsandbytes") is None:
+        return "in four bits it would need bitsandbytes: pip install 'diffgen[memory]'"
+    if model.loras:
+        return "LoRAs are added to weights, which four bits would round away"
+    return "a single file is loaded whole" if model.kind == "file" else ""
+
+
+def quantising(layout: Layout, dtype: str) -> dict[str, Any]:
+    """The argument by which `from_pretrained` loads the layout's quantised parts; none for none.
+
+    NF4: Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, 2023.
+    """
+    if not layout.quantised:
+        return {}
+    import torch
+    from diffusers import PipelineQuantizationConfig
+
+    numbers = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": getattr(torch, dtype),
+    }
+    config = PipelineQuantizationConfig(
+        quant_backend="bitsandbytes_4bit", quant_kwargs=numbers, components_to_quantize=list(layout.quantised)
+    )
+    return {"quantization_config": config}
+
+
+def place(pipe: Any, layout: Layout, device: str) -> None:
+    """Bring the pipeline to the device. Raises torch's errors when it has no room."""
+    import torch
+
+    if layout.vae_in_parts:
+        pipe.vae.enable_slicing()
+        # The tiny one needs little, and would tile what fits one tile too, and fail.
+        if type(pipe.vae).__name__ != "AutoencoderTiny":
+            pipe.vae.enable_tiling()
+    if layout.most is not None:  # so that batches are halved as on such a card, and others have the rest of this one
+        whole = torch.cuda.get_device_properties(device).total_memory / GIB
+        torch.cuda.set_per_process_memory_fraction(min(1.0, layout.most / whole), device)
+    if layout.offload == "none":
+        pipe.to(device)
+        return
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *STAYING]
+    if layout.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+        return
+    # What stands in this chain is moved, excluded or not.
+    chain = pipe.model_cpu_offload_seq.split("->")
+    pipe.model_cpu_offload_seq = "->".join(name for name in chain if name not in STAYING)
+    pipe.enable_model_cpu_offload(device=device)

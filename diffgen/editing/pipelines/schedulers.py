@@ -1,0 +1,106 @@
+"""Which diffusers schedulers an editor takes, by class or short name. Asking the table imports no diffusers."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from typing import Any
+
+from diffgen.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+# Only schedulers that keep what is written into the latents between steps, and run as many steps as asked.
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "dpm++2m": "DPMSolverMultistepScheduler",
+    "deis": "DEISMultistepScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "lcm": "LCMScheduler",
+}
+
+# Models trained by flow matching have a noise schedule of their own kind, and one scheduler of it that suits.
+FLOW_SCHEDULERS = {"flow_euler": "FlowMatchEulerDiscreteScheduler"}
+_FLOW_PIPELINES = ("StableDiffusion3", "Flux", "ZImage", "QwenImage")
+
+# Known, and replaced. UniPC and SASolver compute each sample again from their own memory, which undoes a change to the
+# latents. PNDM repeats its second step to warm up: one more than asked; and started within the schedule it repeats
+# another one, so that it takes each sample for one of the next level.
+REPLACED = {
+    "unipc": ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"),
+    "sasolver": ("SASolverScheduler", "DPMSolverMultistepScheduler"),
+    "pndm": ("PNDMScheduler", "DDIMScheduler"),
+}
+_KNOWN = {**SCHEDULERS, **FLOW_SCHEDULERS, **{short: cls for short, (cls, _) in REPLACED.items()}}
+_REPLACEMENT = dict(REPLACED.values())
+_APART = ("FlowMatch", "EDM")
+
+
+def scheduler_class(name: str) -> str:
+    """The diffusers class of a short name or class name. Raises UsageError for any other."""
+    cls = _KNOWN.get(name.lower(), name)
+    if cls not in _KNOWN.values():
+        close = difflib.get_close_matches(name, [*_KNOWN, *_KNOWN.values()], n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"use one of: {', '.join(SCHEDULERS)}"
+        raise UsageError(f"scheduler '{name}' is not known", hint)
+    return cls
+
+
+def check_scheduler(name: str, pipeline: str | None) -> None:
+    """Raises UsageError for a scheduler that is none, or that a model of the class `pipeline` cannot use.
+
+    `pipeline` is None where nothing tells the class yet; then only the name is checked.
+    """
+    cls = scheduler_class(name)
+    if pipeline is None:
+        return
+    flow = pipeline.startswith(_FLOW_PIPELINES)
+    if flow != (cls in FLOW_SCHEDULERS.values()):
+        suit = FLOW_SCHEDULERS if flow else SCHEDULERS
+        raise UsageError(
+            f"scheduler '{name}' does not suit a {pipeline}", f"remove `scheduler:`, or use {' or '.join(suit)}"
+        )
+
+
+def noised(scheduler: Any, source: Any, noise: Any, levels: Any) -> Any:
+    """`source` (B, …) with `noise` of that shape at the schedule's `levels` (B,), the scheduler's timesteps."""
+    if hasattr(scheduler, "scale_noise"):  # flow matching
+        return scheduler.scale_noise(source, levels, noise)
+    return scheduler.add_noise(source, noise, levels)
+
+
+class Schedulers:
+    """One pipeline's schedulers by name, all with the noise schedule of its own."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+        self._made: dict[str | None, Any] = {}
+
+    def get(self, name: str | None) -> Any:
+        """The scheduler `name`; None is the model's own. A replacement is logged once."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str | None) -> Any:
+        import diffusers
+
+        from diffgen.models.load_network import quiet
+
+        own = type(self._own).__name__
+        asked = scheduler_class(name) if name else own
+        cls = _REPLACEMENT.get(asked, asked)
+        if cls != asked:
+            level = logging.WARNING if name else logging.INFO  # a model's own was nobody's wish
+            logger.log(level, "scheduler %s does not suit editing: using %s", asked, cls)
+        if cls == own:
+            return self._own
+        # Models that predict the sample start from pure noise in one step, for which other schedulers have no finite
+        # level; those of flow matching and EDM (CosXL) have schedules that the others do not know.
+        kinds = {name.startswith(_APART) for name in (own, cls)}
+        if self._own.config.get("prediction_type") == "sample" or True in kinds:
+            raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")
+        with quiet():
+            return getattr(diffusers, cls).from_config(self._own.config)

@@ -1,0 +1,1 @@
+"""Models and networks: which files they are, what they need, how to get them."""

@@ -1,0 +1,71 @@
+"""models.yaml: the short names of models, and the facts that a model may state about itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffgen.errors import UsageError
+
+PACKAGE = Path(__file__).parent
+
+# What a model says about itself: in models.yaml, in a `diffgen.json` beside its model_index.json, or in the recipe.
+FACTS: dict[str, type] = {
+    "steps": int, "guidance": float, "image_guidance": float, "native": int, "multiple": int,
+    "severity": str, "licence": str, "memory_gb": float,
+    "smallest": int, "least_object": int, "cpu_seconds_per_mpx": float, "vocabulary": str, "scheduler": str,
+}  # fmt: skip
+FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "img2img": {"steps": 20, "guidance": 6.0},
+    "instruct": {"steps": 20, "guidance": 7.0, "image_guidance": 1.5},
+    "inpaint": {"steps": 30, "guidance": 7.5},
+}
+
+
+@lru_cache(maxsize=1)
+def table() -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load((PACKAGE / "models.yaml").read_text(encoding="utf-8"))
+    return data
+
+
+def aliases() -> dict[str, dict[str, Any]]:
+    """The short names of models.yaml -> their entries."""
+    found: dict[str, dict[str, Any]] = table()["aliases"]
+    return found
+
+
+def model_facts(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The facts among `given`, in their types: `guidance: 1` must give the job ids of `guidance: 1.0`."""
+    facts: dict[str, Any] = {}
+    for key, kind in FACTS.items():
+        value: Any = given.get(key)
+        if value is None:
+            continue
+        if isinstance(value, int) and not isinstance(value, bool) and kind is float:
+            value = float(value)
+        number: Any = 1 if kind is str else value
+        if type(value) is not kind or not (1 if kind is int else 0) <= number <= _LARGEST:
+            raise UsageError(f"{where}: {key}: expected {_WORDS[kind]}, got {value!r}", "correct it, or take it out")
+        facts[key] = value
+    return facts
+
+
+_LARGEST = 8192  # of any number among the facts; also keeps out what is not finite
+_WORDS = {int: f"a whole number from 1 to {_LARGEST}", float: f"a number from 0 to {_LARGEST}", str: "a text"}
+
+
+def alias_entry(name: str) -> dict[str, Any]:
+    if name not in aliases():
+        raise UsageError(f"model '{name}' is not known", suggestion(name, aliases()))
+    return aliases()[name]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"use one of: {', '.join(names)}; or a hub id, a folder, a file"

@@ -1,0 +1,52 @@
+"""LoRAs of a recipe: which files, with what weight, and their identity in a job id. Imports neither torch nor diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffgen.dataset.file_cache import FileCache
+from diffgen.errors import DiffgenError, UsageError, why
+from diffgen.files import file_sha256, stamp
+from diffgen.models import hub
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A file of low-rank changes to a model's weights, and how much of them is added (1: as trained)."""
+
+    path: str
+    weight: float
+    digest: str  # sha256 of the file
+
+
+def resolve_loras(entries: Sequence[Mapping[str, Any]], base: Path, cache: FileCache) -> tuple[Lora, ...]:
+    """The files of a recipe's `loras`, in their order. Relative paths are from `base`.
+
+    A hub file that is not on this machine is fetched: LoRAs are small, and their identity is their content. Raises
+    UsageError for what is no LoRA in safetensors, DiffgenError for what cannot be had.
+    """
+    return tuple(_resolve(entry, base, cache) for entry in entries)
+
+
+def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
+    if entry.get("hub"):
+        path = hub.fetch_file(entry["hub"], entry["weight_name"], entry.get("revision"))
+    else:
+        path = base / Path(entry["file"]).expanduser()
+        if not path.is_file():
+            raise UsageError(f"loras: {path} does not exist", "paths are relative to the recipe")
+    if path.suffix != ".safetensors":
+        raise UsageError(f"loras: {path} is not a .safetensors file", "pickled files can run code and are refused")
+    if not any("lora" in key.lower() for key in hub.tensors(path)):
+        raise UsageError(f"loras: {path} holds no LoRA", "give weights whose tensors are named lora_…")
+    return Lora(str(path), float(entry["weight"]), _digest(path, cache))
+
+
+def _digest(path: Path, cache: FileCache) -> str:
+    try:
+        return cache.known("lora", path, stamp([path]), lambda: file_sha256(path))
+    except OSError as error:
+        raise DiffgenError(f"loras: {path} cannot be read: {why(error)}", "check the file") from error

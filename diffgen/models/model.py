@@ -1,0 +1,125 @@
+"""A model that can be loaded, where its files are, and what it needs of a device's memory.
+
+Imports neither torch nor diffusers nor huggingface_hub: `plan` must answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffgen.errors import DiffgenError
+from diffgen.models import hub
+from diffgen.models.aliases import aliases
+from diffgen.models.configs import class_of_file, class_of_folder
+from diffgen.models.loras import Lora
+from diffgen.models.memory import RESIDENT, Layout, Needs, file_parts, folder_parts, network_gib
+from diffgen.models.networks import Network
+from diffgen.models.vocabulary import Vocabulary, read_vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can be loaded, with its defaults.
+
+    `kind` is "folder" (diffusers layout), "file" (one .safetensors) or "hub"; `place` is the path or the hub id.
+    `revision` is a commit, only for hub models; None when nothing on this machine tells it.
+    `config` is the folder with the pipeline's configs, for single files.
+    `native` is the long side in pixels it was trained at; sides must divide by `multiple`.
+    """
+
+    name: str
+    editor: str
+    kind: str
+    place: str
+    identity: str
+    steps: int
+    guidance: float
+    native: int
+    multiple: int
+    revision: str | None = None
+    config: str | None = None
+    image_guidance: float | None = None
+    severity: str | None = None
+    licence: str | None = None
+    memory_gb: float | None = None
+    smallest: int | None = None  # sources between this long side and `native` are edited at their own size
+    least_object: int = 16  # px at the working size: smaller boxes the autoencoder may melt (two cells of an f8 one)
+    cpu_seconds_per_mpx: float | None = None  # measured, for the estimate of `plan`
+    vocabulary: str | None = None  # file in its folder with the words it was taught, for small models
+    scheduler: str | None = None  # where another than its files' own, or one that a schedule must know of (LCM)
+    pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
+    loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
+    networks: tuple[Network, ...] = ()  # ControlNets that guide it, estimators of their maps, a CLIP that judges
+    layout: Layout = RESIDENT  # chosen by a run for its device; its identity does not cover it
+
+
+def with_revision(model: Model, spec: str | Mapping[str, Any], kept: str | None) -> Model:
+    """The model at the commit that a run folder began with, unless it is no hub model or the recipe pins another."""
+    given = {"alias": spec} if isinstance(spec, str) else spec
+    pinned = given.get("revision") or aliases().get(str(given.get("alias")), {}).get("revision")
+    if kept is None or model.kind != "hub" or pinned:
+        return model
+    return replace(model, revision=kept, identity=f"{model.place}@{kept}")
+
+
+def is_on_disk(model: Model) -> bool:
+    """Whether it can be loaded without a network."""
+    return local_folder(model) is not None if model.kind == "hub" else Path(model.place).exists()
+
+
+def local_folder(model: Model) -> Path | None:
+    """The folder in diffusers layout that it is loaded from: None for a file, and for a hub model that is not here."""
+    if model.kind == "folder":
+        return Path(model.place)
+    if model.kind == "hub" and model.revision:
+        return hub.snapshot(model.place, model.revision)
+    return None
+
+
+def require_on_disk(model: Model) -> Model:
+    """The model, fetched if need be, with its commit known. Raises DiffgenError with the command that fetches it."""
+    if is_on_disk(model):
+        return model
+    if model.kind != "hub":
+        raise DiffgenError(f"model '{model.name}': {model.place} does not exist", "correct `model:` in the recipe")
+    commit = hub.fetch(model.place, model.revision, model.name).name
+    found = replace(model, revision=commit, identity=f"{model.place}@{commit}")
+    if not is_on_disk(found):
+        raise DiffgenError(
+            f"model '{model.name}' ({model.place}) has no .safetensors weights that diffgen can load",
+            "use a revision or another repository with safetensors weights; pickled weights can run code and are refused",
+        )
+    return found
+
+
+def needs(model: Model, dtype: str) -> Needs:
+    """What it takes of a device's memory, loaded as `dtype`: by its files where they are here, else by its estimate."""
+    folder, parts = local_folder(model), {}
+    if folder is not None:
+        parts = folder_parts(folder, dtype)
+    elif model.kind == "file" and Path(model.place).is_file():
+        parts = file_parts(Path(model.place), dtype)
+    estimate = None if model.memory_gb is None else model.memory_gb * (2 if dtype == "float32" else 1)
+    for network in model.networks:
+        if parts and network.folder is not None:
+            role = "controlnet" if network.role == "controlnet" else "estimator"
+            parts[role] = parts.get(role, 0.0) + network_gib(Path(network.folder), dtype)
+    return Needs(parts, estimate)
+
+
+def vocabulary(model: Model) -> Vocabulary | None:
+    """The words it was taught; None for a model that has no such list, and reads any text."""
+    folder = local_folder(model)
+    return read_vocabulary(folder / model.vocabulary) if folder and model.vocabulary else None
+
+
+def pipeline_class(model: Model) -> str:
+    """The diffusers class that its files name. The model must be on this machine."""
+    folder = local_folder(model)
+    if folder is not None:
+        return class_of_folder(folder)
+    if model.kind == "file":
+        return class_of_folder(Path(model.config)) if model.config else class_of_file(Path(model.place))
+    raise DiffgenError(f"model '{model.name}' is not on this machine", hub.fetch_command(model.place, model.revision))

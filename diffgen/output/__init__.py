@@ -1,0 +1,1 @@
+"""What goes out: the judged plan, the exported dataset, the report."""

@@ -1,0 +1,179 @@
+"""Contact sheets: sources and what was made of them side by side, boxes drawn. For looking at, not for training."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from diffgen.dataset.images import Pixels, decode
+from diffgen.dataset.labels import LabelError, Shape, parse_labels
+from diffgen.errors import SourceError
+from diffgen.files import image_path
+from diffgen.output.outcome import Judged
+from diffgen.plan.plan import Plan
+from diffgen.types import Source
+
+GAP = 6  # pixels between tiles
+DOT = 3  # pixels of radius of a keypoint
+LINE = 17  # pixels of height for each line of a caption
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+MARKS = {True: "#009E73", False: "#D55E00"}
+PLATE = "#D9D9D9"  # where there is no picture
+# Okabe and Ito's colours, told apart with any colour vision (Color Universal Design, 2008); by class id, in turn.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture with the shapes to draw on it and a caption, of several lines if it likes.
+
+    `picture` is a file, or (H, W, 3) uint8 RGB; None, and a file that cannot be decoded, is an empty plate. `good` puts a
+    green or a red mark before the caption.
+    """
+
+    picture: Path | Pixels | None
+    caption: str
+    shapes: tuple[Shape, ...] = ()
+    good: bool | None = None
+
+
+def contact_sheet(rows: Sequence[Sequence[Tile]], names: Sequence[str], tile_width: int = 420) -> Image.Image:
+    """Rows of tiles, each scaled to `tile_width` pixels."""
+    drawn = [_draw_row(row, names, tile_width) for row in rows]
+    heights = [max(tile.height for tile in row) + GAP for row in drawn]
+    width = max(len(row) for row in drawn) * (tile_width + GAP)
+    sheet = Image.new("RGB", (width - GAP, sum(heights) - GAP), "white")
+    top = 0
+    for row, height in zip(drawn, heights, strict=True):
+        for column, tile in enumerate(row):
+            sheet.paste(tile, (column * (tile_width + GAP), top))
+        top += height
+    return sheet
+
+
+def source_tile(source: Source, shapes: tuple[Shape, ...]) -> Tile:
+    """The source itself, with its name and size."""
+    return Tile(_picture(source), f"{source.key}\n{source.width} x {source.height} px", shapes)
+
+
+def _picture(source: Source) -> Path | None:
+    return Path(source.path) if source.text is None else None
+
+
+def png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def run_sheet(
+    folder: Path, plan: Plan, judged: Sequence[Judged], image_format: str, most: int = 8, columns: int | None = None
+) -> Image.Image:
+    """A row per source, `most` at the most: the source, then every image made of it with its verdict.
+
+    With `columns`, a source's row is broken after so many tiles. Raises ValueError when no image was made.
+    """
+    rows: dict[str, list[Tile]] = {}
+    for entry in judged:
+        if entry.record is None or entry.record.status != "made":
+            continue
+        source, job = entry.item.source, entry.item.job
+        row = rows.setdefault(source.key, [Tile(_picture(source), source.key, read_shapes(source, plan))])
+        verdict = "" if entry.accepted or entry.verdict is None else f" (rejected: {entry.verdict.reason})"
+        caption = f"{job.settings.condition}{verdict}"
+        row.append(Tile(image_path(folder, job.id, image_format), caption, made_shapes(entry, plan)))
+    if not rows:
+        raise ValueError("no image was made, there is nothing to show")
+    lines = []
+    for row in list(rows.values())[:most]:
+        width = columns or len(row)
+        lines += [row[start : start + width] for start in range(0, len(row), width)]
+    return contact_sheet(lines, plan.dataset.names)
+
+
+def read_shapes(source: Source, plan: Plan) -> tuple[Shape, ...]:
+    """The source's labelled objects; none when its label file is not one that Ultralytics would read."""
+    return _parsed(source.read_label(), plan)
+
+
+def made_shapes(entry: Judged, plan: Plan) -> tuple[Shape, ...]:
+    """The objects that are labelled on a made image: the source's, but for those that its task removed or inserted."""
+    return _parsed(entry.label(), plan)
+
+
+def _parsed(raw: bytes | None, plan: Plan) -> tuple[Shape, ...]:
+    try:
+        return parse_labels(raw or b"", len(plan.dataset.names), plan.dataset.keypoints)
+    except LabelError:
+        return ()
+
+
+def _draw_row(row: Sequence[Tile], names: Sequence[str], width: int) -> list[Image.Image]:
+    """The pictures of a row stand at one height, below the longest of its captions."""
+    lines = max(tile.caption.count("\n") + 1 for tile in row)
+    return [_draw(tile, names, width, lines) for tile in row]
+
+
+def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Image:
+    image = _opened(tile.picture, width)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=11)
+    for shape in tile.shapes:
+        colour = COLOURS[shape.class_id % len(COLOURS)]
+        points = shape.outline or _corners(shape.box)
+        pen.polygon([(x * image.width, y * image.height) for x, y in points], outline=colour, width=2)
+        for x, y in shape.keypoints:
+            pen.circle((x * image.width, y * image.height), DOT, fill=colour, outline="black")
+        x, y = shape.box[0] * image.width + 2, max(0.0, shape.box[1] * image.height - 13)
+        text = names[shape.class_id]
+        if (shape.box[2] - shape.box[0]) * image.width < pen.textlength(text, font=font):
+            continue  # names of small boxes would cover each other, and the picture
+        pen.rectangle(pen.textbbox((x, y), text, font=font), fill=colour)
+        pen.text((x, y), text, fill="black", font=font)
+    above = lines * LINE + 3
+    framed = Image.new("RGB", (width, image.height + above), "white")
+    framed.paste(image, (0, above))
+    pen, font = ImageDraw.Draw(framed), ImageFont.load_default(size=12)
+    left = 4
+    if tile.good is not None:
+        pen.rectangle((left, 5, left + 10, 15), fill=MARKS[tile.good])
+        left += 16
+    for i, line in enumerate(tile.caption.split("\n")):
+        start = left if i == 0 else 4
+        pen.text((start, 3 + i * LINE), _fitting(line, pen, font, width - start - 4), fill="black", font=font)
+    return framed
+
+
+def _opened(picture: Path | Pixels | None, width: int) -> Image.Image:
+    """The picture, `width` pixels wide."""
+    pixels = _read(picture) if isinstance(picture, Path) else picture
+    if pixels is None:
+        return Image.new("RGB", (width, width * 9 // 16), PLATE)
+    image = Image.fromarray(pixels)
+    return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+
+
+def _read(path: Path) -> Pixels | None:
+    try:
+        return decode(path.read_bytes())
+    except (OSError, SourceError):
+        return None
+
+
+def _fitting(text: str, pen: ImageDraw.ImageDraw, font: Font, width: float) -> str:
+    """The text, without its middle where it is too long."""
+    keep = len(text)
+    short = text
+    while keep > 2 and pen.textlength(short, font=font) > width:
+        keep -= 1
+        short = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
+    return short
+
+
+def _corners(box: tuple[float, float, float, float]) -> tuple[tuple[float, float], ...]:
+    x0, y0, x1, y1 = box
+    return (x0, y0), (x1, y0), (x1, y1), (x0, y1)

@@ -1,0 +1,1 @@
+"""Recipe × dataset → the jobs of a run, in order, as batches."""

@@ -1,0 +1,159 @@
+"""Recipe × dataset → items. Pure: no files, no clock, no torch; the same input gives the same plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+from diffgen.dataset.dataset import Dataset
+from diffgen.errors import UsageError
+from diffgen.models.model import Model
+from diffgen.plan.attempts import next_attempt
+from diffgen.plan.insertion import Place, find_places
+from diffgen.plan.prompts import describe, painted_words, resolve_prompt
+from diffgen.plan.review import Review
+from diffgen.plan.select import Edit, assigned_edits, first_sources, fits, select_sources, with_val
+from diffgen.plan.settings import edits_of
+from diffgen.recipe.schema import Recipe
+from diffgen.recipe.sections import Condition
+from diffgen.types import Item, Job, Settings, Source, Verdict, unit
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`sources` are all that the exported dataset holds, edited or not, in plan order (none of text2img); `edits` are those
+    to edit, each with its conditions, in plan order. `items` follow from them, `variants` for each edit."""
+
+    sources: tuple[Source, ...]
+    edits: tuple[tuple[Source, tuple[Edit, ...]], ...]
+    dataset: Dataset
+    seed: int
+    variants: int
+    attempts: int = 1
+    restore: frozenset[str] = frozenset()  # conditions whose next attempt holds the objects
+    review: Review = field(default_factory=dict)  # what a person decided, by job id
+    # Source digest and condition -> where each variant gets an object; sources without room for one are not in `edits`.
+    places: Mapping[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        """Every image to make. Made when first asked for: half a million jobs take seconds."""
+        return tuple(self._items())
+
+    @cached_property
+    def conditions(self) -> tuple[Edit, ...]:
+        """The conditions that sources get, each with its settings."""
+        groups = {id(edits): edits for _, edits in self.edits}.values()  # most sources share theirs
+        return tuple({edit[0].name: edit for edits in groups for edit in edits}.values())
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether masks or control maps are made, or detail is brought back."""
+        return bool(self.restore) or any(
+            s.object_strength is not None or s.object_detail or s.detail or s.controls or s.task
+            for _, s in self.conditions
+        )
+
+    @property
+    def inserted(self) -> frozenset[int]:
+        """The classes that a detector must be able to confirm."""
+        return frozenset(i for _, s in self.conditions if s.task == "insert" for i in s.classes or ())
+
+    def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
+        """What is made of a rejected item next. Less strength does not help where nothing happened.
+
+        Where a person said no, nothing that nobody has looked at takes the place.
+        """
+        if verdict.accepted or verdict.reason in ("failed", "unchanged", "review"):
+            return None
+        return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
+
+    def _items(self) -> Iterator[Item]:
+        prompts: dict[tuple[str, str, str], str] = {}  # one text object a prompt: half a million jobs share a few
+        for source, edits in self.edits:
+            whole = describe(source, self.dataset.names)
+            for condition, settings in edits:
+                objects = whole if settings.task is None else painted_words(source, settings, self.dataset.names)
+                places = self.places.get((source.digest, condition.name))
+                key = condition.name, source.text or "", objects
+                if (prompt := prompts.get(key)) is None:
+                    prompt = prompts[key] = resolve_prompt(source, condition, settings, objects)
+                for variant in range(self.variants):
+                    seed = _seed(self.seed, source, condition, variant)
+                    maps = _own_maps(source, settings) if settings.controls else ()
+                    place = places[variant] if places else None
+                    job = Job(
+                        source.digest,
+                        settings,
+                        prompt,
+                        condition.negative_prompt,
+                        seed,
+                        variant,
+                        maps=maps,
+                        place=place,
+                    )
+                    yield Item(source, job)
+
+
+def _own_maps(source: Source, settings: Settings) -> tuple[str, ...]:
+    digests = {folder: digest for folder, _, digest in source.maps}
+    return tuple(digests[guide.folder] for guide in settings.controls or () if guide.folder is not None)
+
+
+def _seed(seed: int, source: Source, condition: Condition, variant: int) -> int:
+    return int(unit("seed", seed, source.digest, condition.name, variant) * 2**48)
+
+
+def _seeds(recipe: Recipe, condition: Condition, source: Source) -> list[int]:
+    return [_seed(recipe.seed, source, condition, variant) for variant in range(recipe.variants)]
+
+
+def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None) -> Plan:
+    """Every image the recipe asks for. Raises UsageError when the recipe names what the dataset does not have."""
+    if recipe.text2img is not None:
+        return _text2img_plan(recipe, dataset, model, limit)
+    sources = with_val(recipe, dataset)
+    if "train" not in dataset.splits:
+        raise UsageError(
+            f"{dataset.path}: the dataset has no 'train' split", "Ultralytics needs one: add 'train:' to it"
+        )
+    if missing := [split for split in recipe.select.splits if split not in dataset.splits]:
+        raise UsageError(
+            f"select.splits: the dataset has no split '{missing[0]}'", f"its splits: {', '.join(dataset.splits)}"
+        )
+    chosen = select_sources(recipe, sources, dataset.names)
+    if limit is not None:
+        chosen = first_sources(chosen, limit)
+        keep = {source.key for source in chosen}
+        sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
+    conditions = edits_of(recipe, model, dataset)
+    places = {
+        (digest, condition.name): found
+        for condition, settings in conditions
+        if settings.task == "insert"
+        for digest, found in find_places(
+            dataset, settings, model.least_object, chosen, partial(_seeds, recipe, condition)
+        ).items()
+    }
+    if recipe.assign == "all" and all(condition.share >= 1 and not condition.task for condition, _ in conditions):
+        edits = tuple((source, conditions) for source in chosen)
+    else:
+        edits = tuple(
+            (source, assigned_edits(recipe, tuple(edit for edit in conditions if fits(source, edit, places)), source))
+            for source in chosen
+        )
+    restore = {c.name for c in recipe.conditions if recipe.checks_for(c).on_object_lost == "restore"}
+    return Plan(
+        tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore), places=places
+    )
+
+
+def _text2img_plan(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None) -> Plan:
+    """The plan where nothing is edited: all images are made, those of val too, if the recipe asks for a val."""
+    chosen = list(dataset.sources) if recipe.val_from_train is None else with_val(recipe, dataset)
+    if limit is not None:
+        chosen = first_sources(chosen, limit)
+    conditions = edits_of(recipe, model, dataset)
+    edits = tuple((source, assigned_edits(recipe, conditions, source)) for source in chosen)
+    return Plan((), edits, dataset, recipe.seed, recipe.variants, recipe.attempts)

@@ -1,0 +1,1 @@
+"""What a user writes: the YAML recipe, its schema, presets and overrides."""

@@ -1,0 +1,95 @@
+"""What is laid over a recipe file: `--set key=value`, and `${NAME}` from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from diffgen.errors import UsageError, did_you_mean
+from diffgen.recipe.yaml_reader import read_yaml
+
+
+def override(raw: dict[str, Any], item: str) -> None:
+    """Apply one `--set a.b=value`. `conditions.NAME.x` addresses a condition by its name."""
+    key, sign, text = item.partition("=")
+    if not sign or not key.strip():
+        raise UsageError(f"--set {item}: not of the form key=value", "for example --set variants=2")
+    where = Path(f"--set {key}")
+    value = read_yaml(text, where)
+    parts = key.strip().split(".")
+    if parts[0] == "conditions" and len(parts) > 1:
+        # A name may hold dots: the longest that fits.
+        known = _condition_names(raw)
+        size = next((n for n in range(len(parts) - 1, 0, -1) if ".".join(parts[1 : n + 1]) in known), 1)
+        target = _condition(raw, ".".join(parts[1 : size + 1]), item)
+        parts = parts[size + 1 :]
+        if not parts:
+            raise UsageError(
+                f"--set {item}: name a field of the condition", "for example conditions.night.strength=0.5"
+            )
+    else:
+        target = raw
+    for part in parts[:-1]:
+        if target.get(part) is None:  # absent, or null as in the recipe of a run folder
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise UsageError(f"--set {item}: '{part}' holds no keys", "check the name before the last dot")
+    target[parts[-1]] = value
+
+
+def _condition_names(raw: dict[str, Any]) -> list[str]:
+    found = raw.get("conditions")
+    entries = found if isinstance(found, list) else []
+    return [str(e.get("name", next(iter(e), "")) if isinstance(e, dict) else e) for e in entries]
+
+
+def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
+    found = raw.get("conditions")
+    conditions: list[Any] = found if isinstance(found, list) else []
+    names = _condition_names(raw)
+    for i, entry in enumerate(conditions):
+        if entry == name:
+            conditions[i] = {name: {}}
+            return conditions[i][name]  # type: ignore[no-any-return]
+        if isinstance(entry, dict) and entry.get("name") == name:
+            return entry
+        if isinstance(entry, dict) and set(entry) == {name}:
+            entry[name] = entry[name] or {}
+            if isinstance(entry[name], dict):
+                return entry[name]  # type: ignore[no-any-return]
+    raise UsageError(
+        f"--set {item}: the recipe has no condition '{name}'{did_you_mean(name, names)}",
+        f"its conditions: {', '.join(names) or 'none'}",
+    )
+
+
+_ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def expand(value: Any, path: Path) -> Any:
+    """`${NAME}` in text becomes the environment's value; text that was only that is read as YAML (`seed: ${SEED}`)."""
+    if isinstance(value, dict):
+        return {key: expand(item, path) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item, path) for item in value]
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{path}: a text holds a zero byte: {value[:60]!r}", "take it out")
+    if not isinstance(value, str) or "${" not in value:
+        return value
+
+    def lookup(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise UsageError(
+                f"{path}: {match[0]}: the environment has no {match[1]}",
+                f"set it before the command: {match[1]}=VALUE diffgen …",
+            )
+        return os.environ[match[1]]
+
+    text = _ENV.sub(lookup, value)
+    if _ENV.fullmatch(value):
+        plain = read_yaml(text, path) if text else ""
+        return plain if isinstance(plain, (bool, int, float)) else text
+    return text

@@ -1,0 +1,210 @@
+"""The recipe as a whole, with the rules that hold between its keys, and its JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from diffgen.recipe.messages import Misplaced
+from diffgen.recipe.presets import presets
+from diffgen.recipe.sections import (
+    EDGE_MAPS,
+    Checks,
+    CocoDataset,
+    Condition,
+    Control,
+    ImageFile,
+    LoraEntry,
+    Objects,
+    Require,
+    Resolution,
+    Section,
+    Select,
+    TextToImage,
+    VocDataset,
+)
+
+
+def _dataset_form(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("format"))
+    return value.format if isinstance(value, (CocoDataset, VocDataset)) else "yolo"
+
+
+# What compares with a source, or treats one: of no meaning where pictures are made from noise.
+_OF_SOURCES = ("select", "objects", "detail", "controls", "resolution", "clip", "include_sources")
+
+
+class Recipe(Section):
+    """A run: which dataset, which model, which conditions, which checks."""
+
+    dataset: (
+        Annotated[
+            Annotated[str, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
+            Discriminator(_dataset_form),
+        ]
+        | None
+    ) = Field(None, description="data.yaml of a YOLO dataset, or a mapping with format: coco or voc")
+    text2img: TextToImage | None = Field(
+        None,
+        description="in place of a dataset: pictures made from noise, labelled by the `detector` (the weaker way): "
+        "text-to-image.md",
+    )
+    output: str = Field(description="the run folder")
+    model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
+    editor: str | None = Field(
+        None, description="img2img, instruct, controlnet or inpaint; default: what the model's class says"
+    )
+    loras: list[LoraEntry] | None = Field(
+        None,
+        min_length=1,
+        description="LoRAs added to the model: each a `file` or a `hub` id with `weight_name`, and a `weight`: models.md",
+    )
+    select: Select = Select()
+    conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
+    assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")
+    variants: int = Field(1, ge=1, le=1000, description="images per source and condition, with different seeds")
+    attempts: int = Field(
+        1, ge=1, le=10, description="a rejected image is made again with less strength, so often in all"
+    )
+    objects: Objects = Objects()
+    detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail brought back")
+    controls: list[Control] = Field([], description="maps that ControlNets hold the edit to; see below")
+    resolution: Resolution = Resolution()
+    detector: str | None = Field(
+        None,
+        description="Ultralytics weights, a file: what it finds in source and edited picture is recorded; with text2img "
+        "also an OWLv2 or Grounding DINO model, hub id or folder",
+    )
+    clip: str | None = Field(
+        None,
+        description="a CLIP model, a folder, OWNER/NAME or OWNER/NAME@REVISION: its scores of source and edited picture are "
+        "recorded",
+    )
+    checks: Checks = Checks()
+    require: Require = Require()
+    include_sources: Literal["copy", "link", "none"] = Field(
+        "copy", description="the edited splits' own images in the exported dataset"
+    )
+    val_from_train: float | None = Field(
+        None, gt=0, lt=1, description="share of train made val when the source has none"
+    )
+    image: ImageFile = ImageFile()
+    seed: int = Field(0, ge=0, lt=2**63, description="another seed: other snow, other selection")
+    device: str = Field(
+        "auto",
+        description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` says whether it is here, `plan` does not",
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
+    memory: Literal["auto", "resident", "16gb", "8gb"] = Field(
+        "auto", description="how the model is laid out on a GPU: whole, or as fits a card; see models.md"
+    )
+    batch_size: Literal["auto"] | int = Field(
+        "auto", description="images per batch; kept for the life of the run folder"
+    )
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|(cpu|cuda|mps)(:[0-9]+)?", value):
+            raise ValueError(f"must be auto, cpu, cuda, cuda:N or mps, got '{value}'")
+        return value
+
+    @field_validator("batch_size")
+    @classmethod
+    def _some(cls, value: str | int) -> str | int:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"must be 'auto' or at least 1, got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Recipe:
+        if self.text2img is None:
+            if self.dataset is None:
+                raise ValueError("dataset: this key is missing (or text2img, to make pictures without one)")
+            return self
+        if self.dataset is not None:
+            raise ValueError("dataset and text2img exclude each other: a dataset is edited, or one is made from noise")
+        if self.detector is None:
+            raise ValueError(
+                "text2img: nothing would label what is made: name a detector of these classes in detector: "
+                "(Ultralytics weights, or an OWLv2 or Grounding DINO model)"
+            )
+        if self.editor not in (None, "text2img"):
+            raise ValueError(f"editor '{self.editor}' edits pictures, and text2img makes them: remove editor:")
+        fields = type(self).model_fields
+        useless = [key for key in _OF_SOURCES if getattr(self, key) != fields[key].default]
+        for condition in self.conditions:
+            own = ("objects", "detail", "controls", "task")
+            useless += [f"conditions: '{condition.name}': {key}" for key in own if getattr(condition, key) is not None]
+        if useless:
+            raise ValueError(f"{useless[0]}: of no meaning with text2img, which has no sources; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        names = [condition.name for condition in self.conditions]
+        if twice := [(i, name) for i, name in enumerate(names) if name in names[:i]]:
+            i, name = twice[0]
+            raise Misplaced(f"the name '{name}' stands twice; give one of them another name", ("conditions", i))
+        if self.detector is None and (unsure := [c.name for c in self.conditions if c.task == "insert"]):
+            raise ValueError(
+                f"conditions: '{unsure[0]}' inserts an object, and nothing would see whether it is there: name the "
+                "weights of a detector of that class in detector:"
+            )
+        restored = [c for c in self.conditions if self.checks_for(c).on_object_lost == "restore"]
+        if restored and self.attempts == 1:
+            own = restored[0].checks is not None and "on_object_lost" in restored[0].checks.model_fields_set
+            above = ("conditions", self.conditions.index(restored[0])) if own else ()
+            raise Misplaced(
+                "restore makes a rejected image again, and attempts: 1 leaves no other try; write attempts: 2 or more",
+                (*above, "checks", "on_object_lost"),
+            )
+        return self
+
+    def checks_for(self, condition: Condition) -> Checks:
+        """The recipe's thresholds, with those that the condition sets in their place."""
+        own = condition.checks
+        return (
+            self.checks.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+            if own
+            else self.checks
+        )
+
+    @property
+    def all_controls(self) -> list[Control]:
+        """The control maps of all conditions, with repeats."""
+        return [control for condition in self.conditions for control in self.controls_for(condition)]
+
+    def objects_for(self, condition: Condition) -> Objects:
+        """The recipe's treatment of objects, with what the condition sets in its place."""
+        own = condition.objects
+        return self.objects.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
+
+    def controls_for(self, condition: Condition) -> list[Control]:
+        """The recipe's control maps, without edges for a condition that they do not suit, or its own in their place."""
+        if condition.controls is not None:
+            return condition.controls
+        others = [control for control in self.controls if control.kind not in EDGE_MAPS]
+        return self.controls if condition.edges or not others else others
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file, with the short forms of a condition."""
+    schema = Recipe.model_json_schema()
+    schema["anyOf"] = [{"required": ["dataset"]}, {"required": ["text2img"]}]
+    schema["$defs"]["ConditionName"] = {"enum": list(presets()), "description": "a preset"}
+    adjusted = dict(schema["$defs"]["Condition"])
+    adjusted.pop("required", None)
+    schema["$defs"]["AdjustedPreset"] = {
+        "type": "object",
+        "properties": dict.fromkeys(presets(), adjusted),
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
+    forms = ["ConditionName", "AdjustedPreset", "Condition"]
+    schema["properties"]["conditions"]["items"] = {"anyOf": [{"$ref": f"#/$defs/{form}"} for form in forms]}
+    return schema

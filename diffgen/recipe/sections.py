@@ -1,0 +1,281 @@
+"""The sections of a recipe: selection, checks, objects, conditions, dataset formats, image files, LoRAs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from diffgen.recipe.presets import preset_fields
+
+LEAST_CONFIDENCE = 0.05  # from here on detections are recorded
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Select(Section):
+    """Which sources are edited. Chosen by hash, so the choice is stable as the dataset grows."""
+
+    splits: list[str] = Field(default=["train"], description="splits that are edited; the others are carried over")
+    classes: list[str] | None = Field(None, description="only sources that hold an object of one of these classes")
+    share: float = Field(1.0, gt=0, le=1, description="share of the sources")
+    max: int | None = Field(None, ge=1, description="at most this many sources")
+
+
+class Checks(Section):
+    """Thresholds over recorded facts; `null` turns one off. Changing them makes no image anew."""
+
+    structure: float | None = Field(0.2, ge=-1, le=1, description="agreement of the objects (lower quartile), at least")
+    registration: float | None = Field(3.0, ge=0, description="shift against the source in pixels, at most")
+    contrast: float | None = Field(
+        0.02, ge=0, le=1, description="deviation of the luminance, at least (degenerate image)"
+    )
+    happened: float | None = Field(
+        0.1, ge=0, le=2, description="how far the picture moved the condition's way, at least; 1 is a plain case"
+    )
+    recall: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of what the detector finds in the source that it must find again, at half the confidence, in the "
+        "picture or in a copy brought to the source's brightness; needs `detector`",
+    )
+    clip: float | None = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="how much nearer to the prompt the edit brings the CLIP score, at least; needs `clip`",
+    )
+    confidence: float = Field(
+        0.35,
+        ge=LEAST_CONFIDENCE,
+        le=1,
+        description="text2img: a detection of this confidence or more becomes a label row; a picture without one of its "
+        "own class is rejected",
+    )
+    review_below: float | None = Field(
+        0.6, ge=0, le=1, description="text2img: pictures with a label row below this confidence are marked for review"
+    )
+    on_object_lost: Literal["reject", "drop_label", "restore"] = Field(
+        "reject",
+        description="where objects fall below `structure`: reject the image; drop_label: keep it without their rows; "
+        "restore: make it again with the source's objects (needs attempts of 2 or more, and other images than `reject`)",
+    )
+    new_objects: int | None = Field(
+        2, ge=0, description="confident detections where nothing was, at most; needs `detector`"
+    )
+
+
+class Objects(Section):
+    """How the labelled objects are treated beside the scene."""
+
+    strength: float | None = Field(
+        None, ge=0, le=1, description="of the change inside labelled objects, at most the scene's; default: the scene's"
+    )
+    feather: int = Field(
+        12, ge=0, le=512, description="pixels of the working size over which it fades into the scene's"
+    )
+    detail: float | None = Field(
+        None, ge=0, le=1, description="share of the source's fine detail brought back inside objects"
+    )
+
+
+EDGE_MAPS = ("canny", "softedge")  # kinds of controls that hold shadows and kerbs, too
+LEAST_TASK_STRENGTH = 0.8  # of remove and insert; a fifth of the source's amplitude is left there
+
+
+class Control(Section):
+    """A map of the source that a ControlNet holds the edit to."""
+
+    kind: Literal["canny", "softedge", "depth", "segmentation", "own"] = Field(
+        description="what the map shows; own: whatever the maps in `folder` show"
+    )
+    model: str = Field(description="the ControlNet: hub id (OWNER/NAME, also OWNER/NAME@REVISION) or folder")
+    weight: float = Field(1.0, ge=0, le=2, description="how strongly it guides (conditioning scale); 0 is off")
+    estimator: str | None = Field(
+        None, description="depth and segmentation: the model that makes the maps, hub id or folder"
+    )
+    folder: str | None = Field(
+        None, description="maps of your own instead: FOLDER/SPLIT/NAME.png or FOLDER/NAME.png per source"
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Control:
+        if self.estimator is not None and self.kind not in ("depth", "segmentation"):
+            raise ValueError(f"'{self.kind}' takes no estimator; only depth and segmentation do")
+        if self.estimator is not None and self.folder is not None:
+            raise ValueError("give estimator or folder, not both")
+        if self.kind == "own" and self.folder is None:
+            raise ValueError("'own' needs a folder: that of your maps")
+        if self.kind in ("depth", "segmentation") and self.estimator is None and self.folder is None:
+            raise ValueError(
+                f"'{self.kind}' needs an estimator (a {self.kind} model), or a folder with maps of your own"
+            )
+        return self
+
+
+class Condition(Section):
+    """A named change. A preset's fields fill what the recipe leaves out."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_' and '-'")
+    prompt: str = Field(min_length=1, description="the wanted photograph; {objects} becomes the image's classes")
+    instruction: str | None = Field(None, description="the change, for instruct editors; default: the prompt")
+    negative_prompt: str | None = Field(None, description="what should not be seen")
+    strength: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="0: the source itself, 1: as much change as the model can make; default with a task: 1",
+    )
+    task: Literal["background", "remove", "insert"] | None = Field(
+        None,
+        description="paint a part anew, with an inpaint model: background: all but the labelled objects; remove: objects, "
+        "and their labels go; insert: an object more, with its label, which the `detector` must confirm",
+    )
+    classes: list[str] | None = Field(
+        None, min_length=1, description="remove: what goes (default: every object); insert: what comes, one class"
+    )
+    share: float = Field(1.0, gt=0, le=1, description="share of the selected sources that get this condition")
+    steps: int | None = Field(None, ge=1, le=200, description="denoising steps run; default: the model's")
+    guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: the model's")
+    image_guidance: float | None = Field(None, ge=0, description="guidance by the source, instruct editors only")
+    scheduler: str | None = Field(None, description="diffusers scheduler; default: the model's")
+    objects: Objects | None = Field(None, description="objects' settings that differ from the recipe's")
+    detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
+    controls: list[Control] | None = Field(None, description="in place of the recipe's; [] for none")
+    edges: bool = Field(
+        True, description="false: of the recipe's controls leave out canny and softedge, where others are left"
+    )
+    checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unfold(cls, value: Any) -> Any:
+        """`snow` and `{night: {strength: .7}}` become full mappings; a task paints from noise if nothing else is said."""
+        if isinstance(value, str):
+            return preset_fields(value)
+        if isinstance(value, dict) and value.get("task") and "strength" not in value:
+            return {**value, "strength": 1.0}
+        if isinstance(value, dict) and len(value) == 1:
+            (name, changes) = next(iter(value.items()))
+            if isinstance(name, str) and name not in cls.model_fields:
+                if changes is not None and not isinstance(changes, dict):
+                    raise ValueError(f"the settings of '{name}' must be a mapping")
+                return {**preset_fields(name), **(changes or {})}
+        return value
+
+    @model_validator(mode="after")
+    def _whole_task(self) -> Condition:
+        if self.classes is not None and self.task not in ("remove", "insert"):
+            raise ValueError("classes: only for task: remove and task: insert; select.classes chooses the sources")
+        if self.task == "insert" and (self.classes is None or len(self.classes) != 1):
+            raise ValueError("task: insert needs classes: with exactly one class; write a condition for each class")
+        if self.task in ("remove", "insert") and self.strength < LEAST_TASK_STRENGTH:
+            raise ValueError(
+                f"strength {self.strength:g} with task: {self.task}: below {LEAST_TASK_STRENGTH} what was there shows "
+                "through, and the labels would not be true"
+            )
+        return self
+
+
+class CocoSplit(Section):
+    images: str = Field(description="folder that the annotations' file names are relative to")
+    annotations: str = Field(description="instances .json")
+
+
+class CocoDataset(Section):
+    """COCO instances: boxes, or polygons for all objects when one has a polygon. Crowd regions are left out, and counted."""
+
+    format: Literal["coco"]
+    train: CocoSplit | None = None
+    val: CocoSplit | None = None
+    test: CocoSplit | None = None
+
+
+class VocSplit(Section):
+    images: str = Field(description="folder of images")
+    annotations: str = Field(description="folder of .xml files, named like the images")
+    list: str | None = Field(
+        None, description="text file naming the split's images, one a line (ImageSets/Main/train.txt)"
+    )
+
+
+class VocDataset(Section):
+    """Pascal VOC boxes. Classes are sorted by name over all splits."""
+
+    format: Literal["voc"]
+    one_based: bool = Field(True, description="pixels count from 1 and the last one is in the box, as in VOC itself")
+    train: VocSplit | None = None
+    val: VocSplit | None = None
+    test: VocSplit | None = None
+
+
+class Resolution(Section):
+    """The working size. Without `long_side` the model's native one; smaller sources keep their own size if it can."""
+
+    mode: Literal["fit", "tile"] = Field(
+        "fit",
+        description="fit: the whole picture is scaled to the working size and back; tile: worked on at its own size, in "
+        "overlapping tiles of the working size, for small objects in large pictures (slower)",
+    )
+    long_side: int | None = Field(None, ge=64, le=8192, description="pixels")
+
+
+class ImageFile(Section):
+    format: Literal["jpg", "png", "webp"] = Field("jpg", description="of the made images: jpg (4:4:4), png or webp")
+    quality: int = Field(95, ge=1, le=100, description="jpg and webp only")
+
+
+class Require(Section):
+    accepted: float = Field(
+        0.0, ge=0, le=1, description="share of planned images that must be accepted, else exit code 3"
+    )
+
+
+class LoraEntry(Section):
+    """Low-rank changes to the model's weights, in safetensors: a file here, or one in a repository of the hub."""
+
+    file: str | None = Field(None, description=".safetensors file")
+    hub: str | None = Field(None, description="hub id, instead of a file")
+    weight_name: str = Field("pytorch_lora_weights.safetensors", description="the file in the hub's repository")
+    revision: str | None = Field(None, description="of the hub's repository")
+    weight: float = Field(1.0, ge=-4, le=4, description="how much of the change is added; 1: as trained")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> LoraEntry:
+        if (self.file is None) == (self.hub is None):
+            raise ValueError("give either file or hub")
+        if self.hub is not None and not HUB_ID.fullmatch(self.hub):
+            raise ValueError(f"'{self.hub}' is no hub id: write OWNER/NAME")
+        return self
+
+
+class TextToImage(Section):
+    """Pictures made from noise and labelled by the `detector`, where there is no dataset. The weaker way."""
+
+    classes: list[str] = Field(min_length=1, description="the made dataset's classes; the detector must know them")
+    templates: list[str] = Field(
+        ["a photo of {class}, {condition}"],
+        min_length=1,
+        description="prompts, taken in turn; {class} becomes 'a car', {condition} what the condition's prompt says after "
+        "{objects} (all of it where that does not stand there)",
+    )
+    images: int = Field(ge=1, le=1_000_000, description="pictures for each class and condition")
+    width: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
+    height: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
+
+    @model_validator(mode="after")
+    def _whole(self) -> TextToImage:
+        if twice := [name for name in self.classes if self.classes.count(name) > 1]:
+            raise ValueError(f"classes: '{twice[0]}' stands twice")
+        if empty := [name for name in self.classes if not name.strip()]:
+            raise ValueError(f"classes: {empty[0]!r} is no name")
+        for template in self.templates:
+            if lacking := [word for word in ("{class}", "{condition}") if word not in template]:
+                raise ValueError(f"templates: '{template}' lacks {lacking[0]}")
+        return self

@@ -1,0 +1,1 @@
+"""Making images: session, loop, worker and run folder."""

@@ -1,0 +1,178 @@
+"""An open run folder: the only writer of its records and images.
+
+A batch is committed as a whole: images to temporary names, fsync, rename; then its records and a trailer in one write,
+fsync. Opening drops whatever follows the last complete trailer, so that an interrupted batch is made again, whole."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from diffgen.errors import DiffgenError, why
+from diffgen.files import disk_errors, image_path, sync_folder, write_atomically
+from diffgen.run.store.images import UNFINISHED, done, image_files, present_records
+from diffgen.run.store.records import RECORDS, read_records, trailer_line
+from diffgen.run.store.state import FORMAT, PATIENCE_SECONDS, STATE, check_folder, is_run_folder, read_state
+from diffgen.types import Record, Result
+
+
+class RunStore:
+    """An open run folder. One process at a time: opening takes the lock, `close` (or leaving `with`) gives it back."""
+
+    def __init__(self, folder: Path, image_format: str) -> None:
+        self.folder = folder
+        self.image_format = image_format
+        check_folder(folder, make=True)
+        self._lock = self._take_lock()
+        try:
+            if is_run_folder(folder):
+                self.state = read_state(folder)
+            else:
+                self.state = {"format": FORMAT, "environments": {}}
+                self._write_state()
+            self.records, good = read_records(folder)
+            with disk_errors(folder):
+                self._cut(good)
+                self._sweep()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> int:
+        try:
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DiffgenError(
+                f"{self.folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
+            ) from None
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return handle
+            except OSError:
+                if time.monotonic() < deadline:  # `is_locked` holds it for a moment
+                    time.sleep(PATIENCE_SECONDS / 10)
+                    continue
+            os.close(handle)
+            raise DiffgenError(
+                f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
+            )
+
+    def _cut(self, good: int) -> None:
+        path = self.folder / RECORDS
+        if path.exists() and path.stat().st_size > good:
+            with path.open("r+b") as file:
+                file.truncate(good)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _sweep(self) -> None:
+        folder = self.folder / "images" / UNFINISHED
+        if folder.is_dir():
+            for leftover in folder.iterdir():
+                leftover.unlink()
+
+    def _write_state(self) -> None:
+        write_atomically(self.folder / STATE, json.dumps(self.state, indent=1, sort_keys=True) + "\n")
+
+    def settle(self, **choices: Any) -> dict[str, Any]:
+        """Keep each choice (batch size, threads) at its first value for the life of the folder; returns those."""
+        if any(key not in self.state for key in choices):
+            self.state = {**choices, **self.state}
+            self._write_state()
+        return {key: self.state[key] for key in choices}
+
+    def note(self, **facts: Any) -> None:
+        """Write facts about the folder (which export it holds) over older ones."""
+        if any(self.state.get(key) != value for key, value in facts.items()):
+            self.state = {**self.state, **facts}
+            self._write_state()
+
+    def environment(self, details: dict[str, Any]) -> str:
+        """A short key for the machine and versions that make the next records; the details go into run.json."""
+        key = f"{zlib.crc32(json.dumps(details, sort_keys=True).encode()):08x}"
+        if key not in self.state["environments"]:
+            self.state["environments"][key] = details
+            self._write_state()
+        return key
+
+    def drop_all_but(self, keep: set[str], *, remove: bool) -> tuple[int, int]:
+        """(images, bytes) of jobs outside `keep`; with `remove`, these images and their records are deleted."""
+        stale = [path for path in image_files(self.folder) if path.stem not in keep]
+        size = sum(path.stat().st_size for path in stale)
+        if remove:
+            # Records first: an image without a record is made again, a record without its image would be a gap.
+            kept = [record for record in self.records.values() if record.id in keep]
+            lines = "".join(f"{record.to_json()}\n" for record in kept)
+            trailer = trailer_line(len(kept), lines.encode()).decode()
+            write_atomically(self.folder / RECORDS, f"{lines}{trailer}\n" if kept else "")
+            self.records = {record.id: record for record in kept}
+            with disk_errors(self.folder):
+                for path in stale:
+                    path.unlink()
+        return len(stale), size
+
+    def present(self) -> dict[str, Record]:
+        """Records whose image is there, or never was: an image that somebody deleted is as good as not made."""
+        return present_records(self.folder, self.records, self.image_format)
+
+    def done(self) -> set[str]:
+        """Jobs that need no work."""
+        return done(self.present())
+
+    def commit(self, results: Sequence[Result]) -> None:
+        """Make one batch part of the run, whole or not at all. Raises DiffgenError when the disk does not take it."""
+        with disk_errors(self.folder):
+            self._commit_images(results)
+            lines = "".join(f"{result.record.to_json()}\n" for result in results).encode()
+            path = self.folder / RECORDS
+            first = not path.exists()
+            with path.open("ab") as file:
+                file.write(lines + trailer_line(len(results), lines) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if first:
+                sync_folder(self.folder)
+        self.records.update((result.record.id, result.record) for result in results)
+
+    def _commit_images(self, results: Iterable[Result]) -> None:
+        unfinished = self.folder / "images" / UNFINISHED
+        unfinished.mkdir(parents=True, exist_ok=True)
+        moves = []
+        for result in results:
+            if result.image is None:
+                continue
+            target = image_path(self.folder, result.record.id, self.image_format)
+            temporary = unfinished / target.name
+            with temporary.open("wb") as file:
+                file.write(result.image)
+                file.flush()
+                os.fsync(file.fileno())
+            moves.append((temporary, target))
+        for temporary, target in moves:
+            target.parent.mkdir(exist_ok=True)
+            os.replace(temporary, target)
+        # A power cut must not take a name that a record speaks of: the images', and their folders'.
+        for folder in {self.folder, unfinished.parent, *(target.parent for _, target in moves)}:
+            sync_folder(folder)
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

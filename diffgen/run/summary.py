@@ -1,0 +1,179 @@
+"""What a run folder holds of its plan, in numbers and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from diffgen.output.outcome import Judged, is_carried
+from diffgen.plan.plan import Plan
+from diffgen.run.progress import Speed
+from diffgen.run.session import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run folder holds of its plan, in numbers. The reasons are the words that `status` and the report count."""
+
+    output: str
+    planned: int
+    accepted: int
+    rejected: dict[str, int]
+    failed: dict[str, int]
+    pending: int
+    conditions: dict[str, dict[str, int]]
+    sources: dict[str, int]
+    not_edited: dict[str, int]
+    made_now: int = 0
+    seconds: float = 0.0
+    stopped: str | None = None
+    require: float = 0.0
+    saved: int = 0  # accepted in a later attempt than the first
+    to_review: int = 0  # accepted with labels that a detector is not sure of
+    unjudged: int = 0  # accepted, and made before the recipe named the detector or the CLIP model that it names now
+    errors: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)  # splits that training needs, and the dataset has no picture in
+    running: bool = False  # `status` only: somebody is making images in the folder now …
+    images_per_second: float | None = None  # … and this fast, by the last ones made
+
+    @property
+    def share(self) -> float:
+        return self.accepted / self.planned if self.planned else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 nothing could be made or trained with, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
+        if self.stopped in STOP_CODES:
+            return STOP_CODES[self.stopped]
+        if not self.planned or (not self.accepted and not self.rejected):
+            return 1
+        if self.pending and self.stopped is None:
+            return 4
+        return self.export_code
+
+    @property
+    def export_code(self) -> int:
+        """What the dataset alone is worth, whatever is still to be made."""
+        return 3 if self.share < self.require else 1 if self.empty else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
+
+
+STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
+
+
+def summarise(
+    prepared: Prepared,
+    plan: Plan,
+    judged: Sequence[Judged],
+    *,
+    made_now: int = 0,
+    stopped: str | None = None,
+    seconds: float = 0.0,
+) -> Summary:
+    """Count. Items are counted, not jobs: a source that stands twice in the dataset counts twice."""
+    rejected: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    conditions: dict[str, Counter[str]] = {c.name: Counter(planned=0, accepted=0) for c in prepared.recipe.conditions}
+    errors: list[str] = []
+    pending = saved = to_review = unjudged = 0
+    recipe = prepared.recipe
+    looks = {"found": recipe.detector, "clip": recipe.clip} if recipe.text2img is None else {}
+    for entry in judged:
+        count = conditions[entry.item.job.settings.condition]
+        count["planned"] += 1
+        if entry.record is None or entry.verdict is None:
+            pending += 1
+        elif entry.record.status == "failed":
+            failed[entry.record.kind or "transient"] += 1
+            errors.append(entry.record.error or "")
+        elif entry.accepted:
+            count["accepted"] += 1
+            saved += entry.item.job.attempt > 0
+            to_review += entry.weak
+            unjudged += any(named and fact not in entry.record.facts for fact, named in looks.items())
+        else:
+            rejected[entry.verdict.reason or ""] += 1
+    there = {source.split for source in plan.sources if is_carried(source, prepared.recipe)}
+    there |= {entry.item.source.split for entry in judged if entry.accepted}
+    # Of text2img without a val of its own, train is val too.
+    needed = ("train",) if prepared.recipe.text2img is not None else ("train", "val")
+    unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
+    return Summary(
+        output=str(prepared.output),
+        planned=len(judged),
+        accepted=sum(count["accepted"] for count in conditions.values()),
+        rejected=dict(sorted(rejected.items())),
+        failed=dict(sorted(failed.items())),
+        pending=pending,
+        conditions={name: dict(count) for name, count in conditions.items()},
+        sources=dict(Counter(source.split for source in plan.sources if source.digest)),
+        not_edited=dict(sorted(unedited.items())),
+        made_now=made_now,
+        seconds=seconds,
+        stopped=stopped,
+        require=prepared.recipe.require.accepted,
+        saved=saved,
+        to_review=to_review,
+        unjudged=unjudged,
+        errors=sorted(set(errors)),
+        empty=[split for split in needed if split not in there],
+    )
+
+
+MOST_NAMED = 5  # files named per reason
+
+
+def summary_text(summary: Summary) -> str:
+    """What `run`, `status` and `export` print."""
+    lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%})  {summary.output}"]
+    for name, count in summary.conditions.items():
+        lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
+    if summary.saved:
+        lines.append(f"saved     {summary.saved} by a later attempt with less strength")
+    if summary.to_review:
+        lines.append(
+            f"review    {summary.to_review} with labels that the detector is not sure of: look at them in report.html"
+        )
+    if summary.unjudged:
+        lines.append(
+            f"unjudged  {summary.unjudged} were made before the recipe named its detector or CLIP model, which has not seen "
+            "them; a new output folder has them made and judged"
+        )
+    if summary.rejected:
+        lines.append("rejected  " + ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items()))
+    if summary.failed:
+        lines.append("failed    " + ", ".join(f"{kind} {count}" for kind, count in summary.failed.items()))
+        lines += [f"  {error}" for error in summary.errors[:MOST_NAMED]]
+    if summary.not_edited:
+        lines.append("unedited  " + ", ".join(f"{word} {count}" for word, count in summary.not_edited.items()))
+    if summary.running:
+        lines.append(f"running   {_speed(summary)}")
+    elif summary.pending:
+        lines.append(f"pending   {summary.pending}; the same 'diffgen run' again makes them")
+    if summary.require and summary.share < summary.require:
+        lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
+    if summary.exit_code == 1 and not summary.pending and not summary.accepted and not summary.rejected:
+        why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
+        lines.append(f"nothing could be made: {why}; 'diffgen plan' says what it finds")
+    if summary.stopped is not None or summary.running:
+        return "\n".join(lines)
+    if summary.empty:
+        lines.append(
+            f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted there, and no source is carried over; "
+            "there is nothing to train with"
+        )
+    else:
+        lines.append(f"train     yolo train data={summary.output}/dataset/data.yaml")
+    return "\n".join(lines)
+
+
+def _speed(summary: Summary) -> str:
+    """What is left of a run that is going on, and how fast it goes."""
+    speed = summary.images_per_second
+    if not speed or not summary.pending:
+        return f"{summary.pending} still to make"
+    return f"{summary.pending} still to make, {Speed(speed, summary.pending / speed)}"

@@ -1,0 +1,249 @@
+"""One process's device: bytes in, bytes and facts out. Writes no file and takes no decision.
+
+Decoding, checking and encoding run in the calling threads; the editor runs in one thread of its own, so several calls
+overlap while the device is used by one at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from diffgen import __version__
+from diffgen.checks.auto_labels import measure_text2img_detections
+from diffgen.checks.clip import Clip, Vectors, measure_clip
+from diffgen.checks.detections import Detection, measure_detections, sure
+from diffgen.checks.measure import measure, measure_text2img
+from diffgen.checks.statistics import luminance_matched
+from diffgen.checks.structure import luminance
+from diffgen.checks.tasks import expected, labelled, measure_task, measure_task_detections
+from diffgen.dataset.geometry import Fit, fit, plan_for, unfit
+from diffgen.dataset.images import Pixels, decode, encode
+from diffgen.dataset.labels import LabelError, parse_labels
+from diffgen.editing.control_maps import Maps, kept_map
+from diffgen.editing.editor import Edited, Editor
+from diffgen.editing.pipelines.recent import LRUCache
+from diffgen.editing.tasks import composite, paint_mask
+from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
+from diffgen.run.picture import OpenedSource, Row, blank, join_tiles, native_plan, rows_of, with_levers
+from diffgen.types import Batch, Item, Record, Result
+
+logger = logging.getLogger(__name__)
+
+MAX_CONSECUTIVE_FAILURES = 3  # batches in a row: then the device is broken, not a batch
+
+
+class Work(Protocol):
+    """What the driver needs of a worker. `environment` describes the machine and versions, for the records."""
+
+    environment: dict[str, Any]
+
+    def __call__(self, batch: Batch) -> list[Result]:
+        """One result per item, in order."""
+
+
+Detect = Callable[[Sequence[Pixels]], list[list[Detection]]]
+
+
+class _DeviceError(TransientError):
+    """The device failed at this row's batch."""
+
+
+def _device_failed(error: RuntimeError) -> str:
+    return f"the device failed: {(str(error).splitlines() or ['RuntimeError'])[0][:200]}"
+
+
+class Worker:
+    """Edits batches with one loaded editor. Calls may overlap."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        classes: int,
+        keypoints: tuple[int, int] | None,
+        environment: dict[str, Any],
+        detector: Detect | None = None,
+        clip: Clip | None = None,
+        maps: Maps | None = None,
+        known: Mapping[int, int] | None = None,
+    ) -> None:
+        """`known` is class id of the dataset -> of the detector, where it has that class."""
+        self._known = known or {}
+        self.environment = environment
+        self._maps = maps or Maps({})
+        self._editor = editor
+        self._classes = classes
+        self._keypoints = keypoints
+        self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._detector = detector
+        self._seen: LRUCache[str, list[Detection]] = LRUCache(
+            64
+        )  # what the detector finds in sources: conditions share them
+        self._clip = clip
+        self._looked: LRUCache[str, Vectors] = LRUCache(64)  # what CLIP sees in sources
+        self._in_vain = 0  # batches that the device failed at since one went well
+        self._room: int | None = None  # the largest batch that fitted since memory ran out
+
+    def __call__(self, batch: Batch) -> list[Result]:
+        opened = [self._open(item) for item in batch.items]
+        jobs = [item.job for item in batch.items]
+        pictures = [rows_of(entry, job) for entry, job in zip(opened, jobs, strict=True)]
+        edited, seconds = self._device.submit(self._timed, pictures).result()
+        return [
+            self._finish(item, entry, result, seconds)
+            for item, entry, result in zip(batch.items, opened, edited, strict=True)
+        ]
+
+    def _open(self, item: Item) -> OpenedSource:
+        source, settings = item.source, item.job.settings
+        plan = plan_for(source.width, source.height, settings)
+        if source.text is not None:
+            return OpenedSource(blank(source), (), plan)
+        try:
+            raw = Path(source.path).read_bytes()
+            label = source.read_label() or b""
+            if hashlib.sha256(raw + b"\0" + label).hexdigest() != source.digest:
+                raise TransientError("the image or its label changed while the run was going on")
+            pixels = decode(raw)
+            if pixels.shape != (source.height, source.width, 3):
+                raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, its header says otherwise")
+            shapes = parse_labels(label, self._classes, self._keypoints)
+            return OpenedSource(pixels, shapes, plan, self._guiding(item, pixels, plan))
+        except (SourceError, LabelError) as error:
+            failure = Record(item.job.id, "failed", kind="source", error=f"{source.key}: {error}")
+        except TransientError as error:
+            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error}")
+        except OSError as error:
+            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {why(error)}")
+        nothing = np.zeros((plan.size[1], plan.size[0], 3), dtype=np.uint8)
+        return OpenedSource(blank(source), (), plan, (nothing,) * len(settings.controls or ()), failure)
+
+    def _guiding(self, item: Item, pixels: Pixels, plan: Fit) -> tuple[Pixels, ...]:
+        """The maps that the settings' controls ask for, of the whole working picture: tiles are cut from one map."""
+        if not item.job.settings.controls:
+            return ()
+        whole = fit(pixels, plan)
+        maps = []
+        for guide in item.job.settings.controls:
+            if guide.folder is not None:
+                maps.append(kept_map(item.source, guide, plan))
+                continue
+            try:
+                maps.append(self._device.submit(self._maps, guide, whole).result())
+            except RuntimeError as error:
+                raise TransientError(f"the {guide.kind} map: {_device_failed(error)}") from None
+        return tuple(maps)
+
+    def _timed(self, pictures: Sequence[Sequence[Row]]) -> tuple[list[Edited | TransientError], float]:
+        """The edited images and the device's seconds per image: without the time a batch waits for its turn."""
+        started = time.perf_counter()
+        rows = [row for picture in pictures for row in picture]
+        most = len(pictures)  # tiles run in batches no larger than pictures do
+        found = [made for i in range(0, len(rows), most) for made in self._edit(rows[i : i + most])]
+        if all(isinstance(made, _DeviceError) for made in found):
+            self._in_vain += 1
+            if self._in_vain == MAX_CONSECUTIVE_FAILURES:
+                hint = "see 'diffgen doctor'; the same command goes on with what is made"
+                raise DiffgenError(f"{MAX_CONSECUTIVE_FAILURES} batches in a row: {found[0]}", hint)
+        else:
+            self._in_vain = 0
+        edited = iter(found)
+        whole = [join_tiles([next(edited) for _ in picture], picture) for picture in pictures]
+        return whole, (time.perf_counter() - started) / len(pictures)
+
+    def _edit(self, rows: Sequence[Row]) -> list[Edited | TransientError]:
+        """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
+        if self._room is not None and len(rows) > self._room:
+            return self._halves(rows)
+        masks = [row.mask for row in rows if row.mask is not None]
+        guided: dict[str, Any] = {"controls": [row.maps for row in rows]} if rows[0].maps else {}
+        try:
+            views, jobs = [row.view for row in rows], [row.job for row in rows]
+            return list(self._editor.edit([row.image for row in rows], jobs, masks or None, views, **guided))
+        except OutOfMemory as error:
+            if len(rows) == 1:
+                return [error]
+            self._room = (len(rows) + 1) // 2
+            logger.warning("no room for %d images at once: at most %d from now on", len(rows), self._room)
+            return self._halves(rows)
+        except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
+            return [_DeviceError(_device_failed(error)) for _ in rows]
+
+    def _halves(self, rows: Sequence[Row]) -> list[Edited | TransientError]:
+        half = (len(rows) + 1) // 2
+        return self._edit(rows[:half]) + self._edit(rows[half:])
+
+    def _finish(self, item: Item, opened: OpenedSource, edited: Edited | TransientError, seconds: float) -> Result:
+        job, settings = item.job, item.job.settings
+        if opened.failure is not None:
+            return Result(opened.failure)
+        if isinstance(edited, TransientError):
+            return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {edited}"))
+        pixels = unfit(edited.image, opened.fit)
+        if pixels.shape != opened.pixels.shape:
+            raise AssertionError(f"job {job.id}: made {pixels.shape} from {opened.pixels.shape}")
+        done: dict[str, Any] = {}
+        if settings.task is not None:
+            whole, feather = native_plan(opened, settings)
+            mask = paint_mask(opened.shapes, job, whole, feather)
+            # A model that fails makes all of its picture black, of which the source would hide most.
+            done = {"contrast": round(float(luminance(pixels).std()), 4)}
+            done |= measure_task(opened.shapes, job, mask, whole)
+            pixels = composite(opened.pixels, pixels, mask)
+        pixels = with_levers(opened, settings, pixels)
+        try:
+            note = f"diffgen {__version__}, job {job.id}"
+            how = "edited" if item.source.text is None else "made"
+            image = encode(pixels, settings.image_format, settings.quality, note, how)
+        except (OSError, ValueError) as error:  # more pixels a side than the format can hold
+            message = f"{item.source.key}: cannot be written as {settings.image_format}: {why(error)}"
+            return Result(Record(job.id, "failed", kind="source", error=message))
+        facts: dict[str, Any] = {"strength": round(edited.strength, 4)}
+        if edited.object_strength is not None:
+            facts["object_strength"] = round(edited.object_strength, 4)
+        if item.source.text is None:
+            facts |= measure(opened.pixels, pixels, opened.shapes) | done
+        else:
+            facts |= measure_text2img(pixels, asked=item.source.counts[0][0])
+        if self._detector is not None or self._clip is not None:
+            try:
+                facts |= self._device.submit(self._second_looks, item, opened, pixels).result()
+            except (OutOfMemory, RuntimeError) as error:
+                reason = error if isinstance(error, OutOfMemory) else f"measuring: {_device_failed(error)}"
+                return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {reason}"))
+        sha = hashlib.sha256(image).hexdigest()
+        return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
+
+    def _second_looks(self, item: Item, opened: OpenedSource, pixels: Pixels) -> dict[str, Any]:
+        """In the device's thread: these models are not made for several at once."""
+        facts: dict[str, Any] = {}
+        if self._detector is not None:
+            facts |= self._detect(item, opened, pixels)
+        if self._clip is not None:
+            digest, look = item.source.digest, self._clip.look
+            before = self._looked.get_or(digest, lambda _: look(opened.pixels))
+            facts |= measure_clip(before, look(pixels), self._clip.read(item.job.prompt))
+        return facts
+
+    def _detect(self, item: Item, opened: OpenedSource, pixels: Pixels) -> dict[str, Any]:
+        assert self._detector is not None
+        if item.source.text is not None:
+            return measure_text2img_detections(self._detector([pixels])[0], self._known)
+        job, digest, shapes = item.job, item.source.digest, opened.shapes
+        looks = [pixels, luminance_matched(opened.pixels, pixels)]
+        if digest not in self._seen:
+            self._seen[digest] = sure(self._detector([opened.pixels])[0])
+        edited, matched = self._detector(looks)
+        size = pixels.shape[1], pixels.shape[0]
+        if job.settings.task is None:
+            return measure_detections(self._seen[digest], edited, matched, shapes, size)
+        before = expected(self._seen[digest], shapes, job)
+        facts = measure_detections(before, edited, matched, labelled(shapes, job), size)
+        return facts | measure_task_detections(shapes, job, edited, self._known)
