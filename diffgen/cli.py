@@ -78,8 +78,8 @@ def run(
 
     overrides = [*(sets or []), *([f"device={device}"] if device else [])]
     loaded = _load(recipe, overrides, output)
-    talk = (lambda _: None) if quiet else (lambda text: typer.echo(text, err=True))
-    summary = loop.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet, as_json), talk=talk)
+    notify = (lambda _: None) if quiet else (lambda text: typer.echo(text, err=True))
+    summary = loop.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet, as_json), notify=notify)
     _report(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
 
@@ -149,16 +149,16 @@ def preview(
     from diffgen.run.progress import choose
 
     loaded = _load(recipe, sets, output)
-    look = PreviewRequest(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
+    request = PreviewRequest(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
 
-    def talk(text: str) -> None:
+    def notify(text: str) -> None:
         typer.echo(text, err=True)
 
     if trajectory:
-        path = ways.preview_trajectory(loaded, look, talk=talk)
+        path = ways.preview_trajectory(loaded, request, notify=notify)
         typer.echo(json.dumps({"trajectory": str(path)}) if as_json else path)
         return
-    found = pictures.preview(loaded, look, progress=choose(False, as_json), talk=talk)
+    found = pictures.preview(loaded, request, progress=choose(False, as_json), notify=notify)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     elif found.path is not None:
@@ -180,7 +180,7 @@ def reproduce(
     from diffgen.commands.reproduce import reproduce as make_again
     from diffgen.commands.reproduce import reproduction_text
 
-    found = make_again(_load(run_folder), job, keep=keep, talk=lambda text: typer.echo(text, err=True))
+    found = make_again(_load(run_folder), job, keep=keep, notify=lambda text: typer.echo(text, err=True))
     typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else reproduction_text(found))
     raise typer.Exit(found.exit_code)
 
@@ -311,7 +311,11 @@ def show(
     with FileCache() as cache:
         model = resolve_model(name, None, Path(), cache)
     words = vocabulary(model)
-    facts = {key: value for key, value in asdict(model).items() if value is not None and key != "vocabulary"}
+    facts = {
+        key: value
+        for key, value in asdict(model).items()
+        if value is not None and key not in ("vocabulary", "observers")
+    }
     facts |= {"on_disk": is_on_disk(model)}
     if words is not None:
         facts |= {"conditions": [kind for kind in words if kind], "words": words}

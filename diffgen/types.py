@@ -61,7 +61,11 @@ class Source:
     width: int
     height: int
     counts: tuple[tuple[int, int], ...] = ()  # (class id, how many objects), by class id
-    smallest: tuple[float, ...] = ()  # per object: shorter side of its box, in upright pixels
+    # Of each label row, in file order: its class id, and of its box in upright pixels the shorter side and the square
+    # root of the area.
+    classes: tuple[int, ...] = ()
+    smallest: tuple[float, ...] = ()
+    sides: tuple[float, ...] = ()
     problem: str | None = None
     image_digest: str = ""  # of the image alone, to find the same picture in two splits
     size: int = 0

@@ -17,22 +17,33 @@ LEAST_PAINTED = 0.75  # of an object to be removed; what other objects hide of i
 F = TypeVar("F", bound=Detection)
 
 
-def removed_rows(shapes: Sequence[Shape], settings: Settings) -> list[int]:
-    """The label rows whose objects the task paints out; 0 is the first."""
+def removed_rows(classes: Sequence[int], settings: Settings) -> list[int]:
+    """The label rows, from 0, whose objects the task paints out, by the class id of each row."""
     if settings.task != "remove":
         return []
-    return [i for i, shape in enumerate(shapes) if settings.classes is None or shape.class_id in settings.classes]
+    return [row for row, class_id in enumerate(classes) if settings.classes is None or class_id in settings.classes]
+
+
+def labelled_classes(classes: Sequence[int], settings: Settings) -> set[int]:
+    """The classes that are labelled after the edit, by the class id of each row before it."""
+    gone = set(removed_rows(classes, settings))
+    inserted = settings.classes or () if settings.task == "insert" else ()
+    return {class_id for row, class_id in enumerate(classes) if row not in gone} | set(inserted)
+
+
+def _removed(shapes: Sequence[Shape], job: Job) -> list[int]:
+    return removed_rows([shape.class_id for shape in shapes], job.settings)
 
 
 def painted_shapes(shapes: Sequence[Shape], job: Job) -> list[Shape]:
     """The objects that a task paints out, or in."""
     if job.place is not None and job.settings.classes:
         return [Shape(job.settings.classes[0], job.place)]
-    return [shapes[i] for i in removed_rows(shapes, job.settings)]
+    return [shapes[i] for i in _removed(shapes, job)]
 
 
 def kept_shapes(shapes: Sequence[Shape], job: Job) -> list[Shape]:
-    gone = set(removed_rows(shapes, job.settings))
+    gone = set(_removed(shapes, job))
     return [shape for i, shape in enumerate(shapes) if i not in gone]
 
 
@@ -42,7 +53,7 @@ def measure_task(shapes: Sequence[Shape], job: Job, mask: Mask, plan: Fit) -> di
     facts: dict[str, Any] = {"task": job.settings.task}
     if job.place is not None and job.settings.classes:
         return {**facts, "added": {"class": job.settings.classes[0], "box": list(job.place)}}
-    if rows := removed_rows(shapes, job.settings):
+    if rows := _removed(shapes, job):
         own = [filled([shapes[i]], plan) for i in rows]
         shares = [float((mask[inside] > 0).mean()) if inside.any() else 1.0 for inside in own]
         facts |= {"removed": rows, "painted": [round(share, 3) for share in shares]}

@@ -17,9 +17,10 @@ from diffgen.errors import DiffgenError
 from diffgen.models.find import resolve_model
 from diffgen.models.hub import is_offline, network_command
 from diffgen.models.model import is_on_disk
+from diffgen.models.networks import require_detector_file
 from diffgen.models.resolve import missing_networks, resolve_recipe_model
 from diffgen.recipe.load import LoadedRecipe
-from diffgen.run.session import prepare
+from diffgen.run.session import Session
 from diffgen.run.store.state import check_folder
 
 PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
@@ -69,11 +70,11 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
             problems.append(f"{network.full_name} is not on this machine; {command}")
     if loaded is not None:
         with _noting(problems):
-            _ = loaded.detector
+            require_detector_file(model.observers)
         with _noting(problems):
             check_folder(loaded.output)
         with _noting(problems):  # the dataset, LoRAs, and what the recipe asks of them
-            prepare(loaded)
+            Session.open(loaded)
     return {**facts, "problems": problems}
 
 

@@ -15,15 +15,13 @@ from diffgen.dataset.leakage import identical, near
 from diffgen.editing.pipelines.offload import whole_weights
 from diffgen.models.memory import forecast
 from diffgen.models.model import needs, vocabulary
-from diffgen.output.outcome import judge_plan
-from diffgen.plan.plan import Plan
+from diffgen.models.networks import require_detector_file
 from diffgen.plan.select import Edit, fits
 from diffgen.plan.settings import edits_of
 from diffgen.plan.warnings import unknown_words, unsuited_controls, unsupported_guidance
 from diffgen.recipe.load import LoadedRecipe
-from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
-from diffgen.run.session import Prepared, no_collector, prepare
+from diffgen.run.session import Session, no_collector
 from diffgen.run.store.images import read_present
 from diffgen.run.store.state import check_folder, is_run_folder
 from diffgen.run.summary import MOST_NAMED
@@ -37,16 +35,18 @@ MOST_LOOKED_AT = 5000  # sources: looking at more pictures takes longer than pla
 
 def overview(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
     """The plan in numbers: JSON-ready. `look` compares the pictures across splits; None does so up to MOST_LOOKED_AT."""
-    _ = loaded.detector  # to say now that a file is missing, and not when a run begins
-    check_folder(loaded.output)  # likewise
+    check_folder(loaded.output)
+    session = Session.open(loaded, limit)
+    require_detector_file(session.model.observers)  # to say now that it is missing, and not when a run begins
     with no_collector():
-        return _overview(prepare(loaded, limit), loaded, look)
+        return _overview(session, look)
 
 
-def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> dict[str, Any]:
-    plan, recipe = prepared.plan, prepared.recipe
-    present = read_present(prepared.output, recipe.image.format) if is_run_folder(prepared.output) else {}
-    edits = _edits(plan, recipe, present)
+def _overview(session: Session, look: bool | None) -> dict[str, Any]:
+    plan, recipe = session.plan, session.recipe
+    labeller = session.model.observers.detector if recipe.text2img is not None else None
+    present = read_present(session.folder, recipe.image.format) if is_run_folder(session.folder) else {}
+    edits = _edits(session, present)
     problems: dict[str, list[str]] = {}
     for source in plan.sources:
         if source.problem is not None:
@@ -57,35 +57,35 @@ def _overview(prepared: Prepared, loaded: LoadedRecipe, look: bool | None) -> di
         for condition, _ in conditioned:
             conditions[condition.name][source.split] += plan.variants
     return {
-        "recipe": str(loaded.path),
-        "dataset": str(prepared.dataset.path),
-        "output": str(prepared.output),
-        "model": {"name": prepared.model.name, "editor": prepared.model.editor, "identity": prepared.model.identity},
-        "memory": _memory(prepared),
+        "recipe": str(session.loaded.path),
+        "dataset": str(session.dataset.path),
+        "output": str(session.folder),
+        "model": {"name": session.model.name, "editor": session.model.editor, "identity": session.model.identity},
+        "memory": _memory(session),
         "resolution": recipe.resolution.mode,
         "sources": dict(Counter(source.split for source in plan.sources if source.digest)),
-        "annotator": next((network.name for network in prepared.model.networks if network.role == "detector"), None),
+        "annotator": labeller.name if labeller else None,
         "edited_sources": sum(bool(conditioned) for _, conditioned in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
-        "idle": {c.name: _why_idle(prepared, c) for c in recipe.conditions if not conditions[c.name]},
+        "idle": {c.name: _why_idle(session, c) for c in recipe.conditions if not conditions[c.name]},
         "images": sum(count for counts in conditions.values() for count in counts.values()),
         "jobs": edits.jobs,
         "to_make": edits.left,
         "not_edited": _examples(problems),
-        "labels": _labels(prepared),
-        "prompts": unknown_words(plan, vocabulary(prepared.model)),
-        "guidance": unsupported_guidance(plan, prepared.model),
+        "labels": _labels(session),
+        "prompts": unknown_words(plan, vocabulary(session.model)),
+        "guidance": unsupported_guidance(plan, session.model),
         "controls": unsuited_controls(plan),
-        "notes": _examples(prepared.dataset.notes),
-        "leakage": _leakage(prepared, look),
-        "small_boxes": _small_boxes(prepared),
-        "disk_mb": round(_disk(prepared, edits) / 1e6, 1),
-        "minutes": _minutes(prepared, edits, [record.seconds for record in present.values() if record.seconds]),
+        "notes": _examples(session.dataset.notes),
+        "leakage": _leakage(session, look),
+        "small_boxes": _small_boxes(session),
+        "disk_mb": round(_disk(session, edits) / 1e6, 1),
+        "minutes": _minutes(session, edits, [record.seconds for record in present.values() if record.seconds]),
     }
 
 
-def _memory(prepared: Prepared) -> str:
-    recipe, model = prepared.recipe, prepared.model
+def _memory(session: Session) -> str:
+    recipe, model = session.recipe, session.model
     dtype = "float32" if recipe.dtype == "float32" else "float16"
     return forecast(recipe.memory, recipe.device, needs(model, dtype), whole_weights(model))
 
@@ -109,11 +109,11 @@ class _Edits:
         self.worked += count * len(tiles) * one[0] * one[1]
 
 
-def _edits(plan: Plan, recipe: Recipe, present: dict[str, Record]) -> _Edits:
-    found = _Edits()
+def _edits(session: Session, present: dict[str, Record]) -> _Edits:
+    plan, found = session.plan, _Edits()
     if present:
         due = {}
-        for entry in judge_plan(plan, recipe, present):
+        for entry in session.outcome(present).entries:
             due[entry.item.job.id] = entry
         found.jobs = len({item.job.id for item in plan.items})
         for entry in due.values():
@@ -135,19 +135,19 @@ def _edits(plan: Plan, recipe: Recipe, present: dict[str, Record]) -> _Edits:
     return found
 
 
-def _why_idle(prepared: Prepared, condition: Condition) -> str:
+def _why_idle(session: Session, condition: Condition) -> str:
     """Why no picture gets the condition."""
-    if not prepared.plan.edits:
+    if not session.plan.edits:
         return "no picture is selected that can be edited"
     what = " or ".join(condition.classes or ())
     reasons = {
         "background": "no selected picture has a labelled object",
         "remove": f"no selected picture has a labelled {what or 'object'}",
         "insert": f"no selected picture has free ground for a {what}, as large and as high in it as the dataset's own are, "
-        f"{prepared.model.least_object} px or more at the working size",
+        f"{session.model.least_object} px or more at the working size",
     }
-    suited = [edit for edit in edits_of(prepared.recipe, prepared.model, prepared.dataset) if edit[0] == condition]
-    if any(fits(source, edit, prepared.plan.places) for source, _ in prepared.plan.edits for edit in suited):
+    suited = [edit for edit in edits_of(session.recipe, session.model, session.dataset) if edit[0] == condition]
+    if any(fits(source, edit, session.plan.places) for source, _ in session.plan.edits for edit in suited):
         return "its share fell on none of the pictures"
     return reasons[str(condition.task)]
 
@@ -156,12 +156,12 @@ def _examples(found: dict[str, list[str]]) -> dict[str, Any]:
     return {word: {"count": len(lines), "examples": lines[:MOST_NAMED]} for word, lines in sorted(found.items())}
 
 
-def _labels(prepared: Prepared) -> dict[str, Any]:
+def _labels(session: Session) -> dict[str, Any]:
     """Images without label file, with an empty one, and label files without image."""
     # None where all is made from noise; and none of those whose file is not there.
-    sources = [source for source in prepared.plan.sources and prepared.dataset.sources if source.digest]
+    sources = [source for source in session.plan.sources and session.dataset.sources if source.digest]
     files = {source.label for source in sources if isinstance(source.label, str)}
-    orphans = orphan_labels(prepared.dataset.folders, files) if isinstance(prepared.recipe.dataset, str) else []
+    orphans = orphan_labels(session.dataset.folders, files) if isinstance(session.recipe.dataset, str) else []
     return {
         "none": sum(source.label is None for source in sources),
         "empty": sum(source.label is not None and not source.counts and not source.problem for source in sources),
@@ -169,9 +169,9 @@ def _labels(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _leakage(prepared: Prepared, look: bool | None) -> dict[str, Any]:
+def _leakage(session: Session, look: bool | None) -> dict[str, Any]:
     """Pictures that stand in more than one split: the same bytes, and (where looked at) the same look."""
-    sources = prepared.plan.sources and prepared.dataset.sources
+    sources = session.plan.sources and session.dataset.sources
     same = [" = ".join(source.key for source in group) for group in identical(sources)]
     facts: dict[str, Any] = {"identical": {"count": len(same), "examples": same[:MOST_NAMED]}, "near": None}
     if look or (look is None and len(sources) <= MOST_LOOKED_AT):
@@ -181,11 +181,11 @@ def _leakage(prepared: Prepared, look: bool | None) -> dict[str, Any]:
     return facts
 
 
-def _small_boxes(prepared: Prepared) -> dict[str, Any]:
+def _small_boxes(session: Session) -> dict[str, Any]:
     """Boxes whose shorter side, at the working size, is under what the model's autoencoder can hold."""
-    least = prepared.model.least_object
+    least = session.model.least_object
     total = small = 0
-    for source, conditioned in prepared.plan.edits:
+    for source, conditioned in session.plan.edits:
         if not conditioned:
             continue
         settings = conditioned[0][1]
@@ -195,22 +195,22 @@ def _small_boxes(prepared: Prepared) -> dict[str, Any]:
     return {"least_px": least, "small": small, "boxes": total}
 
 
-def _disk(prepared: Prepared, edits: _Edits) -> float:
+def _disk(session: Session, edits: _Edits) -> float:
     """Bytes that the run adds: images to make, and copies of the sources."""
-    per_pixel = BYTES_PER_PIXEL[prepared.recipe.image.format]
+    per_pixel = BYTES_PER_PIXEL[session.recipe.image.format]
     made = edits.pixels * per_pixel
-    if prepared.recipe.include_sources != "copy":
+    if session.recipe.include_sources != "copy":
         return made
-    return made + sum(source.size for source in prepared.plan.sources)
+    return made + sum(source.size for source in session.plan.sources)
 
 
-def _minutes(prepared: Prepared, edits: _Edits, seconds: list[float]) -> float | None:
+def _minutes(session: Session, edits: _Edits, seconds: list[float]) -> float | None:
     """From the images made so far, else from the model's measured speed on a CPU; None when neither is known."""
     if seconds:
         return round(edits.left * median(seconds) / 60, 1)
-    if prepared.model.cpu_seconds_per_mpx is None:
+    if session.model.cpu_seconds_per_mpx is None:
         return None
-    return round(edits.worked / 1e6 * prepared.model.cpu_seconds_per_mpx / 60, 1)
+    return round(edits.worked / 1e6 * session.model.cpu_seconds_per_mpx / 60, 1)
 
 
 def overview_text(facts: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from PIL import Image
 
 from diffgen.commands.sweeps import PreviewImage, PreviewRequest, preview_images
 from diffgen.files import image_path, write_atomically
-from diffgen.output.contact_sheet import Tile, contact_sheet, made_shapes, png, read_shapes, source_tile
-from diffgen.output.outcome import judge_attempt
+from diffgen.models.networks import require_detector_file
+from diffgen.output.contact_sheet import Tile, contact_sheet, png, source_shapes, source_tile
 from diffgen.plan.batches import cut_batches, pending_batches
 from diffgen.plan.plan import Plan
 from diffgen.recipe.load import LoadedRecipe
-from diffgen.run.loop import make_images
+from diffgen.run.loop import Making
 from diffgen.run.progress import Progress, Silent
-from diffgen.run.session import Notify, keep_recipe, make_ready, prepare
+from diffgen.run.session import Notify, Session, make_ready
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import STOP_CODES
-from diffgen.run.worker_setup import Detectors, MakeWorker
-from diffgen.types import Batch, Record
+from diffgen.run.worker_setup import MakeWorker
+from diffgen.types import Batch
 
 PICTURE = "preview.png"
 
@@ -56,36 +56,36 @@ class Preview:
 
 def preview(
     loaded: LoadedRecipe,
-    look: PreviewRequest,
+    request: PreviewRequest,
     *,
     make_worker: MakeWorker | None = None,
     progress: Progress | None = None,
-    talk: Notify = lambda _: None,
+    notify: Notify = lambda _: None,
 ) -> Preview:
     """Make what the picture needs and is not made yet, and draw it as preview.png in the run folder.
 
     Raises DiffgenError. A second identical call makes nothing and loads no torch.
     """
-    prepared = prepare(loaded)
-    cells = preview_images(loaded, look, prepared.plan, prepared.model)
-    with RunStore(prepared.output, loaded.recipe.image.format) as store:
-        keep_recipe(store, loaded)
+    session = Session.open(loaded)
+    cells = preview_images(session, request)
+    with RunStore(session.folder, session.recipe.image.format) as store:
+        session.write_recipe(replace_old=False)  # the recipe of a run stays the one that its dataset was made by
         made_now, stopped = 0, None
         if _missing(cells, store):
-            judges = Detectors(loaded.detector)
-            prepared, batch_size, make = make_ready(store, prepared, judges, make_worker, talk)
-            cells = preview_images(loaded, look, prepared.plan, prepared.model)  # now that the model's commit is known
-            batches = _batches(prepared.plan, cells, store, batch_size)
+            require_detector_file(session.model.observers)
+            session, batch_size, make = make_ready(session, store, make_worker, notify)
+            cells = preview_images(session, request)  # now that the model's commit is known
+            batches = _batches(session.plan, cells, store, batch_size)
             count = len({item.job.id for batch in batches for item in batch.items} - store.done())
-            talk(f"{count} images to make in {store.folder}")
-            rounds = iter([batches])
-            made_now, stopped = make_images(store, prepared, rounds, make, None, progress or Silent(), talk)
+            notify(f"{count} images to make in {store.folder}")
+            making = Making(session, store, progress or Silent(), notify)
+            made_now, stopped = making.run(iter([batches]), make)
         records = store.present()
-        cells = [_judged(cell, records, prepared.plan) for cell in cells]
-        if stopped is not None:
-            return Preview(None, made_now, cells, stopped)
-        path = store.folder / PICTURE
-        write_atomically(path, png(_sheet(store, prepared.plan, cells, swept=bool(look.sweeps))))
+    cells = [cell.judged(records) for cell in cells]
+    if stopped is not None:
+        return Preview(None, made_now, cells, stopped)
+    path = session.folder / PICTURE
+    write_atomically(path, png(_sheet(session, cells, swept=bool(request.sweeps))))
     return Preview(path, made_now, cells)
 
 
@@ -93,13 +93,11 @@ def _missing(cells: Sequence[PreviewImage], store: RunStore) -> set[str]:
     return {cell.item.job.id for cell in cells} - store.done()
 
 
-def _judged(cell: PreviewImage, records: dict[str, Record], plan: Plan) -> PreviewImage:
-    return replace(cell, judged=judge_attempt(cell.item, cell.checks, records.get(cell.item.job.id), plan))
-
-
 def _batches(plan: Plan, cells: Sequence[PreviewImage], store: RunStore, batch_size: int) -> list[Batch]:
-    """What is to be made: the run's own batches that hold a missing image, as a run would make them, and batches of what
-    the run has no place for (swept settings, conditions that are other sources')."""
+    """The batches to make: the run's own that hold a missing image, and batches of what the run has no place for.
+
+    The latter are swept settings, and conditions that the run gives to other sources.
+    """
     missing = _missing(cells, store)
     own = [batch for batch in cut_batches(plan.items, batch_size) if any(i.job.id in missing for i in batch.items)]
     placed = {item.job.id for batch in own for item in batch.items}
@@ -107,7 +105,7 @@ def _batches(plan: Plan, cells: Sequence[PreviewImage], store: RunStore, batch_s
     return pending_batches([*own, *cut_batches(others, batch_size)], store.done(), store.records.keys())
 
 
-def _sheet(store: RunStore, plan: Plan, cells: Sequence[PreviewImage], swept: bool) -> Image.Image:
+def _sheet(session: Session, cells: Sequence[PreviewImage], swept: bool) -> Image.Image:
     """A row for each source; where settings are swept, for each source and condition."""
 
     def row_of(cell: PreviewImage) -> tuple[str, str]:
@@ -117,19 +115,20 @@ def _sheet(store: RunStore, plan: Plan, cells: Sequence[PreviewImage], swept: bo
     for _, group in itertools.groupby(cells, key=row_of):
         row = list(group)
         source = row[0].item.source
-        rows.append([source_tile(source, read_shapes(source, plan)), *(_tile(cell, store, plan) for cell in row)])
-    return contact_sheet(rows, plan.dataset.names)
+        first = source_tile(source, source_shapes(source, session.dataset))
+        rows.append([first, *(_tile(cell, session) for cell in row)])
+    return contact_sheet(rows, session.dataset.names)
 
 
-def _tile(cell: PreviewImage, store: RunStore, plan: Plan) -> Tile:
+def _tile(cell: PreviewImage, session: Session) -> Tile:
     facts = cell.facts()
     if facts["verdict"] == "failed":
         return Tile(None, f"{cell.label}: failed\n{facts['error']}", good=False)
     accepted = facts["verdict"] == "accepted"
     verdict = f"{cell.label}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}"
     lines = [verdict, "   ".join(_settings(facts)), "   ".join(_scores(facts))]
-    picture = image_path(store.folder, cell.item.job.id, store.image_format)
-    return Tile(picture, "\n".join(line for line in lines if line), made_shapes(cell.judged, plan), accepted)
+    picture = image_path(session.folder, cell.item.job.id, session.recipe.image.format)
+    return Tile(picture, "\n".join(line for line in lines if line), cell.entry.shapes(session.dataset), accepted)
 
 
 def _settings(facts: dict[str, Any]) -> Iterator[str]:

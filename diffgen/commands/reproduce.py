@@ -6,8 +6,8 @@ The last bits depend on which images run together, so the whole batch is made ag
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,17 @@ from diffgen.dataset.masks import require_masks
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.files import image_path, write_atomically
 from diffgen.models.model import require_on_disk
+from diffgen.models.networks import Observers
 from diffgen.plan.batches import cut_batches
 from diffgen.plan.plan import Plan
 from diffgen.recipe.load import LoadedRecipe
-from diffgen.run.loop import next_round
-from diffgen.run.session import Notify, Prepared, choose_device, prepare, worker_on
+from diffgen.run.session import Notify, Session
 from diffgen.run.store.images import read_present
 from diffgen.run.store.records import read_commits
 from diffgen.run.store.state import read_state
 from diffgen.run.worker import Work
 from diffgen.run.worker_setup import MakeWorker
-from diffgen.types import Batch, Item, Record, Verdict
+from diffgen.types import Batch, Item, Record
 
 JUDGES = ("detector", "ultralytics", "clip")  # parts of an environment that look at an image and do not change it
 
@@ -61,7 +61,7 @@ def reproduce(
     *,
     keep: Path | None = None,
     make_worker: MakeWorker | None = None,
-    talk: Notify = lambda _: None,
+    notify: Notify = lambda _: None,
 ) -> Reproduction:
     """Make the image of a job again, which is named by its id or the beginning of it; `keep` is a file to write it to.
 
@@ -70,10 +70,10 @@ def reproduce(
     folder, state = loaded.output, read_state(loaded.output)
     commits = [records for records, _ in read_commits(folder)]
     record = _record(folder, commits, job)
-    prepared = prepare(loaded)
+    session = Session.open(loaded)
     (company,) = [records for records in commits if any(other is record for other in records)]
-    batches = _batches(prepared, [other.id for other in company], record.id, state["batch_size"])
-    worker = (make_worker or _loader(prepared, state["threads"], talk))()
+    batches = _batches(session, [other.id for other in company], record.id, state["batch_size"])
+    worker = (make_worker or _loader(session, state["threads"], notify))()
     batch, image = _made(worker, batches, record)
     if keep is not None:
         write_atomically(keep, image)
@@ -108,23 +108,23 @@ def _record(folder: Path, commits: Sequence[Sequence[Record]], start: str) -> Re
     return found[0]
 
 
-def _batches(prepared: Prepared, company: Sequence[str], job: str, batch_size: int) -> list[Batch]:
+def _batches(session: Session, company: Sequence[str], job: str, batch_size: int) -> list[Batch]:
     """The batches in which the image may have been made, the likelier one first; nearly always they are the same.
 
     What was committed with it is what it was made with, also under another `--limit` than today's. Not so where a batch ran
     again for some of its images: then it is the batch that the plan has for it.
     """
-    plan, recipe = prepared.plan, prepared.recipe
+    plan = session.plan
     items = _find(plan, {*company})
     if job not in items:
         raise UsageError(
             f"the recipe of this run folder does not plan job {job}",
             "it was made by other settings, such as an older recipe or a swept preview, or its source has changed",
         )
-    present = read_present(prepared.output, recipe.image.format)
+    present = read_present(session.folder, session.recipe.image.format)
     around: Sequence[Item] = plan.items
     for _ in range(items[job].job.attempt):
-        around = next_round(plan, recipe, around, present)
+        around = session.judging.next_round(around, present, plan)
     rounds = [around]
     if len(items) == len(company):
         rounds.insert(0, [items[other] for other in company])
@@ -136,7 +136,7 @@ def _batches(prepared: Prepared, company: Sequence[str], job: str, batch_size: i
 def _find(plan: Plan, wanted: set[str]) -> dict[str, Item]:
     """The items of these jobs, whichever attempt they are; those that the plan does not hold are left out."""
     found: dict[str, Item] = {}
-    for item in _all_attempts(plan):
+    for item in plan.all_attempts():
         if item.job.id in wanted:
             found.setdefault(item.job.id, item)
             if len(found) == len(wanted):
@@ -144,22 +144,15 @@ def _find(plan: Plan, wanted: set[str]) -> dict[str, Item]:
     return found
 
 
-def _all_attempts(plan: Plan) -> Iterator[Item]:
-    for item in plan.items:
-        attempt: Item | None = item
-        while attempt is not None:
-            yield attempt
-            attempt = plan.next_attempt(attempt, Verdict(False))
-
-
-def _loader(prepared: Prepared, threads: int, talk: Notify) -> MakeWorker:
-    """The worker as `run` would make it now, with the threads that this run folder keeps to."""
-    if prepared.plan.needs_masks:
+def _loader(session: Session, threads: int, notify: Notify) -> MakeWorker:
+    """The worker as `run` would make it now, with the threads that this run folder keeps to, and without observers."""
+    if session.plan.needs_masks:
         require_masks()
-    require_on_disk(prepared.model)
-    prepared, device, dtype, why = choose_device(prepared)
-    talk(f"model {prepared.model.name}, {why}")
-    return worker_on(prepared, device, dtype, threads)
+    require_on_disk(session.model)
+    session = session.on_device(threads)
+    assert session.device is not None
+    notify(f"model {session.model.name}, {session.device.reason}")
+    return replace(session, model=replace(session.model, observers=Observers())).make_worker()
 
 
 def _made(worker: Work, batches: Sequence[Batch], record: Record) -> tuple[Batch, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,14 @@ from diffgen.checks.effect import judged_effect
 from diffgen.checks.structure import judged_structure
 from diffgen.dataset.masks import require_masks
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models.model import Model
-from diffgen.output.outcome import Judged
-from diffgen.plan.plan import Plan
-from diffgen.plan.select import fits
+from diffgen.output.outcome import Entry, Judging
+from diffgen.plan.select import Edit, fits
 from diffgen.plan.settings import edits_of
-from diffgen.recipe.load import LoadedRecipe, overridden
+from diffgen.recipe.load import overridden
 from diffgen.recipe.schema import Recipe
-from diffgen.recipe.sections import Checks
 from diffgen.recipe.yaml_reader import read_yaml
-from diffgen.types import Item
+from diffgen.run.session import Session
+from diffgen.types import Item, Record
 
 UNSWEPT = ("name", "share", "task", "classes")  # they say which images there are, not how they look
 
@@ -48,28 +46,33 @@ class PreviewRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreviewImage:
-    """One image to look at, its first attempt: what is known of it, the swept values it has, the checks it is held to."""
+    """One image to look at, its first attempt. `settings` are its swept values; `judging` has its thresholds, which may
+    be swept too."""
 
-    judged: Judged
+    entry: Entry
     settings: dict[str, Any]
-    checks: Checks
+    judging: Judging
 
     @property
     def item(self) -> Item:
-        return self.judged.item
+        return self.entry.item
 
     @property
     def made(self) -> bool:
-        return self.judged.record is not None and self.judged.record.status == "made"
+        return self.entry.made
 
     @property
     def label(self) -> str:
         values = (f"{key} {value}" for key, value in self.settings.items())
         return ", ".join([self.item.job.settings.condition, *values])
 
+    def judged(self, records: Mapping[str, Record]) -> PreviewImage:
+        """With what became of it, by the records of the run folder."""
+        return replace(self, entry=self.judging.entry(self.item, records.get(self.item.job.id)))
+
     def facts(self) -> dict[str, Any]:
         """What is known of it, JSON-ready."""
-        job, record, verdict = self.item.job, self.judged.record, self.judged.verdict
+        job, record, verdict = self.item.job, self.entry.record, self.entry.verdict
         about = {"source": self.item.source.key, "condition": job.settings.condition, **self.settings, "job": job.id}
         if record is None or verdict is None or not self.made:
             return {**about, "verdict": "failed", "error": "not made" if record is None else record.error}
@@ -102,40 +105,40 @@ def read_sweep(text: str) -> Sweep:
     return Sweep(field.strip(), tuple(found))
 
 
-def preview_images(loaded: LoadedRecipe, look: PreviewRequest, plan: Plan, model: Model) -> list[PreviewImage]:
+def preview_images(session: Session, request: PreviewRequest) -> list[PreviewImage]:
     """The images to show: for each source, for each condition, for each combination of swept values.
 
-    The sources are the first to be edited in plan order, those with objects before those without. All conditions are shown
-    of each that suits them (as tasks want), also those that the recipe's `share` or `assign` gives to other sources. Raises
-    DiffgenError for no sources, UsageError for a condition or a field that there is not.
+    The sources are the first to be edited in plan order, those with objects before those without. Each is shown under every
+    condition that suits it (tasks want objects or room), also where `share` or `assign` gives the condition to others.
+    Raises DiffgenError for no sources, UsageError for a condition or field that does not exist.
     """
-    names = _names(loaded.recipe, look.conditions)
-    fields = [sweep.field for sweep in look.sweeps]
+    plan, dataset = session.plan, session.dataset
+    names = _names(session.recipe, request.conditions)
+    fields = [sweep.field for sweep in request.sweeps]
     if twice := [field for field in fields if fields.count(field) > 1]:
         raise UsageError(f"--sweep {twice[0]}: given twice", f"give its values in one: --sweep {twice[0]}=0.3,0.4")
-    wanted = [edit for edit in edits_of(loaded.recipe, model, plan.dataset) if edit[0].name in names]
+    wanted = _edits(session, session.recipe, names)
     suited = (source for source, _ in plan.edits if any(fits(source, edit, plan.places) for edit in wanted))
-    shown = sorted(suited, key=lambda source: not source.counts)[: look.number]
+    shown = sorted(suited, key=lambda source: not source.counts)[: request.number]
     if not shown:
         raise DiffgenError("the recipe selects no source to edit", "'diffgen plan' says why")
     columns = []
-    for values in itertools.product(*(sweep.values for sweep in look.sweeps)):
+    for values in itertools.product(*(sweep.values for sweep in request.sweeps)):
         settings = dict(zip(fields, values, strict=True))
         as_yaml = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
-        recipe = overridden(loaded, [f"conditions.{name}.{text}" for name in names for text in as_yaml]).recipe
-        edits = [edit for edit in edits_of(recipe, model, plan.dataset) if edit[0].name in names]
+        recipe = overridden(session.loaded, [f"conditions.{name}.{text}" for name in names for text in as_yaml]).recipe
+        edits = _edits(session, recipe, names)
         own = tuple((source, tuple(edit for edit in edits if fits(source, edit, plan.places))) for source in shown)
         few = replace(plan, edits=own, variants=1)
         if few.needs_masks:
             require_masks()
-        checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
-        columns.append(
-            [
-                PreviewImage(Judged(item, None, None), settings, checks[item.job.settings.condition])
-                for item in few.items
-            ]
-        )
+        judging = Judging(recipe, dataset, session.review)
+        columns.append([PreviewImage(Entry(item), settings, judging) for item in few.items])
     return [cell for row in zip(*columns, strict=True) for cell in row]
+
+
+def _edits(session: Session, recipe: Recipe, names: Sequence[str]) -> list[Edit]:
+    return [edit for edit in edits_of(recipe, session.model, session.dataset) if edit[0].name in names]
 
 
 def _names(recipe: Recipe, wanted: Sequence[str]) -> list[str]:

@@ -26,9 +26,9 @@ from diffgen.editing.families import load_editor
 from diffgen.editing.tasks import working_mask
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
-from diffgen.output.contact_sheet import Tile, contact_sheet, png, read_shapes, source_tile
+from diffgen.output.contact_sheet import Tile, contact_sheet, png, source_shapes, source_tile
 from diffgen.recipe.load import LoadedRecipe
-from diffgen.run.session import Notify, Prepared, choose_device, fetched, keep_recipe, prepare
+from diffgen.run.session import Notify, Session
 from diffgen.run.store.store import RunStore
 from diffgen.types import Item
 
@@ -38,36 +38,36 @@ TILE = 300  # pixels; rows are long
 
 def preview_trajectory(
     loaded: LoadedRecipe,
-    look: PreviewRequest,
+    request: PreviewRequest,
     *,
     make_editor: Callable[[], Editor] | None = None,
-    talk: Notify = lambda _: None,
+    notify: Notify = lambda _: None,
 ) -> Path:
     """Draw trajectory.png in the run folder, a row for each image to look at, and return its path.
 
     Each image is made on its own, and none of them is kept. Raises DiffgenError.
     """
-    prepared = prepare(loaded)
-    if loaded.recipe.resolution.mode != "fit":
+    session = Session.open(loaded)
+    if session.recipe.resolution.mode != "fit":
         raise UsageError("--trajectory shows whole pictures, not tiles", "add --set resolution.mode=fit")
     if make_editor is None:
-        prepared = fetched(prepared)
-    cells = preview_images(loaded, look, prepared.plan, prepared.model)
-    with RunStore(prepared.output, loaded.recipe.image.format) as store:
-        keep_recipe(store, loaded)
-        editor, maps = (make_editor(), Maps({})) if make_editor else _loaded(prepared, talk)
+        session = session.fetched()
+    cells = preview_images(session, request)
+    with RunStore(session.folder, session.recipe.image.format):
+        session.write_recipe(replace_old=False)
+        editor, maps = (make_editor(), Maps({})) if make_editor else _loaded(session, notify)
         rows = []
         for cell in cells:
             source = cell.item.source
-            talk(f"{source.key} under {cell.label}")
-            shapes = read_shapes(source, prepared.plan)
+            notify(f"{source.key} under {cell.label}")
+            shapes = source_shapes(source, session.dataset)
             first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.label}")
             after = tuple(labelled(shapes, cell.item.job))
             rows.append(
                 [first, *(Tile(seen, caption, after) for caption, seen in trajectory(editor, cell.item, shapes, maps))]
             )
-        path = store.folder / PICTURE
-        write_atomically(path, png(contact_sheet(rows, prepared.plan.dataset.names, TILE)))
+        path = session.folder / PICTURE
+        write_atomically(path, png(contact_sheet(rows, session.dataset.names, TILE)))
     return path
 
 
@@ -98,7 +98,9 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps
     return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, plan))]
 
 
-def _loaded(prepared: Prepared, talk: Notify) -> tuple[Editor, Maps]:
-    prepared, device, dtype, why = choose_device(prepared)
-    talk(f"model {prepared.model.name}, {why}")
-    return load_editor(prepared.model, device, dtype), load_maps(prepared.model, device)
+def _loaded(session: Session, notify: Notify) -> tuple[Editor, Maps]:
+    session = session.on_device()
+    assert session.device is not None
+    device = session.device
+    notify(f"model {session.model.name}, {device.reason}")
+    return load_editor(session.model, device.name, device.dtype), load_maps(session.model, device.name)

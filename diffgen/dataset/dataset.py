@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,7 @@ from diffgen.dataset.formats.coco import read_coco
 from diffgen.dataset.formats.voc import read_voc
 from diffgen.dataset.formats.yolo import read_yolo
 from diffgen.dataset.images import SUFFIXES, read_size
-from diffgen.dataset.labels import LabelError, Shape, parse_labels
+from diffgen.dataset.labels import LabelError, LabelSchema, Shape, parse_labels
 from diffgen.errors import SourceError, UsageError, why
 from diffgen.files import stamp
 from diffgen.recipe.sections import CocoDataset, VocDataset
@@ -27,7 +29,7 @@ from diffgen.types import Source, digest_of
 
 LEAST_SIDE = 10  # pixels; Ultralytics drops smaller images
 MANY = 2000  # sources to read; starting other processes pays from here
-FACTS_VERSION = 4  # of what _read_facts finds; raised with it, so that no older cache is taken for it
+FACTS_VERSION = 5  # of what _read_facts finds; raised with it, so that no older cache is taken for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Dataset:
     notes: dict[str, list[str]] = field(default_factory=dict)
     shapes: dict[str, tuple[Shape, ...]] = field(default_factory=dict)  # by a source's digest; see with_shapes
     outlined: bool = False  # some of them have outlines
+
+    @property
+    def schema(self) -> LabelSchema:
+        """How the label rows of its sources are read."""
+        return LabelSchema(self.names, self.keypoints)
 
     def split(self, name: str) -> list[Source]:
         return [source for source in self.sources if source.split == name]
@@ -84,10 +91,10 @@ def with_shapes(dataset: Dataset, splits: Collection[str]) -> Dataset:
     for source in dataset.sources:
         if source.split in splits and source.problem is None:
             try:
-                raw = source.read_label() or b""
+                raw = source.read_label()
             except OSError:
                 continue  # gone since it was read: no image of it will be made, and the worker says so
-            found[source.digest] = parse_labels(raw, len(dataset.names), dataset.keypoints)
+            found[source.digest] = dataset.schema.parse(raw)
     outlined = any(shape.outline is not None for shapes in found.values() for shape in shapes)
     return replace(dataset, shapes=found, outlined=outlined)
 
@@ -215,8 +222,10 @@ def _source(name: str, entry: Found, fields: dict[str, Any]) -> Source:
         digest=fields["digest"],
         width=fields["width"],
         height=fields["height"],
-        counts=tuple(map(tuple, fields["counts"])),
+        counts=tuple(sorted(Counter(fields["classes"]).items())),
+        classes=tuple(fields["classes"]),
         smallest=tuple(fields["smallest"]),
+        sides=tuple(fields["sides"]),
         problem=fields["problem"],
         image_digest=fields["image_digest"],
         size=fields["size"],
@@ -226,7 +235,7 @@ def _source(name: str, entry: Found, fields: dict[str, Any]) -> Source:
 def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -> dict[str, Any]:
     """The facts of one image and its label, as they go into the cache. `problem` is "word: text"."""
     fields: dict[str, Any] = {
-        "digest": "", "image_digest": "", "width": 0, "height": 0, "labelled": False, "counts": [], "smallest": [],
+        "digest": "", "image_digest": "", "width": 0, "height": 0, "labelled": False, "classes": [], "smallest": [], "sides": [],
         "problem": entry.problem, "size": 0,
     }  # fmt: skip
     try:
@@ -251,12 +260,13 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
         width, height = read_size(raw)
     except SourceError as error:
         return {**fields, "problem": f"unreadable: {error.message}"}
-    counts: dict[int, int] = {}
-    for shape in shapes:
-        counts[shape.class_id] = counts.get(shape.class_id, 0) + 1
-    sides = [min((s.box[2] - s.box[0]) * width, (s.box[3] - s.box[1]) * height) for s in shapes]
+    boxes = [((s.box[2] - s.box[0]) * width, (s.box[3] - s.box[1]) * height) for s in shapes]
     fields.update(
-        width=width, height=height, counts=sorted(counts.items()), smallest=[round(side, 1) for side in sides]
+        width=width,
+        height=height,
+        classes=[shape.class_id for shape in shapes],
+        smallest=[round(min(box), 1) for box in boxes],
+        sides=[round(math.sqrt(max(0.0, w * h)), 2) for w, h in boxes],
     )
     if entry.size is not None and entry.size != (width, height):
         fields["problem"] = f"size: annotated as {entry.size[0]}×{entry.size[1]}, the image is {width}×{height}"

@@ -35,6 +35,25 @@ class LabelError(ValueError):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class LabelSchema:
+    """What a label row may hold: class ids below the number of `names`, and, of poses, `kpt_shape` (count, 2 or 3)."""
+
+    names: tuple[str, ...]
+    keypoints: tuple[int, int] | None = None
+
+    def parse(self, raw: bytes | None) -> tuple[Shape, ...]:
+        """The shapes of a label file, in file order; none without a file. Raises LabelError as `parse_labels`."""
+        return parse_labels(raw or b"", len(self.names), self.keypoints)
+
+    def parse_or_nothing(self, raw: bytes | None) -> tuple[Shape, ...]:
+        """The same, and nothing of a file that Ultralytics would drop."""
+        try:
+            return self.parse(raw)
+        except LabelError:
+            return ()
+
+
 def without_rows(raw: bytes, drop: Collection[int]) -> bytes:
     """A label file without the rows of these numbers (0 is the first that is not blank); all else byte for byte."""
     kept, number = [], 0

@@ -5,7 +5,7 @@ Imports neither torch nor diffusers nor huggingface_hub: `plan` must answer at o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from diffgen.models.aliases import aliases
 from diffgen.models.configs import class_of_file, class_of_folder
 from diffgen.models.loras import Lora
 from diffgen.models.memory import RESIDENT, Layout, Needs, file_parts, folder_parts, network_gib
-from diffgen.models.networks import Network
+from diffgen.models.networks import Network, Observers
 from diffgen.models.vocabulary import Vocabulary, read_vocabulary
 
 
@@ -51,7 +51,8 @@ class Model:
     scheduler: str | None = None  # where another than its files' own, or one that a schedule must know of (LCM)
     pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
     loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
-    networks: tuple[Network, ...] = ()  # ControlNets that guide it, estimators of their maps, a CLIP that judges
+    networks: tuple[Network, ...] = ()  # ControlNets that guide it, and the estimators of their maps
+    observers: Observers = field(default_factory=Observers)  # what looks at the images it makes
     layout: Layout = RESIDENT  # chosen by a run for its device; its identity does not cover it
 
 
@@ -102,8 +103,8 @@ def needs(model: Model, dtype: str) -> Needs:
     elif model.kind == "file" and Path(model.place).is_file():
         parts = file_parts(Path(model.place), dtype)
     estimate = None if model.memory_gb is None else model.memory_gb * (2 if dtype == "float32" else 1)
-    for network in model.networks:
-        if parts and network.folder is not None:
+    for network in (*model.networks, *model.observers):
+        if parts and network.folder is not None and Path(network.folder).is_dir():
             role = "controlnet" if network.role == "controlnet" else "estimator"
             parts[role] = parts.get(role, 0.0) + network_gib(Path(network.folder), dtype)
     return Needs(parts, estimate)

@@ -4,6 +4,7 @@ Like `models`, imports neither torch nor huggingface_hub, and resolving never do
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class Network:
 
     `name` is what the recipe writes: a folder, OWNER/NAME, or OWNER/NAME@REVISION. `role` is "controlnet", "depth",
     "segmentation", "clip" or "detector" (whose weights may be a file instead of a `folder`). `folder` is None while a hub
-    network is not on this machine; `revision` is then what is asked for, else the commit that is here.
+    network is not on this machine; `revision` is then what is asked for, else the commit that is here. The `identity` of a
+    detector that only compares is the path of its file, which may not be there.
     """
 
     name: str
@@ -38,6 +40,30 @@ class Network:
     def full_name(self) -> str:
         titles = {"controlnet": "ControlNet", "clip": "CLIP model", "detector": "detector"}
         return f"{titles.get(self.role, f'{self.role} estimator')} '{self.name}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Networks that look at what a model makes. They change no pixel and are no part of the model's identity.
+
+    The `detector` compares an edit with its source; with text2img it labels what was made.
+    """
+
+    detector: Network | None = None
+    clip: Network | None = None
+
+    def __iter__(self) -> Iterator[Network]:
+        return (network for network in (self.detector, self.clip) if network is not None)
+
+
+def require_detector_file(observers: Observers) -> None:
+    """Raises UsageError when the detector is a file that is not there: Ultralytics would download it."""
+    detector = observers.detector
+    if detector is not None and detector.folder is None and detector.hub_id is None:
+        raise UsageError(
+            f"detector: there is no file {detector.identity}",
+            "give an Ultralytics .pt file, its path relative to the recipe",
+        )
 
 
 def resolve_network(name: str, role: str, base: Path, cache: FileCache) -> Network:

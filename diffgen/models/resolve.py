@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +11,36 @@ from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import UsageError
 from diffgen.models.find import resolve_model
 from diffgen.models.model import Model, with_revision
-from diffgen.models.networks import Network, at_revision, files_identity, is_union, require_network, resolve_network
+from diffgen.models.networks import (
+    Network,
+    Observers,
+    at_revision,
+    files_identity,
+    is_union,
+    require_network,
+    resolve_network,
+)
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Control
 
 
 def resolve_recipe_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
-    """The recipe's model with the networks that the recipe names; of family `controlnet` where it has controls, and of
-    `text2img`, with the detector among its networks, where it has no dataset.
+    """The recipe's model with its networks: of family `controlnet` where the recipe has controls, of `text2img` where it
+    has no dataset.
 
     Raises UsageError where controls and model do not go together, or a network is not where the recipe says.
     """
     if recipe.text2img is not None:
-        return _text2img_model(recipe, base, cache)
+        model = resolve_model(recipe.model, "text2img", base, cache)
+        labeller = _labelling_detector(str(recipe.detector), base, cache)
+        return replace(model, observers=Observers(detector=labeller))
+    model = _editing_model(recipe, base, cache)
+    detector = None if recipe.detector is None else _comparing_detector(recipe.detector, base)
+    clip = None if recipe.clip is None else resolve_network(recipe.clip, "clip", base, cache)
+    return replace(model, observers=Observers(detector, clip))
+
+
+def _editing_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     if recipe.editor == "text2img":
         raise UsageError(
             "editor 'text2img' edits no dataset: it makes pictures from noise",
@@ -33,9 +51,8 @@ def resolve_recipe_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
         hint = "name a map and a ControlNet, as in docs/controlnet.md, or remove `editor:`"
         raise UsageError("editor 'controlnet' needs controls", hint)
     model = resolve_model(recipe.model, None if recipe.editor == "controlnet" else recipe.editor, base, cache)
-    clip = () if recipe.clip is None else (resolve_network(recipe.clip, "clip", base, cache),)
     if not controls:
-        return replace(model, networks=clip)
+        return model
     if model.editor != "img2img":
         raise UsageError(
             f"controls: model '{model.name}' is edited with '{model.editor}', which no ControlNet guides",
@@ -45,12 +62,13 @@ def resolve_recipe_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     roles |= {(control.estimator, control.kind): None for control in controls if control.estimator is not None}
     networks = tuple(resolve_network(name, role, base, cache) for name, role in roles)
     _check_kinds(controls, networks)
-    return replace(model, editor="controlnet", networks=(*networks, *clip))
+    return replace(model, editor="controlnet", networks=networks)
 
 
-def _text2img_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
-    model = resolve_model(recipe.model, "text2img", base, cache)
-    return replace(model, networks=(_labelling_detector(str(recipe.detector), base, cache),))
+def _comparing_detector(name: str, base: Path) -> Network:
+    """Ultralytics weights, there or not: `require_detector_file` says so, when they are needed."""
+    path = base / os.path.expanduser(name)
+    return Network(name, "detector", str(path), str(path) if path.is_file() else None)
 
 
 def _labelling_detector(name: str, base: Path, cache: FileCache) -> Network:
@@ -87,22 +105,29 @@ def _check_kinds(controls: Sequence[Control], networks: Sequence[Network]) -> No
 def with_revisions(model: Model, recipe: Recipe, kept: Mapping[str, str]) -> Model:
     """The model and its networks at the commits that a run folder began with, by hub id, where the recipe pins none."""
     model = with_revision(model, recipe.model, kept.get(model.place))
-    return replace(model, networks=tuple(at_revision(n, kept.get(n.name)) for n in model.networks))
+    return _each_network(model, lambda network: at_revision(network, kept.get(network.name)))
 
 
 def require_networks(model: Model, recipe: Recipe) -> Model:
-    """The model with its networks on this machine. Raises DiffgenError with the command that fetches what lacks."""
-    networks = tuple(require_network(network) for network in model.networks)
-    _check_kinds(recipe.all_controls, networks)
-    return replace(model, networks=networks)
+    """The model with its networks on this machine. Raises DiffgenError with the command that fetches a missing one."""
+    model = _each_network(model, require_network)
+    _check_kinds(recipe.all_controls, model.networks)
+    return model
 
 
 def revisions(model: Model) -> dict[str, str]:
     """The commits of what came from the hub, to be kept in the run folder."""
-    found = {network.name: network.revision for network in model.networks} | {model.place: model.revision}
+    networks = (*model.networks, *model.observers)
+    found = {network.name: network.revision for network in networks} | {model.place: model.revision}
     return {name: commit for name, commit in found.items() if commit is not None}
 
 
 def missing_networks(model: Model) -> list[Network]:
-    """Those that are not on this machine."""
-    return [network for network in model.networks if network.folder is None]
+    """Hub networks that are not on this machine."""
+    networks = (*model.networks, *model.observers)
+    return [network for network in networks if network.folder is None and network.hub_id is not None]
+
+
+def _each_network(model: Model, change: Callable[[Network], Network]) -> Model:
+    detector, clip = (None if one is None else change(one) for one in (model.observers.detector, model.observers.clip))
+    return replace(model, networks=tuple(map(change, model.networks)), observers=Observers(detector, clip))

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.images import Pixels, decode
-from diffgen.dataset.labels import LabelError, Shape, parse_labels
+from diffgen.dataset.labels import Shape
 from diffgen.errors import SourceError
-from diffgen.files import image_path
-from diffgen.output.outcome import Judged
-from diffgen.plan.plan import Plan
+from diffgen.output.outcome import Outcome
 from diffgen.types import Source
 
 GAP = 6  # pixels between tiles
@@ -70,46 +69,32 @@ def png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def run_sheet(
-    folder: Path, plan: Plan, judged: Sequence[Judged], image_format: str, most: int = 8, columns: int | None = None
-) -> Image.Image:
-    """A row per source, `most` at the most: the source, then every image made of it with its verdict.
+def run_sheet(outcome: Outcome, most: int = 8, columns: int | None = None) -> Image.Image:
+    """A row for each of the first `most` sources: the source, then every image made of it with its verdict.
 
     With `columns`, a source's row is broken after so many tiles. Raises ValueError when no image was made.
     """
     rows: dict[str, list[Tile]] = {}
-    for entry in judged:
-        if entry.record is None or entry.record.status != "made":
+    for entry in outcome.entries:
+        if not entry.made:
             continue
-        source, job = entry.item.source, entry.item.job
-        row = rows.setdefault(source.key, [Tile(_picture(source), source.key, read_shapes(source, plan))])
-        verdict = "" if entry.accepted or entry.verdict is None else f" (rejected: {entry.verdict.reason})"
-        caption = f"{job.settings.condition}{verdict}"
-        row.append(Tile(image_path(folder, job.id, image_format), caption, made_shapes(entry, plan)))
+        source = entry.item.source
+        row = rows.setdefault(source.key, [Tile(_picture(source), source.key, source_shapes(source, outcome.dataset))])
+        rejected = f" (rejected: {entry.verdict.reason})" if entry.verdict is not None and not entry.accepted else ""
+        caption = f"{entry.item.job.settings.condition}{rejected}"
+        row.append(Tile(outcome.image(entry), caption, entry.shapes(outcome.dataset)))
     if not rows:
         raise ValueError("no image was made, there is nothing to show")
     lines = []
     for row in list(rows.values())[:most]:
         width = columns or len(row)
         lines += [row[start : start + width] for start in range(0, len(row), width)]
-    return contact_sheet(lines, plan.dataset.names)
+    return contact_sheet(lines, outcome.dataset.names)
 
 
-def read_shapes(source: Source, plan: Plan) -> tuple[Shape, ...]:
-    """The source's labelled objects; none when its label file is not one that Ultralytics would read."""
-    return _parsed(source.read_label(), plan)
-
-
-def made_shapes(entry: Judged, plan: Plan) -> tuple[Shape, ...]:
-    """The objects that are labelled on a made image: the source's, but for those that its task removed or inserted."""
-    return _parsed(entry.label(), plan)
-
-
-def _parsed(raw: bytes | None, plan: Plan) -> tuple[Shape, ...]:
-    try:
-        return parse_labels(raw or b"", len(plan.dataset.names), plan.dataset.keypoints)
-    except LabelError:
-        return ()
+def source_shapes(source: Source, dataset: Dataset) -> tuple[Shape, ...]:
+    """The source's labelled objects; none when its label file cannot be parsed. Raises OSError when it is gone."""
+    return dataset.schema.parse_or_nothing(source.read_label())
 
 
 def _draw_row(row: Sequence[Tile], names: Sequence[str], width: int) -> list[Image.Image]:

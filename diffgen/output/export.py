@@ -1,7 +1,7 @@
-"""Accepted records → the YOLO tree that Ultralytics trains on as it is. Derived: safe to delete, made from records.
+"""The accepted images as a YOLO dataset that Ultralytics trains on unedited. Derived: safe to delete.
 
-Built beside and swapped in, so that a half-written or stale dataset is never seen. Holds no times, hosts or absolute
-paths, and is in plan order: the same run gives the same bytes.
+It is built beside the old one and swapped in, so that nobody sees a half-written or stale dataset. It holds no times,
+hosts or absolute paths and is in plan order: the same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -11,32 +11,35 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from diffgen.dataset.formats import SPLITS
 from diffgen.dataset.formats.yolo import label_path
 from diffgen.errors import DiffgenError, why
-from diffgen.output.entries import ExportedImage, exported_images, is_linked
+from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.manifest import manifest_row
-from diffgen.output.outcome import Judged
-from diffgen.plan.plan import Plan
-from diffgen.recipe.schema import Recipe
-from diffgen.types import EDIT_VERSION, ID_SCHEMA, digest_of
+from diffgen.output.outcome import Outcome
+from diffgen.types import digest_of
 
 _FICLONE = 0x40049409  # ioctl of Linux: share the blocks of a file (btrfs, xfs)
+# What the kernel answers where two files cannot share blocks.
+_NOT_CLONED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
-def export_dataset(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged]) -> str:
-    """Write `folder`/dataset when it is not already what the records say. Returns the export's digest."""
-    target = folder / "dataset"
-    entries = list(exported_images(folder, plan, recipe, judged))
-    digest = _digest(plan, recipe, entries)
-    if _exported(target) == digest and all(map(os.path.lexists, _files(target, entries))):
+def export_dataset(outcome: Outcome) -> str:
+    """Write `dataset/` in the run folder unless it is up to date. Returns the digest of what it is made from.
+
+    Raises DiffgenError when the disk does not take it, or a file is in its place.
+    """
+    folder = outcome.folder
+    target, building, old = folder / "dataset", folder / ".dataset.new", folder / ".dataset.old"
+    images = list(exported_images(outcome))
+    digest = _digest(outcome, images)
+    if _exported(target) == digest and _complete(target, images):
         return digest
-    building, old = folder / ".dataset.new", folder / ".dataset.old"
     for place in (target, building, old):
         if place.exists() and not place.is_dir():
             raise DiffgenError(f"{place} is a file, where a folder belongs", "move it away, then run again")
@@ -44,7 +47,10 @@ def export_dataset(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged
         for leftover in (building, old):
             _remove(leftover)
         building.mkdir()
-        _build(building, plan, recipe, entries, digest)
+        for image in images:
+            _write_image(building, image)
+        _write_data_yaml(building, outcome, images)
+        _write_manifest(building, images, digest)
         if target.exists():
             os.replace(target, old)
         os.replace(building, target)
@@ -57,40 +63,10 @@ def export_dataset(folder: Path, plan: Plan, recipe: Recipe, judged: list[Judged
     return digest
 
 
-def _remove(folder: Path) -> None:
-    """A folder of ours, or the link that somebody put in its place; what a link leads to stays."""
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
-
-
-def _files(target: Path, entries: list[ExportedImage]) -> Iterator[str]:
-    """Every file that a whole export has."""
-    for entry in entries:
-        yield f"{target}/images/{entry.split}/{entry.name}{entry.suffix}"
-        if entry.source.label is not None or entry.relabelled:
-            yield f"{target}/labels/{entry.split}/{entry.name}.txt"
-
-
-def _digest(plan: Plan, recipe: Recipe, entries: list[ExportedImage]) -> str:
-    """Of everything the export is made from: it changes when the export would."""
-    dataset = plan.dataset
-    extra = yaml.safe_dump([list(dataset.names), dataset.extra], allow_unicode=True)
-    head = f"{ID_SCHEMA} {EDIT_VERSION} {recipe.include_sources} {extra}"
-    rows = (
-        f"{e.split}/{e.name}{e.suffix} {e.source.digest} {e.source.label is None} {_origin(e, recipe)}" for e in entries
-    )
-    return digest_of(head, *rows)
-
-
-def _origin(entry: ExportedImage, recipe: Recipe) -> str:
-    """What else decides the file: the image that was made, or where a link leads."""
-    if entry.judged is not None and entry.judged.record is not None:
-        added = "".join(f" +{row}" for row in entry.judged.added)
-        mark = " weak" if entry.judged.weak else ""
-        return f"{entry.judged.record.sha256} {list(entry.judged.dropped) or ''}{added}{mark}"
-    return str(entry.image) if is_linked(entry, recipe) else str(entry.source.problem)
+def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
+    """Changes when the export would: links hold paths, which the outcome's fingerprint leaves out."""
+    links = [os.fsencode(image.file) for image in images if image.link]
+    return digest_of(outcome.fingerprint(exported=True), *links)
 
 
 def _exported(target: Path) -> str | None:
@@ -103,49 +79,61 @@ def _exported(target: Path) -> str | None:
         return None
 
 
-def _build(building: Path, plan: Plan, recipe: Recipe, entries: list[ExportedImage], digest: str) -> None:
-    for entry in entries:
-        image = building / "images" / entry.split / f"{entry.name}{entry.suffix}"
-        label = building / "labels" / entry.split / f"{entry.name}.txt"
-        if os.path.normpath(image) != str(image) or label_path(str(image)) != str(label):
-            raise AssertionError(
-                f"Ultralytics would look for the labels of {image} at {label_path(str(image))}, not {label}"
-            )
-        image.parent.mkdir(parents=True, exist_ok=True)
-        if is_linked(entry, recipe):
-            # Relative to where the link will stand after the swap, one folder name apart from here.
-            image.symlink_to(os.path.relpath(entry.image, image.parent))
-        else:
-            _copy(entry.image, image, share=entry.judged is not None)
-        if entry.judged is not None and entry.relabelled:
-            label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_bytes(entry.judged.label() or b"")
-        elif isinstance(entry.source.label, str):
-            label.parent.mkdir(parents=True, exist_ok=True)
-            _copy(Path(entry.source.label), label)
-        elif entry.source.label is not None:
-            label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_bytes(entry.source.label)
-        if entry.source.label is not None and not entry.relabelled and label.read_bytes() != entry.source.read_label():
-            raise AssertionError(f"{label} does not hold the labels of {entry.source.key}")
-    splits = [split for split in ("train", "val", "test") if any(entry.split == split for entry in entries)]
+def _complete(target: Path, images: list[ExportedImage]) -> bool:
+    files = (file for image in images for file in (image.image, *([image.label_file] if image.labelled else [])))
+    return all(os.path.lexists(f"{target}/{file}") for file in files)
+
+
+def _remove(folder: Path) -> None:
+    """A folder of ours, or the link that somebody put in its place; what a link leads to stays."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def _write_image(building: Path, one: ExportedImage) -> None:
+    """One image and its label file, which is read back and compared."""
+    image, label = building / one.image, building / one.label_file
+    if os.path.normpath(image) != str(image) or label_path(str(image)) != str(label):
+        raise AssertionError(
+            f"Ultralytics would look for the labels of {image} at {label_path(str(image))}, not {label}"
+        )
+    image.parent.mkdir(parents=True, exist_ok=True)
+    if one.link:
+        # Relative to where the link is after the swap: that differs from here by the name of one folder only.
+        image.symlink_to(os.path.relpath(one.file, image.parent))
+    else:
+        _copy(one.file, image, share=one.entry is not None)
+    if one.labelled:
+        raw = one.label() or b""
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_bytes(raw)
+        if label.read_bytes() != raw:
+            raise AssertionError(f"{label} does not hold the labels of {one.source.key}")
+
+
+def _write_data_yaml(building: Path, outcome: Outcome, images: list[ExportedImage]) -> None:
+    splits = [split for split in SPLITS if any(image.split == split for image in images)]
     for split in splits:  # Ultralytics warns when a split has no labels folder at all
         (building / "labels" / split).mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {split: f"images/{split}" for split in splits}
     note = ""
-    if recipe.text2img is not None and "val" not in splits:
+    if outcome.recipe.text2img is not None and "val" not in splits:
         data["val"] = "images/train"
         note = "# Nothing to validate on was made: val is train again, and its metrics say nothing. Name real photographs.\n"
-    data["names"] = dict(enumerate(plan.dataset.names))
-    data.update(plan.dataset.extra)
+    data["names"] = dict(enumerate(outcome.dataset.names))
+    data.update(outcome.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    (building / "data.yaml").write_text(
-        f"# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n{note}{text}", "utf-8"
-    )
+    head = "# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n"
+    (building / "data.yaml").write_text(f"{head}{note}{text}", "utf-8")
+
+
+def _write_manifest(building: Path, images: list[ExportedImage], digest: str) -> None:
     with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"export": digest, "images": len(entries)}) + "\n")
-        for entry in entries:
-            file.write(json.dumps(manifest_row(entry), ensure_ascii=False, sort_keys=True) + "\n")
+        file.write(json.dumps({"export": digest, "images": len(images)}) + "\n")
+        for image in images:
+            file.write(json.dumps(manifest_row(image), ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def _copy(source: Path, target: Path, share: bool = False) -> None:
@@ -155,14 +143,7 @@ def _copy(source: Path, target: Path, share: bool = False) -> None:
             fcntl.ioctl(to_file.fileno(), _FICLONE, from_file.fileno())
             return
         except OSError as error:
-            if error.errno not in (
-                errno.EOPNOTSUPP,
-                errno.ENOTTY,
-                errno.EXDEV,
-                errno.EINVAL,
-                errno.ENOSYS,
-                errno.EPERM,
-            ):
+            if error.errno not in _NOT_CLONED:
                 raise
     if share:
         target.unlink()

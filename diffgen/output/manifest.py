@@ -1,23 +1,23 @@
-"""One row of manifest.jsonl for each exported image."""
+"""One line of manifest.jsonl for each exported image. docs/manifest.md describes the keys."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from diffgen.checks.auto_labels import is_text2img
+from diffgen.checks.statistics import STATISTICS
 from diffgen.output.entries import ExportedImage
-from diffgen.output.outcome import Judged
+from diffgen.output.outcome import Entry
+from diffgen.types import Record
 
 
-def manifest_row(entry: ExportedImage) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "image": f"images/{entry.split}/{entry.name}{entry.suffix}",
-        "source": entry.source.key,
-        "source_digest": entry.source.digest,
-    }
-    if entry.judged is None:
-        return row if entry.source.problem is None else {**row, "not_edited": entry.source.problem}
-    job, record = entry.judged.item.job, entry.judged.record
+def manifest_row(image: ExportedImage) -> dict[str, Any]:
+    """JSON-ready. Of a source's own image only where it comes from, and why it was not edited if that is so."""
+    source, entry = image.source, image.entry
+    row: dict[str, Any] = {"image": image.image, "source": source.key, "source_digest": source.digest}
+    if entry is None:
+        return row if source.problem is None else {**row, "not_edited": source.problem}
+    job, record = entry.item.job, entry.record
     assert record is not None
     return {
         **row,
@@ -29,18 +29,31 @@ def manifest_row(entry: ExportedImage) -> dict[str, Any]:
         "seed": job.seed,
         "model": job.settings.model,
         "sha256": record.sha256,
-        "facts": record.facts,
-        **({"dropped_rows": list(entry.judged.dropped)} if entry.judged.dropped else {}),
-        **({"added_rows": list(entry.judged.added)} if entry.judged.added else {}),
-        **(_label_origin(entry.judged) if is_text2img(record.facts) else {}),
+        "facts": named_facts(record),
+        **({"dropped_rows": list(entry.dropped)} if entry.dropped else {}),
+        **({"added_rows": list(entry.added)} if entry.added else {}),
+        **(_label_origin(entry) if is_text2img(record.facts) else {}),
     }
 
 
-def _label_origin(judged: Judged) -> dict[str, Any]:
-    """Whose word the labels are: `confidences` are of the label rows, in their order."""
+def named_facts(record: Record) -> dict[str, Any]:
+    """The facts of a record with a name for every number: records keep some of them as bare lists, to stay small."""
+    facts = dict(record.facts)
+    for key in ("before", "after"):
+        if key in facts:
+            facts[key] = dict(zip(STATISTICS, facts[key], strict=True))
+    if "clip" in facts:
+        facts["clip"] = dict(zip(("source", "edit"), facts["clip"], strict=True))
+    if "detections" in facts:
+        facts["detections"] = [{"class": row[0], "score": row[1], "box": row[2:]} for row in facts["detections"]]
+    return facts
+
+
+def _label_origin(entry: Entry) -> dict[str, Any]:
+    """Who labelled a picture made from noise. `confidences` are of the label rows, in their order."""
     return {
         "label_origin": "detector",
-        "label_detector": judged.item.job.settings.annotator,
-        "confidences": list(judged.sure),
-        "review": judged.weak,
+        "label_detector": entry.item.job.settings.annotator,
+        "confidences": list(entry.confidences),
+        "review": entry.low_confidence,
     }

@@ -1,37 +1,49 @@
-"""A plan met with its records: for each item the attempt that counts, its verdict, and the label rows that go and come."""
+"""A plan met with its records: for each item the attempt that counts, its verdict, and the label rows that change.
+
+Everything that goes out is made from an `Outcome`: dataset, manifest, report, summary and contact sheets.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from diffgen.checks.auto_labels import is_text2img, label_rows, labelled_detections
 from diffgen.checks.tasks import added_row
 from diffgen.checks.verdict import judge, lost_objects
-from diffgen.dataset.labels import with_row, without_rows
+from diffgen.dataset.dataset import Dataset
+from diffgen.dataset.labels import Shape, with_row, without_rows
+from diffgen.files import image_path
+from diffgen.output.review import Review
 from diffgen.plan.plan import Plan
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Checks
-from diffgen.types import Item, Record, Source, Verdict
+from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, canonical, digest_of
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """An item of the plan, as the attempt that counts, with what became of it; `record` is None while it is not made."""
+class Entry:
+    """One item of the plan as the attempt that counts. `record` and `verdict` are None while it is still to be made."""
 
     item: Item
-    record: Record | None
-    verdict: Verdict | None
-    dropped: tuple[int, ...] = ()  # label rows that go, of objects that were lost or removed
-    added: tuple[str, ...] = ()  # label rows that come, of objects that were inserted, or found in what was made
-    sure: tuple[float, ...] = ()  # how sure the detector is of each of them, in a picture made from noise
-    weak: bool = False  # the least sure is to be looked at by a person
+    record: Record | None = None
+    verdict: Verdict | None = None
+    dropped: tuple[int, ...] = ()  # label rows (from 0) removed because their objects were lost or painted out
+    added: tuple[str, ...] = ()  # label rows added for objects that were painted in, or found in a generated picture
+    confidences: tuple[float, ...] = ()  # text2img: the detector's confidence in each added row
+    low_confidence: bool = False  # text2img: a person should look at the least confident row
 
     @property
     def accepted(self) -> bool:
         return self.verdict is not None and self.verdict.accepted
 
+    @property
+    def made(self) -> bool:
+        return self.record is not None and self.record.status == "made"
+
     def label(self) -> bytes | None:
-        """The label text of the image: the source's own, but for the rows that go and come. Raises OSError."""
+        """The image's label text: the source's own, without the dropped rows and with the added ones. Raises OSError."""
         raw = self.item.source.read_label()
         if self.dropped:
             raw = without_rows(raw or b"", self.dropped)
@@ -39,52 +51,120 @@ class Judged:
             raw = with_row(raw or b"", row)
         return raw
 
-
-def judge_plan(plan: Plan, recipe: Recipe, records: dict[str, Record]) -> list[Judged]:
-    """Every item with its verdict under the recipe's thresholds, in plan order."""
-    checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
-    return [judge_item(item, checks[item.job.settings.condition], records, plan) for item in plan.items]
+    def shapes(self, dataset: Dataset) -> tuple[Shape, ...]:
+        """The objects labelled on the image; none when the label file cannot be parsed."""
+        return dataset.schema.parse_or_nothing(self.label())
 
 
-def judge_item(item: Item, checks: Checks, records: dict[str, Record], plan: Plan) -> Judged:
-    """The first attempt that is accepted; else the one that is due, and else the last."""
-    while True:
-        entry = judge_attempt(item, checks, records.get(item.job.id), plan)
-        following = None if entry.verdict is None else plan.next_attempt(item, entry.verdict)
-        if following is None:
+class Judging:
+    """Verdicts by the recipe's thresholds, a condition's own in their place, and by a person's review."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, review: Review) -> None:
+        self.review = review
+        self._dataset = dataset
+        self._checks = {condition.name: recipe.checks_for(condition) for condition in recipe.conditions}
+
+    def checks(self, item: Item) -> Checks:
+        return self._checks[item.job.settings.condition]
+
+    def verdict(self, item: Item, record: Record) -> Verdict:
+        return judge(record, self.checks(item), item.job.settings.condition, self.review.get(item.job.id))
+
+    def entry(self, item: Item, record: Record | None) -> Entry:
+        """This very attempt, whether or not it is the one that counts; label rows also where it is rejected."""
+        if record is None:
+            return Entry(item)
+        entry = Entry(item, record, self.verdict(item, record))
+        if record.status != "made":
             return entry
-        item = following
+        return self._with_detections(entry) if is_text2img(record.facts) else self._with_rows(entry)
+
+    def _with_rows(self, entry: Entry) -> Entry:
+        assert entry.record is not None
+        facts, item = entry.record.facts, entry.item
+        kept_by_hand = self.review.get(item.job.id) == "keep"  # a person decided: every label stays
+        lost = lost_objects(facts, self.checks(item)) if entry.accepted and not kept_by_hand else ()
+        shapes = self._dataset.shapes.get(item.source.digest)
+        row = added_row(facts, shapes[0].outline is not None if shapes else self._dataset.outlined)
+        dropped = tuple(sorted({*facts.get("removed", ()), *lost}))
+        return replace(entry, dropped=dropped, added=() if row is None else (row,))
+
+    def _with_detections(self, entry: Entry) -> Entry:
+        assert entry.record is not None
+        facts, checks = entry.record.facts, self.checks(entry.item)
+        _, confidences = labelled_detections(facts, checks.confidence)
+        unsure = bool(confidences) and checks.review_below is not None and min(confidences) < checks.review_below
+        return replace(
+            entry,
+            added=label_rows(facts, checks.confidence),
+            confidences=tuple(confidences),
+            # Whoever kept the picture by hand need not look at it again.
+            low_confidence=unsure and entry.accepted and entry.item.job.id not in self.review,
+        )
+
+    def settle(self, item: Item, records: Mapping[str, Record], plan: Plan) -> Entry:
+        """The first accepted attempt; else the next one still to be made; else the last one."""
+        while True:
+            entry = self.entry(item, records.get(item.job.id))
+            following = None if entry.verdict is None else plan.next_attempt(item, entry.verdict)
+            if following is None:
+                return entry
+            item = following
+
+    def next_round(self, items: Sequence[Item], records: Mapping[str, Record], plan: Plan) -> list[Item]:
+        """The attempts that follow a round of `items`: those of its rejected images. None before all of it is made."""
+        if any(item.job.id not in records for item in items):
+            return []
+        following = (plan.next_attempt(item, self.verdict(item, records[item.job.id])) for item in items)
+        return [item for item in following if item is not None]
 
 
-def judge_attempt(item: Item, checks: Checks, record: Record | None, plan: Plan) -> Judged:
-    """One image, whichever attempt it is: its verdict, and the label rows that go and come, also where it is rejected."""
-    if record is None:
-        return Judged(item, None, None)
-    decision = plan.review.get(item.job.id)
-    verdict = judge(record, checks, item.job.settings.condition, decision)
-    if record.status != "made":
-        return Judged(item, record, verdict)
-    if is_text2img(record.facts):
-        return _with_annotations(Judged(item, record, verdict), checks, decision)
-    # Kept by hand: with every label.
-    lost = lost_objects(record.facts, checks) if verdict.accepted and decision != "keep" else ()
-    gone = {*record.facts.get("removed", ()), *lost}
-    own = plan.dataset.shapes.get(item.source.digest)
-    row = added_row(record.facts, own[0].outline is not None if own else plan.dataset.outlined)
-    return Judged(item, record, verdict, tuple(sorted(gone)), () if row is None else (row,))
+@dataclass(frozen=True)
+class Outcome:
+    """A judged plan and the run folder whose images it speaks of. `entries` are in plan order, one for each item."""
 
+    folder: Path
+    recipe: Recipe
+    plan: Plan
+    review: Review
+    entries: tuple[Entry, ...]
 
-def _with_annotations(entry: Judged, checks: Checks, decision: str | None) -> Judged:
-    """With the rows that a detector's findings in a picture made from noise come to. Who kept it need not look again."""
-    assert entry.record is not None
-    facts = entry.record.facts
-    _, sure = labelled_detections(facts, checks.confidence)
-    unsure = bool(sure) and checks.review_below is not None and min(sure) < checks.review_below
-    weak = unsure and entry.accepted and decision is None
-    return replace(entry, added=label_rows(facts, checks.confidence), sure=tuple(sure), weak=weak)
+    @classmethod
+    def of(cls, folder: Path, recipe: Recipe, plan: Plan, review: Review, records: Mapping[str, Record]) -> Outcome:
+        """`records` are those whose image is there, by job id."""
+        judging = Judging(recipe, plan.dataset, review)
+        entries = tuple(judging.settle(item, records, plan) for item in plan.items)
+        return cls(folder, recipe, plan, review, entries)
 
+    @property
+    def dataset(self) -> Dataset:
+        return self.plan.dataset
 
-def is_carried(source: Source, recipe: Recipe) -> bool:
-    """Whether the export has the source's own image."""
-    wanted = recipe.include_sources != "none" or source.split not in recipe.select.splits
-    return wanted and bool(source.digest)  # without one it is listed, but not there
+    def image(self, entry: Entry) -> Path:
+        """Where the image of an entry lies, made or not."""
+        return image_path(self.folder, entry.item.job.id, self.recipe.image.format)
+
+    def exports_source(self, source: Source) -> bool:
+        """Whether the exported dataset holds the source's own image. One without a digest is listed but has no file."""
+        wanted = self.recipe.include_sources != "none" or source.split not in self.recipe.select.splits
+        return wanted and bool(source.digest)
+
+    def fingerprint(self, *, exported: bool) -> str:
+        """Changes when what goes out changes: with `exported` the accepted images and the sources, else every entry.
+
+        Holds no host, time or absolute path, so that the same run has the same fingerprint anywhere.
+        """
+        return digest_of(*(row.encode("utf-8", "backslashreplace") for row in self._rows(exported)))
+
+    def _rows(self, exported: bool) -> Iterator[str]:
+        dataset = self.dataset
+        yield canonical([ID_SCHEMA, EDIT_VERSION, dataset.names, repr(dataset.extra), self.recipe.include_sources])
+        for source in self.plan.sources:
+            yield f"{source.key} {source.digest} {source.label is None} {source.problem}"
+        for entry in self.entries:
+            if exported and not entry.accepted:
+                continue
+            record = entry.record
+            made = record and f"{record.sha256} {record.error}"
+            labels = f"{entry.dropped} {entry.added} {entry.low_confidence}"
+            yield f"{entry.item.job.id} {entry.item.source.key} {made} {entry.verdict} {labels}"

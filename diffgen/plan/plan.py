@@ -12,7 +12,6 @@ from diffgen.models.model import Model
 from diffgen.plan.attempts import next_attempt
 from diffgen.plan.insertion import Place, find_places
 from diffgen.plan.prompts import describe, painted_words, resolve_prompt
-from diffgen.plan.review import Review
 from diffgen.plan.select import Edit, assigned_edits, first_sources, fits, select_sources, with_val
 from diffgen.plan.settings import edits_of
 from diffgen.recipe.schema import Recipe
@@ -32,7 +31,6 @@ class Plan:
     variants: int
     attempts: int = 1
     restore: frozenset[str] = frozenset()  # conditions whose next attempt holds the objects
-    review: Review = field(default_factory=dict)  # what a person decided, by job id
     # Source digest and condition -> where each variant gets an object; sources without room for one are not in `edits`.
     places: Mapping[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
 
@@ -68,6 +66,14 @@ class Plan:
         if verdict.accepted or verdict.reason in ("failed", "unchanged", "review"):
             return None
         return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
+
+    def all_attempts(self) -> Iterator[Item]:
+        """Every item, each followed by all attempts that could come after it."""
+        for item in self.items:
+            attempt: Item | None = item
+            while attempt is not None:
+                yield attempt
+                attempt = self.next_attempt(attempt, Verdict(False))
 
     def _items(self) -> Iterator[Item]:
         prompts: dict[tuple[str, str, str], str] = {}  # one text object a prompt: half a million jobs share a few

@@ -77,7 +77,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
     held = objects.strength is not None and objects.strength < condition.strength
     detail = recipe.detail if condition.detail is None else condition.detail
     controls = _guides(recipe, condition, model)
-    annotator = next((network.identity for network in model.networks if network.role == "detector"), None)
+    labeller = model.observers.detector if model.editor == "text2img" else None
     if recipe.text2img is not None:  # at the size that is asked for, and not at the model's own
         long_side = max(recipe.text2img.width or model.native, recipe.text2img.height or model.native)
     return Settings(
@@ -85,7 +85,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         editor="img2img" if model.editor == "controlnet" and not controls else model.editor,
         model=model.identity,
         condition=condition.name,
-        strength=1.0 if annotator else float(condition.strength),  # from noise, whatever a preset says
+        strength=1.0 if labeller else float(condition.strength),  # from noise, whatever a preset says
         steps=condition.steps or model.steps,
         guidance=float(pick(condition.guidance, model.guidance)),
         image_guidance=None if image_guidance is None else float(image_guidance),
@@ -105,7 +105,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         controls=controls or None,
         task=condition.task,
         classes=classes,
-        annotator=annotator,
+        annotator=labeller.identity if labeller else None,
     )
 
 

@@ -31,21 +31,6 @@ class LoadedRecipe:
     def base(self) -> Path:
         return self.path.parent
 
-    @property
-    def detector(self) -> Path | None:
-        """The weights of the detector that compares with sources; that of text2img is one of the model's networks.
-
-        Raises UsageError when there is no such file: Ultralytics would download it.
-        """
-        if self.recipe.detector is None or self.recipe.text2img is not None:
-            return None
-        path = self.base / os.path.expanduser(self.recipe.detector)
-        if not path.is_file():
-            raise UsageError(
-                f"detector: there is no file {path}", "give an Ultralytics .pt file, its path relative to the recipe"
-            )
-        return path
-
     def _is_here(self, detector: str) -> bool:
         """Whether the detector is a path, and not the hub id of an open-vocabulary one."""
         return self.recipe.text2img is None or (self.base / os.path.expanduser(detector)).exists()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from diffgen.output.outcome import Judged, is_carried
-from diffgen.plan.plan import Plan
+from diffgen.output.outcome import Entry, Outcome
+from diffgen.recipe.schema import Recipe
 from diffgen.run.progress import Speed
-from diffgen.run.session import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,63 +64,49 @@ class Summary:
 STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
 
 
-def summarise(
-    prepared: Prepared,
-    plan: Plan,
-    judged: Sequence[Judged],
-    *,
-    made_now: int = 0,
-    stopped: str | None = None,
-    seconds: float = 0.0,
-) -> Summary:
-    """Count. Items are counted, not jobs: a source that stands twice in the dataset counts twice."""
-    rejected: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    conditions: dict[str, Counter[str]] = {c.name: Counter(planned=0, accepted=0) for c in prepared.recipe.conditions}
-    errors: list[str] = []
-    pending = saved = to_review = unjudged = 0
-    recipe = prepared.recipe
-    looks = {"found": recipe.detector, "clip": recipe.clip} if recipe.text2img is None else {}
-    for entry in judged:
-        count = conditions[entry.item.job.settings.condition]
-        count["planned"] += 1
-        if entry.record is None or entry.verdict is None:
-            pending += 1
-        elif entry.record.status == "failed":
-            failed[entry.record.kind or "transient"] += 1
-            errors.append(entry.record.error or "")
-        elif entry.accepted:
-            count["accepted"] += 1
-            saved += entry.item.job.attempt > 0
-            to_review += entry.weak
-            unjudged += any(named and fact not in entry.record.facts for fact, named in looks.items())
-        else:
-            rejected[entry.verdict.reason or ""] += 1
-    there = {source.split for source in plan.sources if is_carried(source, prepared.recipe)}
-    there |= {entry.item.source.split for entry in judged if entry.accepted}
-    # Of text2img without a val of its own, train is val too.
-    needed = ("train",) if prepared.recipe.text2img is not None else ("train", "val")
-    unedited = Counter(s.problem.partition(":")[0] for s in plan.sources if s.problem is not None)
+def summarise(outcome: Outcome, *, made_now: int = 0, stopped: str | None = None) -> Summary:
+    """Count. Items are counted, not jobs: a source that is in the dataset twice counts twice."""
+    recipe, sources, entries = outcome.recipe, outcome.plan.sources, outcome.entries
+    accepted = [entry for entry in entries if entry.accepted]
+    rejected = [entry for entry in entries if entry.made and not entry.accepted]
+    failed = [entry.record for entry in entries if entry.record is not None and not entry.made]
+    planned = Counter(entry.item.job.settings.condition for entry in entries)
+    kept = Counter(entry.item.job.settings.condition for entry in accepted)
+    filled = {source.split for source in sources if outcome.exports_source(source)}
+    filled |= {entry.item.source.split for entry in accepted}
+    # With text2img and no val of its own, train is val too.
+    needed = ("train",) if recipe.text2img is not None else ("train", "val")
     return Summary(
-        output=str(prepared.output),
-        planned=len(judged),
-        accepted=sum(count["accepted"] for count in conditions.values()),
-        rejected=dict(sorted(rejected.items())),
-        failed=dict(sorted(failed.items())),
-        pending=pending,
-        conditions={name: dict(count) for name, count in conditions.items()},
-        sources=dict(Counter(source.split for source in plan.sources if source.digest)),
-        not_edited=dict(sorted(unedited.items())),
+        output=str(outcome.folder),
+        planned=len(entries),
+        accepted=len(accepted),
+        rejected=_counted(entry.verdict.reason or "" for entry in rejected if entry.verdict is not None),
+        failed=_counted(record.kind or "transient" for record in failed),
+        pending=sum(entry.record is None for entry in entries),
+        conditions={c.name: {"planned": planned[c.name], "accepted": kept[c.name]} for c in recipe.conditions},
+        sources=dict(Counter(source.split for source in sources if source.digest)),
+        not_edited=_counted(source.problem.partition(":")[0] for source in sources if source.problem is not None),
         made_now=made_now,
-        seconds=seconds,
         stopped=stopped,
-        require=prepared.recipe.require.accepted,
-        saved=saved,
-        to_review=to_review,
-        unjudged=unjudged,
-        errors=sorted(set(errors)),
-        empty=[split for split in needed if split not in there],
+        require=recipe.require.accepted,
+        saved=sum(entry.item.job.attempt > 0 for entry in accepted),
+        to_review=sum(entry.low_confidence for entry in accepted),
+        unjudged=sum(_unmeasured(entry, recipe) for entry in accepted),
+        errors=sorted({record.error or "" for record in failed}),
+        empty=[split for split in needed if split not in filled],
     )
+
+
+def _counted(words: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(words).items()))
+
+
+def _unmeasured(entry: Entry, recipe: Recipe) -> bool:
+    """Whether the recipe names a detector or CLIP model that the image was made without."""
+    if entry.record is None or recipe.text2img is not None:
+        return False
+    observers = {"found": recipe.detector, "clip": recipe.clip}
+    return any(named and fact not in entry.record.facts for fact, named in observers.items())
 
 
 MOST_NAMED = 5  # files named per reason

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,19 +17,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffgen import __version__
-from diffgen.checks.auto_labels import measure_text2img_detections
-from diffgen.checks.clip import Clip, Vectors, measure_clip
-from diffgen.checks.detections import Detection, measure_detections, sure
 from diffgen.checks.measure import measure, measure_text2img
-from diffgen.checks.statistics import luminance_matched
+from diffgen.checks.second_look import SecondLook
 from diffgen.checks.structure import luminance
-from diffgen.checks.tasks import expected, labelled, measure_task, measure_task_detections
+from diffgen.checks.tasks import measure_task
 from diffgen.dataset.geometry import Fit, fit, plan_for, unfit
 from diffgen.dataset.images import Pixels, decode, encode
-from diffgen.dataset.labels import LabelError, parse_labels
+from diffgen.dataset.labels import LabelError, LabelSchema, Shape
 from diffgen.editing.control_maps import Maps, kept_map
 from diffgen.editing.editor import Edited, Editor
-from diffgen.editing.pipelines.recent import LRUCache
 from diffgen.editing.tasks import composite, paint_mask
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
 from diffgen.run.picture import OpenedSource, Row, blank, join_tiles, native_plan, rows_of, with_levers
@@ -49,9 +45,6 @@ class Work(Protocol):
         """One result per item, in order."""
 
 
-Detect = Callable[[Sequence[Pixels]], list[list[Detection]]]
-
-
 class _DeviceError(TransientError):
     """The device failed at this row's batch."""
 
@@ -66,30 +59,22 @@ class Worker:
     def __init__(
         self,
         editor: Editor,
-        classes: int,
-        keypoints: tuple[int, int] | None,
+        schema: LabelSchema,
         environment: dict[str, Any],
-        detector: Detect | None = None,
-        clip: Clip | None = None,
+        second_look: SecondLook | None = None,
         maps: Maps | None = None,
-        known: Mapping[int, int] | None = None,
+        shapes: Mapping[str, tuple[Shape, ...]] | None = None,
     ) -> None:
-        """`known` is class id of the dataset -> of the detector, where it has that class."""
-        self._known = known or {}
+        """`shapes` are the objects of sources whose labels are parsed already, by the source's digest."""
         self.environment = environment
-        self._maps = maps or Maps({})
         self._editor = editor
-        self._classes = classes
-        self._keypoints = keypoints
+        self._schema = schema
+        self._second_look = second_look or SecondLook()
+        self._maps = maps or Maps({})
+        self._shapes = shapes or {}
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._detector = detector
-        self._seen: LRUCache[str, list[Detection]] = LRUCache(
-            64
-        )  # what the detector finds in sources: conditions share them
-        self._clip = clip
-        self._looked: LRUCache[str, Vectors] = LRUCache(64)  # what CLIP sees in sources
-        self._in_vain = 0  # batches that the device failed at since one went well
-        self._room: int | None = None  # the largest batch that fitted since memory ran out
+        self._failed_in_a_row = 0  # batches that the device failed at since one succeeded
+        self._max_batch: int | None = None  # the largest batch that fitted since memory ran out
 
     def __call__(self, batch: Batch) -> list[Result]:
         opened = [self._open(item) for item in batch.items]
@@ -114,7 +99,7 @@ class Worker:
             pixels = decode(raw)
             if pixels.shape != (source.height, source.width, 3):
                 raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, its header says otherwise")
-            shapes = parse_labels(label, self._classes, self._keypoints)
+            shapes = self._shapes.get(source.digest) or self._schema.parse(label)
             return OpenedSource(pixels, shapes, plan, self._guiding(item, pixels, plan))
         except (SourceError, LabelError) as error:
             failure = Record(item.job.id, "failed", kind="source", error=f"{source.key}: {error}")
@@ -148,19 +133,19 @@ class Worker:
         most = len(pictures)  # tiles run in batches no larger than pictures do
         found = [made for i in range(0, len(rows), most) for made in self._edit(rows[i : i + most])]
         if all(isinstance(made, _DeviceError) for made in found):
-            self._in_vain += 1
-            if self._in_vain == MAX_CONSECUTIVE_FAILURES:
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row == MAX_CONSECUTIVE_FAILURES:
                 hint = "see 'diffgen doctor'; the same command goes on with what is made"
                 raise DiffgenError(f"{MAX_CONSECUTIVE_FAILURES} batches in a row: {found[0]}", hint)
         else:
-            self._in_vain = 0
+            self._failed_in_a_row = 0
         edited = iter(found)
         whole = [join_tiles([next(edited) for _ in picture], picture) for picture in pictures]
         return whole, (time.perf_counter() - started) / len(pictures)
 
     def _edit(self, rows: Sequence[Row]) -> list[Edited | TransientError]:
         """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
-        if self._room is not None and len(rows) > self._room:
+        if self._max_batch is not None and len(rows) > self._max_batch:
             return self._halves(rows)
         masks = [row.mask for row in rows if row.mask is not None]
         guided: dict[str, Any] = {"controls": [row.maps for row in rows]} if rows[0].maps else {}
@@ -170,8 +155,8 @@ class Worker:
         except OutOfMemory as error:
             if len(rows) == 1:
                 return [error]
-            self._room = (len(rows) + 1) // 2
-            logger.warning("no room for %d images at once: at most %d from now on", len(rows), self._room)
+            self._max_batch = (len(rows) + 1) // 2
+            logger.warning("no room for %d images at once: at most %d from now on", len(rows), self._max_batch)
             return self._halves(rows)
         except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
             return [_DeviceError(_device_failed(error)) for _ in rows]
@@ -212,38 +197,12 @@ class Worker:
             facts |= measure(opened.pixels, pixels, opened.shapes) | done
         else:
             facts |= measure_text2img(pixels, asked=item.source.counts[0][0])
-        if self._detector is not None or self._clip is not None:
+        if self._second_look:
             try:
-                facts |= self._device.submit(self._second_looks, item, opened, pixels).result()
+                look = self._second_look.facts
+                facts |= self._device.submit(look, item, opened.shapes, opened.pixels, pixels).result()
             except (OutOfMemory, RuntimeError) as error:
                 reason = error if isinstance(error, OutOfMemory) else f"measuring: {_device_failed(error)}"
                 return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {reason}"))
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
-
-    def _second_looks(self, item: Item, opened: OpenedSource, pixels: Pixels) -> dict[str, Any]:
-        """In the device's thread: these models are not made for several at once."""
-        facts: dict[str, Any] = {}
-        if self._detector is not None:
-            facts |= self._detect(item, opened, pixels)
-        if self._clip is not None:
-            digest, look = item.source.digest, self._clip.look
-            before = self._looked.get_or(digest, lambda _: look(opened.pixels))
-            facts |= measure_clip(before, look(pixels), self._clip.read(item.job.prompt))
-        return facts
-
-    def _detect(self, item: Item, opened: OpenedSource, pixels: Pixels) -> dict[str, Any]:
-        assert self._detector is not None
-        if item.source.text is not None:
-            return measure_text2img_detections(self._detector([pixels])[0], self._known)
-        job, digest, shapes = item.job, item.source.digest, opened.shapes
-        looks = [pixels, luminance_matched(opened.pixels, pixels)]
-        if digest not in self._seen:
-            self._seen[digest] = sure(self._detector([opened.pixels])[0])
-        edited, matched = self._detector(looks)
-        size = pixels.shape[1], pixels.shape[0]
-        if job.settings.task is None:
-            return measure_detections(self._seen[digest], edited, matched, shapes, size)
-        before = expected(self._seen[digest], shapes, job)
-        facts = measure_detections(before, edited, matched, labelled(shapes, job), size)
-        return facts | measure_task_detections(shapes, job, edited, self._known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +14,9 @@ from diffgen.checks.detections import COCO_SIZES, judged_recall
 from diffgen.checks.effect import judged_effect
 from diffgen.checks.registration import judged_shift
 from diffgen.checks.structure import judged_structure
-from diffgen.checks.tasks import labelled
-from diffgen.dataset.labels import LabelError, Shape, parse_labels
-from diffgen.output.outcome import Judged
-from diffgen.plan.plan import Plan
-from diffgen.recipe.schema import Recipe
+from diffgen.checks.tasks import labelled_classes
+from diffgen.dataset.labels import Shape
+from diffgen.output.outcome import Entry, Outcome
 from diffgen.types import Source
 
 BINS = 24
@@ -46,9 +44,9 @@ SCORES = (
 Scores = tuple[float | None, ...]  # one for each of SCORES
 
 
-def scores_of(entry: Judged) -> Scores:
+def scores_of(entry: Entry) -> Scores:
     """None where there is none (not made, not measured, no detector)."""
-    if entry.record is None or entry.record.status != "made":
+    if entry.record is None or not entry.made:
         return (None,) * len(SCORES)
     facts, condition = entry.record.facts, entry.item.job.settings.condition
     shift, happened = judged_shift(facts), judged_effect(facts, condition)
@@ -121,9 +119,9 @@ class Row:
             if any(values):
                 self.histograms[score.name] = histogram(score, *values, threshold)
 
-    def count(self, entry: Judged) -> None:
+    def count(self, entry: Entry) -> None:
         self.planned += 1
-        self.made += entry.record is not None and entry.record.status == "made"
+        self.made += entry.made
         if entry.accepted:
             self.accepted += 1
             self.attempts[entry.item.job.attempt] += 1
@@ -133,26 +131,13 @@ class Row:
         return " / ".join(str(self.attempts[i]) for i in range(max(self.attempts, default=-1) + 1)) or "0"
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A source's label file, read once: its text with numbers of four digits, and its shapes."""
-
-    text: str
-    shapes: tuple[Shape, ...]
-
-
-def read_labels(plan: Plan) -> dict[str, Labelled]:
-    """By source key; nothing of a file that is away or that Ultralytics would not read."""
-    found = {}
-    for source in plan.sources:
-        try:
-            raw = source.read_label() or b""
-            shapes = parse_labels(raw, len(plan.dataset.names), plan.dataset.keypoints)
-        except (OSError, LabelError):
-            continue
-        rows = (line.split() for line in raw.decode("utf-8-sig").strip().splitlines() if line.strip())
-        found[source.key] = Labelled("\n".join(map(short_row, rows)), shapes)
-    return found
+def label_text(source: Source) -> str:
+    """The rows of a source's label file, shortened; "" without a file, and for one that is gone or not a label file."""
+    try:
+        text = (source.read_label() or b"").decode("utf-8-sig")
+        return "\n".join(short_row(line.split()) for line in text.splitlines() if line.strip())
+    except (OSError, ValueError):
+        return ""
 
 
 def short_row(numbers: Iterable[str]) -> str:
@@ -164,10 +149,11 @@ def _short(number: str) -> str:
     return f"{float(number):.4f}".rstrip("0").rstrip(".")
 
 
-def by_condition(judged: Sequence[Judged], scores: Sequence[Scores], recipe: Recipe) -> list[Row]:
-    """A row for each condition of the recipe, with a histogram of each score; `scores` are those of `judged`."""
+def by_condition(outcome: Outcome, scores: Sequence[Scores]) -> list[Row]:
+    """A row for each condition of the recipe with a histogram of each score. `scores` are those of the entries."""
+    recipe = outcome.recipe
     rows = {condition.name: Row(condition.name) for condition in recipe.conditions}
-    for entry, measured in zip(judged, scores, strict=True):
+    for entry, measured in zip(outcome.entries, scores, strict=True):
         row = rows[entry.item.job.settings.condition]
         row.count(entry)
         for values, value in zip(row.values, measured, strict=True):
@@ -179,65 +165,60 @@ def by_condition(judged: Sequence[Judged], scores: Sequence[Scores], recipe: Rec
     return list(rows.values())
 
 
-def by_class(
-    judged: Sequence[Judged], names: Sequence[str], labels: Mapping[str, Labelled], structure: float | None
-) -> list[Row]:
-    """A row for each class that a planned image holds, or was asked for: images with it, and the structure of each of its
-    objects.
-
-    What a task removes is not in the image, what it inserts is.
-    """
+def by_class(outcome: Outcome) -> list[Row]:
+    """A row for each class: the planned images that have it labelled or were asked for it, and its objects' structure."""
     rows: dict[int, Row] = {}
-    for entry in judged:
-        shapes = labels[entry.item.source.key].shapes if entry.item.source.key in labels else ()
-        asked = {class_id for class_id, _ in entry.item.source.counts if entry.item.source.text is not None}
-        for class_id in {shape.class_id for shape in labelled(shapes, entry.item.job)} | asked:
-            rows.setdefault(class_id, Row(names[class_id])).count(entry)
-        if entry.record is not None and entry.record.status == "made":
-            facts, rejected = entry.record.facts, not entry.accepted
-            for i, (shape, value) in enumerate(zip(shapes, facts.get("structure", ()), strict=False)):
+    for entry in outcome.entries:
+        source = entry.item.source
+        asked = {class_id for class_id, _ in source.counts} if source.text is not None else set()
+        for class_id in labelled_classes(source.classes, entry.item.job.settings) | asked:
+            rows.setdefault(class_id, Row(outcome.dataset.names[class_id])).count(entry)
+        if entry.record is not None and entry.made:
+            facts = entry.record.facts
+            for i, (class_id, value) in enumerate(zip(source.classes, facts.get("structure", ()), strict=False)):
                 if value is not None and i not in facts.get("removed", ()):
-                    rows[shape.class_id].values[0][rejected].append(value)
+                    rows[class_id].values[0][not entry.accepted].append(value)
     for row in rows.values():
-        row.draw(structure)
+        row.draw(outcome.recipe.checks.structure)
     return [rows[class_id] for class_id in sorted(rows)]
 
 
-def label_counts(
-    plan: Plan, recipe: Recipe, judged: Sequence[Judged], labels: Mapping[str, Labelled]
-) -> list[tuple[str, list[tuple[int, int]]]]:
-    """Objects of each class (before, after): in the dataset that came in and the one that goes out, all splits.
+def label_counts(outcome: Outcome) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Objects of each class (before, after): in the dataset that came in and in the one that goes out, all splits.
 
     A pair for each of COCO_SIZES, by the box in source pixels, and one for all; only classes that have objects.
     """
     before: Counter[tuple[int, str]] = Counter()
     after: Counter[tuple[int, str]] = Counter()
-    kinds = {
-        source.key: [(shape.class_id, size_word(shape, source)) for shape in labels[source.key].shapes]
-        for source in plan.sources
-        if source.key in labels and source.width
-    }
-    for source in plan.sources:
-        found = kinds.get(source.key, [])
+    for source in outcome.plan.sources:
+        found = _sizes(source)
         before.update(found)
-        if recipe.include_sources != "none" or source.split not in recipe.select.splits:
+        if outcome.exports_source(source):
             after.update(found)
-    for entry in judged:
+    for entry in outcome.entries:
         if entry.accepted:
-            found = kinds.get(entry.item.source.key, [])
-            after.update(kind for i, kind in enumerate(found) if i not in entry.dropped)
-            new = parse_labels("\n".join(entry.added).encode(), len(plan.dataset.names))
-            after.update((shape.class_id, size_word(shape, entry.item.source)) for shape in new)
+            source = entry.item.source
+            after.update(size for i, size in enumerate(_sizes(source)) if i not in entry.dropped)
+            new = outcome.dataset.schema.parse("\n".join(entry.added).encode())
+            after.update((shape.class_id, size_word(_side(shape, source))) for shape in new)
     rows = []
-    for class_id, name in enumerate(plan.dataset.names):
+    for class_id, name in enumerate(outcome.dataset.names):
         pairs = [(before[class_id, size], after[class_id, size]) for size in COCO_SIZES]
         if any(map(any, pairs)):
             rows.append((name, [*pairs, (sum(b for b, _ in pairs), sum(a for _, a in pairs))]))
     return rows
 
 
-def size_word(shape: Shape, source: Source) -> str:
-    """Which of COCO_SIZES an object is of, by the square root of its box's area in pixels."""
+def _sizes(source: Source) -> list[tuple[int, str]]:
+    """Of each label row its class id and its word of COCO_SIZES."""
+    return [(class_id, size_word(side)) for class_id, side in zip(source.classes, source.sides, strict=True)]
+
+
+def _side(shape: Shape, source: Source) -> float:
     x0, y0, x1, y1 = shape.box
-    side = math.sqrt(max(0.0, x1 - x0) * max(0.0, y1 - y0) * source.width * source.height)
+    return math.sqrt(max(0.0, x1 - x0) * max(0.0, y1 - y0) * source.width * source.height)
+
+
+def size_word(side: float) -> str:
+    """Which of COCO_SIZES an object is of, by the square root of its box's area in pixels."""
     return next(word for word, (least, below) in COCO_SIZES.items() if least <= side < below)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from diffgen.run.store.records import read_records
@@ -17,11 +17,16 @@ UNFINISHED = ".tmp"  # below images/: what lies here was never committed
 
 def read_present(folder: Path, image_format: str) -> dict[str, Record]:
     """What `RunStore.present` gives, without lock or repair: also while a run is writing. {} where there is no run."""
-    return present_records(folder, read_records(folder)[0], image_format)
+    return present_records(read_records(folder)[0], image_ids(folder, image_format))
 
 
-def present_records(folder: Path, records: dict[str, Record], image_format: str) -> dict[str, Record]:
-    there = {path.stem for path in image_files(folder) if path.suffix == f".{image_format}"}
+def image_ids(folder: Path, image_format: str) -> set[str]:
+    """The jobs whose image is in the folder."""
+    return {path.stem for path in image_files(folder) if path.suffix == f".{image_format}"}
+
+
+def present_records(records: dict[str, Record], there: Collection[str]) -> dict[str, Record]:
+    """The records whose image is there, by job id, and those that made none."""
     return {key: record for key, record in records.items() if record.status != "made" or key in there}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from diffgen.errors import DiffgenError, why
 from diffgen.files import disk_errors, image_path, sync_folder, write_atomically
-from diffgen.run.store.images import UNFINISHED, done, image_files, present_records
+from diffgen.run.store.images import UNFINISHED, done, image_files, image_ids, present_records
 from diffgen.run.store.records import RECORDS, read_records, trailer_line
 from diffgen.run.store.state import FORMAT, PATIENCE_SECONDS, STATE, check_folder, is_run_folder, read_state
 from diffgen.types import Record, Result
@@ -41,6 +41,7 @@ class RunStore:
             with disk_errors(folder):
                 self._cut(good)
                 self._sweep()
+            self._images = image_ids(folder, image_format)  # listed once: from here on only we change them
         except BaseException:
             self.close()
             raise
@@ -118,11 +119,12 @@ class RunStore:
             with disk_errors(self.folder):
                 for path in stale:
                     path.unlink()
+            self._images &= keep
         return len(stale), size
 
     def present(self) -> dict[str, Record]:
         """Records whose image is there, or never was: an image that somebody deleted is as good as not made."""
-        return present_records(self.folder, self.records, self.image_format)
+        return present_records(self.records, self._images)
 
     def done(self) -> set[str]:
         """Jobs that need no work."""
@@ -142,6 +144,7 @@ class RunStore:
             if first:
                 sync_folder(self.folder)
         self.records.update((result.record.id, result.record) for result in results)
+        self._images |= {result.record.id for result in results if result.image is not None}
 
     def _commit_images(self, results: Iterable[Result]) -> None:
         unfinished = self.folder / "images" / UNFINISHED
