@@ -14,8 +14,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from diffgen.editors import Edited
+from diffgen.editors import Edited, Watch
 from diffgen.errors import OutOfMemory
+from diffgen.geometry import View
 from diffgen.models import Model
 from diffgen.recipe import load_recipe
 from diffgen.run import Summary, run
@@ -139,30 +140,66 @@ def source(i: int = 0, **fields: Any) -> Source:
     return Source(**{**given, **fields})
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One call of an editor: what the Editor protocol hands over."""
+
+    images: Sequence[np.ndarray]
+    jobs: Sequence[Job]
+    masks: Sequence[np.ndarray] | None
+    views: Sequence[View] | None
+    watch: Watch | None
+    controls: Sequence[Sequence[np.ndarray]] | None
+
+    @property
+    def company(self) -> int:
+        """A small number that depends on the whole batch."""
+        return sum(int(image.sum()) for image in self.images) % 7 + sum(job.seed for job in self.jobs) % 5
+
+
 @dataclass
 class FakeEditor:
-    """Darkens. The last bits depend on the whole batch, as floating point on real devices does."""
+    """Darkens. The last bits depend on the whole batch, as floating point on real devices does.
+
+    Subclasses change `pixels`, what is made of one image, or `begin`, what happens before a batch is made.
+    """
 
     room: int | None = None  # more images than this are out of memory
     seconds: float = 0.0
     batches: list[list[str]] = field(default_factory=list)  # job ids, call by call
 
     def edit(
-        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
+        self,
+        images: Sequence[np.ndarray],
+        jobs: Sequence[Job],
+        masks: Sequence[np.ndarray] | None = None,
+        views: Sequence[View] | None = None,
+        watch: Watch | None = None,
+        controls: Sequence[Sequence[np.ndarray]] | None = None,
     ) -> list[Edited]:
         assert len({image.shape for image in images}) == 1
         assert len({job.settings.digest for job in jobs}) == 1
         self.batches.append([job.id for job in jobs])
         if self.room is not None and len(images) > self.room:
             raise OutOfMemory("no room")
+        asked = Asked(images, jobs, masks, views, watch, controls)
+        self.begin(asked)
         time.sleep(self.seconds)
-        neighbours = sum(int(image.sum()) for image in images) % 7 + sum(job.seed for job in jobs) % 5
-        return [self._one(image, job, neighbours) for image, job in zip(images, jobs, strict=True)]
+        return [self._edited(asked, i) for i in range(len(images))]
 
-    def _one(self, image: np.ndarray, job: Job, neighbours: int) -> Edited:
+    def begin(self, asked: Asked) -> None:
+        """Called with each batch, which is the last of `batches` by then."""
+
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        """(H, W, 3), rounded down to uint8 by `edit`. `company` depends on the whole batch."""
         noise = np.random.default_rng(job.seed).integers(0, 4, image.shape)
-        dark = image * (1 - 0.6 * job.settings.strength) + noise + neighbours
-        return Edited(dark.clip(0, 255).astype(np.uint8), job.settings.strength)
+        return image * (1 - 0.6 * job.settings.strength) + noise + company
+
+    def _edited(self, asked: Asked, i: int) -> Edited:
+        job, mask = asked.jobs[i], asked.masks[i] if asked.masks else None
+        made = self.pixels(asked.images[i], job, mask, asked.company)
+        held = None if mask is None else job.settings.object_strength
+        return Edited(made.clip(0, 255).astype(np.uint8), job.settings.strength, held)
 
     @property
     def made(self) -> list[str]:

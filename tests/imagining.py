@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ import numpy as np
 import yaml
 
 from diffgen.detect import Box
-from diffgen.editors import Edited
 from diffgen.recipe import load_recipe
 from diffgen.run import run
 from diffgen.types import Job
 from diffgen.worker import Worker
 from tests import fakes
-from tests.fakes import put
+from tests.fakes import Asked, FakeEditor, put
 
 MODEL = {**fakes.MODEL, "native": 32}
 CAR = Box(2, 0.5, (0.1, 0.2, 0.5, 0.6))
@@ -26,27 +26,22 @@ PERSON = Box(0, 0.2, (0.6, 0.1, 0.7, 0.4))
 KNOWN = {0: 2, 1: 0}  # the dataset's car and person -> the detector's
 
 
-class Painter:
+@dataclass
+class Painter(FakeEditor):
     """Paints noise by the job's seed; the last bits depend on the batch."""
 
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        self.sizes: set[tuple[int, ...]] = set()
+    jobs: list[Job] = field(default_factory=list)
+    sizes: set[tuple[int, ...]] = field(default_factory=set)
 
-    def edit(
-        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None, watch: Any = None
-    ) -> list[Edited]:
-        assert masks is None
-        self.jobs += jobs
-        self.sizes |= {image.shape for image in images}
-        last = len(jobs)
-        made = [
-            np.random.default_rng(job.seed).integers(0, 250, image.shape) + last
-            for image, job in zip(images, jobs, strict=True)
-        ]
-        if watch is not None:
-            watch("pure noise", [image.astype(np.uint8) for image in made])
-        return [Edited(image.astype(np.uint8), 1.0) for image in made]
+    def begin(self, asked: Asked) -> None:
+        assert asked.masks is None
+        self.jobs += asked.jobs
+        self.sizes |= {image.shape for image in asked.images}
+        if asked.watch is not None:
+            asked.watch("pure noise", [np.zeros_like(image) for image in asked.images])
+
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        return np.random.default_rng(job.seed).integers(0, 250, image.shape) + company % 5
 
 
 def detector(images: Sequence[np.ndarray]) -> list[list[Box]]:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.editors import Edited
 from diffgen.types import Job
 from tests.fakes import ROWS, FakeEditor, make, make_dataset, photo, put, save, write_recipe
 
@@ -124,11 +123,10 @@ def browser(chromium: Browser) -> Iterator[Browser]:
 class Uneven(FakeEditor):
     """Fog comes out as grain, and is rejected."""
 
-    def _one(self, image: np.ndarray, job: Job, neighbours: int) -> Edited:
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
         if job.settings.condition == "fog":
-            grain = np.random.default_rng(job.seed).integers(0, 255, image.shape)
-            return Edited(grain.astype(np.uint8), job.settings.strength)
-        return super()._one(image, job, neighbours)
+            return np.random.default_rng(job.seed).integers(0, 255, image.shape)
+        return super().pixels(image, job, mask, company)
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,16 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from diffgen.editors import Edited
 from diffgen.errors import DiffgenError
 from diffgen.executors import OVERLAP
-from diffgen.types import Job
-from tests.fakes import FakeEditor, make, make_dataset, tree, write_recipe
+from tests.fakes import Asked, FakeEditor, make, make_dataset, tree, write_recipe
 
 pytestmark = pytest.mark.timeout(1200)  # many processes one after the other: minutes on a machine with other work
 
@@ -41,13 +38,10 @@ class LoggingEditor(FakeEditor):
 
     log: Path | None = None
 
-    def edit(
-        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
-    ) -> list[Edited]:
+    def begin(self, asked: Asked) -> None:
         assert self.log is not None
         with self.log.open("a") as file:
-            file.write("".join(f"{job.id}\n" for job in jobs))
-        return super().edit(images, jobs)
+            file.write("".join(f"{job.id}\n" for job in asked.jobs))
 
 
 @pytest.fixture(scope="module", autouse=True)

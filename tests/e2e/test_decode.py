@@ -26,20 +26,20 @@ def imread() -> Reader:
     return imread
 
 
-def picture(seed: int, channels: int) -> np.ndarray:
+def smooth(seed: int, channels: int) -> np.ndarray:
     """A smooth (48, 64, channels) picture, so that lossy formats have something to lose."""
     small = np.random.default_rng(seed).integers(0, 255, (12, 16, channels), dtype=np.uint8)
     planes = [Image.fromarray(small[..., i]).resize((64, 48), Image.Resampling.BICUBIC) for i in range(channels)]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
-RGB = Image.fromarray(picture(0, 3))
-GREY = Image.fromarray(picture(1, 1)[..., 0])
-ALPHA = Image.fromarray(picture(2, 1)[..., 0])
+RGB = Image.fromarray(smooth(0, 3))
+GREY = Image.fromarray(smooth(1, 1)[..., 0])
+ALPHA = Image.fromarray(smooth(2, 1)[..., 0])
 RGBA = Image.merge("RGBA", (*RGB.split(), ALPHA))
 LA = Image.merge("LA", (GREY, ALPHA))
 PALETTE = RGB.convert("P", palette=Image.Palette.ADAPTIVE)
-DEEP = Image.fromarray(picture(1, 1)[..., 0].astype(np.uint16) * 257 - 13)
+DEEP = Image.fromarray(smooth(1, 1)[..., 0].astype(np.uint16) * 257 - 13)
 
 CASES: dict[str, tuple[Image.Image, dict[str, Any]]] = {
     **{f"rgb.{suffix}": (RGB, {}) for suffix in ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff")},
@@ -97,12 +97,12 @@ def test_sixteen_bit_colour(suffix: str, channels: int, tmp_path: Path, imread: 
 
     if (suffix, channels) == ("tif", 4):
         pytest.skip("Pillow reads no 16-bit TIFF with alpha; such a source is carried over unedited")
-    pixels = picture(0, channels).astype(np.uint16) * 250 + 77
+    pixels = smooth(0, channels).astype(np.uint16) * 250 + 77
     cv2.imwrite(str(tmp_path / f"a.{suffix}"), pixels)
     compare(tmp_path / f"a.{suffix}", imread)
 
 
-@pytest.mark.parametrize("image", [Image.fromarray(picture(1, 1)[..., 0].astype(np.float32) / 255), RGB.convert("LAB")])
+@pytest.mark.parametrize("image", [Image.fromarray(smooth(1, 1)[..., 0].astype(np.float32) / 255), RGB.convert("LAB")])
 def test_modes_that_are_not_edited_are_known_by_their_header(image: Image.Image, tmp_path: Path) -> None:
     image.save(tmp_path / "a.tif")
     for read in (read_size, decode):

@@ -19,7 +19,7 @@ from diffgen.run import prepare, run
 from diffgen.weights import Weights
 from diffgen.worker import Worker
 from tests.editors.tiny_models import write_tokenizer
-from tests.fakes import FakeEditor, make_dataset, write_recipe
+from tests.fakes import FakeEditor, make_dataset, photo, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,10 @@ def clip(folder: Path) -> Clip:
     return load_clip(Weights("clip", "clip", "", str(folder)), "cpu")
 
 
-def picture(seed: int, size: tuple[int, int] = (40, 60)) -> Any:
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-
-
 def test_it_scores_as_the_stock_model_does(clip: Clip, folder: Path) -> None:
     from transformers import CLIPModel, CLIPTokenizer
 
-    pixels = picture(1, (32, 32))  # of the model's own size, so that nothing is resized
+    pixels = photo(1, (32, 32))  # of the model's own size, so that nothing is resized
     mean, deviation = torch.tensor(clip._mean), torch.tensor(clip._deviation)
     planes = ((torch.from_numpy(pixels) / 255 - mean) / deviation).permute(2, 0, 1)[None]
     tokens = CLIPTokenizer.from_pretrained(folder)("a night", return_tensors="pt")
@@ -67,7 +63,7 @@ def test_it_scores_as_the_stock_model_does(clip: Clip, folder: Path) -> None:
 
 
 def test_vectors_are_of_length_one_and_texts_are_read_once(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert np.linalg.norm(clip.look(picture(2))) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(clip.look(photo(2))) == pytest.approx(1, abs=1e-5)
     first = clip.read("a very long text " * 20)  # longer than the model reads
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
     monkeypatch.setattr(clip, "_tokenizer", None)
@@ -76,7 +72,7 @@ def test_vectors_are_of_length_one_and_texts_are_read_once(clip: Clip, monkeypat
 
 def test_the_whole_picture_is_seen(clip: Clip) -> None:
     """CLIP's own preparation cuts a wide picture's sides off."""
-    pixels = picture(3, (20, 200))
+    pixels = photo(3, (200, 20))
     other = pixels.copy()
     other[:, :30] = 0
     assert not np.allclose(clip.look(pixels), clip.look(other), atol=1e-4)

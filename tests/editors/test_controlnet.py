@@ -84,10 +84,6 @@ def asked(editor: Any, *weights: float, kinds: tuple[str, ...] = ("softedge", "c
     return settings("controlnet", controls=guides, **changes)
 
 
-def picture(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
-    return photo(seed, (width, height))
-
-
 def maps_of(image: np.ndarray, count: int = 1) -> list[np.ndarray]:
     return [np.repeat(edges(image)[..., None], 3, axis=2) for edges in (soft_edges, canny)[:count]]
 
@@ -107,7 +103,7 @@ def one(editor: Any, wanted: Settings, image: Any, maps: Any = None, **changes: 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (8, 128), (72, 40)])
 def test_size_out_is_size_in(editor: Any, height: int, width: int) -> None:
-    image = picture(0, height, width)
+    image = photo(0, (width, height))
     assert one(editor, asked(editor, guidance=3.0), image).shape == image.shape
 
 
@@ -146,7 +142,7 @@ def test_nothing_moves(editor: Any) -> None:
 
 def test_a_batch_of_different_sources_equals_singles(editor: Any) -> None:
     wanted = asked(editor, guidance=3.0)
-    images = [picture(i) for i in range(3)]
+    images = [photo(i) for i in range(3)]
     jobs = [job(wanted, i, p, n) for i, p, n in [(1, "snow", "sun"), (2, "fog", None), (3, "", "")]]
     together = edit(editor, images, jobs)
     alone = [edit(editor, [i], [j])[0] for i, j in zip(images, jobs, strict=True)]
@@ -156,7 +152,7 @@ def test_a_batch_of_different_sources_equals_singles(editor: Any) -> None:
 
 
 def test_same_seed_same_bytes_other_seed_other_image(editor: Any) -> None:
-    wanted, image = asked(editor, strength=1.0), picture(0)
+    wanted, image = asked(editor, strength=1.0), photo(0)
     first = one(editor, wanted, image, seed=1)
     assert np.array_equal(first, one(editor, wanted, image, seed=1))
     assert not np.array_equal(first, one(editor, wanted, image, seed=2))
@@ -168,7 +164,7 @@ def test_exactly_the_steps_asked_for_are_run(editor: Any, monkeypatch: pytest.Mo
     for steps, strength in [(1, 0.4), (3, 0.7), (4, 1.0)]:
         unet.rows.clear()
         net.rows.clear()
-        one(editor, asked(editor, steps=steps, strength=strength), picture(0))
+        one(editor, asked(editor, steps=steps, strength=strength), photo(0))
         assert unet.rows == net.rows == [1] * steps
 
 
@@ -179,7 +175,7 @@ def test_texts_and_sources_are_encoded_once_also_beside_conditions_without_contr
     names = ["text_encoder"] + ["text_encoder_2"] * (base != "sd")
     calls = [Calls(monkeypatch, getattr(editor._plain, name), "forward") for name in names]
     vae = Calls(monkeypatch, editor._plain.vae, "encode")
-    images = [picture(i) for i in range(3)]
+    images = [photo(i) for i in range(3)]
     for wanted in (asked(editor, guidance=3.0), settings("img2img", guidance=3.0), asked(editor, 0.5, guidance=3.0)):
         edit(editor, images, [job(wanted, i, p, "sun") for i, p in enumerate(["snow", "fog", "snow"])])
     for call in calls:
@@ -215,9 +211,7 @@ def test_strengths_are_those_of_img2img() -> None:
 def test_schedulers_by_name(guided: Get, name: str) -> None:
     editor = guided("sd")
     wanted = asked(editor, scheduler=name, strength=0.6, steps=3)
-    assert not np.array_equal(
-        one(editor, wanted, picture(0)), one(editor, asked(editor, 0.0, scheduler=name), picture(0))
-    )
+    assert not np.array_equal(one(editor, wanted, photo(0)), one(editor, asked(editor, 0.0, scheduler=name), photo(0)))
 
 
 # --- what the maps do
@@ -225,29 +219,29 @@ def test_schedulers_by_name(guided: Get, name: str) -> None:
 
 def test_a_job_without_controls_is_the_img2img_job(base: str, editor: Any, load: Any, request: Any) -> None:
     plain = load(request.getfixturevalue("sd" if base == "sd" else "sdxl"))
-    wanted, image = settings("img2img", guidance=3.0), picture(0)
+    wanted, image = settings("img2img", guidance=3.0), photo(0)
     assert np.array_equal(one(editor, wanted, image), one(plain, wanted, image))
 
 
 @pytest.mark.parametrize("weights", [(0.0,), (0.0, 0.0)])
 def test_weight_0_is_plain_img2img(editor: Any, weights: tuple[float, ...]) -> None:
-    image = picture(0)
+    image = photo(0)
     plain = one(editor, settings("img2img", guidance=3.0, steps=3), image)
     off = one(editor, asked(editor, *weights, guidance=3.0, steps=3), image)
     assert np.abs(off.astype(int) - plain).max() <= 1
 
 
 def test_the_map_and_its_weight_change_the_picture(editor: Any) -> None:
-    image = picture(0)
+    image = photo(0)
     plain = one(editor, asked(editor, 0.0), image).astype(int)
     changes = [np.abs(one(editor, asked(editor, w), image) - plain).mean() for w in (0.25, 1.0)]
     assert 0 < changes[0] < changes[1]
-    other = maps_of(picture(1))
+    other = maps_of(photo(1))
     assert not np.array_equal(one(editor, asked(editor), image), one(editor, asked(editor), image, maps=other))
 
 
 def test_two_controls_at_once(editor: Any) -> None:
-    image = picture(0)
+    image = photo(0)
     both = one(editor, asked(editor, 1.0, 0.7), image)
     first = one(editor, asked(editor, 1.0, 0.0), image)
     second = one(editor, asked(editor, 0.0, 0.7), image)
@@ -277,7 +271,7 @@ class Seen:
 def test_the_net_sees_the_whole_map_at_the_working_size(
     base: str, editor: Any, height: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = [picture(i, height, width) for i in range(2)]
+    images = [photo(i, (width, height)) for i in range(2)]
     maps = [maps_of(image) for image in images]
     seen = Seen(monkeypatch, next(iter(editor._nets.values())))
     edit(editor, images, [job(asked(editor, guidance=3.0), i) for i in range(2)], maps=maps)
@@ -290,7 +284,7 @@ def test_one_union_net_reads_several_maps_in_one_go(guided: Get, monkeypatch: py
     editor = guided("union")
     (net, other) = editor._nets
     guides = tuple(Guide(kind, net, 1.0) for kind in ("depth", "softedge", "canny", "segmentation"))
-    image = picture(0)
+    image = photo(0)
     maps = [np.full_like(image, 20 * i) for i in range(4)]
     seen, unused = Seen(monkeypatch, editor._nets[net]), Seen(monkeypatch, editor._nets[other])
     one(editor, settings("controlnet", controls=guides, steps=2), image, maps=maps)
@@ -303,7 +297,7 @@ def test_one_union_net_reads_several_maps_in_one_go(guided: Get, monkeypatch: py
 def test_conditions_may_use_different_nets(guided: Get) -> None:
     editor = guided("sd")
     first, second = editor._nets
-    image = picture(0)
+    image = photo(0)
     results = [
         one(editor, settings("controlnet", controls=(Guide("canny", net, 1.0),)), image)
         for net in (first, second, first)
@@ -319,7 +313,7 @@ def test_the_stock_pipeline_gives_the_same_picture(
     """Our batching, caching and decoding change nothing, but for the VAE's mode in place of a sample."""
     import diffusers
 
-    image, editor = picture(0), guided(base)
+    image, editor = photo(0), guided(base)
     weights = [1.0, 0.5][:count]
     wanted = asked(editor, *weights, strength=0.5, steps=3, guidance=5.0, scheduler="ddim")
     ours = one(editor, wanted, image, seed=4, negative="sun")
@@ -354,7 +348,7 @@ def test_the_stock_pipeline_gives_the_same_picture(
 def test_maps_that_break_the_contract_are_an_error(guided: Get, maps: list[Any]) -> None:
     editor = guided("sd")
     with pytest.raises(ValueError, match="expected 1 maps as large as the image"):
-        editor.edit([picture(0)], [job(asked(editor))], controls=[maps])
+        editor.edit([photo(0)], [job(asked(editor))], controls=[maps])
 
 
 # --- loading
@@ -397,12 +391,12 @@ def test_half_precision_is_loaded_where_only_that_is_there(
     file = folder / "diffusion_pytorch_model.safetensors"
     file.rename(folder / "diffusion_pytorch_model.fp16.safetensors")
     editor = load(sd, [folder], cache)
-    assert one(editor, asked(editor), picture(0)).shape == (48, 64, 3)
+    assert one(editor, asked(editor), photo(0)).shape == (48, 64, 3)
 
 
 def test_bfloat16(sdxl: Path, nets: Any, cache: FileCache) -> None:
     editor = load(sdxl, nets["sdxl"], cache, "bfloat16")
-    image = picture(0)
+    image = photo(0)
     made = one(editor, asked(editor, 1.0, 0.5, guidance=3.0), image)
     assert made.shape == image.shape
     assert made.std() > 0
@@ -441,7 +435,7 @@ def test_parts_that_come_and_go_change_nothing(
     with FileCache(tmp_path / "cache") as cache:
         moved = load(sdxl, nets["sdxl"], cache, layout=Layout("model", True))
     for wanted in (asked(moved), asked(moved, 1.0, 0.5), settings("img2img"), asked(moved)):
-        assert np.array_equal(one(moved, wanted, picture(0)), one(guided("sdxl"), wanted, picture(0)))
+        assert np.array_equal(one(moved, wanted, photo(0)), one(guided("sdxl"), wanted, photo(0)))
     unet = moved._plain.unet
     assert unet._hf_hook.execution_device == torch.device("cpu:0")
     assert not any(hasattr(net, "_hf_hook") for net in moved._nets.values()), "ControlNets stay on the device"
@@ -452,7 +446,7 @@ def test_parts_that_come_and_go_change_nothing(
 
 def test_its_way_can_be_watched(editor: Any) -> None:
     seen: list[tuple[str, np.ndarray]] = []
-    image, wanted = picture(0), job(asked(editor, 1.0, strength=0.6, steps=6))
+    image, wanted = photo(0), job(asked(editor, 1.0, strength=0.6, steps=6))
 
     def watch(caption: str, images: list[np.ndarray]) -> None:
         seen.append((caption, images[0]))

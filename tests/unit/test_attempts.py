@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -12,23 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors import Edited
 from diffgen.plan import ATTEMPT_FACTOR, next_attempt
 from diffgen.recipe import load_recipe
 from diffgen.run import export, stale, status
 from diffgen.types import Item, Job, Settings
-from tests.fakes import FakeEditor, make, make_dataset, source, tree, write_recipe
+from tests.fakes import Asked, FakeEditor, make, make_dataset, source, tree, write_recipe
 
 
 @dataclass
 class Melting(FakeEditor):
     """Over a strength that differs by source it gives nothing but grain."""
 
-    def _one(self, image: np.ndarray, job: Job, neighbours: int) -> Edited:
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
         if job.settings.strength > 0.25 + int(job.source[:4], 16) / 0xFFFF * 0.6:
-            rng = np.random.default_rng(job.seed)
-            return Edited(rng.integers(0, 255, image.shape).astype(np.uint8), job.settings.strength)
-        return super()._one(image, job, neighbours)
+            return np.random.default_rng(job.seed).integers(0, 255, image.shape)
+        return super().pixels(image, job, mask, company)
 
 
 def run_it(root: Path, name: str, attempts: int, editor: Any = None, **options: Any) -> tuple[Any, Any, Path]:
@@ -73,13 +70,10 @@ def test_a_run_cut_short_ends_the_same(tmp_path: Path) -> None:
         class Stopping(Melting):
             left: int = stop
 
-            def edit(
-                self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
-            ) -> list[Edited]:
+            def begin(self, asked: Asked) -> None:
                 self.left -= 1
                 if self.left < 0:
                     raise KeyboardInterrupt
-                return super().edit(images, jobs, masks, views)
 
         with pytest.raises(KeyboardInterrupt):
             run_it(tmp_path, name, 3, Stopping())

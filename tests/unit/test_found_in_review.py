@@ -16,14 +16,24 @@ import yaml
 
 from diffgen import models
 from diffgen.checks import measure
-from diffgen.editors import Edited
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.labels import Shape
 from diffgen.models import with_revision
 from diffgen.recipe import load_recipe
 from diffgen.run import prepare, stale
-from diffgen.types import Job
-from tests.fakes import FakeEditor, make, make_dataset, model, photo, put, recipe_fields, save, tree, write_recipe
+from tests.fakes import (
+    Asked,
+    FakeEditor,
+    make,
+    make_dataset,
+    model,
+    photo,
+    put,
+    recipe_fields,
+    save,
+    tree,
+    write_recipe,
+)
 
 
 def test_a_list_that_climbs_out_of_its_folder_keeps_every_picture_in_its_split(tmp_path: Path) -> None:
@@ -153,13 +163,9 @@ class Failing(FakeEditor):
         super().__init__()
         self.calls = calls
 
-    def edit(
-        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
-    ) -> list[Edited]:
-        made = super().edit(images, jobs)
+    def begin(self, asked: Asked) -> None:
         if len(self.batches) in self.calls:
             raise RuntimeError("device-side assert")
-        return made
 
 
 def test_a_device_that_fails_once_costs_one_batch_which_the_next_run_makes_with_the_same_bytes(tmp_path: Path) -> None:

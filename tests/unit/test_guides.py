@@ -14,7 +14,6 @@ import yaml
 
 from diffgen.cache import FileCache
 from diffgen.controls import canny
-from diffgen.editors import Edited
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.geometry import View, decode
 from diffgen.guides import require_networks, resolve_guided, revisions, with_revisions
@@ -26,7 +25,19 @@ from diffgen.run import prepare, run, status
 from diffgen.sources import Dataset
 from diffgen.types import Guide
 from diffgen.weights import at_revision, resolve_weights
-from tests.fakes import FakeEditor, fake_worker, make, make_dataset, photo, put, save, settings, source, write_recipe
+from tests.fakes import (
+    Asked,
+    FakeEditor,
+    fake_worker,
+    make,
+    make_dataset,
+    photo,
+    put,
+    save,
+    settings,
+    source,
+    write_recipe,
+)
 
 COMMIT = "ab" * 20
 BASE = {"hub": "tests/fake", "revision": "0" * 40, "native": 64, "multiple": 8}
@@ -339,13 +350,11 @@ class GuidedEditor(FakeEditor):
         self.controls: list[tuple[str, Sequence[np.ndarray]]] = []
         self.views: list[View] = []
 
-    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None, controls: Any = None) -> list[Edited]:
-        made = super().edit(images, jobs, masks, views)
-        self.views += views
-        for job, image, maps in zip(jobs, images, controls or [()] * len(jobs), strict=True):
+    def begin(self, asked: Asked) -> None:
+        self.views += asked.views or ()
+        for job, image, maps in zip(asked.jobs, asked.images, asked.controls or [()] * len(asked.jobs), strict=True):
             assert all(m.shape == image.shape for m in maps)
             self.controls.append((job.id, maps))
-        return made
 
     def of(self, job_id: str) -> Sequence[np.ndarray]:
         (found,) = [maps for key, maps in self.controls if key == job_id]

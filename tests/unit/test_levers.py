@@ -12,14 +12,13 @@ import pytest
 
 from diffgen.checks import judged_recall
 from diffgen.detect import Box
-from diffgen.editors import Edited
 from diffgen.errors import UsageError
 from diffgen.geometry import decode
 from diffgen.overview import summary_text
 from diffgen.run import run, status
 from diffgen.store import read_present
 from diffgen.types import Job
-from tests.fakes import FakeEditor, fake_worker, load_recipe, make, make_dataset, put, write_recipe
+from tests.fakes import Asked, FakeEditor, fake_worker, load_recipe, make, make_dataset, put, write_recipe
 
 
 @dataclass
@@ -28,15 +27,11 @@ class Masked(FakeEditor):
 
     told: list[Any] = field(default_factory=list)
 
-    def edit(
-        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
-    ) -> list[Edited]:
-        self.told.append(masks)
-        return super().edit(images, jobs, masks, views)
+    def begin(self, asked: Asked) -> None:
+        self.told.append(asked.masks)
 
-    def _one(self, image: np.ndarray, job: Job, neighbours: int) -> Edited:
-        coarse = image[::4, ::4].repeat(4, 0).repeat(4, 1)[: image.shape[0], : image.shape[1]]
-        return Edited((coarse * 0.5).astype(np.uint8), job.settings.strength, job.settings.object_strength)
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        return image[::4, ::4].repeat(4, 0).repeat(4, 1)[: image.shape[0], : image.shape[1]] * 0.5
 
 
 def pictures(root: Path, name: str, **fields: Any) -> tuple[list[np.ndarray], Masked, list[np.ndarray]]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.editors import Edited
 from diffgen.formats.yolo import label_path
 from diffgen.labels import without_rows
 from diffgen.recipe import load_recipe
@@ -24,18 +23,12 @@ ROWS = "0 0.25 0.5 0.3 0.6\n1 0.75 0.5 0.3 0.6\n"
 
 @dataclass
 class LosesTheLeft(FakeEditor):
-    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> list[Edited]:
-        self.batches.append([job.id for job in jobs])
-        held = masks or [None] * len(images)
-        return [self._lose(i, job, mask) for i, job, mask in zip(images, jobs, held, strict=True)]
-
-    def _lose(self, image: np.ndarray, job: Job, mask: Any) -> Edited:
-        made = (image * 0.5).astype(np.uint8)
-        if mask is not None and job.settings.object_strength == 0:
-            return Edited(made, job.settings.strength, 0.0)
-        half = made.shape[1] // 2
-        made[:, :half] = np.random.default_rng(0).integers(0, 120, made[:, :half].shape)
-        return Edited(made, job.settings.strength)
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        made = image * 0.5
+        if mask is None or job.settings.object_strength != 0:
+            half = made.shape[1] // 2
+            made[:, :half] = np.random.default_rng(0).integers(0, 120, made[:, :half].shape)
+        return made
 
 
 def lossy(root: Path, name: str, **fields: Any) -> tuple[Any, Any, Path]:

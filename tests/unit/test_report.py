@@ -17,7 +17,7 @@ import pytest
 from diffgen.recipe import load_recipe
 from diffgen.run import export, status
 from diffgen.tally import BINS, SCORES, histogram
-from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
+from tests.fakes import Asked, FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
 from tests.unit.test_attempts import Melting, run_it
 
 EVIL = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>\u2028&amp;"
@@ -257,7 +257,7 @@ def test_no_page_without_a_dataset(recipe: Path, tmp_path: Path) -> None:
     """Whoever interrupts a run wants it to end."""
 
     class Interrupted(FakeEditor):
-        def edit(self, *args: Any, **options: Any) -> Any:
+        def begin(self, asked: Asked) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

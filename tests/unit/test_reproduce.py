@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from diffgen import reproduce as reproducing
@@ -17,6 +18,7 @@ from diffgen.recipe import load_recipe
 from diffgen.reproduce import Reproduction, reproduce
 from diffgen.store import image_path, read_commits, read_records
 from diffgen.sweeps import Look, Sweep
+from diffgen.types import Job
 from diffgen.worker import Worker
 from tests.fakes import FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
 
@@ -28,10 +30,10 @@ def again(out: Path, job: str, editor: Any = None, **options: Any) -> Reproducti
 class Other(FakeEditor):
     """As a newer library: a little brighter."""
 
-    def _one(self, *arguments: Any) -> Any:
-        edited = super()._one(*arguments)
-        edited.image[:4] = edited.image[:4] // 2
-        return edited
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        made = super().pixels(image, job, mask, company)
+        made[:4] //= 2
+        return made
 
 
 def test_every_image_of_a_run_is_made_again_to_the_byte(recipe: Path, tmp_path: Path) -> None:

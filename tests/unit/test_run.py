@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from diffgen.errors import DiffgenError, UsageError
@@ -15,8 +16,9 @@ from diffgen.progress import Silent
 from diffgen.recipe import load_recipe
 from diffgen.run import Summary, export, prepare, run, stale, status
 from diffgen.store import RunStore, read_records, read_state
+from diffgen.types import Job
 from diffgen.worker import Worker
-from tests.fakes import FakeEditor, fake_worker, make, make_dataset, photo, put, save, tree, write_recipe
+from tests.fakes import Asked, FakeEditor, fake_worker, make, make_dataset, photo, put, save, tree, write_recipe
 
 
 def no_worker() -> Worker:
@@ -265,10 +267,9 @@ def test_an_image_alone_that_does_not_fit_is_tried_again_by_the_next_run(recipe:
 
 def test_a_bug_in_an_editor_is_a_crash_with_what_was_made_kept(recipe: Path, tmp_path: Path) -> None:
     class Broken(FakeEditor):
-        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
-            if len(jobs) < 3:
+        def begin(self, asked: Asked) -> None:
+            if len(asked.jobs) < 3:
                 raise IndexError("a bug")
-            return super().edit(images, jobs)
 
     with pytest.raises(IndexError):
         make(recipe, Broken())
@@ -278,8 +279,8 @@ def test_a_bug_in_an_editor_is_a_crash_with_what_was_made_kept(recipe: Path, tmp
 
 def test_an_editor_that_returns_another_size_is_a_bug(recipe: Path) -> None:
     class Cropping(FakeEditor):
-        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
-            return super().edit([image[:-8] for image in images], jobs)
+        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+            return super().pixels(image, job, mask, company)[:-8]
 
     with pytest.raises(ValueError, match="expected an image of shape"):
         make(recipe, Cropping())
@@ -387,10 +388,9 @@ def test_a_resumed_run_asks_the_editor_for_the_same_batches(recipe: Path, tmp_pa
     shutil.rmtree(tmp_path / "out")
 
     class Stopping(FakeEditor):
-        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
-            if len(jobs) < 3:  # the last two
+        def begin(self, asked: Asked) -> None:
+            if len(asked.jobs) < 3:  # the last two
                 raise KeyboardInterrupt
-            return super().edit(images, jobs)
 
     with pytest.raises(KeyboardInterrupt):
         make(recipe, Stopping())

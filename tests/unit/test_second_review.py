@@ -17,12 +17,11 @@ import yaml
 from diffgen import forked as forks
 from diffgen.checks import judge, measure
 from diffgen.detect import Box
-from diffgen.editors import Edited
 from diffgen.recipe import Checks, load_recipe
 from diffgen.run import prepare, run, status
 from diffgen.starter import _quoted
 from diffgen.types import Job, Record
-from tests.fakes import MODEL, FakeEditor, fake_worker, make, make_dataset, photo, put, write_recipe
+from tests.fakes import MODEL, Asked, FakeEditor, fake_worker, make, make_dataset, photo, put, write_recipe
 from tests.unit.test_attempts import Melting
 
 DROP = Checks(on_object_lost="drop_label")
@@ -43,14 +42,12 @@ def test_dropping_labels_saves_no_picture_that_is_lost_as_a_whole(
 def test_a_signal_at_the_end_of_a_round_is_not_forgotten(tmp_path: Path) -> None:
     @dataclass
     class Interrupted(Melting):
-        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> list[Edited]:
-            if len(self.batches) == 1:
+        def begin(self, asked: Asked) -> None:
+            if len(self.batches) == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().edit(images, jobs, masks, views)
 
-        def _one(self, image: np.ndarray, job: Job, neighbours: int) -> Edited:
-            rng = np.random.default_rng(job.seed)
-            return Edited(rng.integers(0, 255, image.shape).astype(np.uint8), job.settings.strength)
+        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+            return np.random.default_rng(job.seed).integers(0, 255, image.shape)
 
     data = make_dataset(tmp_path / "data", counts=(6, 1))
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", attempts=3, conditions=["night"])
@@ -63,10 +60,9 @@ def test_a_signal_at_the_end_of_a_round_is_not_forgotten(tmp_path: Path) -> None
 def test_one_source_that_the_device_fails_at_does_not_end_the_run(mode: str, tmp_path: Path) -> None:
     @dataclass
     class Failing(FakeEditor):
-        def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> list[Edited]:
-            if jobs[0].source == bad:
+        def begin(self, asked: Asked) -> None:
+            if asked.jobs[0].source == bad:
                 raise RuntimeError("device-side assert")
-            return super().edit(images, jobs, masks, views)
 
     data = make_dataset(tmp_path / "data", counts=(6, 1), size=(200, 150))
     recipe = write_recipe(

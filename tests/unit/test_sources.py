@@ -32,7 +32,7 @@ def refusal(path: Path) -> UsageError:
     return caught.value
 
 
-def picture(root: Path, name: str, label: str | None = "0 0.5 0.5 0.2 0.2\n", seed: int = 0) -> Path:
+def put_photo(root: Path, name: str, label: str | None = "0 0.5 0.5 0.2 0.2\n", seed: int = 0) -> Path:
     """images/<name> below root with its label."""
     path = save(root / "images" / name, photo(seed))
     if label is not None:
@@ -184,7 +184,7 @@ def test_an_export_that_points_one_folder_too_high(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["list of folders", "txt list", "txt list with ./", "list of txt"])
 def test_every_form_of_a_split(tmp_path: Path, form: str) -> None:
     for i, folder in enumerate(("a", "b")):
-        picture(tmp_path, f"{folder}/{i}.jpg", seed=i)
+        put_photo(tmp_path, f"{folder}/{i}.jpg", seed=i)
     absolute = "".join(f"{tmp_path}/images/{name}\n" for name in ("a/0.jpg", "b/1.jpg"))
     put(tmp_path / "all.txt", absolute)
     put(tmp_path / "dots.txt", "./images/a/0.jpg\n\n./images/b/1.jpg\n./notes.md\n")
@@ -201,14 +201,14 @@ def test_every_form_of_a_split(tmp_path: Path, form: str) -> None:
 
 
 def test_a_picture_listed_twice_is_one_source(tmp_path: Path) -> None:
-    picture(tmp_path, "a/0.jpg")
+    put_photo(tmp_path, "a/0.jpg")
     put(tmp_path / "twice.txt", "./images/a/0.jpg\n./images/a/0.jpg\n")
     assert len(read(described(tmp_path, train=["twice.txt", "images/a"], val="images/a")).split("train")) == 1
 
 
 def test_nested_folders_keep_their_names_and_hidden_ones_are_left_out(tmp_path: Path) -> None:
     for i, name in enumerate(("train/day/1.jpg", "train/night/1.jpg", "train/.thumbs/1.jpg", "train/.hidden.jpg")):
-        picture(tmp_path, name, seed=i)
+        put_photo(tmp_path, name, seed=i)
     data = read(described(tmp_path, train="images/train", val="images/train/day"))
     assert keys_of(data) == ["train/day/1", "train/night/1", "val/1"]
 
@@ -262,8 +262,8 @@ def test_label_path_is_the_rule_of_ultralytics(image: str, label: str) -> None:
 
 def test_images_in_the_own_name_of_a_folder_is_found_by_the_last_one(tmp_path: Path) -> None:
     root = tmp_path / "images/street"
-    picture(root, "train/a.jpg")
-    picture(root, "val/b.jpg", seed=1)
+    put_photo(root, "train/a.jpg")
+    put_photo(root, "val/b.jpg", seed=1)
     data = read(described(root, train="images/train", val="images/val"))
     assert data.sources[0].label == str(root / "labels/train/a.txt")
     assert data.sources[0].counts == ((0, 1),)
@@ -285,8 +285,8 @@ def test_an_empty_label_is_a_background_with_a_label_file(tmp_path: Path) -> Non
 
 def test_equal_stems_get_names_of_their_own(tmp_path: Path) -> None:
     for i, name in enumerate(("a.jpg", "a.png", "A.bmp", "b.jpg")):
-        picture(tmp_path, f"train/{name}", seed=i)
-    picture(tmp_path, "val/a.jpg", seed=9)
+        put_photo(tmp_path, f"train/{name}", seed=i)
+    put_photo(tmp_path, "val/a.jpg", seed=9)
     names = [s.name for s in read(described(tmp_path, train="images/train", val="images/val")).split("train")]
     assert len({name.casefold() for name in names}) == 4
     assert names == ["A", "a-jpg", "a-png", "b"]

@@ -15,7 +15,6 @@ from diffgen.annotators import same_names
 from diffgen.blend import filled, native
 from diffgen.checks import judge, judged_clip, judged_happened, judged_structure
 from diffgen.detect import Box
-from diffgen.editors import Edited
 from diffgen.errors import UsageError
 from diffgen.formats.yolo import label_path
 from diffgen.geometry import decode
@@ -27,7 +26,7 @@ from diffgen.store import read_present
 from diffgen.sweeps import Look, cells_of, read_sweep
 from diffgen.types import Job, Record
 from diffgen.worker import Worker
-from tests.fakes import ROWS, FakeEditor, make_dataset, photo, put, save, tree, write_recipe
+from tests.fakes import ROWS, Asked, FakeEditor, make_dataset, photo, put, save, tree, write_recipe
 
 MAGENTA = (255, 0, 255)  # what the detector below takes for a person, class 1
 SIZE = (160, 96)
@@ -44,18 +43,17 @@ class Painter(FakeEditor):
     lazy: bool = False
     most: int = 10**9  # batches, then it dies
 
-    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> list[Edited]:
-        if len(self.batches) == self.most:
+    def begin(self, asked: Asked) -> None:
+        if len(self.batches) > self.most:
             raise ArithmeticError("killed")
-        self.batches.append([job.id for job in jobs])
-        return [self._paint(i, job, mask) for i, job, mask in zip(images, jobs, masks, strict=True)]
 
-    def _paint(self, image: np.ndarray, job: Job, mask: np.ndarray) -> Edited:
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        assert mask is not None
         assert mask.shape == image.shape[:2]
         made = image.copy() if self.lazy else 255 - image
         if job.settings.task == "insert" and not self.lazy:
             made[mask > 0.99] = MAGENTA
-        return Edited(made, job.settings.strength)
+        return made
 
 
 def find_magenta(images: Sequence[np.ndarray]) -> list[list[Box]]:
@@ -300,8 +298,8 @@ def test_verdicts_of_tasks(facts: dict[str, Any], reason: str | None) -> None:
 
 def test_a_model_that_fails_is_seen_though_the_source_hides_most_of_it(tmp_path: Path) -> None:
     class Black(Painter):
-        def _paint(self, image: np.ndarray, job: Job, mask: np.ndarray) -> Edited:
-            return Edited(np.zeros_like(image), 1.0)
+        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+            return np.zeros_like(image)
 
     summary, _, _ = work(tmp_path, REMOVE, Black())
     assert summary.rejected == {"degenerate": 2}

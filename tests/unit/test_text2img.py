@@ -13,7 +13,6 @@ import yaml
 from diffgen.annotate import measure_annotations, without_doubles
 from diffgen.checks import judge
 from diffgen.detect import Box
-from diffgen.editors import Edited
 from diffgen.errors import UsageError
 from diffgen.export import judge_plan
 from diffgen.imagined import imagine
@@ -25,9 +24,9 @@ from diffgen.sheet import run_sheet
 from diffgen.store import read_present
 from diffgen.sweeps import Look
 from diffgen.trajectory import preview_trajectory
-from diffgen.types import Record
+from diffgen.types import Job, Record
 from tests import fakes
-from tests.fakes import put, tree
+from tests.fakes import Asked, put, tree
 from tests.imagining import CAR, KNOWN, PERSON, SURE, Painter, make, manifest, worker, write
 
 # --- the plan
@@ -143,8 +142,8 @@ def test_a_picture_without_what_was_asked_for_is_rejected(
 
 def test_a_flat_picture_is_degenerate(tmp_path: Path) -> None:
     class Grey(Painter):
-        def edit(self, images: Any, jobs: Any, *_: Any) -> list[Edited]:
-            return [Edited(np.full(image.shape, 100, np.uint8), 1.0) for image in images]
+        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+            return np.full(image.shape, 100)
 
     assert make(write(tmp_path), Grey())[0].rejected == {"degenerate": 12}
 
@@ -215,10 +214,10 @@ def test_an_interrupted_run_comes_out_the_same(tmp_path: Path) -> None:
     last = prepare(load_recipe(broken)).plan.items[-1].job
 
     class Stops(Painter):
-        def edit(self, images: Any, jobs: Any, *args: Any) -> list[Edited]:
-            if last in jobs:  # not "the third call": batches reach the device in any order
+        def begin(self, asked: Asked) -> None:
+            if last in asked.jobs:  # not "the third call": batches reach the device in any order
                 raise KeyboardInterrupt
-            return super().edit(images, jobs, *args)
+            super().begin(asked)
 
     with pytest.raises(KeyboardInterrupt):
         make(broken, Stops())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as at_start
 from pathlib import Path
@@ -14,12 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffgen.editors import Edited
 from diffgen.errors import UsageError
 from diffgen.geometry import cut, decode, merge, plan_for, plan_tiles, views_for
 from diffgen.recipe import load_recipe
 from diffgen.types import Job
-from tests.fakes import FakeEditor, make, make_dataset, settings, write_recipe
+from tests.fakes import Asked, FakeEditor, make, make_dataset, settings, write_recipe
 
 
 @given(width=st.integers(1, 40), height=st.integers(1, 40), side=st.integers(4, 12), step=st.sampled_from([8, 16, 32]))
@@ -63,14 +61,11 @@ class Seeing(FakeEditor):
 
     seen: list[tuple[tuple[int, ...], Any]] = at_start(default_factory=list)
 
-    def edit(
-        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
-    ) -> list[Edited]:
-        self.seen += [(image.shape, view) for image, view in zip(images, views, strict=True)]
-        return super().edit(images, jobs, masks, views)
+    def begin(self, asked: Asked) -> None:
+        self.seen += [(image.shape, view) for image, view in zip(asked.images, asked.views or (), strict=True)]
 
-    def _one(self, image: np.ndarray, job: Job, neighbours: int) -> Edited:
-        return Edited((image * 0.6).astype(np.uint8), 1.0)
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        return image * 0.6
 
 
 def test_a_run_in_tiles(tmp_path: Path) -> None:

@@ -15,17 +15,17 @@ from diffgen.sheet import GAP, LINE
 from diffgen.store import read_records
 from diffgen.sweeps import Look, read_sweep
 from diffgen.trajectory import TILE, preview_trajectory
-from tests.fakes import FakeEditor
+from tests.fakes import Asked, FakeEditor
 
 
 class Watched(FakeEditor):
     """Shows a grey picture of its own size on the way."""
 
-    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None, watch: Any = None) -> Any:
-        assert len(images) == len(jobs) == len(views) == 1
-        self.masked = masks is not None
-        watch("noise", [np.full_like(images[0], 128)])
-        return super().edit(images, jobs, masks, views)
+    def begin(self, asked: Asked) -> None:
+        assert len(asked.images) == len(asked.jobs) == len(asked.views or ()) == 1
+        assert asked.watch is not None
+        self.masked = asked.masks is not None
+        asked.watch("noise", [np.full_like(asked.images[0], 128)])
 
 
 def test_a_row_for_each_image_and_nothing_is_kept(recipe: Path, tmp_path: Path) -> None:
@@ -48,8 +48,15 @@ def test_held_objects_are_held_there_too(recipe: Path) -> None:
     assert editor.masked
 
 
+class Unwatched:
+    """An editor whose `edit` takes no `watch`."""
+
+    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
+        raise AssertionError
+
+
 def test_what_cannot_be_shown_is_said(recipe: Path) -> None:
     with pytest.raises(UsageError, match="cannot be watched"):
-        preview_trajectory(load_recipe(recipe), Look(), make_editor=FakeEditor)
+        preview_trajectory(load_recipe(recipe), Look(), make_editor=Unwatched)
     with pytest.raises(UsageError, match="not tiles"):
         preview_trajectory(load_recipe(recipe, ["resolution.mode=tile"]), Look(), make_editor=Watched)
