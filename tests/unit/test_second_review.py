@@ -22,7 +22,7 @@ from diffgen.run import prepare, run, status
 from diffgen.starter import _quoted
 from diffgen.types import Job, Record
 from tests.fakes import MODEL, Asked, FakeEditor, fake_worker, make, make_dataset, photo, put, write_recipe
-from tests.unit.test_attempts import Melting
+from tests.plan.test_attempts import Melting
 
 DROP = Checks(on_object_lost="drop_label")
 

@@ -1,0 +1,308 @@
+"""Recipes without a dataset: from classes and templates to a dataset that a detector labelled. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from diffgen.annotate import measure_annotations, without_doubles
+from diffgen.checks import judge
+from diffgen.detect import Box
+from diffgen.errors import UsageError
+from diffgen.export import judge_plan
+from diffgen.imagined import imagine
+from diffgen.preview import preview
+from diffgen.recipe import Checks, TextToImage, load_recipe
+from diffgen.reproduce import reproduce
+from diffgen.run import export, prepare, status
+from diffgen.sheet import run_sheet
+from diffgen.store import read_present
+from diffgen.sweeps import Look
+from diffgen.trajectory import preview_trajectory
+from diffgen.types import Job, Record
+from tests import fakes
+from tests.fakes import Asked, put, tree
+from tests.fakes_text2img import CAR, KNOWN, PERSON, SURE, Painter, make, manifest, worker, write
+
+# --- the plan
+
+
+def test_prompts_come_of_classes_templates_and_conditions(tmp_path: Path) -> None:
+    templates = ["a photo of {class} on a street, {condition}", "{condition}: {class}"]
+    prepared = prepare(load_recipe(write(tmp_path, text2img={"templates": templates})))
+    jobs = [item.job for item in prepared.plan.items]
+    assert len(jobs) == 3 * 2 * 2
+    prompts = [job.prompt for job in jobs]
+    assert prompts[0] == "a photo of a car on a street, at night, dark sky, street lamps and lit headlights, low light"
+    assert prompts[3] == "a photo of a person on a street, clear day"
+    assert prompts[5] == "clear day: a car"
+    assert jobs[0].negative_prompt
+    assert "daylight" in jobs[0].negative_prompt
+    assert len({job.id for job in jobs}) == len({job.seed for job in jobs}) == len(jobs)
+
+
+def test_what_makes_another_picture_makes_another_id_and_nothing_else_does(tmp_path: Path) -> None:
+    def ids(**fields: Any) -> list[str]:
+        return [item.job.id for item in prepare(load_recipe(write(tmp_path, **fields))).plan.items]
+
+    first = ids()
+    assert ids(checks={"confidence": 0.5, "review_below": None}, batch_size=1) == first
+    assert ids(text2img={"images": 5})[: len(first)] == first  # more pictures leave the others as they are
+    assert ids(conditions=[{"night": {"strength": 0.2}}, {"name": "plain", "prompt": "clear day"}]) == first
+    one_more = {"classes": ["car", "person", "dog"]}  # in every picture dogs have to be looked for
+    for other in ({"text2img": one_more}, {"text2img": {"width": 64}}, {"text2img": {"height": 64}}, {"seed": 1}):
+        assert not set(ids(**other)) & set(first)
+    recipe = write(tmp_path)
+    put(tmp_path / "detector.pt", "another detector finds other things")
+    assert not {item.job.id for item in prepare(load_recipe(recipe)).plan.items} & set(first)
+
+
+def test_a_limit_shows_all_classes(tmp_path: Path) -> None:
+    plan = prepare(load_recipe(write(tmp_path)), limit=2).plan
+    assert [source.name for source, _ in plan.edits] == ["0-car-00000", "1-person-00000"]
+
+
+def test_a_rejected_picture_is_made_again_from_other_noise(tmp_path: Path) -> None:
+    summary, painter = make(write(tmp_path, attempts=3), found=lambda images: [[] for _ in images])
+    assert summary.rejected == {"unlabelled": 12}
+    assert summary.accepted == 0
+    assert (summary.empty, summary.exit_code) == (["train"], 1)
+    assert len({job.seed for job in painter.jobs}) == 36
+    assert {job.settings.strength for job in painter.jobs} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"dataset": "data.yaml"}, "dataset and text2img exclude each other"),
+        ({"detector": None}, "nothing would label what is made"),
+        ({"detector": "other.pt"}, "there is no file .*other.pt"),
+        ({"detector": "nowhere/"}, "detector 'nowhere/'.* does not exist"),
+        ({"editor": "img2img"}, "editor 'img2img' edits pictures"),
+        ({"select": {"max": 3}}, "select: of no meaning with text2img"),
+        ({"clip": "openai/clip"}, "clip: of no meaning with text2img"),
+        ({"conditions": [{"night": {"objects": {"strength": 0.1}}}]}, "conditions: 'night': objects: of no meaning"),
+        ({"conditions": [{"night": {"task": "background"}}]}, "conditions: 'night': task: of no meaning"),
+        ({"text2img": {"templates": ["a car at night"]}}, r"lacks \{class\}"),
+        ({"text2img": {"templates": ["a photo of {class}"]}}, r"lacks \{condition\}"),
+        ({"text2img": {"classes": ["car", "car"]}}, "'car' stands twice"),
+        ({"text2img": {"classes": []}}, "must have 1 or more entries"),
+        ({"text2img": {"images": 0}}, "must be 1 or more"),
+        ({"text2img": {"width": 20}}, "must be 64 or more"),
+        ({"text2img": {"pictures": 3}}, "text2img.pictures: unknown key"),
+        ({"model": "pocket"}, "model 'pocket' is a .*InstructPix2Pix.*, which makes no picture from a text alone"),
+        ({"model": "flux2-klein"}, "makes no picture from a text alone"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_error_before_any_work(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        prepare(load_recipe(write(tmp_path, **fields)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_editor_alone_makes_no_dataset(tmp_path: Path) -> None:
+    data = fakes.make_dataset(tmp_path / "data")
+    with pytest.raises(UsageError, match="'text2img' edits no dataset"):
+        prepare(load_recipe(fakes.write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", editor="text2img")))
+
+
+# --- facts, verdicts, labels
+
+
+def test_only_the_datasets_classes_are_recorded_the_surest_first() -> None:
+    facts = measure_annotations([PERSON, Box(5, 0.99, CAR.box), CAR], KNOWN)
+    assert facts == {"detections": [[0, 0.5, 0.1, 0.2, 0.5, 0.6], [1, 0.2, 0.6, 0.1, 0.7, 0.4]]}
+
+
+def test_of_two_boxes_on_one_object_the_surer_stays() -> None:
+    near, other = Box(2, 0.4, (0.1, 0.2, 0.5, 0.55)), Box(0, 0.3, CAR.box)
+    assert without_doubles([near, other, SURE, CAR]) == [SURE, CAR, other]
+
+
+@pytest.mark.parametrize(
+    ("detections", "confidence", "reason"),
+    [
+        ([[0, 0.5, 0, 0, 1, 1]], 0.5, None),
+        ([[0, 0.5, 0, 0, 1, 1]], 0.51, "unlabelled"),
+        ([[1, 0.9, 0, 0, 1, 1]], 0.05, "unlabelled"),  # a person, where a car was asked for
+        ([], 0.05, "unlabelled"),
+    ],
+)
+def test_a_picture_without_what_was_asked_for_is_rejected(
+    detections: Any, confidence: float, reason: str | None
+) -> None:
+    facts = {"asked": 0, "luminance": 0.5, "contrast": 0.2, "strength": 1.0, "detections": detections}
+    assert judge(Record("a", "made", facts), Checks(confidence=confidence), "night").reason == reason
+
+
+def test_a_flat_picture_is_degenerate(tmp_path: Path) -> None:
+    class Grey(Painter):
+        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+            return np.full(image.shape, 100)
+
+    assert make(write(tmp_path), Grey())[0].rejected == {"degenerate": 12}
+
+
+def test_from_a_recipe_to_a_dataset(tmp_path: Path) -> None:
+    summary, painter = make(write(tmp_path, text2img={"width": 100, "height": 70}))
+    out = tmp_path / "out"
+    # Only cars are found, so what was to show a person is not taken.
+    assert (summary.accepted, summary.rejected, summary.exit_code) == (6, {"unlabelled": 6}, 0)
+    assert painter.sizes == {(72, 104, 3)}  # the model's multiple of 8, cut to what was asked for
+    data = yaml.safe_load((out / "dataset/data.yaml").read_text())
+    assert data == {"train": "images/train", "val": "images/train", "names": {0: "car", 1: "person"}}
+    assert "val is train again" in (out / "dataset/data.yaml").read_text()
+    rows = manifest(out)
+    assert len(rows) == 6
+    assert sum(row["review"] for row in rows) == summary.to_review
+    identity = prepare(load_recipe(out)).model.networks[0].identity
+    assert identity.startswith("detector.pt@sha256:")
+    for row in rows:
+        name = row["image"].rpartition("/")[2].removesuffix(".png")
+        label = (out / f"dataset/labels/train/{name}.txt").read_text().splitlines()
+        assert label[0] == "0 0.700000 0.750000 0.400000 0.500000"
+        assert row["confidences"] == [0.9, 0.5][: len(label)]
+        assert (row["label_origin"], row["label_detector"]) == ("detector", identity)
+        assert row["review"] == (len(label) == 2)
+        assert not {"structure", "shift_px", "after", "found"} & row["facts"].keys()  # absent, not made up
+        assert row["facts"]["contrast"] > 0.1
+    assert 0 < summary.to_review < 6
+
+
+def test_confidence_is_decided_again_without_the_device(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    first, _ = make(path)
+    out = tmp_path / "out"
+    lines = lambda: sum(len(file.read_text().splitlines()) for file in (out / "dataset/labels").rglob("*.txt"))  # noqa: E731
+    before = lines()
+    more = export(load_recipe(out, ["checks.confidence=0.1"]))
+    assert more.accepted > first.accepted
+    assert lines() > before
+    fewer = export(load_recipe(out, ["checks.confidence=0.6"]))
+    assert fewer.to_review == 0
+    assert lines() < before
+    assert export(load_recipe(out, ["checks.review_below=1.0"])).to_review == first.accepted
+    export(load_recipe(out, ["checks.confidence=0.35", "checks.review_below=0.6"]))
+    assert lines() == before
+    again, painter = make(path)
+    assert again.made_now == 0
+    assert not painter.jobs
+
+
+def test_a_persons_decision_counts_and_ends_the_review(tmp_path: Path) -> None:
+    first, _ = make(write(tmp_path))
+    out = tmp_path / "out"
+    weak = [row["job"] for row in manifest(out) if row["review"]]
+    decisions = put(tmp_path / "review.yaml", f"{weak[0]}: reject\n{weak[1]}: keep\n")
+    second = export(load_recipe(out), decisions)
+    assert second.rejected["review"] == 1
+    assert second.accepted == first.accepted - 1
+    assert second.to_review == first.to_review - 2
+    kept = next(row for row in manifest(out) if row["job"] == weak[1])
+    assert kept["confidences"] == [0.9, 0.5]
+    assert not kept["review"]
+
+
+def test_an_interrupted_run_comes_out_the_same(tmp_path: Path) -> None:
+    whole, broken = write(tmp_path / "a"), write(tmp_path / "b")
+    make(whole)
+    last = prepare(load_recipe(broken)).plan.items[-1].job
+
+    class Stops(Painter):
+        def begin(self, asked: Asked) -> None:
+            if last in asked.jobs:  # not "the third call": batches reach the device in any order
+                raise KeyboardInterrupt
+            super().begin(asked)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(broken, Stops())
+    assert len(tree(tmp_path / "b/out/images")) == 8
+    summary, painter = make(broken)
+    assert summary.made_now == len(painter.jobs) == 4
+    one, two = (tree(tmp_path / name / "out") for name in "ab")
+    for part in ("images/", "dataset/"):
+        assert {k: v for k, v in one.items() if k.startswith(part)} == {
+            k: v for k, v in two.items() if k.startswith(part)
+        }
+
+
+def test_a_share_of_it_becomes_val_where_that_is_asked_for(tmp_path: Path) -> None:
+    summary, _ = make(write(tmp_path, text2img={"classes": ["car"], "images": 8}, val_from_train=0.3))
+    data = yaml.safe_load((tmp_path / "out/dataset/data.yaml").read_text())
+    assert data["val"] == "images/val"
+    counts = {split: len(list((tmp_path / f"out/dataset/images/{split}").iterdir())) for split in ("train", "val")}
+    assert counts["val"] >= 2
+    assert counts["train"] > counts["val"]
+    assert sum(counts.values()) == summary.accepted == 16
+
+
+# --- the commands around a run
+
+
+def test_every_command_knows_such_a_run(tmp_path: Path, cli: Any) -> None:
+    path = write(tmp_path)
+    answer = cli("plan", path)
+    assert answer.code == 0
+    assert "dataset   none: pictures are made from noise and labelled by detector.pt: the weaker way" in answer.out
+    assert "without label file" not in answer.out
+    facts = json.loads(cli("plan", path, "--json").out)
+    assert facts["images"] == 12
+    assert facts["sources"] == {}
+    assert facts["leakage"]["identical"]["count"] == 0
+    seen = preview(load_recipe(path), Look(2, (), ()), make_worker=lambda: worker(Painter()))
+    assert seen.path is not None
+    assert seen.path.is_file()
+    assert seen.exit_code == 0
+    summary, _ = make(path)
+    out = tmp_path / "out"
+    assert status(load_recipe(out)).to_dict()["to_review"] == summary.to_review
+    assert f"review    {summary.to_review} with labels" in cli("status", out).out
+    assert json.loads(cli("clean", out, "--json").out)["images"] == 0
+    row = manifest(out)[0]
+    again = reproduce(load_recipe(out), row["job"][:8], make_worker=lambda: worker(Painter()))
+    assert again.identical
+    assert preview_trajectory(load_recipe(path), Look(1), make_editor=Painter).is_file()
+    prepared = prepare(load_recipe(out))
+    judged = judge_plan(prepared.plan, prepared.recipe, read_present(out, "png"))
+    assert run_sheet(out, prepared.plan, judged, "png").width > 400
+
+
+def test_the_report_shows_what_was_found_and_what_to_review(tmp_path: Path) -> None:
+    summary, _ = make(write(tmp_path))
+    page = (tmp_path / "out/report.html").read_text()
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert len(data["weak"]) == summary.to_review
+    assert set(map(str, data["weak"])) <= data["added"].keys()
+    assert data["sources"]["file"] == [""] * 6
+    assert f"<b>{summary.to_review}</b> to be reviewed" in page
+    rows = sum(len(row["confidences"]) for row in manifest(tmp_path / "out"))
+    assert f"<td>0 → {rows}</td>" in page  # of the accepted pictures, all of them cars
+
+
+def test_the_kept_recipe_is_the_recipe(tmp_path: Path) -> None:
+    make(write(tmp_path, detector="detector.pt"))
+    kept = load_recipe(tmp_path / "out")
+    assert kept.recipe.dataset is None
+    assert kept.recipe.text2img is not None
+    assert (kept.base / str(kept.recipe.detector)).is_file()
+
+
+def test_a_hub_detector_stays_a_hub_id_and_is_pinned(tmp_path: Path) -> None:
+    commit = "1" * 40
+    path = write(tmp_path, detector=f"google/owlv2@{commit}")
+    loaded = load_recipe(path)
+    assert f"detector: google/owlv2@{commit}" in loaded.to_yaml(tmp_path / "out")
+    (network,) = prepare(loaded).model.networks
+    assert (network.role, network.identity, network.folder) == ("detector", f"google/owlv2@{commit}", None)
+
+
+def test_names_are_unique_and_stay_in_their_folder() -> None:
+    wanted = TextToImage(classes=["a/b", "a b"], images=3)
+    names = [source.name for source in imagine(wanted, fakes.model(), Path("r.yaml")).sources]
+    assert len(set(names)) == 6
+    assert all("/" not in name for name in names)
