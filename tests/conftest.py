@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ FOLDERS = {
     ROOT / "output/browser": "browser",
 }
 KINDS = {"unit", "editors", *FOLDERS.values()}
+TORCH_FREE = {"unit", "property", "cli"}
 
 
 def kind_of(path: Path) -> str:
@@ -75,12 +77,16 @@ def _own_world(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeyp
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(request: pytest.FixtureRequest) -> None:
-    """Before each test of an editor: a run takes all of the machine's."""
+def _torch_of_its_kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One thread for editors: a run takes all of the machine's. And no torch for the kinds that need none."""
     if request.node.get_closest_marker("editors"):
         import torch
 
         torch.set_num_threads(1)
+    before = "torch" in sys.modules
+    yield
+    if any(request.node.get_closest_marker(kind) for kind in TORCH_FREE):
+        assert before or "torch" not in sys.modules
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -46,6 +47,13 @@ def photo(seed: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
         pixels[y0:y1, x0:x1] = rng.integers(0, 255, 3)
         pixels[(y0 + y1) // 2 : y1, x0:x1] = rng.integers(0, 255, 3)
     return pixels.clip(0, 255).astype(np.uint8)
+
+
+def step(at: int, size: tuple[int, int] = (48, 64), low: int = 60, high: int = 200) -> np.ndarray:
+    """Dark to the left of column `at`, bright from it on."""
+    image = np.full((*size, 3), low, np.uint8)
+    image[:, at:] = high
+    return image
 
 
 def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
@@ -227,3 +235,13 @@ def tree(folder: Path) -> dict[str, str]:
             raw = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(raw).hexdigest()
     return found
+
+
+def manifest(dataset: Path) -> list[dict[str, Any]]:
+    """The lines of an exported dataset's manifest."""
+    return [json.loads(line) for line in (dataset / "manifest.jsonl").read_text("utf-8").splitlines()]
+
+
+def ids_of(out: Path) -> set[str]:
+    """The jobs whose images lie in a run folder."""
+    return {path.stem for path in (out / "images").glob("*/*.*")}

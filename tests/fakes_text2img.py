@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,4 +75,4 @@ def make(
 
 
 def manifest(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "dataset/manifest.jsonl").read_text().splitlines()[1:]]
+    return fakes.manifest(folder / "dataset")[1:]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import FakeEditor, make, make_dataset, put, tree, write_recipe
+from tests.fakes import MODEL, FakeEditor, make, make_dataset, put, tree, write_recipe
 
 # With GATE, a file descriptor, the fourth batch is held until that says something or is closed: by then one is committed.
 DRIVER = """
@@ -221,14 +221,26 @@ def test_no_command_writes_outside_the_run_folder(cli: Callable[..., Any], recip
     assert {path: digest for path, digest in after.items() if not path.startswith("out/")} == before
 
 
-def test_clean_deletes_only_with_yes(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
-    make(recipe)
-    text = recipe.read_text().replace("- fog\n", "")
-    put(recipe, text)
-    make(recipe)
-    said = json.loads(cli("clean", tmp_path / "out", "--json").out)
-    assert said["images"] == 4
-    assert not said["deleted"]
-    assert cli("clean", tmp_path / "out", "--yes").code == 0
-    assert json.loads(cli("clean", tmp_path / "out", "--json").out)["images"] == 0
-    assert json.loads(cli("status", tmp_path / "out", "--json").out)["accepted"] == 4
+def test_a_dataset_below_a_folder_that_is_not_utf8(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    root = tmp_path / "caf\udce9"
+    try:
+        data = make_dataset(root / "data")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    recipe = put(
+        tmp_path / "r.yaml", json.dumps({"dataset": "d", "output": "o", "model": MODEL, "conditions": ["fog"]})
+    )
+    answer = cli("plan", recipe, "--set", "editor=instruct", "--set", f"dataset={json.dumps(str(data))}")
+    assert answer.code == 0, answer.err
+
+
+def test_json_before_the_name_counts_too(cli: Callable[..., Any]) -> None:
+    assert json.loads(cli("models", "--json", "pocket").out)["name"] == "pocket"
+
+
+def test_a_home_that_is_not_there_is_a_missing_file(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    data = make_dataset(tmp_path / "data")
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", detector="~nosuchuser/x.pt")
+    answer = cli("plan", recipe)
+    assert answer.code == 2
+    assert "there is no file" in answer.err

@@ -1,4 +1,4 @@
-"""`diffgen init` finds the dataset at hand, and what it writes is a recipe that plans; `doctor` says what would be used."""
+"""`diffgen init` finds the dataset at hand, and what it writes is a recipe that plans."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from diffgen.cache import FileCache
 from diffgen.cli import main
 from diffgen.recipe import load_recipe
 from diffgen.sources import read_dataset
+from diffgen.starter import _quoted
 from tests.fakes import MODEL, make_dataset, photo, put, save
 
 FILES = ["diffgen-ci.yml", "diffgen.mk", "diffgen.yaml"]
@@ -135,3 +136,9 @@ def test_no_dataset_is_one_error(tmp_path: Path, cli: Callable[..., Any]) -> Non
     answer = cli("init", tmp_path)
     assert answer.code == 2
     assert "found no dataset" in answer.err
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\x7fb", "a\x85b", "tab\tand\nline", "plain"])
+def test_odd_folder_names_are_read_back_from_the_recipe(name: str) -> None:
+    assert yaml.safe_load(_quoted(name)) == name
+    _quoted(name).encode()

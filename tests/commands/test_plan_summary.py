@@ -1,17 +1,20 @@
-"""What `plan` and `status` say."""
+"""What `plan` says."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from diffgen.errors import UsageError
-from diffgen.overview import overview, overview_text, summary_text
+from diffgen.overview import overview, overview_text
 from diffgen.recipe import load_recipe
 from diffgen.run import status
 from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
+from tests.fakes_attempts import Melting
 
 
 def test_a_plan_in_numbers(recipe: Path, tmp_path: Path) -> None:
@@ -135,28 +138,10 @@ def test_the_text_of_a_plan(recipe: Path, tmp_path: Path) -> None:
     assert lines[-1].startswith("cost      about ")
 
 
-def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
-    image = tmp_path / "data/images/train/01.jpg"
-    image.write_bytes(image.read_bytes()[:-400])
-    put(tmp_path / "data/labels/val/00.txt", "9 0.5 0.5 0.1 0.1\n")
-    make(recipe, sets=["conditions.fog.checks={contrast: 1}", "require.accepted=0.9"])
-    text = summary_text(status(load_recipe(tmp_path / "out")))
-    assert text.splitlines()[:3] == [
-        f"3 of 8 images accepted (38%)  {tmp_path}/out",
-        "  night          3/4",
-        "  fog            0/4",
-    ]
-    assert "rejected  degenerate 3" in text
-    assert "failed    source 2" in text
-    assert "train/01: cannot decode the image" in text
-    assert "unedited  class-id 1" in text
-    assert "below the required share of 90% (require.accepted)" in text
-    assert text.splitlines()[-1] == f"train     yolo train data={tmp_path}/out/dataset/data.yaml"
-
-
-def test_an_unfinished_run_says_how_to_go_on_and_does_not_offer_training(recipe: Path, tmp_path: Path) -> None:
-    summary, _ = make(recipe, max_minutes=0)
-    text = summary_text(summary)
-    assert "pending   8; the same 'diffgen run' again makes them" in text
-    assert "yolo train" not in text
-    assert yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())["output"] == "."
+def test_plan_counts_the_attempts_that_are_due(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    data = make_dataset(tmp_path / "data", counts=(8, 1))
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", attempts=1, conditions=["night"])
+    make(recipe, Melting())
+    facts = json.loads(cli("plan", recipe, "--json", "--set", "attempts=3").out)
+    waiting = status(load_recipe(recipe, ["attempts=3"])).pending
+    assert facts["to_make"] == waiting > 0

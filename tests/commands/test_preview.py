@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,18 @@ import pytest
 from PIL import Image
 
 from diffgen import preview as previewing
+from diffgen import sheet
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.labels import parse_labels
+from diffgen.labels import Shape
 from diffgen.preview import Preview, preview
 from diffgen.recipe import load_recipe
-from diffgen.sheet import COLOURS, GAP, LINE, MARKS, Tile, contact_sheet
-from diffgen.sweeps import Look, Sweep, read_sweep
-from tests.fakes import ROWS, FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
-
-TILE = 420  # pixels
-
-
-def look(recipe: Path, *sweeps: str, editor: Any = None, sets: Sequence[str] = (), **options: Any) -> Any:
-    """(preview, the editor, which knows what it was asked)."""
-    editor = editor or FakeEditor()
-    wanted = Look(sweeps=tuple(read_sweep(text) for text in sweeps), **options)
-    return preview(load_recipe(recipe, sets), wanted, make_worker=lambda: fake_worker(editor)), editor
-
-
-def verdicts(found: Preview) -> list[tuple[str, str, str]]:
-    return [(f["source"], f["condition"], f["verdict"]) for f in (cell.facts() for cell in found.cells)]
+from diffgen.run import export
+from diffgen.sheet import GAP, LINE, MARKS
+from diffgen.sweeps import Look
+from diffgen.worker import Worker
+from tests.fakes import FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
+from tests.fakes_preview import TILE, look, verdicts
+from tests.fakes_tasks import INSERT, REMOVE, Painter, find_magenta, work
 
 
 def test_a_row_a_source_and_a_column_a_condition(recipe: Path, tmp_path: Path) -> None:
@@ -83,66 +75,6 @@ def test_a_finished_run_is_shown_as_it_is(recipe: Path, tmp_path: Path) -> None:
     assert after == before
 
 
-def test_swept_values_are_columns_and_each_condition_a_row(recipe: Path) -> None:
-    found, editor = look(recipe, "strength=0.3,0.5", "objects.strength=0,0.2", number=1)
-    assert [cell.settings for cell in found.cells][:4] == [
-        {"strength": 0.3, "objects.strength": 0},
-        {"strength": 0.3, "objects.strength": 0.2},
-        {"strength": 0.5, "objects.strength": 0},
-        {"strength": 0.5, "objects.strength": 0.2},
-    ]
-    used = [(cell.item.job.settings.strength, cell.item.job.settings.object_strength) for cell in found.cells]
-    assert used == 2 * [(0.3, 0), (0.3, 0.2), (0.5, 0), (0.5, 0.2)]
-    assert len(editor.made) == 8
-    picture = Image.open(found.path)
-    assert picture.width == 5 * TILE + 4 * GAP
-    assert picture.height == 2 * (TILE * 48 // 64 + 3 * LINE + 3) + GAP
-
-
-@pytest.mark.parametrize(
-    ("sweep", "field", "value"),
-    [
-        ("guidance=3", "guidance", 3.0),
-        ("steps=7", "steps", 7),
-        ("detail=0.4", "detail", 0.4),
-        ("objects.detail=0.9", "object_detail", 0.9),
-        ("image_guidance=1.2", "image_guidance", 1.2),
-        ("scheduler=euler", "scheduler", "euler"),
-    ],
-)
-def test_any_field_of_a_condition_can_be_swept(recipe: Path, sweep: str, field: str, value: Any) -> None:
-    found, _ = look(recipe, sweep, number=1, conditions=("night",))
-    assert getattr(found.cells[0].item.job.settings, field) == value
-
-
-def test_a_prompt_is_swept_by_quoted_texts(recipe: Path) -> None:
-    found, _ = look(recipe, 'instruction="dusk, no lamps","dawn"', number=1, conditions=("night",))
-    assert [cell.item.job.prompt for cell in found.cells] == ["dusk, no lamps", "dawn"]
-
-
-def test_a_swept_threshold_makes_one_image_and_judges_it_twice(recipe: Path) -> None:
-    found, editor = look(recipe, "checks.contrast=0,1", number=1, conditions=("night",))
-    assert [verdict for _, _, verdict in verdicts(found)] == ["accepted", "degenerate"]
-    assert len(set(editor.made)) == len(editor.made)
-    assert len({cell.item.job.id for cell in found.cells}) == 1
-
-
-def test_the_recipes_own_value_in_a_sweep_is_made_in_the_runs_own_batch(recipe: Path) -> None:
-    own = load_recipe(recipe).recipe.conditions[0].strength
-    _, editor = look(recipe, f"strength=0.2,{own}", number=2, conditions=("night",))
-    _, after = make(recipe)
-    assert not {*editor.made} & {*after.made}
-    alone = FakeEditor()
-    make(recipe, alone, sets=["output=elsewhere"])
-    assert [batch for batch in alone.batches if batch in editor.batches], "in the company that a run gives it"
-
-
-def test_swept_images_are_extra_until_clean(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
-    look(recipe, "strength=0.2,0.3", number=2, conditions=("night",))
-    assert make(recipe)[0].planned == 8
-    assert json.loads(cli("clean", tmp_path / "out", "--json").out)["images"] == 4
-
-
 def test_the_sources_with_objects_come_first(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(4, 1))
     put(tmp_path / "data/labels/train/00.txt", "")
@@ -173,17 +105,6 @@ def test_rejected_and_failed_are_said_and_a_broken_source_stops_nothing(tmp_path
     assert tuple(bytes.fromhex(MARKS[True][1:])) not in colours
 
 
-def test_keypoints_are_drawn_as_dots() -> None:
-    (person,) = parse_labels(ROWS["pose"][1].encode(), 2, (2, 3))
-    sheet = np.asarray(
-        contact_sheet([[Tile(np.zeros((300, 400, 3), np.uint8), "", (person,))]], ["car", "person"], 400)
-    )
-    picture, colour = sheet[-300:], bytes.fromhex(COLOURS[1][1:])
-    dotted = (picture == list(colour)).all(-1)
-    assert dotted[180, 280], "at 0.7, 0.6"
-    assert not dotted[0:5, 0:5].any(), "the second is not marked as seen"
-
-
 def test_exit_code_1_when_no_image_could_be_made(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(1, 1))
     broken = tmp_path / "data/images/train/00.jpg"
@@ -199,25 +120,6 @@ def test_a_run_folder_keeps_the_recipe_its_dataset_was_made_by(recipe: Path, tmp
     assert (tmp_path / "out/recipe.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("strength", "field=value"),
-        ("strength=", "field=value"),
-        ("=1", "field=value"),
-        ("share=0.5", "says which images there are"),
-        ("strength=[", "--sweep"),
-    ],
-)
-def test_a_sweep_that_is_none(text: str, word: str) -> None:
-    with pytest.raises(UsageError, match=word.replace("--", "")):
-        read_sweep(text)
-
-
-def test_values_of_a_sweep_are_yaml() -> None:
-    assert read_sweep("detail=0, 0.5,null") == Sweep("detail", (0, 0.5, None))
-
-
 def test_errors_name_what_is_wrong(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"strenght: unknown key.*Did you mean 'strength'"):
         look(recipe, "strenght=0.3")
@@ -228,27 +130,6 @@ def test_errors_name_what_is_wrong(recipe: Path, tmp_path: Path) -> None:
     assert caught.value.hint == "its conditions: night, fog"
     with pytest.raises(DiffgenError, match="no source to edit"):
         look(recipe, sets=["select.share=0.000001"])
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_tile_shows_the_score_that_decided(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    captions = []
-    monkeypatch.setattr(
-        previewing, "contact_sheet", lambda rows, names: captions.extend(rows) or contact_sheet(rows, names)
-    )
-    found, _ = look(recipe, "strength=0,1", number=1, conditions=("night",), sets=["checks.happened=0.1"])
-    still, dark = (cell.facts() for cell in found.cells)
-    assert (still["verdict"], dark["verdict"]) == ("unchanged", "accepted")
-    assert still["happened"] < 0.1 <= dark["happened"]
-    assert {"contrast", "new_objects", "clip"} <= set(still)
-    ((_, tile, _),) = captions
-    assert f"happened {still['happened']:.2f}" in tile.caption
-    assert f"contrast {still['contrast']:.2f}" in tile.caption
-
-
-def test_a_field_that_is_swept_twice_is_refused(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--sweep strength: given twice"):
-        look(recipe, "strength=0.3", "strength=0.4")
     assert not (tmp_path / "out").exists()
 
 
@@ -265,3 +146,55 @@ def test_the_command_prints_the_path_and_nothing_else(
     (tile,) = facts["tiles"]
     assert (tile["source"], tile["condition"], tile["verdict"]) == ("train/00", "night", "accepted")
     assert {"structure", "shift_px", "strength", "job"} <= set(tile)
+
+
+CAR, PERSON = 0, 1
+
+
+def classes(shapes: tuple[Shape, ...]) -> list[int]:
+    return [shape.class_id for shape in shapes]
+
+
+def previewed(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, painter: Painter
+) -> tuple[Preview, list[list[sheet.Tile]]]:
+    """The preview, and the rows of tiles that it drew."""
+    drawn: list[list[sheet.Tile]] = []
+
+    def spy(rows: list[list[sheet.Tile]], names: Any) -> Image.Image:
+        drawn.extend(rows)
+        return sheet.contact_sheet(rows, names)
+
+    monkeypatch.setattr(previewing, "contact_sheet", spy)
+    worker = Worker(painter, 2, None, {"device": "fake"}, find_magenta, known={1: 7})
+    return preview(load_recipe(recipe), Look(), make_worker=lambda: worker), drawn
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["accepted", "rejected"])
+def test_a_preview_draws_no_box_where_an_object_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lazy: bool
+) -> None:
+    """Also of a rejected edit: it shows what the labels would be, were it kept."""
+    _, _, recipe = work(tmp_path, REMOVE, Painter(lazy=lazy))
+    _, rows = previewed(recipe, monkeypatch, Painter())
+    assert len(rows) == 2
+    for source, edit in rows:
+        assert (classes(source.shapes), classes(edit.shapes)) == ([CAR, PERSON], [CAR])
+        assert edit.good is not lazy
+
+
+def test_a_preview_draws_what_was_inserted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, recipe = work(tmp_path, INSERT)
+    _, rows = previewed(recipe, monkeypatch, Painter())
+    assert rows
+    for source, edit in rows:
+        assert edit.shapes[:-1] == source.shapes
+        assert edit.shapes[-1].class_id == PERSON
+
+
+def test_a_preview_shows_what_a_person_decided(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, editor = make(recipe)
+    first = editor.made[0]
+    export(load_recipe(recipe), put(tmp_path / "mine.yaml", f"{first}: reject\n"))
+    found, _ = previewed(recipe, monkeypatch, Painter())
+    assert {f["verdict"] for f in (cell.facts() for cell in found.cells) if f["job"] == first} == {"review"}

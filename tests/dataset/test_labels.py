@@ -1,10 +1,10 @@
-"""Label text to shapes, by Ultralytics' rules (tests/e2e/test_label_rules.py holds these tables against the original)."""
+"""Label text to shapes, by Ultralytics' rules (test_label_rules.py holds these tables against the original)."""
 
 from __future__ import annotations
 
 import pytest
 
-from diffgen.labels import LabelError, Shape, box_row, parse_labels, with_row
+from diffgen.labels import LabelError, Shape, box_row, parse_labels, with_row, without_rows
 from tests.label_texts import DROPPED, KEPT
 
 
@@ -88,3 +88,18 @@ def test_an_added_row_reads_as_the_box_it_was(text: bytes) -> None:
     *same, new = parse_labels(with_row(text, box_row(1, box, before[0].outline is not None)), 2)
     assert tuple(same) == before
     assert (new.class_id, new.box) == (1, pytest.approx(box))
+
+
+@pytest.mark.parametrize(
+    ("raw", "drop", "left"),
+    [
+        (b"a\nb\nc\n", {1}, b"a\nc\n"),
+        (b"a\r\n\r\nb\r\nc", {1}, b"a\r\n\r\nc"),
+        (b"\xef\xbb\xbf\n a\nb", {0}, b"\xef\xbb\xbf\nb"),
+        (b"a\x0cb\nc", {1}, b"a\x0cc"),
+        (b"", {0}, b""),
+        (b"a\nb", set(), b"a\nb"),
+    ],
+)
+def test_rows_are_counted_as_they_are_read(raw: bytes, drop: set[int], left: bytes) -> None:
+    assert without_rows(raw, drop) == left

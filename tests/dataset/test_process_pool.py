@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from diffgen import forked as forks
 from diffgen import sources
 from diffgen.forked import CHUNK, can_fork, forked
-from tests.dataset.test_dataset import read
+from tests.dataset.reading import read
 from tests.fakes import make_dataset
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
@@ -82,3 +83,11 @@ def _alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or before it was read
         return False
     return state != "Z"
+
+
+def test_no_more_processes_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> int:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    assert list(forks.forked(lambda i: i, range(10))) == []

@@ -1,27 +1,15 @@
-"""Control maps of edges and maps of the user's own: pictures in, maps out. No model."""
+"""Control maps of edges: images in, maps out. No model."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from diffgen.controls import PALETTE, Maps, canny, own_map, soft_edges
-from diffgen.errors import SourceError
-from diffgen.geometry import fit, plan_fit
+from diffgen.controls import PALETTE, Maps, canny, soft_edges
 from diffgen.types import Guide
-from tests.fakes import photo
-
-
-def step(at: int, size: tuple[int, int] = (48, 64), low: int = 60, high: int = 200) -> np.ndarray:
-    """Dark to the left of column `at`, bright from it on."""
-    image = np.full((*size, 3), low, np.uint8)
-    image[:, at:] = high
-    return image
-
+from tests.fakes import photo, step
 
 EDGES = pytest.mark.parametrize("edges", [canny, soft_edges], ids=["canny", "softedge"])
 
@@ -95,41 +83,3 @@ def test_the_palette_is_that_of_ade20k() -> None:
     for index, colour in names.items():  # wall, sky, road, person, car
         assert tuple(PALETTE[index]) == colour
     assert tuple(PALETTE[149]) == (92, 0, 255)
-
-
-def encoded(pixels: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-def test_own_maps_lie_on_their_source() -> None:
-    source = step(40, (60, 100))
-    plan = plan_fit(100, 60, 64, 8)
-    larger = np.repeat(np.repeat(source, 2, axis=0), 2, axis=1)
-    found = own_map(encoded(larger), Guide("depth", "m", 1.0, folder="maps"), plan)
-    assert found.shape == (plan.size[1], plan.size[0], 3)
-    working = fit(source, plan)
-    edge = np.abs(np.diff(found[20, :, 0].astype(int))).argmax()
-    assert edge == np.abs(np.diff(working[20, :, 0].astype(int))).argmax()
-
-
-def test_own_segmentation_keeps_its_colours() -> None:
-    painted = PALETTE[np.random.default_rng(0).integers(0, 150, (60, 100))]
-    found = own_map(encoded(painted), Guide("segmentation", "m", 1.0, folder="maps"), plan_fit(100, 60, 64, 8))
-    colours = {tuple(c) for c in PALETTE}
-    assert {tuple(c) for c in found.reshape(-1, 3)} <= colours
-
-
-def test_a_depth_map_of_16_bits_is_read_by_its_high_byte() -> None:
-    out = io.BytesIO()
-    Image.fromarray((np.arange(64 * 48, dtype=np.uint32) * 20 % 65536).astype(np.uint16).reshape(48, 64)).save(
-        out, "PNG"
-    )
-    found = own_map(out.getvalue(), Guide("depth", "m", 1.0, folder="maps"), plan_fit(64, 48, 64, 8))
-    assert found[47, 63, 0] == (64 * 48 - 1) * 20 % 65536 >> 8
-
-
-def test_a_map_that_is_no_picture_fails_its_source() -> None:
-    with pytest.raises(SourceError):
-        own_map(b"no picture", Guide("own", "m", 1.0, folder="maps"), plan_fit(64, 48, 64, 8))

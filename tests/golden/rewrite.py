@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from tests.commands.test_help import COMMANDS, help_text
-from tests.plan.test_plan import golden_jobs
+from tests.plan.test_job_ids import golden_jobs
 
 HERE = Path(__file__).parent
 

@@ -6,59 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffgen import hub, models
+from diffgen import models
 from diffgen.cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models import aliases, is_on_disk, model_rows, require_on_disk, resolve_model
 from diffgen.recipe import load_recipe
 from diffgen.run import prepare
 from tests.fakes import make_dataset, write_recipe
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SD = {
-    "scheduler": ["diffusers", "PNDMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
-    "image_encoder": [None, None],
-    "requires_safety_checker": True,
-}
-
-
-def write_model(
-    folder: Path,
-    cls: str = "StableDiffusionPipeline",
-    vae: Any = None,
-    unet: Any = None,
-    weights: str = "model.safetensors",
-) -> Path:
-    index = {"_class_name": cls, "_diffusers_version": "0.36.0", **SD}
-    for name in ("scheduler", "tokenizer", "text_encoder", "unet", "vae"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text("{}")
-        if name in ("text_encoder", "unet", "vae"):
-            (folder / name / weights).write_bytes(name.encode())
-    (folder / "tokenizer" / "vocab.json").write_text("{}")
-    (folder / "vae" / "config.json").write_text(json.dumps(vae or {"block_out_channels": [128, 256, 512, 512]}))
-    (folder / "unet" / "config.json").write_text(json.dumps(unet or {"sample_size": 64}))
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
-
-
-def write_snapshot(tmp_path: Path, hub_id: str, ref: bool = True, **model: Any) -> Path:
-    repo = tmp_path / "hub" / ("models--" + hub_id.replace("/", "--"))
-    if ref:
-        (repo / "refs").mkdir(parents=True)
-        (repo / "refs" / "main").write_text(COMMIT)
-    return write_model(repo / "snapshots" / COMMIT, **model)
+from tests.fakes_hub import write_model, write_snapshot
 
 
 @pytest.mark.parametrize("name", [n for n, e in aliases().items() if "hub" in e])
@@ -81,80 +41,6 @@ def test_every_alias_names_a_known_family_and_every_class_too() -> None:
 
     assert {entry["editor"] for entry in aliases().values()} <= set(FAMILIES)
     assert {models._editor_of(cls, Path()) for cls in models._data()["classes"]} <= set(FAMILIES)
-
-
-def test_a_cached_hub_model_has_its_commit(cache: FileCache, tmp_path: Path) -> None:
-    folder = write_snapshot(tmp_path, "stabilityai/sd-turbo")
-    model = resolve_model("sd-turbo", None, tmp_path, cache)
-    assert model.identity == f"stabilityai/sd-turbo@{COMMIT}"
-    assert is_on_disk(model)
-    assert require_on_disk(model) is model
-    assert models.local_folder(model) == folder
-    assert models.pipeline_class(model) == "StableDiffusionPipeline"
-
-
-def test_a_commit_without_a_ref_is_enough(cache: FileCache, tmp_path: Path) -> None:
-    # `hf download --revision COMMIT` writes no ref
-    write_snapshot(tmp_path, "stabilityai/sd-turbo", ref=False)
-    assert not is_on_disk(resolve_model("sd-turbo", None, tmp_path, cache))
-    assert is_on_disk(resolve_model({"alias": "sd-turbo", "revision": COMMIT}, None, tmp_path, cache))
-
-
-@pytest.mark.parametrize("lost", ["unet/model.safetensors", "vae", "model_index.json"])
-def test_half_a_download_is_not_on_disk(lost: str, cache: FileCache, tmp_path: Path) -> None:
-    folder = write_snapshot(tmp_path, "stabilityai/sd-turbo")
-    (folder / lost).rename(folder / "elsewhere")
-    model = resolve_model("sd-turbo", None, tmp_path, cache)
-    assert not is_on_disk(model)
-    with pytest.raises(DiffgenError) as caught:
-        require_on_disk(model)
-    assert f"--revision {COMMIT}" in (caught.value.hint or "")
-
-
-def test_any_hub_id_that_is_here(cache: FileCache, tmp_path: Path) -> None:
-    write_snapshot(tmp_path, "someone/winter", cls="StableDiffusionXLPipeline", unet={"sample_size": 128})
-    model = resolve_model("someone/winter", None, tmp_path, cache)
-    assert (model.editor, model.native, model.multiple) == ("img2img", 1024, 8)
-
-
-def test_a_hub_id_that_has_a_short_name_is_that_model(cache: FileCache, tmp_path: Path) -> None:
-    """A turbo asked for by its id has its few steps, and no guidance."""
-    short, full = (resolve_model(spec, None, tmp_path, cache) for spec in ("sd-turbo", "stabilityai/sd-turbo"))
-    assert full == replace(short, name="stabilityai/sd-turbo")
-    assert (full.steps, full.guidance) == (2, 0.0)
-    assert resolve_model({"hub": "stabilityai/sd-turbo", "steps": 4}, None, tmp_path, cache).steps == 4
-
-
-def test_a_hub_id_that_is_not_here_says_so(cache: FileCache, tmp_path: Path) -> None:
-    with pytest.raises(DiffgenError, match="'someone/winter' is not on this machine") as caught:
-        resolve_model("someone/winter", None, tmp_path, cache)
-    assert "hf download someone/winter" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
-def test_the_hub_cache_is_where_huggingface_hub_has_it(variable: str, tmp_path: Path) -> None:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE", "XDG"))}
-    program = (
-        "from huggingface_hub.constants import HF_HUB_CACHE; from diffgen.hub import cache_folder\n"
-        "print(HF_HUB_CACHE); print(cache_folder())"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", program],
-        env=clean | {variable: str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    theirs, ours = out.stdout.splitlines()
-    assert ours == theirs
-
-
-def test_huggingface_hub_finds_the_files_that_we_find(cache: FileCache, tmp_path: Path) -> None:
-    from huggingface_hub import try_to_load_from_cache
-
-    folder = write_snapshot(tmp_path, "stabilityai/sd-turbo")
-    found = try_to_load_from_cache("stabilityai/sd-turbo", "unet/model.safetensors", cache_dir=tmp_path / "hub")
-    assert found == str(folder / "unet" / "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -337,147 +223,6 @@ def test_model_rows(cache: FileCache, tmp_path: Path) -> None:
     assert rows["sdxl"]["on_disk"] is False
     assert rows["sdxl"]["native"] == 1024
     assert all(row["licence"] and row["about"] and row["size_mb"] for row in rows.values())
-
-
-INDEX = {"_class_name": "StableDiffusionPipeline", **SD}
-FILES = [
-    "README.md",
-    "big.safetensors",
-    "model_index.json",
-    "safety_checker/model.safetensors",
-    "scheduler/scheduler_config.json",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-    "text_encoder/pytorch_model.bin",
-    "tokenizer/merges.txt",
-    "tokenizer/vocab.json",
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.fp16.safetensors",
-    "unet/diffusion_pytorch_model.non_ema.safetensors",
-    "unet/diffusion_pytorch_model.safetensors",
-    "unet/onnx/weights.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model-00001-of-00002.safetensors",
-    "vae/diffusion_pytorch_model-00002-of-00002.safetensors",
-    "vae/diffusion_pytorch_model.safetensors.index.json",
-]
-
-
-def test_only_what_is_loaded_is_fetched() -> None:
-    assert sorted(hub.wanted_files(FILES, INDEX)) == [
-        "model_index.json",
-        "scheduler/scheduler_config.json",
-        "text_encoder/config.json",
-        "text_encoder/model.safetensors",
-        "tokenizer/merges.txt",
-        "tokenizer/vocab.json",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.fp16.safetensors",
-        "vae/config.json",
-        "vae/diffusion_pytorch_model-00001-of-00002.safetensors",
-        "vae/diffusion_pytorch_model-00002-of-00002.safetensors",
-        "vae/diffusion_pytorch_model.safetensors.index.json",
-    ]
-
-
-class FakeHub:
-    """huggingface_hub's three functions over a folder; counts the questions."""
-
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> None:
-        import huggingface_hub
-
-        self.tmp_path, self.error, self.asked = tmp_path, error, 0
-        monkeypatch.delenv("HF_HUB_OFFLINE")
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot)
-
-    def model_info(self, hub_id: str, revision: str | None, timeout: float) -> Any:
-        self.asked += 1
-        if self.error:
-            raise self.error
-        self.folder = write_snapshot(self.tmp_path, hub_id)
-        files = [p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file()]
-        siblings = [type("File", (), {"rfilename": name}) for name in files]
-        return type("Info", (), {"sha": COMMIT, "siblings": siblings})
-
-    def download(self, hub_id: str, name: str, revision: str) -> str:
-        return str(self.folder / name)
-
-    def snapshot(self, hub_id: str, revision: str, allow_patterns: list[str]) -> str:
-        for path in self.folder.rglob("*"):
-            if path.is_file() and path.relative_to(self.folder).as_posix() not in allow_patterns:
-                path.unlink()
-        return str(self.folder)
-
-
-def test_fetching_pins_the_commit(cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = resolve_model("sd-turbo", None, tmp_path, cache)
-    fake = FakeHub(tmp_path, monkeypatch)
-    model = require_on_disk(before)
-    assert model.revision == COMMIT
-    assert model.identity == f"stabilityai/sd-turbo@{COMMIT}"
-    assert is_on_disk(model)
-    assert resolve_model("sd-turbo", None, tmp_path, cache) == model
-    assert fake.asked == 1
-
-
-def test_an_unknown_id_is_described_by_its_configs(
-    cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = FakeHub(tmp_path, monkeypatch)
-    model = resolve_model("someone/winter", None, tmp_path, cache)
-    assert (model.editor, model.native, model.revision) == ("img2img", 512, COMMIT)
-    assert not is_on_disk(model)  # no weights yet
-    assert resolve_model("someone/winter", None, tmp_path, cache) == model
-    assert fake.asked == 1
-
-
-def _http(name: str) -> Exception:
-    from huggingface_hub import errors
-
-    cls = getattr(errors, name)
-    return cls.__new__(cls, name)  # built without the response that their constructors want
-
-
-@pytest.mark.parametrize(
-    ("make", "words", "hint"),
-    [
-        (lambda: _http("GatedRepoError"), "accept its licence", "https://huggingface.co/stabilityai/sd-turbo"),
-        (lambda: _http("RepositoryNotFoundError"), "not on the hub, or is private", "hf auth login"),
-        (lambda: _http("RevisionNotFoundError"), "has no revision", "revision"),
-        (lambda: _http("RemoteEntryNotFoundError"), "no diffusers pipeline", "diffusers"),
-        (lambda: _http("LocalEntryNotFoundError"), "hub cannot be reached", "hf download stabilityai/sd-turbo"),
-        (lambda: _http("HfHubHTTPError"), "hub cannot be reached", "hf download"),
-        (lambda: ConnectionError("no route"), "hub cannot be reached", "hf download"),
-    ],
-)
-def test_what_the_hub_may_answer(
-    make: Any, words: str, hint: str, cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    FakeHub(tmp_path, monkeypatch, make())
-    with pytest.raises(DiffgenError, match=words) as caught:
-        require_on_disk(resolve_model("sd-turbo", None, tmp_path, cache))
-    assert hint in (caught.value.hint or "")
-
-
-def test_weights_that_are_only_pickled_are_refused_after_fetching(
-    cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = FakeHub(tmp_path, monkeypatch)
-    inner = fake.snapshot
-
-    def without_weights(*args: Any, **kwargs: Any) -> str:
-        folder = inner(*args, **kwargs)
-        for path in Path(folder).rglob("*.safetensors"):
-            path.unlink()
-        return folder
-
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", without_weights)
-    with pytest.raises(DiffgenError, match=r"no \.safetensors weights"):
-        require_on_disk(resolve_model("sd-turbo", None, tmp_path, cache))
 
 
 def test_resolving_imports_nothing_heavy() -> None:

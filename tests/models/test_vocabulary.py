@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 
-from diffgen.cache import FileCache
 from diffgen.errors import DiffgenError
-from diffgen.models import resolve_model, vocabulary
-from diffgen.recipe import presets
 from diffgen.vocabulary import Vocabulary, misheard, read_vocabulary
-from tests.fakes import FakeEditor, make_dataset
 
 WORDS: Vocabulary = {
     "snow": ["snow"],
@@ -54,60 +50,6 @@ def test_a_broken_list_is_one_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "v.json").write_text(text)
     with pytest.raises(DiffgenError, match=r"v\.json"):
         read_vocabulary(tmp_path / "v.json")
-
-
-@pytest.fixture
-def pocket(tmp_path: Path) -> Vocabulary:
-    with FileCache(tmp_path) as cache:
-        found = vocabulary(resolve_model("pocket", None, Path(), cache))
-    assert found is not None
-    return found
-
-
-def test_pocket_was_taught_every_preset(pocket: Vocabulary) -> None:
-    assert {name: misheard(fields["instruction"], pocket) for name, fields in presets().items()} == dict.fromkeys(
-        presets()
-    )
-
-
-def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(
-    pocket: Vocabulary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = Path(__file__).parents[2]
-    monkeypatch.syspath_prepend(root / "scripts")
-    from pocket_prompts import PHRASES, VARIANTS, preset_texts, vocabulary
-
-    assert pocket == vocabulary(preset_texts(root / "diffgen/conditions.yaml")), "the list is of these texts"
-    texts = [text for kind, texts in {**PHRASES, **VARIANTS}.items() if kind != "same" for text in texts.split("|")]
-    texts += [f"a car, add {text}" for text in texts]
-    assert {text: said for text in texts if (said := misheard(text, pocket))} == {}
-    assert misheard("make it night, add an elephant", pocket), "each of its words stands in the texts"
-    for word in ("remove", "replace", "purple"):
-        assert misheard(f"make it night and {word} the car", pocket) == f"was never taught '{word}'"
-
-
-def test_plan_warns(tmp_path: Path, cli: Callable[..., Any]) -> None:
-    data = make_dataset(tmp_path / "data")
-    recipe = tmp_path / "r.yaml"
-    conditions = ["snow", {"name": "zoo", "prompt": "unicorns in {objects}"}]
-    recipe.write_text(json.dumps({"dataset": str(data), "output": "o", "model": "pocket", "conditions": conditions}))
-    facts = json.loads(cli("plan", recipe, "--json").out)
-    assert facts["prompts"] == ["zoo: the model was never taught 'unicorns'"]
-    assert "prompt    zoo: the model was never taught 'unicorns'" in cli("plan", recipe).out
-
-
-def test_plan_and_run_warn_of_guidance_that_was_not_trained(tmp_path: Path, cli: Callable[..., Any]) -> None:
-    data = make_dataset(tmp_path / "data")
-    recipe = tmp_path / "r.yaml"
-    conditions = ["snow", {"night": {"guidance": 3}}, {"fog": {"guidance": 1, "image_guidance": 1.5}}]
-    recipe.write_text(json.dumps({"dataset": str(data), "output": "o", "model": "pocket", "conditions": conditions}))
-    said = [
-        "night: the model was trained for guidance 1 only, and this asks for 3",
-        "fog: the model was trained for image_guidance 1 only, and this asks for 1.5",
-    ]
-    assert json.loads(cli("plan", recipe, "--json").out)["guidance"] == said
-    assert f"guidance  {said[0]}\n" in cli("plan", recipe).out
-    assert f"warning: {said[0]}\n" in cli("run", recipe, editor=FakeEditor()).err
 
 
 @pytest.mark.parametrize("words", [["pocket"], ["show", "pocket"]])

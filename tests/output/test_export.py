@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import socket
-from collections.abc import Callable
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,27 +14,8 @@ from PIL import Image
 from diffgen.formats.yolo import label_path
 from diffgen.recipe import load_recipe
 from diffgen.run import export
-from tests.fakes import ROWS, make, make_dataset, photo, put, save, tree, write_recipe
-
-Made = Callable[..., Path]
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Made:
-    """Make a dataset with these keys, run a recipe over it: the exported folder."""
-
-    def call(data: Path | None = None, *, keypoints: Any = None, dataset: dict[str, Any] | None = None, **fields: Any) -> Path:  # fmt: skip
-        path = data or make_dataset(tmp_path / "data", **(dataset or {}))
-        recipe = write_recipe(tmp_path / "recipe.yaml", path, tmp_path / "out", **fields)
-        summary, _ = make(recipe, keypoints=keypoints)
-        assert summary.failed == {}
-        return tmp_path / "out" / "dataset"
-
-    return call
-
-
-def manifest(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines()]
+from tests.fakes import ROWS, make, make_dataset, manifest, photo, put, save, tree, write_recipe
+from tests.output.conftest import Made
 
 
 def images(folder: Path) -> list[str]:
@@ -91,9 +69,6 @@ def test_sources_are_copied_byte_for_byte(made: Made, tmp_path: Path) -> None:
             assert (folder / "images" / split / path.name).read_bytes() == path.read_bytes()
 
 
-# --- data.yaml
-
-
 def test_data_yaml_says_what_the_trainer_needs_and_no_more(made: Made) -> None:
     folder = made(dataset={"kind": "pose", "channels": 3, "download": "evil", "path": None, "nc": 2}, keypoints=(2, 3))
     assert yaml.safe_load((folder / "data.yaml").read_text("utf-8")) == {
@@ -128,9 +103,6 @@ def test_a_val_source_never_yields_a_train_file(made: Made) -> None:
     ]  # fmt: skip
 
 
-# --- include_sources
-
-
 def test_without_sources_only_the_edited_splits_lose_them(made: Made) -> None:
     folder = made(include_sources="none", dataset={"counts": (1, 1)})
     assert images(folder) == ["train/00__fog-0.jpg", "train/00__night-0.jpg", "val/00.jpg"]
@@ -154,9 +126,6 @@ def test_the_export_does_not_share_its_files_with_the_dataset(made: Made, tmp_pa
         before = (tmp_path / "data" / name).read_bytes()
         (folder / name).write_bytes(b"changed")
         assert (tmp_path / "data" / name).read_bytes() == before
-
-
-# --- names
 
 
 def test_equal_stems_and_folders_called_images(made: Made, tmp_path: Path) -> None:
@@ -195,38 +164,6 @@ def test_names_that_differ_by_case_alone_do_not_meet(made: Made, tmp_path: Path)
     assert len(names) == len(set(names)) == 5
 
 
-# --- manifest
-
-
-def test_the_manifest_names_every_image_and_how_it_was_made(made: Made) -> None:
-    folder = made()
-    head, *rows = manifest(folder)
-    assert head["images"] == len(rows) == 14
-    assert [row["image"] for row in rows if "job" not in row] == [
-        *(f"images/train/{i:02}.jpg" for i in range(4)), "images/val/00.jpg", "images/val/01.jpg",
-    ]  # fmt: skip
-    night = next(row for row in rows if row["image"] == "images/train/01__night-0.jpg")
-    assert (night["source"], night["condition"], night["variant"]) == ("train/01", "night", 0)
-    assert night["prompt"].startswith("make it night")
-    assert len(night["facts"]["structure"]) == 2
-
-
-def test_nothing_derived_holds_a_time_a_host_or_a_path(made: Made, tmp_path: Path) -> None:
-    folder = made()
-    text = (folder / "manifest.jsonl").read_text() + (folder / "data.yaml").read_text()
-    for word in (str(tmp_path), "/tmp", socket.gethostname(), "seconds", "environment", "2026-", "fake-device"):
-        assert word not in text
-
-
-def test_an_unedited_source_says_why(made: Made, tmp_path: Path) -> None:
-    data = make_dataset(tmp_path / "data")
-    put(tmp_path / "data/labels/train/00.txt", "9 0.5 0.5 0.1 0.1\n")
-    folder = made(data)
-    (row,) = [row for row in manifest(folder)[1:] if row["source"] == "train/00"]
-    assert row["not_edited"].startswith("class-id: row 1")
-    assert (folder / "labels/train/00.txt").read_text() == "9 0.5 0.5 0.1 0.1\n"
-
-
 def test_a_listed_picture_that_is_not_there_is_left_out(made: Made, tmp_path: Path) -> None:
     make_dataset(tmp_path / "data")
     put(tmp_path / "data/list.txt", "./images/train/00.jpg\n./images/train/gone.jpg\n")
@@ -234,9 +171,6 @@ def test_a_listed_picture_that_is_not_there_is_left_out(made: Made, tmp_path: Pa
         tmp_path / "data/l.yaml", yaml.safe_dump({"names": ["a", "b"], "train": "list.txt", "val": "images/val"})
     )
     assert [name for name in images(made(data, conditions=["fog"])) if "gone" in name] == []
-
-
-# --- made anew or left alone
 
 
 def inodes(folder: Path) -> dict[str, int]:
@@ -291,3 +225,46 @@ def test_other_formats(made: Made, fmt: str) -> None:
     folder = made(image={"format": fmt}, conditions=["fog"])
     assert f"train/00__fog-0.{fmt}" in images(folder)
     assert "train/00.jpg" in images(folder)
+
+
+def test_links_are_made_again_when_the_dataset_has_moved(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "d")
+    make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", include_sources="link"))
+    shutil.move(tmp_path / "d", tmp_path / "e")
+    make(write_recipe(tmp_path / "r.yaml", tmp_path / "e/data.yaml", tmp_path / "out", include_sources="link"))
+    links = [p for p in (tmp_path / "out/dataset/images/train").iterdir() if p.is_symlink()]
+    assert len(links) == 4
+    assert all(link.exists() for link in links)
+
+
+def test_a_file_missing_in_the_dataset_is_put_back(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out")
+    make(recipe)
+    before = tree(tmp_path / "out/dataset")
+    shutil.rmtree(tmp_path / "out/dataset/labels/train")
+    make(recipe)
+    assert tree(tmp_path / "out/dataset") == before
+
+
+def test_an_image_without_bytes_is_made_again(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out")
+    make(recipe)
+    before = tree(tmp_path / "out/dataset")
+    victim = next((tmp_path / "out/images").rglob("*.jpg"))
+    victim.unlink()
+    victim.write_bytes(b"")
+    summary, _ = make(recipe)
+    assert summary.made_now == 1
+    assert tree(tmp_path / "out/dataset") == before
+
+
+def test_a_dataset_folder_that_is_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out")
+    put(tmp_path / "elsewhere/mine.txt", "mine")
+    (tmp_path / "out").mkdir()
+    put(tmp_path / "out/run.json", '{"format": 1, "environments": {}}')
+    (tmp_path / "out/dataset").symlink_to(tmp_path / "elsewhere")
+    for sets in ([], ["variants=2"]):
+        assert make(recipe, sets=sets)[0].exit_code == 0
+    assert (tmp_path / "elsewhere/mine.txt").exists()
+    assert not (tmp_path / "out/dataset").is_symlink()

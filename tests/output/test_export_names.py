@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -91,3 +92,10 @@ def test_the_manifest_is_readable_whatever_the_name(tmp_path: Path) -> None:
     make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night"]))
     rows = [json.loads(line) for line in (tmp_path / "out/dataset/manifest.jsonl").read_text().splitlines()]
     assert {row["source"] for row in rows[1:]} == {"train/00", 'train/"\n"', "val/00"}
+
+
+def test_a_name_that_is_not_utf_8_is_edited_under_another(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "d", counts=(1, 1))
+    shutil.copyfile(tmp_path / "d/images/train/00.jpg", os.fsencode(tmp_path / "d/images/train") + b"/\xff.jpg")
+    summary, _ = make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night"]))
+    assert summary.accepted == 2

@@ -3,73 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
 
-from diffgen import preview as previewing
-from diffgen import sheet
-from diffgen.labels import Shape
-from diffgen.preview import Preview, preview
-from diffgen.recipe import load_recipe
-from diffgen.run import export
-from diffgen.sweeps import Look
-from diffgen.worker import Worker
-from tests.fakes import make, put
-from tests.output.test_report import report
-from tests.run.test_tasks import INSERT, REMOVE, Painter, find_magenta, manifest, work
-
-CAR, PERSON = 0, 1
-
-
-def classes(shapes: tuple[Shape, ...]) -> list[int]:
-    return [shape.class_id for shape in shapes]
-
-
-def previewed(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch, painter: Painter
-) -> tuple[Preview, list[list[sheet.Tile]]]:
-    """The preview, and the rows of tiles that it drew."""
-    drawn: list[list[sheet.Tile]] = []
-
-    def spy(rows: list[list[sheet.Tile]], names: Any) -> Image.Image:
-        drawn.extend(rows)
-        return sheet.contact_sheet(rows, names)
-
-    monkeypatch.setattr(previewing, "contact_sheet", spy)
-    worker = Worker(painter, 2, None, {"device": "fake"}, find_magenta, known={1: 7})
-    return preview(load_recipe(recipe), Look(), make_worker=lambda: worker), drawn
-
-
-@pytest.mark.parametrize("lazy", [False, True], ids=["accepted", "rejected"])
-def test_a_preview_draws_no_box_where_an_object_was_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lazy: bool
-) -> None:
-    """Also of a rejected edit: it shows what the labels would be, were it kept."""
-    _, _, recipe = work(tmp_path, REMOVE, Painter(lazy=lazy))
-    _, rows = previewed(recipe, monkeypatch, Painter())
-    assert len(rows) == 2
-    for source, edit in rows:
-        assert (classes(source.shapes), classes(edit.shapes)) == ([CAR, PERSON], [CAR])
-        assert edit.good is not lazy
-
-
-def test_a_preview_draws_what_was_inserted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, _, recipe = work(tmp_path, INSERT)
-    _, rows = previewed(recipe, monkeypatch, Painter())
-    assert rows
-    for source, edit in rows:
-        assert edit.shapes[:-1] == source.shapes
-        assert edit.shapes[-1].class_id == PERSON
-
-
-def test_a_preview_shows_what_a_person_decided(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, editor = make(recipe)
-    first = editor.made[0]
-    export(load_recipe(recipe), put(tmp_path / "mine.yaml", f"{first}: reject\n"))
-    found, _ = previewed(recipe, monkeypatch, Painter())
-    assert {f["verdict"] for f in (cell.facts() for cell in found.cells) if f["job"] == first} == {"review"}
+from tests.fakes_tasks import INSERT, REMOVE, manifest, work
+from tests.output.report_page import report
 
 
 def test_the_report_knows_and_counts_what_was_inserted(tmp_path: Path) -> None:

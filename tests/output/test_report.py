@@ -7,9 +7,7 @@ import hashlib
 import json
 import os
 import re
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -18,54 +16,10 @@ from diffgen.recipe import load_recipe
 from diffgen.run import export, status
 from diffgen.tally import BINS, SCORES, histogram
 from tests.fakes import Asked, FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
-from tests.plan.test_attempts import Melting, run_it
+from tests.fakes_attempts import Melting, run_it
+from tests.output.report_page import report
 
 EVIL = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>\u2028&amp;"
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text of scripts, styles, table rows and preformatted parts."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, list[str]] = {"script": [], "style": [], "tr": [], "pre": [], "li": []}
-        self._open: list[str] = []
-        self.feed(path.read_text("utf-8"))
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag in ("th", "td"):
-            self.texts["tr"][-1] += "\t"
-        if tag in self.texts:
-            self.texts[tag].append("")
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._open and self._open[-1] == tag:
-            self._open.pop()
-
-    def handle_data(self, data: str) -> None:
-        for tag in self._open[-1:]:
-            self.texts[tag][-1] += data
-
-    @property
-    def data(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.texts["script"][0])
-        return found
-
-    def rows(self, name: str) -> list[list[str]]:
-        """The cells of the table rows that begin with `name`, its own left out."""
-        rows = [[cell.strip() for cell in text.split("\t")[1:]] for text in self.texts["tr"]]
-        return [row[1:] for row in rows if row[0] == name]
-
-
-def report(out: Path) -> Page:
-    return Page(out / "report.html")
-
-
-# --- numbers
 
 
 def test_columns_hold_every_image_and_each_source_once(recipe: Path, tmp_path: Path) -> None:
@@ -168,9 +122,6 @@ def test_the_page_grows_little_with_each_image(tmp_path: Path) -> None:
     assert (sizes[1] - sizes[0]) / 10 < 250, "bytes for an image, its source and its label"
 
 
-# --- safe whatever the text
-
-
 def test_text_from_files_stays_text(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(2, 1), names=[EVIL, "person", "half"])
     save(tmp_path / "data/images/train/<script>'\u2028 \"&.jpg", photo(5))
@@ -219,9 +170,6 @@ def test_the_policy_allows_this_script_and_nothing_from_outside(recipe: Path, tm
         for key in ("src", "href", "style"):
             assert not (attributes.get(key) or "").startswith(("http", "//")), attributes
         assert "style" not in attributes, "the policy forbids style attributes"
-
-
-# --- when it is written
 
 
 def test_it_is_written_anew_only_when_it_says_something_else(recipe: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from diffgen.recipe import load_recipe
 from diffgen.review import read_review
 from diffgen.run import export, stale, status
 from tests.fakes import make, put, tree, write_recipe
-from tests.plan.test_attempts import Melting, run_it
+from tests.fakes_attempts import Melting, run_it
 
 JOB = "0" * 32  # digits alone: no number
 

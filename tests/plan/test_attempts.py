@@ -6,37 +6,15 @@ import json
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from diffgen.plan import ATTEMPT_FACTOR, next_attempt
 from diffgen.recipe import load_recipe
-from diffgen.run import export, stale, status
+from diffgen.run import export, status
 from diffgen.types import Item, Job, Settings
-from tests.fakes import Asked, FakeEditor, make, make_dataset, source, tree, write_recipe
-
-
-@dataclass
-class Melting(FakeEditor):
-    """Over a strength that differs by source it gives nothing but grain."""
-
-    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
-        if job.settings.strength > 0.25 + int(job.source[:4], 16) / 0xFFFF * 0.6:
-            return np.random.default_rng(job.seed).integers(0, 255, image.shape)
-        return super().pixels(image, job, mask, company)
-
-
-def run_it(root: Path, name: str, attempts: int, editor: Any = None, **options: Any) -> tuple[Any, Any, Path]:
-    data = root / "data/data.yaml"
-    if not data.exists():
-        make_dataset(root / "data", counts=(12, 2))
-    recipe = write_recipe(
-        root / f"{name}.yaml", data, root / name, batch_size=3, attempts=attempts, conditions=["night", "fog"]
-    )
-    summary, editor = make(recipe, editor or Melting(), **options)
-    return summary, editor, recipe
+from tests.fakes import Asked, make, make_dataset, source, tree, write_recipe
+from tests.fakes_attempts import Melting, run_it
 
 
 def test_more_attempts_save_what_was_rejected(tmp_path: Path) -> None:
@@ -96,11 +74,6 @@ def test_a_tighter_threshold_asks_for_more_attempts(tmp_path: Path) -> None:
     assert back.accepted == first.accepted
 
 
-def test_clean_keeps_every_attempt(tmp_path: Path) -> None:
-    run_it(tmp_path, "out", 3)
-    assert stale(load_recipe(tmp_path / "out"), remove=False) == (0, 0)
-
-
 def test_an_attempt_that_would_be_the_same_is_skipped() -> None:
     base = Settings("img2img", "m", "snow", 0.2, 1, 1.0, 64, 8, "png", None)
     first = Item(source(0), Job("s", base, "p", None, 1))
@@ -111,3 +84,12 @@ def test_an_attempt_that_would_be_the_same_is_skipped() -> None:
     assert second.job.id != first.job.id
     zero = Item(source(0), Job("s", changed(base, strength=0.0), "p", None, 1))
     assert next_attempt(zero, 5) is None
+
+
+def test_where_nothing_happened_less_strength_is_not_tried(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(3, 1))
+    checks = {"happened": 1.9}
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", attempts=3, conditions=["night"], checks=checks)
+    summary, editor = make(recipe)
+    assert summary.rejected == {"unchanged": 3}
+    assert len(editor.made) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.checks import judged_recall
-from diffgen.detect import Box
-from diffgen.errors import UsageError
 from diffgen.geometry import decode
-from diffgen.overview import summary_text
-from diffgen.run import run, status
-from diffgen.store import read_present
+from diffgen.run import run
 from diffgen.types import Job
-from tests.fakes import Asked, FakeEditor, fake_worker, load_recipe, make, make_dataset, put, write_recipe
+from tests.fakes import Asked, FakeEditor, load_recipe, make, make_dataset, write_recipe
 
 
 @dataclass
@@ -67,11 +61,6 @@ def test_a_strength_above_the_scene_s_is_the_scene_s(tmp_path: Path) -> None:
     assert all((a == b).all() for a, b in zip(plain, same, strict=True))
 
 
-def fine(image: np.ndarray) -> float:
-    grey = image.astype(float).mean(-1)
-    return float(np.abs(np.diff(grey, axis=1)).mean())
-
-
 def test_detail_comes_back_in_the_scene(tmp_path: Path) -> None:
     plain, _, sources = pictures(tmp_path, "plain")
     sharp, _, _ = pictures(tmp_path, "sharp", detail=1.0)
@@ -114,78 +103,3 @@ def test_a_condition_has_its_own_way_with_objects(tmp_path: Path) -> None:
     assert (by_name["fog"].strength, by_name["fog"].detail) == (0.3, 0.7)
     assert (by_name["night"].strength, by_name["night"].detail) == (0.1, 0.7)
     assert run(load_recipe(tmp_path / "out")).made_now == 0
-
-
-def looks(night: float, by_day: float = 0.9, by_night: float | None = None) -> Any:
-    """A detector that finds one object with a score `by_day`, and another, or none, in a picture darker than `night`."""
-
-    def detect(images: Sequence[np.ndarray]) -> list[list[Box]]:
-        scores = [by_day if image.mean() >= night else by_night for image in images]
-        return [[] if score is None else [Box(0, score, (0.1, 0.1, 0.6, 0.6))] for score in scores]
-
-    return detect
-
-
-def detected(root: Path, night: float, *scores: float, **checks: Any) -> Any:
-    data = make_dataset(root / "data", counts=(3, 1))
-    recipe = write_recipe(root / "r.yaml", data, root / "out", conditions=["night"], checks=checks)
-    worker = fake_worker(FakeEditor())
-    worker._detector = looks(night, *scores)
-    return run(load_recipe(recipe), make_worker=lambda: worker)
-
-
-def test_nothing_found_in_the_source_is_nothing_to_lose(tmp_path: Path) -> None:
-    summary = detected(tmp_path, night=1000)
-    assert summary.accepted == 3
-
-
-def test_what_it_finds_in_the_brightened_copy_counts(tmp_path: Path) -> None:
-    summary = detected(tmp_path, night=90)  # sources are brighter, edits darker
-    records = read_present(tmp_path / "out", "jpg").values()
-    assert [record.facts["found"] for record in records] == [[False]] * 3
-    assert [record.facts["found_matched"] for record in records] == [[True]] * 3
-    assert summary.accepted == 3
-
-
-def test_half_the_confidence_is_found_again_but_is_no_object(tmp_path: Path) -> None:
-    detected(tmp_path / "a", 90, 0.3, 0.13)
-    records = read_present(tmp_path / "a/out", "jpg").values()
-    assert [record.facts["found"] for record in records] == [[True]] * 3
-    detected(tmp_path / "b", 90, 0.24, 0.9)
-    records = read_present(tmp_path / "b/out", "jpg").values()
-    assert [record.facts["found"] for record in records] == [[]] * 3
-
-
-def test_images_made_before_the_detector_was_named_are_counted(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path / "data", counts=(3, 1))
-    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night"])
-    assert make(recipe)[0].unjudged == 0
-    put(tmp_path / "clerk.pt", "weights")
-    later = status(load_recipe(recipe, ["detector=clerk.pt"]))
-    assert (later.accepted, later.unjudged) == (3, 3)
-    assert "unjudged  3 were made before" in summary_text(later)
-
-
-def test_thresholds_of_detection() -> None:
-    facts = {"found": [True, False, False], "found_matched": [False, True, False], "found_px": [20.0, 50.0, 200.0]}
-    assert judged_recall(facts) == pytest.approx(2 / 3)
-    assert judged_recall(facts, "large") == 0
-    assert judged_recall({}) is None
-
-
-def test_what_did_not_happen_is_rejected(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path / "data", counts=(3, 1))
-    recipe = write_recipe(
-        tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night", "snow"], checks={"happened": 0.1}
-    )
-    summary, _ = make(recipe)
-    assert summary.conditions["night"]["accepted"] == 3
-    assert summary.rejected == {"unchanged": 3}, "it only darkens, and that is no snow"
-
-
-def test_a_detector_that_is_not_there_is_one_error_before_any_work(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path / "data", counts=(2, 1))
-    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", detector="yolo11n.pt")
-    with pytest.raises(UsageError, match=r"detector: there is no file .*yolo11n\.pt"):
-        make(recipe)
-    assert not (tmp_path / "out").exists()

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from diffgen.formats.yolo import label_path
-from diffgen.labels import without_rows
 from diffgen.recipe import load_recipe
 from diffgen.run import export
 from diffgen.types import Job
 from tests.fakes import FakeEditor, make, make_dataset, put, write_recipe
+from tests.fakes_attempts import Melting
 
 # A left object and a right one; the editor below loses what is on the left.
 ROWS = "0 0.25 0.5 0.3 0.6\n1 0.75 0.5 0.3 0.6\n"
@@ -83,16 +82,17 @@ def test_all_lost_is_rejected_all_the_same(tmp_path: Path) -> None:
     assert summary.rejected == {"structure": 3}
 
 
-@pytest.mark.parametrize(
-    ("raw", "drop", "left"),
-    [
-        (b"a\nb\nc\n", {1}, b"a\nc\n"),
-        (b"a\r\n\r\nb\r\nc", {1}, b"a\r\n\r\nc"),
-        (b"\xef\xbb\xbf\n a\nb", {0}, b"\xef\xbb\xbf\nb"),
-        (b"a\x0cb\nc", {1}, b"a\x0cc"),
-        (b"", {0}, b""),
-        (b"a\nb", set(), b"a\nb"),
-    ],
-)
-def test_rows_are_counted_as_they_are_read(raw: bytes, drop: set[int], left: bytes) -> None:
-    assert without_rows(raw, drop) == left
+def test_nothing_to_restore_is_not_restored(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(3, 1))
+    for path in (tmp_path / "data/labels/train").iterdir():
+        path.unlink()
+    checks = {"on_object_lost": "restore", "structure": 0.999}
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", attempts=2, conditions=["night"], checks=checks)
+    make(recipe, Melting())
+    strengths = {row["facts"]["strength"] for row in records(tmp_path / "out")}
+    assert strengths == {0.7, 0.525}
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines if '"commit"' not in line]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,28 @@ import numpy as np
 import pytest
 
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.models import with_revision
 from diffgen.progress import Silent
 from diffgen.recipe import load_recipe
-from diffgen.run import Summary, export, prepare, run, stale, status
+from diffgen.run import export, prepare, run, status
 from diffgen.store import RunStore, read_records, read_state
 from diffgen.types import Job
-from diffgen.worker import Worker
-from tests.fakes import Asked, FakeEditor, fake_worker, make, make_dataset, photo, put, save, tree, write_recipe
-
-
-def no_worker() -> Worker:
-    raise AssertionError("nothing is left to make, so no worker is needed")
-
-
-def ids_of(folder: Path) -> set[str]:
-    return {path.stem for path in (folder / "images").glob("*/*.*")}
+from tests.fakes import (
+    Asked,
+    FakeEditor,
+    fake_worker,
+    ids_of,
+    make,
+    make_dataset,
+    model,
+    photo,
+    put,
+    save,
+    tree,
+    write_recipe,
+)
+from tests.fakes_attempts import Melting
+from tests.run.disturbed import changing, no_worker
 
 
 def test_a_first_run_makes_everything(recipe: Path, tmp_path: Path) -> None:
@@ -67,46 +76,6 @@ def test_a_condition_added_makes_only_its_own_images(recipe: Path) -> None:
 def test_a_variant_added_makes_only_the_new_ones(recipe: Path) -> None:
     make(recipe)
     assert make(recipe, sets=["variants=2"])[0].made_now == 8
-
-
-def test_a_condition_taken_out_stays_in_the_folder_until_clean(recipe: Path, tmp_path: Path) -> None:
-    make(recipe)
-    summary, _ = make(recipe, sets=["conditions=[night]"])
-    assert (summary.made_now, summary.accepted, len(ids_of(tmp_path / "out"))) == (0, 4, 8)
-    out = load_recipe(tmp_path / "out")
-    images, size = stale(out, remove=False)
-    assert (images, len(ids_of(tmp_path / "out"))) == (4, 8)
-    assert stale(out, remove=True) == (4, size)
-    assert len(ids_of(tmp_path / "out")) == 4
-    assert run(out, make_worker=no_worker).accepted == 4
-    assert make(recipe)[0].made_now == 4, "what was cleaned away can be made again"
-
-
-def test_a_threshold_changed_makes_none_and_changes_the_dataset(recipe: Path, tmp_path: Path) -> None:
-    make(recipe)
-    everything = tree(tmp_path / "out/dataset")
-    strict = export(load_recipe(tmp_path / "out", ["conditions.fog.checks.contrast=1"]))
-    assert (strict.accepted, strict.rejected) == (4, {"degenerate": 4})
-    assert not [name for name in tree(tmp_path / "out/dataset") if "fog" in name]
-    assert run(load_recipe(tmp_path / "out"), make_worker=no_worker).accepted == 4, "what export was told is kept"
-    back = export(load_recipe(tmp_path / "out", ["conditions.fog.checks=null"]))
-    assert back.accepted == 8
-    assert tree(tmp_path / "out/dataset") == everything
-
-
-@pytest.mark.parametrize("change", ["conditions.night.strength=0.5", "seed=3", "variants=2"])
-def test_export_refuses_other_images_and_leaves_the_folder(change: str, recipe: Path, tmp_path: Path) -> None:
-    make(recipe, limit=2)
-    before = tree(tmp_path / "out")
-    with pytest.raises(UsageError, match="export makes no image"):
-        export(load_recipe(tmp_path / "out", [change]))
-    assert tree(tmp_path / "out") == before
-    assert export(load_recipe(tmp_path / "out", ["select.max=1"])).planned == 2, "fewer of the same images are fine"
-
-
-def test_an_unfinished_run_is_exported_with_other_checks(recipe: Path, tmp_path: Path) -> None:
-    make(recipe, max_minutes=0)
-    assert export(load_recipe(tmp_path / "out", ["checks.contrast=null"])).pending == 8
 
 
 def test_a_label_edited_makes_only_that_sources_images_anew(recipe: Path, tmp_path: Path) -> None:
@@ -168,125 +137,12 @@ def test_an_image_deleted_is_not_exported_and_pending(recipe: Path, tmp_path: Pa
     assert (summary.accepted, summary.pending) == (7, 1)
 
 
-# --- bad data is a record
-
-
-def truncated(path: Path) -> None:
-    """A picture whose header is whole."""
-    path.write_bytes(path.read_bytes()[:-400])
-
-
-def test_a_picture_that_does_not_decode_is_a_failed_record_and_the_rest_goes_on(recipe: Path, tmp_path: Path) -> None:
-    truncated(tmp_path / "data/images/train/01.jpg")
-    summary, editor = make(recipe)
-    assert (summary.accepted, summary.failed, summary.exit_code) == (6, {"source": 2}, 0)
-    assert any("train/01: cannot decode the image" in error for error in summary.errors)
-    assert sorted(len(batch) for batch in editor.batches) == [1, 1, 3, 3], "its row is kept as a blank"
-    assert run(load_recipe(recipe), make_worker=no_worker).failed == {"source": 2}, "a failure of a source is final"
-    assert (tmp_path / "out/dataset/images/train/01.jpg").is_file(), "the source itself is carried over"
-    save(tmp_path / "data/images/train/01.jpg", photo(60))
-    assert make(recipe)[0].made_now == 2, "a repaired file is a new job"
-
-
-def test_the_neighbours_of_a_bad_picture_are_judged_and_labelled_as_ever(recipe: Path, tmp_path: Path) -> None:
-    make(recipe)
-    good = read_records(tmp_path / "out")[0]
-    truncated(tmp_path / "data/images/train/01.jpg")
-    shutil.rmtree(tmp_path / "out")
-    make(recipe)
-    bad = read_records(tmp_path / "out")[0]
-    common = set(good) & set(bad)
-    assert len(common) == 6
-    assert all(bad[job_id].facts["structure"] for job_id in common)
-
-
-def changing(recipe: Path, change: Callable[[], Any]) -> tuple[Summary, FakeEditor]:
-    """A run during which the dataset changes after planning, before the first picture is opened."""
-    editor = FakeEditor()
-
-    def make_worker() -> Worker:
-        change()
-        return fake_worker(editor)
-
-    return run(load_recipe(recipe), make_worker=make_worker), editor
-
-
-CHANGES = [
-    ("picture", lambda data: save(data / "images/train/01.jpg", photo(61))),
-    ("label", lambda data: put(data / "labels/train/01.txt", "1 0.5 0.5 0.1 0.1\n")),
-    ("label gone", lambda data: (data / "labels/train/01.txt").unlink()),
-]
-
-
-@pytest.mark.parametrize("change", [c[1] for c in CHANGES], ids=[c[0] for c in CHANGES])
-def test_a_source_changed_during_the_run_is_made_by_the_next(recipe: Path, tmp_path: Path, change: Any) -> None:
-    summary, _ = changing(recipe, lambda: change(tmp_path / "data"))
-    records = read_records(tmp_path / "out")[0].values()
-    assert sorted(record.kind or "made" for record in records) == ["made"] * 6 + ["transient"] * 2
-    assert (summary.accepted, summary.pending) == (6, 2)
-    assert not list((tmp_path / "out/dataset/images/train").glob("01__*")), "no image under a label that is not its own"
-    again, _ = make(recipe)
-    assert (again.made_now, again.accepted) == (2, 8)
-
-
-def test_a_source_gone_during_the_run_is_left_out(recipe: Path, tmp_path: Path) -> None:
-    summary, _ = changing(recipe, (tmp_path / "data/images/train/01.jpg").unlink)
-    assert (summary.planned, summary.accepted) == (6, 6)
-    assert not list((tmp_path / "out/dataset").rglob("01*.jpg")) or all(
-        "val" in str(path) for path in (tmp_path / "out/dataset").rglob("01*.jpg")
-    )
-
-
 def test_a_dataset_gone_during_the_run_loses_nothing_that_was_made(recipe: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with pytest.raises(DiffgenError):
         changing(recipe, lambda: shutil.move(data, tmp_path / "away"))
     shutil.move(tmp_path / "away", data)
     assert make(recipe)[0].accepted == 8
-
-
-# --- memory
-
-
-@pytest.mark.parametrize("room", [1, 2])
-def test_a_batch_that_does_not_fit_is_halved_and_every_image_is_made(recipe: Path, room: int, caplog: Any) -> None:
-    summary, editor = make(recipe, FakeEditor(room=room))
-    assert summary.accepted == 8
-    tried = [len(batch) for batch in editor.batches]
-    assert sum(size > room for size in tried) <= 2, "what did not fit is remembered"
-    assert f"at most {room} from now on" in caplog.messages[-1]
-    assert len(caplog.messages) <= 2
-
-
-def test_an_image_alone_that_does_not_fit_is_tried_again_by_the_next_run(recipe: Path) -> None:
-    summary, _ = make(recipe, FakeEditor(room=0))
-    assert (summary.accepted, summary.failed, summary.exit_code) == (0, {"transient": 8}, 1)
-    again, _ = make(recipe)
-    assert (again.accepted, again.failed, again.exit_code) == (8, {}, 0)
-
-
-def test_a_bug_in_an_editor_is_a_crash_with_what_was_made_kept(recipe: Path, tmp_path: Path) -> None:
-    class Broken(FakeEditor):
-        def begin(self, asked: Asked) -> None:
-            if len(asked.jobs) < 3:
-                raise IndexError("a bug")
-
-    with pytest.raises(IndexError):
-        make(recipe, Broken())
-    assert len(read_records(tmp_path / "out")[0]) == 6
-    assert make(recipe)[0].made_now == 2
-
-
-def test_an_editor_that_returns_another_size_is_a_bug(recipe: Path) -> None:
-    class Cropping(FakeEditor):
-        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
-            return super().pixels(image, job, mask, company)[:-8]
-
-    with pytest.raises(ValueError, match="expected an image of shape"):
-        make(recipe, Cropping())
-
-
-# --- equal sources
 
 
 def test_two_equal_sources_share_a_job_and_both_are_exported(tmp_path: Path) -> None:
@@ -297,9 +153,6 @@ def test_two_equal_sources_share_a_job_and_both_are_exported(tmp_path: Path) -> 
     assert (summary.planned, summary.accepted, len(editor.made)) == (6, 6, 4)
     exported = tree(tmp_path / "out/dataset/images/train")
     assert exported["00__fog-0.jpg"] == exported["twin__fog-0.jpg"]
-
-
-# --- where it may write
 
 
 def test_a_foreign_folder_is_refused_and_untouched(recipe: Path, tmp_path: Path) -> None:
@@ -351,9 +204,6 @@ def test_a_changed_format_is_new_jobs_in_the_same_folder(recipe: Path, tmp_path:
     assert run(load_recipe(recipe), make_worker=no_worker).accepted == 8
 
 
-# --- stopping, limits, batches
-
-
 def test_no_minutes_make_nothing_and_the_next_run_goes_on(recipe: Path, tmp_path: Path) -> None:
     summary, editor = make(recipe, max_minutes=0)
     assert (summary.stopped, summary.exit_code, summary.pending) == ("max-minutes", 4, 8 - len(editor.made))
@@ -400,49 +250,6 @@ def test_a_resumed_run_asks_the_editor_for_the_same_batches(recipe: Path, tmp_pa
     assert {tuple(batch) for batch in rest.batches} <= {tuple(batch) for batch in whole.batches}
 
 
-def test_facts_are_recorded_and_decisions_are_not(recipe: Path, tmp_path: Path) -> None:
-    make(recipe)
-    rows = [json.loads(line) for line in (tmp_path / "out/records.jsonl").read_text().splitlines()]
-    records = [row for row in rows if "id" in row]
-    assert {key for row in records for key in row} == {"id", "status", "facts", "sha256", "seconds", "environment"}
-    assert all(row["facts"]["strength"] in (0.6, 0.7) for row in records)
-    assert set(read_state(tmp_path / "out")["environments"]) == {row["environment"] for row in records}
-
-
-# --- the exit code of a summary
-
-
-def summary(**fields: Any) -> Summary:
-    given = {
-        "output": "o", "planned": 10, "accepted": 8, "rejected": {"structure": 2}, "failed": {}, "pending": 0,
-        "conditions": {}, "sources": {}, "not_edited": {},
-    }  # fmt: skip
-    return Summary(**{**given, **fields})
-
-
-CODES = [
-    ("done", {}, 0),
-    ("done, with failures, require holds", {"failed": {"source": 1}, "rejected": {"structure": 1}, "require": 0.8}, 0),
-    ("at the required share", {"require": 0.8}, 0),
-    ("below require", {"require": 0.81}, 3),
-    ("all rejected, none required", {"accepted": 0, "rejected": {"structure": 10}}, 0),
-    ("all rejected, some required", {"accepted": 0, "rejected": {"structure": 10}, "require": 0.1}, 3),
-    ("all failed", {"accepted": 0, "rejected": {}, "failed": {"transient": 10}}, 1),
-    ("nothing planned", {"planned": 0, "accepted": 0, "rejected": {}}, 1),
-    ("out of time", {"stopped": "max-minutes"}, 4),
-    ("out of time comes before require", {"stopped": "max-minutes", "require": 1.0}, 4),
-    ("changed during the run, so to be run again", {"pending": 2, "rejected": {}, "require": 1.0}, 4),
-    ("interrupted", {"stopped": "SIGINT"}, 130),
-    ("terminated", {"stopped": "SIGTERM", "accepted": 0, "rejected": {}}, 143),
-]
-
-
-@pytest.mark.parametrize(("fields", "code"), [c[1:] for c in CODES], ids=[c[0] for c in CODES])
-def test_exit_codes(fields: dict[str, Any], code: int) -> None:
-    assert summary(**fields).exit_code == code
-    assert summary(**fields).to_dict()["exit_code"] == code
-
-
 def test_progress_judges_each_image_by_its_own_condition(tmp_path: Path) -> None:
     """Conditions of equal settings share batches."""
     told: list[tuple[int, int, int, str]] = []
@@ -460,3 +267,55 @@ def test_progress_judges_each_image_by_its_own_condition(tmp_path: Path) -> None
     assert len(editor.batches) == 1
     assert summary.accepted == 4
     assert [what[:3] for what in told] == [(0, 8, 0), (8, 8, 4)]
+
+
+def test_a_hub_model_without_a_revision_keeps_the_commit_its_run_folder_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = model(revision=None, identity="tests/fake@unpinned")
+    known = replace(unknown, revision="a" * 40, identity=f"tests/fake@{'a' * 40}")
+    monkeypatch.setattr("diffgen.guides.resolve_model", lambda *_: unknown)
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake")
+    make(recipe)  # nobody was asked for the commit: these images stand under the unknown one
+    put(
+        tmp_path / "out/run.json",
+        json.dumps({**json.loads((tmp_path / "out/run.json").read_text()), "revisions": {"tests/fake": "a" * 40}}),
+    )
+    assert prepare(load_recipe(recipe)).model == known
+    assert with_revision(unknown, {"hub": "tests/fake", "revision": "b" * 40}, "a" * 40) == unknown
+    assert with_revision(known, "tests/fake", None) == known
+
+
+def test_a_fetched_hub_model_is_the_one_that_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub leaves no trace of `main` when a commit is fetched by its name."""
+    from diffgen import run as spine
+
+    unknown = model(revision=None, identity="tests/fake@unpinned")
+    known = replace(unknown, revision="c" * 40, identity=f"tests/fake@{'c' * 40}")
+    monkeypatch.setattr("diffgen.guides.resolve_model", lambda *_: unknown)
+    monkeypatch.setattr(spine, "require_on_disk", lambda _: known)
+    monkeypatch.setattr(spine, "load_worker", lambda *_: fake_worker(FakeEditor()))
+    recipe = write_recipe(
+        tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake", device="cpu"
+    )
+    summary = spine.run(load_recipe(recipe))
+    assert (summary.accepted, summary.pending, summary.exit_code) == (8, 0, 0)
+    assert spine.status(load_recipe(recipe)).accepted == 8
+    assert spine.run(load_recipe(recipe)).made_now == 0
+
+
+def test_a_signal_at_the_end_of_a_round_is_not_forgotten(tmp_path: Path) -> None:
+    @dataclass
+    class Interrupted(Melting):
+        def begin(self, asked: Asked) -> None:
+            if len(self.batches) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+            return np.random.default_rng(job.seed).integers(0, 255, image.shape)
+
+    data = make_dataset(tmp_path / "data", counts=(6, 1))
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", attempts=3, conditions=["night"])
+    summary, _ = make(recipe, Interrupted())
+    assert (summary.stopped, summary.exit_code, summary.pending) == ("SIGTERM", 143, 6)
+    assert not (tmp_path / "out/dataset").exists()

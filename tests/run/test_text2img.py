@@ -1,4 +1,4 @@
-"""Recipes without a dataset: from classes and templates to a dataset that a detector labelled. No torch."""
+"""Runs without a dataset: from classes and templates to a dataset that a detector labelled. No torch."""
 
 from __future__ import annotations
 
@@ -6,65 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
-from diffgen.annotate import measure_annotations, without_doubles
-from diffgen.checks import judge
-from diffgen.detect import Box
-from diffgen.errors import UsageError
 from diffgen.export import judge_plan
-from diffgen.imagined import imagine
 from diffgen.preview import preview
-from diffgen.recipe import Checks, TextToImage, load_recipe
+from diffgen.recipe import load_recipe
 from diffgen.reproduce import reproduce
 from diffgen.run import export, prepare, status
 from diffgen.sheet import run_sheet
 from diffgen.store import read_present
 from diffgen.sweeps import Look
 from diffgen.trajectory import preview_trajectory
-from diffgen.types import Job, Record
-from tests import fakes
 from tests.fakes import Asked, put, tree
-from tests.fakes_text2img import CAR, KNOWN, PERSON, SURE, Painter, make, manifest, worker, write
-
-# --- the plan
-
-
-def test_prompts_come_of_classes_templates_and_conditions(tmp_path: Path) -> None:
-    templates = ["a photo of {class} on a street, {condition}", "{condition}: {class}"]
-    prepared = prepare(load_recipe(write(tmp_path, text2img={"templates": templates})))
-    jobs = [item.job for item in prepared.plan.items]
-    assert len(jobs) == 3 * 2 * 2
-    prompts = [job.prompt for job in jobs]
-    assert prompts[0] == "a photo of a car on a street, at night, dark sky, street lamps and lit headlights, low light"
-    assert prompts[3] == "a photo of a person on a street, clear day"
-    assert prompts[5] == "clear day: a car"
-    assert jobs[0].negative_prompt
-    assert "daylight" in jobs[0].negative_prompt
-    assert len({job.id for job in jobs}) == len({job.seed for job in jobs}) == len(jobs)
-
-
-def test_what_makes_another_picture_makes_another_id_and_nothing_else_does(tmp_path: Path) -> None:
-    def ids(**fields: Any) -> list[str]:
-        return [item.job.id for item in prepare(load_recipe(write(tmp_path, **fields))).plan.items]
-
-    first = ids()
-    assert ids(checks={"confidence": 0.5, "review_below": None}, batch_size=1) == first
-    assert ids(text2img={"images": 5})[: len(first)] == first  # more pictures leave the others as they are
-    assert ids(conditions=[{"night": {"strength": 0.2}}, {"name": "plain", "prompt": "clear day"}]) == first
-    one_more = {"classes": ["car", "person", "dog"]}  # in every picture dogs have to be looked for
-    for other in ({"text2img": one_more}, {"text2img": {"width": 64}}, {"text2img": {"height": 64}}, {"seed": 1}):
-        assert not set(ids(**other)) & set(first)
-    recipe = write(tmp_path)
-    put(tmp_path / "detector.pt", "another detector finds other things")
-    assert not {item.job.id for item in prepare(load_recipe(recipe)).plan.items} & set(first)
-
-
-def test_a_limit_shows_all_classes(tmp_path: Path) -> None:
-    plan = prepare(load_recipe(write(tmp_path)), limit=2).plan
-    assert [source.name for source, _ in plan.edits] == ["0-car-00000", "1-person-00000"]
+from tests.fakes_text2img import Painter, make, manifest, worker, write
 
 
 def test_a_rejected_picture_is_made_again_from_other_noise(tmp_path: Path) -> None:
@@ -74,78 +29,6 @@ def test_a_rejected_picture_is_made_again_from_other_noise(tmp_path: Path) -> No
     assert (summary.empty, summary.exit_code) == (["train"], 1)
     assert len({job.seed for job in painter.jobs}) == 36
     assert {job.settings.strength for job in painter.jobs} == {1.0}
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"dataset": "data.yaml"}, "dataset and text2img exclude each other"),
-        ({"detector": None}, "nothing would label what is made"),
-        ({"detector": "other.pt"}, "there is no file .*other.pt"),
-        ({"detector": "nowhere/"}, "detector 'nowhere/'.* does not exist"),
-        ({"editor": "img2img"}, "editor 'img2img' edits pictures"),
-        ({"select": {"max": 3}}, "select: of no meaning with text2img"),
-        ({"clip": "openai/clip"}, "clip: of no meaning with text2img"),
-        ({"conditions": [{"night": {"objects": {"strength": 0.1}}}]}, "conditions: 'night': objects: of no meaning"),
-        ({"conditions": [{"night": {"task": "background"}}]}, "conditions: 'night': task: of no meaning"),
-        ({"text2img": {"templates": ["a car at night"]}}, r"lacks \{class\}"),
-        ({"text2img": {"templates": ["a photo of {class}"]}}, r"lacks \{condition\}"),
-        ({"text2img": {"classes": ["car", "car"]}}, "'car' stands twice"),
-        ({"text2img": {"classes": []}}, "must have 1 or more entries"),
-        ({"text2img": {"images": 0}}, "must be 1 or more"),
-        ({"text2img": {"width": 20}}, "must be 64 or more"),
-        ({"text2img": {"pictures": 3}}, "text2img.pictures: unknown key"),
-        ({"model": "pocket"}, "model 'pocket' is a .*InstructPix2Pix.*, which makes no picture from a text alone"),
-        ({"model": "flux2-klein"}, "makes no picture from a text alone"),
-    ],
-)
-def test_what_cannot_be_is_one_clear_error_before_any_work(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        prepare(load_recipe(write(tmp_path, **fields)))
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_editor_alone_makes_no_dataset(tmp_path: Path) -> None:
-    data = fakes.make_dataset(tmp_path / "data")
-    with pytest.raises(UsageError, match="'text2img' edits no dataset"):
-        prepare(load_recipe(fakes.write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", editor="text2img")))
-
-
-# --- facts, verdicts, labels
-
-
-def test_only_the_datasets_classes_are_recorded_the_surest_first() -> None:
-    facts = measure_annotations([PERSON, Box(5, 0.99, CAR.box), CAR], KNOWN)
-    assert facts == {"detections": [[0, 0.5, 0.1, 0.2, 0.5, 0.6], [1, 0.2, 0.6, 0.1, 0.7, 0.4]]}
-
-
-def test_of_two_boxes_on_one_object_the_surer_stays() -> None:
-    near, other = Box(2, 0.4, (0.1, 0.2, 0.5, 0.55)), Box(0, 0.3, CAR.box)
-    assert without_doubles([near, other, SURE, CAR]) == [SURE, CAR, other]
-
-
-@pytest.mark.parametrize(
-    ("detections", "confidence", "reason"),
-    [
-        ([[0, 0.5, 0, 0, 1, 1]], 0.5, None),
-        ([[0, 0.5, 0, 0, 1, 1]], 0.51, "unlabelled"),
-        ([[1, 0.9, 0, 0, 1, 1]], 0.05, "unlabelled"),  # a person, where a car was asked for
-        ([], 0.05, "unlabelled"),
-    ],
-)
-def test_a_picture_without_what_was_asked_for_is_rejected(
-    detections: Any, confidence: float, reason: str | None
-) -> None:
-    facts = {"asked": 0, "luminance": 0.5, "contrast": 0.2, "strength": 1.0, "detections": detections}
-    assert judge(Record("a", "made", facts), Checks(confidence=confidence), "night").reason == reason
-
-
-def test_a_flat_picture_is_degenerate(tmp_path: Path) -> None:
-    class Grey(Painter):
-        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
-            return np.full(image.shape, 100)
-
-    assert make(write(tmp_path), Grey())[0].rejected == {"degenerate": 12}
 
 
 def test_from_a_recipe_to_a_dataset(tmp_path: Path) -> None:
@@ -241,9 +124,6 @@ def test_a_share_of_it_becomes_val_where_that_is_asked_for(tmp_path: Path) -> No
     assert sum(counts.values()) == summary.accepted == 16
 
 
-# --- the commands around a run
-
-
 def test_every_command_knows_such_a_run(tmp_path: Path, cli: Any) -> None:
     path = write(tmp_path)
     answer = cli("plan", path)
@@ -282,27 +162,3 @@ def test_the_report_shows_what_was_found_and_what_to_review(tmp_path: Path) -> N
     assert f"<b>{summary.to_review}</b> to be reviewed" in page
     rows = sum(len(row["confidences"]) for row in manifest(tmp_path / "out"))
     assert f"<td>0 → {rows}</td>" in page  # of the accepted pictures, all of them cars
-
-
-def test_the_kept_recipe_is_the_recipe(tmp_path: Path) -> None:
-    make(write(tmp_path, detector="detector.pt"))
-    kept = load_recipe(tmp_path / "out")
-    assert kept.recipe.dataset is None
-    assert kept.recipe.text2img is not None
-    assert (kept.base / str(kept.recipe.detector)).is_file()
-
-
-def test_a_hub_detector_stays_a_hub_id_and_is_pinned(tmp_path: Path) -> None:
-    commit = "1" * 40
-    path = write(tmp_path, detector=f"google/owlv2@{commit}")
-    loaded = load_recipe(path)
-    assert f"detector: google/owlv2@{commit}" in loaded.to_yaml(tmp_path / "out")
-    (network,) = prepare(loaded).model.networks
-    assert (network.role, network.identity, network.folder) == ("detector", f"google/owlv2@{commit}", None)
-
-
-def test_names_are_unique_and_stay_in_their_folder() -> None:
-    wanted = TextToImage(classes=["a/b", "a b"], images=3)
-    names = [source.name for source in imagine(wanted, fakes.model(), Path("r.yaml")).sources]
-    assert len(set(names)) == 6
-    assert all("/" not in name for name in names)

@@ -21,9 +21,9 @@ from diffgen.sheet import COLOURS
 from diffgen.sources import Dataset
 from diffgen.types import Record
 from tests.fakes import ROWS, make, make_dataset, model, photo, put, save, source, write_recipe
+from tests.fakes_tasks import INSERT, REMOVE, manifest, work
 from tests.output.browser.chromium import Browser
 from tests.output.browser.conftest import EVIL, SIZE, Made, make_run
-from tests.run.test_tasks import INSERT, REMOVE, manifest, work
 
 LEFT, RIGHT, DOWN, UP, ENTER, ESCAPE, HOME = "\ue012", "\ue014", "\ue015", "\ue013", "\ue007", "\ue00c", "\ue011"
 
