@@ -294,10 +294,9 @@ def test_a_fetched_hub_model_is_the_one_that_is_exported(tmp_path: Path, monkeyp
     known = replace(unknown, revision="c" * 40, identity=f"tests/fake@{'c' * 40}")
     monkeypatch.setattr("diffgen.guides.resolve_model", lambda *_: unknown)
     monkeypatch.setattr(spine, "require_on_disk", lambda _: known)
+    monkeypatch.setattr(spine, "choose_device", lambda prepared: (prepared, "cpu", "float32", ""))
     monkeypatch.setattr(spine, "load_worker", lambda *_: fake_worker(FakeEditor()))
-    recipe = write_recipe(
-        tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake", device="cpu"
-    )
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake")
     summary = spine.run(load_recipe(recipe))
     assert (summary.accepted, summary.pending, summary.exit_code) == (8, 0, 0)
     assert spine.status(load_recipe(recipe)).accepted == 8
