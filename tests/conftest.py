@@ -36,6 +36,7 @@ FOLDERS = {
     ROOT / "commands": "cli",
     ROOT / "property": "property",
     ROOT / "pocket": "pocket",
+    ROOT / "scripts/pocket": "pocket",
     ROOT / "e2e": "e2e",
     ROOT / "run/crash": "crash",
     ROOT / "output/browser": "browser",
@@ -47,7 +48,7 @@ TORCH_FREE = {"unit", "property", "cli"}
 def kind_of(path: Path) -> str:
     """The kind of a test module, read without importing it."""
     named = re.search(rf"^pytestmark = .*\bmark\.({'|'.join(sorted(KINDS))})\b", path.read_text("utf-8"), re.MULTILINE)
-    return named[1] if named else FOLDERS.get(path.parent, "unit")
+    return named[1] if named else next((FOLDERS[folder] for folder in path.parents if folder in FOLDERS), "unit")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
