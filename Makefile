@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test test-fast check fmt clean
+.PHONY: help setup demo browser test test-fast test-slow check fmt clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,13 +25,16 @@ browser: ## Chromium for the report's tests, where apt-get can install it; elsew
 	@{ command -v chromium || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null || { \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	  apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver; } || \
-	  echo "no Chromium here: tests/browser needs the commands chromium and chromedriver" >&2
+	  echo "no Chromium here: tests/output/browser needs the commands chromium and chromedriver" >&2
 
-test: setup browser ## all tests that need no GPU
+test: setup browser ## all tests that need no GPU but the slow ones
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+test-slow: setup browser ## all tests that need no GPU, the slow ones too: before a release
 	$(BIN)/python -m pytest -m "not gpu"
 
 test-fast: setup ## the tests that need no torch
-	$(BIN)/python -m pytest tests/unit tests/property tests/cli
+	$(BIN)/python -m pytest -m "unit or property or cli"
 
 check: setup ## lint, format, types, docs
 	$(BIN)/ruff check .

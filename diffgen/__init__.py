@@ -1,3 +1,45 @@
-"""Edit the photographs of a labelled detection dataset with latent diffusion; every label stays true."""
+"""Edit the photographs of a labelled detection dataset with latent diffusion so that every label stays true.
+
+The command line is the main way in. From Python:
+
+    from diffgen import load_recipe, open_run, run
+
+    summary = run(load_recipe(Path("configs/winter.yaml")))
+    for entry in open_run(Path("runs/winter")).entries:
+        print(entry.item.source.key, entry.accepted)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffgen.errors import DiffgenError
+    from diffgen.output.outcome import Outcome
+    from diffgen.recipe.load import LoadedRecipe, load_recipe
+    from diffgen.run.loop import run
+    from diffgen.run.session import open_run
+    from diffgen.run.summary import Summary
 
 __version__ = "0.1.0"
+
+__all__ = ["DiffgenError", "LoadedRecipe", "Outcome", "Summary", "load_recipe", "open_run", "run"]
+
+_HOMES = {
+    "DiffgenError": "diffgen.errors",
+    "LoadedRecipe": "diffgen.recipe.load",
+    "Outcome": "diffgen.output.outcome",
+    "Summary": "diffgen.run.summary",
+    "load_recipe": "diffgen.recipe.load",
+    "open_run": "diffgen.run.session",
+    "run": "diffgen.run.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for: `diffgen --help` must not wait for numpy and pydantic."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diffgen' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

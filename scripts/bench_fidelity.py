@@ -51,7 +51,7 @@ def measure(recipe: Path, limit: int) -> tuple[list[Judged], float, int]:
     """(what became of each planned image, seconds, images made now)."""
     started = time.perf_counter()
     loaded = load_recipe(recipe)
-    summary = run(loaded, limit=limit, progress=choose(False), talk=lambda text: print(text, file=sys.stderr))
+    summary = run(loaded, limit=limit, progress=choose(False), notify=lambda text: print(text, file=sys.stderr))
     if summary.stopped:
         sys.exit(summary.exit_code)
     seconds = time.perf_counter() - started

@@ -1,9 +1,15 @@
-"""Every test has its own cache, no network and no settings of this machine."""
+"""Every test has its own caches, no network and no settings of this machine, and is of one kind.
+
+The kind of a module is the marker in its `pytestmark`, else that of its folder, else `unit`. `slow` and `gpu` are no kinds:
+they say where a test is run. `unit`, `property` and `cli` need no torch.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from diffgen import cli as command_line
+from diffgen.dataset.file_cache import FileCache
 from diffgen.run import loop
 from diffgen.run.loop import run
 from tests.fakes import FakeEditor, fake_worker, make_dataset, write_recipe
@@ -23,15 +30,72 @@ settings.register_profile(
 settings.load_profile("same")
 
 
+pytest_plugins = ["tests.editing.tiny_fixtures", "tests.output.browser.chromium"]
+
+ROOT = Path(__file__).parent
+FOLDERS = {
+    ROOT / "commands": "cli",
+    ROOT / "property": "property",
+    ROOT / "pocket": "pocket",
+    ROOT / "scripts/pocket": "pocket",
+    ROOT / "e2e": "e2e",
+    ROOT / "run/crash": "crash",
+    ROOT / "output/browser": "browser",
+}
+KINDS = {"unit", "editors", *FOLDERS.values()}
+TORCH_FREE = {"unit", "property", "cli"}
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a test module, read without importing it."""
+    named = re.search(rf"^pytestmark = .*\bmark\.({'|'.join(sorted(KINDS))})\b", path.read_text("utf-8"), re.MULTILINE)
+    return named[1] if named else next((FOLDERS[folder] for folder in path.parents if folder in FOLDERS), "unit")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m "unit or cli"`, modules of other kinds are not even imported: most of them import torch."""
+    wanted = set(config.getoption("markexpr").split(" or "))
+    is_module = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    return True if is_module and wanted <= KINDS and kind_of(collection_path) not in wanted else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not any(item.get_closest_marker(kind) for kind in KINDS):
+            item.add_marker(kind_of(item.path))
+
+
 @pytest.fixture(autouse=True)
-def _own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_world(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path_factory.getbasetemp() / "home"
     monkeypatch.setenv("DIFFGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(home))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("YOLO_OFFLINE", "true")
     monkeypatch.setenv("YOLO_AUTOINSTALL", "false")
     monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture(autouse=True)
+def _torch_of_its_kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One thread for editors: a run takes all of the machine's. And no torch for the kinds that need none."""
+    if request.node.get_closest_marker("editors"):
+        import torch
+
+        torch.set_num_threads(1)
+    before = "torch" in sys.modules
+    yield
+    if any(request.node.get_closest_marker(kind) for kind in TORCH_FREE):
+        loaded = "torch" in sys.modules and not before
+        assert not loaded, "a test of this kind loads no torch"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[FileCache]:
+    with FileCache(tmp_path / "cache") as opened:
+        yield opened
 
 
 @pytest.fixture

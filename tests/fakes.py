@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -14,7 +15,11 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from diffgen.checks.second_look import SecondLook
+from diffgen.dataset.geometry import View
+from diffgen.dataset.labels import LabelSchema
 from diffgen.editing.editor import Edited
+from diffgen.editing.pipelines.callbacks import Watch
 from diffgen.errors import OutOfMemory
 from diffgen.models.model import Model
 from diffgen.recipe.load import load_recipe
@@ -46,6 +51,13 @@ def photo(seed: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
         pixels[y0:y1, x0:x1] = rng.integers(0, 255, 3)
         pixels[(y0 + y1) // 2 : y1, x0:x1] = rng.integers(0, 255, 3)
     return pixels.clip(0, 255).astype(np.uint8)
+
+
+def step(at: int, size: tuple[int, int] = (48, 64), low: int = 60, high: int = 200) -> np.ndarray:
+    """Dark to the left of column `at`, bright from it on."""
+    image = np.full((*size, 3), low, np.uint8)
+    image[:, at:] = high
+    return image
 
 
 def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
@@ -140,38 +152,77 @@ def source(i: int = 0, **fields: Any) -> Source:
     return Source(**{**given, **fields})
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One call of an editor: what the Editor protocol hands over."""
+
+    images: Sequence[np.ndarray]
+    jobs: Sequence[Job]
+    masks: Sequence[np.ndarray] | None
+    views: Sequence[View] | None
+    watch: Watch | None
+    controls: Sequence[Sequence[np.ndarray]] | None
+
+    @property
+    def company(self) -> int:
+        """A small number that depends on the whole batch."""
+        return sum(int(image.sum()) for image in self.images) % 7 + sum(job.seed for job in self.jobs) % 5
+
+
 @dataclass
 class FakeEditor:
-    """Darkens. The last bits depend on the whole batch, as floating point on real devices does."""
+    """Darkens. The last bits depend on the whole batch, as floating point on real devices does.
+
+    Subclasses change `pixels`, what is made of one image, or `begin`, what happens before a batch is made.
+    """
 
     room: int | None = None  # more images than this are out of memory
     seconds: float = 0.0
     batches: list[list[str]] = field(default_factory=list)  # job ids, call by call
 
     def edit(
-        self, images: Sequence[np.ndarray], jobs: Sequence[Job], masks: Any = None, views: Any = None
+        self,
+        images: Sequence[np.ndarray],
+        jobs: Sequence[Job],
+        masks: Sequence[np.ndarray] | None = None,
+        views: Sequence[View] | None = None,
+        watch: Watch | None = None,
+        controls: Sequence[Sequence[np.ndarray]] | None = None,
     ) -> list[Edited]:
         assert len({image.shape for image in images}) == 1
         assert len({job.settings.digest for job in jobs}) == 1
         self.batches.append([job.id for job in jobs])
         if self.room is not None and len(images) > self.room:
             raise OutOfMemory("no room")
+        asked = Asked(images, jobs, masks, views, watch, controls)
+        self.begin(asked)
         time.sleep(self.seconds)
-        neighbours = sum(int(image.sum()) for image in images) % 7 + sum(job.seed for job in jobs) % 5
-        return [self._one(image, job, neighbours) for image, job in zip(images, jobs, strict=True)]
+        return [self._edited(asked, i) for i in range(len(images))]
 
-    def _one(self, image: np.ndarray, job: Job, neighbours: int) -> Edited:
+    def begin(self, asked: Asked) -> None:
+        """Called with each batch, which is the last of `batches` by then."""
+
+    def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+        """(H, W, 3), rounded down to uint8 by `edit`. `company` depends on the whole batch."""
         noise = np.random.default_rng(job.seed).integers(0, 4, image.shape)
-        dark = image * (1 - 0.6 * job.settings.strength) + noise + neighbours
-        return Edited(dark.clip(0, 255).astype(np.uint8), job.settings.strength)
+        return image * (1 - 0.6 * job.settings.strength) + noise + company
+
+    def _edited(self, asked: Asked, i: int) -> Edited:
+        job, mask = asked.jobs[i], asked.masks[i] if asked.masks else None
+        made = self.pixels(asked.images[i], job, mask, asked.company)
+        held = None if mask is None else job.settings.object_strength
+        return Edited(made.clip(0, 255).astype(np.uint8), job.settings.strength, held)
 
     @property
     def made(self) -> list[str]:
         return [job_id for batch in self.batches for job_id in batch]
 
 
-def fake_worker(editor: Any, classes: int = 2, keypoints: tuple[int, int] | None = None) -> Worker:
-    return Worker(editor, classes, keypoints, {"device": "fake"})
+def fake_worker(
+    editor: Any, classes: int = 2, keypoints: tuple[int, int] | None = None, second_look: SecondLook | None = None
+) -> Worker:
+    schema = LabelSchema(tuple(map(str, range(classes))), keypoints)
+    return Worker(editor, schema, {"device": "fake"}, second_look)
 
 
 def make(recipe: Path, editor: Any = None, *, sets: Sequence[str] = (), **options: Any) -> tuple[Summary, FakeEditor]:
@@ -191,3 +242,13 @@ def tree(folder: Path) -> dict[str, str]:
             raw = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(raw).hexdigest()
     return found
+
+
+def manifest(dataset: Path) -> list[dict[str, Any]]:
+    """The lines of an exported dataset's manifest."""
+    return [json.loads(line) for line in (dataset / "manifest.jsonl").read_text("utf-8").splitlines()]
+
+
+def ids_of(out: Path) -> set[str]:
+    """The jobs whose images lie in a run folder."""
+    return {path.stem for path in (out / "images").glob("*/*.*")}

@@ -25,8 +25,9 @@ from diffgen.output.review import KEPT_AS, Review, read_review
 from diffgen.plan.plan import Plan, plan_jobs
 from diffgen.plan.text2img import text2img_dataset
 from diffgen.plan.warnings import unknown_words, unsuited_controls, unsupported_guidance
-from diffgen.recipe.load import LoadedRecipe
+from diffgen.recipe.load import LoadedRecipe, load_recipe
 from diffgen.recipe.schema import Recipe
+from diffgen.run.store.images import read_present
 from diffgen.run.store.state import is_run_folder, read_state
 from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import Device, MakeWorker, load_worker
@@ -148,6 +149,16 @@ class Session:
         path = self.folder / "recipe.yaml"
         if replace_old or not path.exists():
             write_atomically(path, self.recipe_text())
+
+
+def open_run(folder: Path) -> Outcome:
+    """What a run folder holds, judged by the recipe kept there, without its lock: also while a run is writing.
+
+    Raises UsageError when it is no run folder.
+    """
+    loaded = load_recipe(folder)
+    session = Session.open(loaded, read_state(loaded.output).get("limit"))
+    return session.outcome(read_present(session.folder, session.recipe.image.format))
 
 
 def _read_dataset(loaded: LoadedRecipe, cache: FileCache) -> Dataset:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.browser.conftest import Browser, browser, chromium
-
-__all__ = ["browser", "chromium"]  # fixtures
+from tests.output.browser.chromium import Browser
 
 
 def test_every_image_is_shown_beside_its_source_with_its_labels(browser: Browser, finished: Path) -> None:

@@ -9,8 +9,8 @@ import json
 import os
 from pathlib import Path
 
-from tests.cli.test_help import COMMANDS, help_text
-from tests.unit.test_plan import golden_jobs
+from tests.commands.test_help import COMMANDS, help_text
+from tests.plan.test_job_ids import golden_jobs
 
 HERE = Path(__file__).parent
 

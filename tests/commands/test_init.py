@@ -1,0 +1,144 @@
+"""`diffgen init` finds the dataset at hand, and what it writes is a recipe that plans."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diffgen.cli import main
+from diffgen.commands.init import _quoted
+from diffgen.dataset.dataset import read_dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.recipe.load import load_recipe
+from tests.fakes import MODEL, make_dataset, photo, put, save
+
+FILES = ["diffgen-ci.yml", "diffgen.mk", "diffgen.yaml"]
+
+
+def coco(root: Path) -> None:
+    for split in ("train", "val"):
+        save(root / f"images/{split}2017/a.png", photo(1))
+        rows: dict[str, Any] = {"images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}]}
+        rows |= {"annotations": [], "categories": [{"id": 1, "name": "car"}]}
+        put(root / f"annotations/instances_{split}2017.json", json.dumps(rows))
+
+
+def voc(root: Path) -> None:
+    save(root / "JPEGImages/a.png", photo(1))
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    size = "<size><width>64</width><height>48</height></size>"
+    put(root / "Annotations/a.xml", f"<annotation>{size}<object><name>car</name>{box}</object></annotation>")
+
+
+@pytest.mark.parametrize("name", ["data", "on", "a, b: {c} #d 'e' \"f\""])
+@pytest.mark.parametrize("make", [make_dataset, coco, voc], ids=["yolo", "coco", "voc"])
+def test_the_recipe_plans_the_dataset_at_hand(
+    make: Callable[[Path], Any], name: str, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    make(tmp_path / "project" / name)
+    answer = cli("init", tmp_path / "project")
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in (tmp_path / "project").iterdir() if path.is_file()) == FILES
+    recipe = tmp_path / "project/diffgen.yaml"
+    sets = ["--set", f"model={json.dumps(MODEL)}", "--set", "editor=instruct", "--set", "select.share=1"]
+    if make is voc:
+        val = {"images": f"{name}/JPEGImages", "annotations": f"{name}/Annotations"}
+        sets += ["--set", f"dataset.val={json.dumps(val)}"]
+    plan = cli("plan", recipe, "--json", *sets)
+    assert plan.code == 0, plan.err
+    facts = json.loads(plan.out)
+    assert facts["images"] == 4 * facts["sources"]["train"]
+
+
+def roboflow(root: Path) -> None:
+    coco(root)
+    for name, split in (("train", "train"), ("valid", "val")):
+        (root / name).mkdir()
+        (root / f"images/{split}2017/a.png").rename(root / name / "a.png")
+        (root / f"annotations/instances_{split}2017.json").rename(root / name / "_annotations.coco.json")
+
+
+def voc_lists(*lists: str) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        voc(root)
+        for i, name in enumerate(lists):
+            save(root / f"JPEGImages/{name}.png", photo(i))
+            put(root / f"Annotations/{name}.xml", (root / "Annotations/a.xml").read_text())
+            put(root / f"ImageSets/Main/{name}.txt", f"{name}\n")
+        put(root / "ImageSets/Main/test.txt", "")
+
+    return make
+
+
+def voc_folders(root: Path) -> None:
+    voc(root)
+    for i, name in enumerate(("train", "val")):
+        save(root / f"images/{name}/{'ab'[i]}.png", photo(i))
+    (root / "JPEGImages/a.png").unlink()
+    (root / "JPEGImages").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "splits", "held_out"),
+    [
+        pytest.param(roboflow, {"train": 1, "val": 1}, None, id="Roboflow's COCO"),
+        pytest.param(voc_lists("train", "val", "trainval"), {"train": 1, "val": 1}, None, id="VOC with lists"),
+        pytest.param(voc_lists("trainval"), {"train": 1}, 0.1, id="VOC with one list"),
+        pytest.param(voc_folders, {"train": 1, "val": 1}, None, id="VOC with folders"),
+        pytest.param(lambda root: make_dataset(root, names=None, nc=2), {"train": 4, "val": 2}, None, id="nc alone"),
+    ],
+)
+def test_the_splits_of_the_dataset_are_kept(
+    make: Callable[[Path], Any], splits: dict[str, int], held_out: float | None, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    assert main(["init", str(tmp_path)]) == 0
+    loaded = load_recipe(tmp_path / "diffgen.yaml")
+    assert loaded.recipe.val_from_train == held_out
+    with FileCache(tmp_path / "cache") as cache:
+        assert loaded.recipe.dataset is not None
+        dataset = read_dataset(loaded.recipe.dataset, tmp_path, cache)
+    assert dict(Counter(source.split for source in dataset.sources)) == splits
+
+
+def test_without_val_the_recipe_takes_it_from_train(tmp_path: Path) -> None:
+    make_dataset(tmp_path, counts=(4, 0))
+    assert main(["init", str(tmp_path)]) == 0
+    assert load_recipe(tmp_path / "diffgen.yaml").recipe.val_from_train == 0.1
+
+
+def test_the_other_files_are_what_they_say(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    assert main(["init", str(tmp_path)]) == 0
+    assert "build-diffgen" in yaml.safe_load((tmp_path / "diffgen-ci.yml").read_text())
+    assert "\n\tdiffgen run diffgen.yaml" in (tmp_path / "diffgen.mk").read_text()
+
+
+def test_nothing_is_overwritten(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    make_dataset(tmp_path)
+    put(tmp_path / "diffgen.mk", "mine")
+    answer = cli("init", tmp_path)
+    assert answer.code == 2
+    assert "hint:" in answer.err
+    assert (tmp_path / "diffgen.mk").read_text() == "mine"
+    assert not (tmp_path / "diffgen.yaml").exists()
+
+
+def test_no_dataset_is_one_error(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    put(tmp_path / "notes.yaml", "train: yes please\n")
+    put(tmp_path / "broken.yaml", "{")
+    answer = cli("init", tmp_path)
+    assert answer.code == 2
+    assert "found no dataset" in answer.err
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\x7fb", "a\x85b", "tab\tand\nline", "plain"])
+def test_odd_folder_names_are_read_back_from_the_recipe(name: str) -> None:
+    assert yaml.safe_load(_quoted(name)) == name
+    _quoted(name).encode()

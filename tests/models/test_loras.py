@@ -1,0 +1,116 @@
+"""`loras:` in a recipe: what it names, what is refused, and that its contents decide the images' identity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffgen.dataset.file_cache import FileCache
+from diffgen.errors import DiffgenError, UsageError
+from diffgen.models.loras import resolve_loras
+from diffgen.recipe.load import load_recipe
+from diffgen.run.session import Session
+from tests.fakes import make_dataset, write_recipe
+
+
+def write_lora(file: Path, key: str = "unet.to_q.lora_A.weight", tail: bytes = b"") -> Path:
+    header = json.dumps({key: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + tail)
+    return file
+
+
+def entry(**fields: Any) -> dict[str, Any]:
+    return {"file": None, "hub": None, "weight_name": "w.safetensors", "revision": None, "weight": 1.0, **fields}
+
+
+def test_the_identity_is_the_content(tmp_path: Path, cache: FileCache) -> None:
+    write_lora(tmp_path / "a.safetensors")
+    write_lora(tmp_path / "b.safetensors")
+    write_lora(tmp_path / "c.safetensors", tail=b"x")
+    a, b, c = resolve_loras([entry(file=f"{name}.safetensors") for name in "abc"], tmp_path, cache)
+    assert a.digest == b.digest != c.digest
+    assert a.path == str(tmp_path / "a.safetensors")
+    assert resolve_loras([entry(file="a.safetensors", weight=0.5)], tmp_path, cache)[0].weight == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.safetensors", None, "does not exist"),
+        ("a.bin", b"x", "not a .safetensors file"),
+        ("a.safetensors", b"garbage, and not the format", "broken safetensors file"),
+    ],
+)
+def test_what_is_refused(name: str, content: Any, words: str, tmp_path: Path, cache: FileCache) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DiffgenError, match=words) as caught:
+        resolve_loras([entry(file=name)], tmp_path, cache)
+    assert caught.value.hint
+
+
+def test_a_whole_model_is_no_lora(tmp_path: Path, cache: FileCache) -> None:
+    write_lora(tmp_path / "a.safetensors", key="unet.conv_in.weight")
+    with pytest.raises(UsageError, match="holds no LoRA"):
+        resolve_loras([entry(file="a.safetensors")], tmp_path, cache)
+
+
+def test_a_hub_file_is_found_in_the_cache_or_asked_for(
+    tmp_path: Path, cache: FileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    wanted = [entry(hub="some/lora")]
+    with pytest.raises(DiffgenError, match="not on this machine") as caught:
+        resolve_loras(wanted, tmp_path, cache)
+    assert caught.value.hint is not None
+    assert "hf download some/lora w.safetensors" in caught.value.hint
+    repo = tmp_path / "hub/models--some--lora"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs/main").write_text("a" * 40)
+    (repo / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    file = write_lora(repo / "snapshots" / ("a" * 40) / "w.safetensors")
+    assert resolve_loras(wanted, tmp_path, cache)[0].path == str(file)
+
+
+def test_weight_and_content_decide_the_jobs(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    write_lora(tmp_path / "snow.safetensors")
+
+    def ids(name: str, *loras: dict[str, Any]) -> set[str]:
+        fields = {"loras": list(loras)} if loras else {}
+        recipe = write_recipe(tmp_path / f"{name}.yaml", data, tmp_path / "out", model="pocket", **fields)
+        return {item.job.id for item in Session.open(load_recipe(recipe)).plan.items}
+
+    plain, with_it = ids("plain"), ids("with", {"file": "snow.safetensors"})
+    assert plain.isdisjoint(with_it)
+    assert with_it == ids("spelt", {"file": str(tmp_path / "snow.safetensors"), "weight": 1})
+    assert with_it.isdisjoint(ids("half", {"file": "snow.safetensors", "weight": 0.5}))
+    write_lora(tmp_path / "snow.safetensors", tail=b"trained on")
+    assert with_it.isdisjoint(ids("after", {"file": "snow.safetensors"}))
+
+
+def test_the_recipe_of_a_run_folder_finds_them_again(tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", loras=[{"file": "loras/snow.safetensors"}]
+    )
+    assert "file: ../loras/snow.safetensors" in load_recipe(recipe).to_yaml(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("lora", "words"),
+    [
+        ({"file": "a.safetensors", "hub": "a/b"}, "either file or hub"),
+        ({"weight": 1}, "either file or hub"),
+        ({"hub": "snow"}, "write OWNER/NAME"),
+        ({"file": "a.safetensors", "wieght": 1}, "Did you mean 'weight'"),
+        ({"file": "a.safetensors", "weight": 9}, "must be 4.0 or less"),
+    ],
+)
+def test_what_a_recipe_cannot_say(lora: Any, words: str, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", tmp_path / "d.yaml", tmp_path / "out", loras=[lora])
+    with pytest.raises(UsageError, match=words):
+        load_recipe(recipe)

@@ -1,0 +1,56 @@
+"""What the plan warns of before any work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.recipe.load import load_recipe
+from tests.fakes import FakeEditor, make, make_dataset, write_recipe
+from tests.fakes_controls import EDGES, GuidedEditor, network
+
+
+def test_edges_at_night_and_in_snow_are_warned_of(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    network(tmp_path / "net")
+    network(tmp_path / "depth")
+    depth = {"kind": "depth", "model": "net", "estimator": "depth"}
+    conditions = ["night", "fog", "heavy-snow", {"snow": {"controls": [depth]}}, {"name": "mine", "prompt": "at night"}]
+    path = write_recipe(
+        tmp_path / "r.yaml", data, tmp_path / "out", editor="img2img", conditions=conditions, controls=[EDGES]
+    )
+    facts = overview(load_recipe(path))
+    assert [line.partition(":")[0] for line in facts["controls"]] == ["night", "heavy-snow", "mine"]
+    assert "use depth and segmentation" in overview_text(facts)
+    assert overview(load_recipe(path, ["controls=[]"]))["controls"] == []
+    plain = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", editor="img2img", controls=[EDGES])
+    talk: list[str] = []
+    make(plain, GuidedEditor(), notify=talk.append)
+    assert sum("warning: night: canny maps" in line for line in talk) == 1
+
+
+def test_plan_warns(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    data = make_dataset(tmp_path / "data")
+    recipe = tmp_path / "r.yaml"
+    conditions = ["snow", {"name": "zoo", "prompt": "unicorns in {objects}"}]
+    recipe.write_text(json.dumps({"dataset": str(data), "output": "o", "model": "pocket", "conditions": conditions}))
+    facts = json.loads(cli("plan", recipe, "--json").out)
+    assert facts["prompts"] == ["zoo: the model was never taught 'unicorns'"]
+    assert "prompt    zoo: the model was never taught 'unicorns'" in cli("plan", recipe).out
+
+
+def test_plan_and_run_warn_of_guidance_that_was_not_trained(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    data = make_dataset(tmp_path / "data")
+    recipe = tmp_path / "r.yaml"
+    conditions = ["snow", {"night": {"guidance": 3}}, {"fog": {"guidance": 1, "image_guidance": 1.5}}]
+    recipe.write_text(json.dumps({"dataset": str(data), "output": "o", "model": "pocket", "conditions": conditions}))
+    said = [
+        "night: the model was trained for guidance 1 only, and this asks for 3",
+        "fog: the model was trained for image_guidance 1 only, and this asks for 1.5",
+    ]
+    assert json.loads(cli("plan", recipe, "--json").out)["guidance"] == said
+    assert f"guidance  {said[0]}\n" in cli("plan", recipe).out
+    assert f"warning: {said[0]}\n" in cli("run", recipe, editor=FakeEditor()).err

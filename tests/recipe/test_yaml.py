@@ -1,0 +1,85 @@
+"""The text of a recipe: YAML that is refused, merge keys, and variables of the environment."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from diffgen.errors import UsageError
+from diffgen.recipe.load import load_recipe
+from tests.recipe.loading import LEAST, load, refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "a recipe is a mapping"),
+        ("- a\n", "this is a list"),
+        ("just words\n", "this is a text"),
+        ("7\n", "this is a number"),
+        ("conditions: [snow]\noutput: o\n", "dataset: this key is missing"),
+        ("a: &a [*a]\n", "an anchor holds itself"),
+        ("? [a, b]\n: 1\n", "a key must be text"),
+        ("a: [" * 200, "YAML|nested|unfolds"),
+        ("x: " + "[" * 60 + "]" * 60, "unfolds to too many values"),
+        ("%YAML 9\n---\na: 1", ""),
+        ("a: b: c\n", "r.yaml:1: not valid YAML"),
+        ("a: \x07\n", "not valid YAML"),
+    ],
+)
+def test_what_is_no_recipe_at_all(tmp_path: Path, text: str, words: str) -> None:
+    assert re.search(words, refusal(tmp_path, text).message)
+
+
+def test_a_yaml_bomb_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    assert "unfolds to too many values" in refusal(tmp_path, "\n".join(lines)).message
+
+
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00a")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_byte_order_mark_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(b"\xef\xbb\xbf" + LEAST.encode())
+    assert load_recipe(tmp_path / "r.yaml").recipe.output == "out"
+
+
+def test_merge_keys_work_and_the_own_key_wins(tmp_path: Path) -> None:
+    text = """
+dataset: d.yaml
+output: out
+conditions:
+  - &base {name: a, prompt: x, strength: 0.3}
+  - {<<: *base, name: b}
+"""
+    a, b = load(tmp_path, text).conditions
+    assert (a.name, b.name, b.strength) == ("a", "b", 0.3)
+
+
+def test_environment_expands_in_text_and_whole_values_are_read_as_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOT_OF_DATA", "/data")
+    monkeypatch.setenv("SEED", "42")
+    monkeypatch.setenv("PROMPT", "[not, yaml]")
+    text = "dataset: ${ROOT_OF_DATA}/d.yaml\noutput: out\nseed: ${SEED}\nconditions: [{name: a, prompt: '${PROMPT} ${SEED}'}]"
+    recipe = load(tmp_path, text)
+    assert (recipe.dataset, recipe.seed) == ("/data/d.yaml", 42)
+    assert recipe.conditions[0].prompt == "[not, yaml] 42"
+
+
+def test_a_missing_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOPE", raising=False)
+    assert "${NOPE}" in refusal(tmp_path, LEAST + "device: ${NOPE}\n").message
+
+
+def test_a_dollar_that_is_no_variable_stays(tmp_path: Path) -> None:
+    assert load(tmp_path, LEAST.replace("[snow]", "[{name: a, prompt: 'cost $5 {x} $HOME'}]")).conditions[0].prompt == (
+        "cost $5 {x} $HOME"
+    )

@@ -1,0 +1,217 @@
+"""Killed at any moment, a run that is started again ends with the dataset of one that never stopped.
+
+Children are forked, not spawned: fifty starts of Python would take longer than what they prove. The worker is torch-free;
+its editor makes the last bits of each image depend on the whole batch, as floating point does, so that byte-equality
+proves that resumed runs make the same batches.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffgen.errors import DiffgenError
+from diffgen.run.executors.local import OVERLAP
+from tests.fakes import Asked, FakeEditor, make, make_dataset, tree, write_recipe
+
+# Many processes one after the other: minutes on a machine with other work.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+BATCH = 3
+IMAGES = 24  # 12 sources × 2 conditions
+
+
+@dataclass
+class LoggingEditor(FakeEditor):
+    """Writes down the jobs it is asked for, where a kill cannot take it back."""
+
+    log: Path | None = None
+
+    def begin(self, asked: Asked) -> None:
+        assert self.log is not None
+        with self.log.open("a") as file:
+            file.write("".join(f"{job.id}\n" for job in asked.jobs))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For the fixtures of the module, which are made before those of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("crash") / "data", counts=(12, 2))
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The dataset of an uninterrupted run."""
+    root = tmp_path_factory.mktemp("whole")
+    summary, _ = make(write_recipe(root / "r.yaml", data, root / "out", batch_size=BATCH))
+    assert summary.accepted == IMAGES
+    return tree(root / "out/dataset")
+
+
+def in_child(work: Callable[[], Any]) -> int:
+    """Run `work` in a forked child; returns its pid. The child never comes back."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """Exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_killed_at_fifty_random_moments(data: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    moments = random.Random(0)
+    kills = runs = 0
+    while kills < 50:
+        runs += 1
+        out, log = tmp_path / f"out{runs}", tmp_path / f"log{runs}"
+        recipe = write_recipe(tmp_path / f"r{runs}.yaml", data, out, batch_size=BATCH)
+        killed_here = 0
+        while True:
+            pid = in_child(lambda: make(recipe, LoggingEditor(seconds=0.03, log=log)))  # noqa: B023 the child runs now
+            time.sleep(moments.uniform(0.02, 0.5 + 0.1 * killed_here))  # on a busy machine it must get on, too
+            os.kill(pid, signal.SIGKILL)
+            if ended(pid) == 0:
+                break
+            killed_here += 1
+        kills += killed_here
+        summary, editor = make(recipe)
+        assert (summary.accepted, editor.made) == (IMAGES, [])
+        assert tree(out / "dataset") == whole
+        made = Counter(log.read_text().split())
+        assert len(made) == IMAGES
+        # What a kill can cost is the batches in hand: one on the device, the others being checked, encoded or committed.
+        assert made.total() - IMAGES <= killed_here * OVERLAP * BATCH
+
+
+CALLS = ("replace", "fsync", "link", "truncate", "rmdir", "unlink", "mkdir", "symlink", "open")
+
+
+def at_call(number: int, then: Callable[[str, Any], None], patch: pytest.MonkeyPatch) -> list[int]:
+    """Let the calls of `CALLS` be counted in the returned list, and `then` happen before the one with `number`."""
+    count = [0]
+
+    def wrap(name: str) -> None:
+        place = io if name == "open" else os
+        real = getattr(place, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if name != "open" or set(str(kwargs.get("mode", args[1] if len(args) > 1 else "r"))) & set("wa+"):
+                count[0] += 1
+                if count[0] == number:
+                    then(name, args)
+            return real(*args, **kwargs)
+
+        patch.setattr(place, name, wrapped)
+
+    for name in CALLS:
+        wrap(name)
+    return count
+
+
+@pytest.fixture(scope="module")
+def writes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many of these calls an uninterrupted run makes."""
+    root = tmp_path_factory.mktemp("count")
+    recipe = write_recipe(root / "r.yaml", data, root / "out", batch_size=BATCH)
+    with pytest.MonkeyPatch.context() as patch:
+        count = at_call(0, lambda *_: None, patch)
+        make(recipe)
+    assert count[0] > 3 * IMAGES
+    return count[0]
+
+
+def die_torn(name: str, args: Any) -> None:
+    """SIGKILL; what was being forced to disk is only half there."""
+    if name == "fsync":
+        size = os.fstat(args[0]).st_size
+        if not os.path.isdir(f"/proc/self/fd/{args[0]}"):
+            os.ftruncate(args[0], size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_in_the_middle_of_every_third_write(
+    data: Path, whole: dict[str, str], writes: int, tmp_path: Path
+) -> None:
+    for number in range(1, writes + 1, 3):
+        out = tmp_path / f"out{number}"
+        recipe = write_recipe(tmp_path / f"r{number}.yaml", data, out, batch_size=BATCH)
+
+        def work(number: int = number, recipe: Path = recipe) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                at_call(number, die_torn, patch)
+                make(recipe)
+
+        assert ended(in_child(work)) == -signal.SIGKILL
+        committed = sum(line.startswith('{"commit"') for line in read(out / "records.jsonl"))
+        summary, editor = make(recipe)
+        assert summary.accepted == IMAGES
+        assert len(editor.made) <= IMAGES - BATCH * max(0, committed - 1)
+        assert tree(out / "dataset") == whole, f"killed at call {number} of {writes}"
+
+
+def read(path: Path) -> list[str]:
+    return path.read_text("utf-8", "replace").splitlines() if path.exists() else []
+
+
+def test_every_second_write_made_to_fail_once(data: Path, whole: dict[str, str], writes: int, tmp_path: Path) -> None:
+    """A full disk at each of them: one clear error, and the next run ends as if nothing had happened."""
+
+    def full(name: str, args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for number in range(1, writes + 1, 2):
+        out = tmp_path / f"out{number}"
+        recipe = write_recipe(tmp_path / f"r{number}.yaml", data, out, batch_size=BATCH)
+        with pytest.MonkeyPatch.context() as patch:
+            at_call(number, full, patch)
+            try:
+                make(recipe)
+            except DiffgenError as error:
+                assert "No space left" in error.message, f"call {number} of {writes}"
+                assert error.hint
+            else:  # only clearing away, and sharing instead of copying, may go wrong without harm
+                assert tree(out / "dataset") == whole
+        summary, _ = make(recipe)
+        assert summary.accepted == IMAGES
+        assert tree(out / "dataset") == whole, f"failed at call {number} of {writes}"
+
+
+def test_what_follows_the_last_whole_batch_is_made_again(data: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=BATCH)
+    make(recipe)
+    records = tmp_path / "out/records.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    last = lines[-1 - BATCH : -1]
+    for tail in ("", last[0], "".join(last), "".join(last) + lines[-1][:9], "".join(last)[:-30]):
+        records.write_text("".join(lines[: -1 - BATCH]) + tail)
+        summary, editor = make(recipe)
+        assert summary.accepted == IMAGES
+        assert sorted(editor.made) == sorted(json.loads(line)["id"] for line in last)
+        assert tree(tmp_path / "out/dataset") == whole

@@ -1,0 +1,72 @@
+"""What a run says at its end, and `status` after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diffgen.commands.status import status
+from diffgen.recipe.load import load_recipe
+from diffgen.run.summary import Summary, summary_text
+from tests.fakes import make, put
+
+
+def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
+    image = tmp_path / "data/images/train/01.jpg"
+    image.write_bytes(image.read_bytes()[:-400])
+    put(tmp_path / "data/labels/val/00.txt", "9 0.5 0.5 0.1 0.1\n")
+    make(recipe, sets=["conditions.fog.checks={contrast: 1}", "require.accepted=0.9"])
+    text = summary_text(status(load_recipe(tmp_path / "out")))
+    assert text.splitlines()[:3] == [
+        f"3 of 8 images accepted (38%)  {tmp_path}/out",
+        "  night          3/4",
+        "  fog            0/4",
+    ]
+    assert "rejected  degenerate 3" in text
+    assert "failed    source 2" in text
+    assert "train/01: cannot decode the image" in text
+    assert "unedited  class-id 1" in text
+    assert "below the required share of 90% (require.accepted)" in text
+    assert text.splitlines()[-1] == f"train     yolo train data={tmp_path}/out/dataset/data.yaml"
+
+
+def test_an_unfinished_run_says_how_to_go_on_and_does_not_offer_training(recipe: Path, tmp_path: Path) -> None:
+    summary, _ = make(recipe, max_minutes=0)
+    text = summary_text(summary)
+    assert "pending   8; the same 'diffgen run' again makes them" in text
+    assert "yolo train" not in text
+    assert yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())["output"] == "."
+
+
+def summary(**fields: Any) -> Summary:
+    given = {
+        "output": "o", "planned": 10, "accepted": 8, "rejected": {"structure": 2}, "failed": {}, "pending": 0,
+        "conditions": {}, "sources": {}, "not_edited": {},
+    }  # fmt: skip
+    return Summary(**{**given, **fields})
+
+
+CODES = [
+    ("done", {}, 0),
+    ("done, with failures, require holds", {"failed": {"source": 1}, "rejected": {"structure": 1}, "require": 0.8}, 0),
+    ("at the required share", {"require": 0.8}, 0),
+    ("below require", {"require": 0.81}, 3),
+    ("all rejected, none required", {"accepted": 0, "rejected": {"structure": 10}}, 0),
+    ("all rejected, some required", {"accepted": 0, "rejected": {"structure": 10}, "require": 0.1}, 3),
+    ("all failed", {"accepted": 0, "rejected": {}, "failed": {"transient": 10}}, 1),
+    ("nothing planned", {"planned": 0, "accepted": 0, "rejected": {}}, 1),
+    ("out of time", {"stopped": "max-minutes"}, 4),
+    ("out of time comes before require", {"stopped": "max-minutes", "require": 1.0}, 4),
+    ("changed during the run, so to be run again", {"pending": 2, "rejected": {}, "require": 1.0}, 4),
+    ("interrupted", {"stopped": "SIGINT"}, 130),
+    ("terminated", {"stopped": "SIGTERM", "accepted": 0, "rejected": {}}, 143),
+]
+
+
+@pytest.mark.parametrize(("fields", "code"), [c[1:] for c in CODES], ids=[c[0] for c in CODES])
+def test_exit_codes(fields: dict[str, Any], code: int) -> None:
+    assert summary(**fields).exit_code == code
+    assert summary(**fields).to_dict()["exit_code"] == code
