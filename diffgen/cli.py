@@ -1,18 +1,26 @@
-"""The command line: parse, call one function, print, exit code. stdout is data, stderr is talk."""
+"""The command line: parse, call one function, print, exit code. stdout is data, stderr is logs and progress.
+
+Longer than other files because the help of every command is written here.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from diffgen import __version__
-from diffgen.errors import DiffgenError, UsageError, why
+from diffgen.errors import DiffgenError, why
+
+if TYPE_CHECKING:
+    from diffgen.recipe.load import LoadedRecipe
+    from diffgen.run.summary import Summary
 
 # Click's UsageError: which Click that is, its own or the installed one, is typer's choice.
 _WrongCommandLine: Any = typer.BadParameter.__base__
@@ -78,7 +86,7 @@ def run(
 
     overrides = [*(sets or []), *([f"device={device}"] if device else [])]
     loaded = _load(recipe, overrides, output)
-    notify = (lambda _: None) if quiet else (lambda text: typer.echo(text, err=True))
+    notify = (lambda _: None) if quiet else _notify
     summary = loop.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet, as_json), notify=notify)
     _report(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
@@ -103,7 +111,7 @@ def plan(
     from diffgen.commands.plan_summary import overview, overview_text
 
     facts = overview(_load(recipe, sets, output), limit, look)
-    typer.echo(json.dumps(facts, indent=1) if as_json else overview_text(facts))
+    _print(facts, overview_text, as_json)
 
 
 @app.command()
@@ -151,14 +159,11 @@ def preview(
     loaded = _load(recipe, sets, output)
     request = PreviewRequest(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
 
-    def notify(text: str) -> None:
-        typer.echo(text, err=True)
-
     if trajectory:
-        path = ways.preview_trajectory(loaded, request, notify=notify)
+        path = ways.preview_trajectory(loaded, request, notify=_notify)
         typer.echo(json.dumps({"trajectory": str(path)}) if as_json else path)
         return
-    found = pictures.preview(loaded, request, progress=choose(False, as_json), notify=notify)
+    found = pictures.preview(loaded, request, progress=choose(False, as_json), notify=_notify)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     elif found.path is not None:
@@ -180,8 +185,8 @@ def reproduce(
     from diffgen.commands.reproduce import reproduce as make_again
     from diffgen.commands.reproduce import reproduction_text
 
-    found = make_again(_load(run_folder), job, keep=keep, notify=lambda text: typer.echo(text, err=True))
-    typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else reproduction_text(found))
+    found = make_again(_load(run_folder), job, keep=keep, notify=_notify)
+    _print(found.to_dict(), lambda _: reproduction_text(found), as_json)
     raise typer.Exit(found.exit_code)
 
 
@@ -219,12 +224,9 @@ def clean(
     from diffgen.commands.clean import clean as drop_stale
 
     images, size = drop_stale(_load(run_folder), remove=yes)
-    if as_json:
-        typer.echo(json.dumps({"images": images, "bytes": size, "deleted": yes}))
-        return
-    typer.echo(
-        f"{images} images, {size / 1e6:.1f} MB {'deleted' if yes else 'are no longer planned; --yes deletes them'}"
-    )
+    done = "deleted" if yes else "are no longer planned; --yes deletes them"
+    facts = {"images": images, "bytes": size, "deleted": yes}
+    _print(facts, lambda _: f"{images} images, {size / 1e6:.1f} MB {done}", as_json)
 
 
 @app.command()
@@ -236,22 +238,13 @@ def conditions(
 
     Example: diffgen conditions night
     """
-    import yaml
-
+    from diffgen.commands.catalogue import condition_facts, condition_text, conditions_text
     from diffgen.recipe.presets import presets
-    from diffgen.recipe.sections import Condition
 
-    if name is not None:
-        fields = Condition.model_validate(name).model_dump(exclude_none=True) if name in presets() else None
-        if fields is None:
-            raise UsageError(f"there is no preset '{name}'", f"presets: {', '.join(presets())}")
-        typer.echo(json.dumps(fields) if as_json else yaml.safe_dump(fields, sort_keys=False, width=100).rstrip())
-        return
-    if as_json:
-        typer.echo(json.dumps(presets(), indent=1))
-        return
-    for preset, fields in presets().items():
-        typer.echo(f"{preset:<12} {fields['strength']:<5} {fields['prompt']}")
+    if name is None:
+        _print(presets(), lambda _: conditions_text(), as_json)
+    else:
+        _print(condition_facts(name), condition_text, as_json)
 
 
 class _OrName(TyperGroup):
@@ -273,6 +266,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
     Example: diffgen models pocket
     """
+    from diffgen.commands.catalogue import models_text
     from diffgen.dataset.file_cache import FileCache
     from diffgen.models.find import model_rows
 
@@ -280,16 +274,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         context.obj = as_json  # `models --json NAME`
         return
     with FileCache() as cache:
-        rows = model_rows(cache)
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    typer.echo(f"{'name':<22}{'editor':<10}{'MB':>6}  {'here':<5} licence")
-    for row in rows:
-        here = "yes" if row["on_disk"] else "no"
-        typer.echo(
-            f"{row['name']:<22}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {row['licence']}; {row['about']}"
-        )
+        _print(model_rows(cache), models_text, as_json)
 
 
 @models_app.command("show")
@@ -302,31 +287,9 @@ def show(
 
     Example: diffgen models show pocket
     """
-    from dataclasses import asdict
+    from diffgen.commands.catalogue import model_facts, model_text
 
-    from diffgen.dataset.file_cache import FileCache
-    from diffgen.models.find import resolve_model
-    from diffgen.models.model import is_on_disk, vocabulary
-
-    with FileCache() as cache:
-        model = resolve_model(name, None, Path(), cache)
-    words = vocabulary(model)
-    facts = {
-        key: value
-        for key, value in asdict(model).items()
-        if value is not None and key not in ("vocabulary", "observers")
-    }
-    facts |= {"on_disk": is_on_disk(model)}
-    if words is not None:
-        facts |= {"conditions": [kind for kind in words if kind], "words": words}
-    if as_json or context.obj:
-        typer.echo(json.dumps(facts, indent=1))
-        return
-    for key, value in facts.items():
-        if key != "words":
-            typer.echo(f"{key:<20} {', '.join(value) if isinstance(value, list) else value}")
-    if words is not None:
-        typer.echo("It makes these conditions only, one at a time. --json lists the words that it knows.")
+    _print(model_facts(name), model_text, as_json or context.obj)
 
 
 @models_app.command("pull")
@@ -337,14 +300,11 @@ def pull(
 
     Example: diffgen models pull sd-turbo
     """
-    from diffgen.dataset.file_cache import FileCache
-    from diffgen.models.find import resolve_model
-    from diffgen.models.model import require_on_disk
+    from diffgen.commands.catalogue import pull as fetch
 
-    with FileCache() as cache:
-        model = require_on_disk(resolve_model(name, None, Path(), cache))
+    model = fetch(name)
     facts = {"name": model.name, "place": model.place, "revision": model.revision}
-    typer.echo(json.dumps(facts) if as_json else f"{model.name} is on this machine: {model.identity}")
+    _print(facts, lambda _: f"{model.name} is on this machine: {model.identity}", as_json)
 
 
 @app.command()
@@ -359,11 +319,8 @@ def init(
     from diffgen.commands.init import write_starter
 
     written = [str(path) for path in write_starter(folder)]
-    if as_json:
-        typer.echo(json.dumps({"written": written}))
-        return
-    typer.echo("\n".join(f"wrote {path}" for path in written))
-    typer.echo(f"next: diffgen plan {written[0]}")
+    text = "\n".join([*(f"wrote {path}" for path in written), f"next: diffgen plan {written[0]}"])
+    _print({"written": written}, lambda _: text, as_json)
 
 
 @app.command()
@@ -380,7 +337,7 @@ def doctor(
     from diffgen.commands.doctor import examination_text, examine
 
     facts = examine(_load(recipe) if recipe else None)
-    typer.echo(json.dumps(facts, indent=1) if as_json else examination_text(facts))
+    _print(facts, examination_text, as_json)
     raise typer.Exit(1 if facts["problems"] else 0)
 
 
@@ -395,19 +352,25 @@ def schema() -> None:
     typer.echo(json.dumps(recipe_schema(), indent=1))
 
 
-def _load(recipe: Path, sets: list[str] | None = None, output: Path | None = None) -> Any:
+def _load(recipe: Path, sets: list[str] | None = None, output: Path | None = None) -> LoadedRecipe:
     from diffgen.recipe.load import load_recipe
 
     return load_recipe(recipe, sets or [], output)
 
 
-def _report(summary: Any, as_json: bool, quiet: bool = False) -> None:
-    if as_json:
-        typer.echo(json.dumps(summary.to_dict(), indent=1))
-    elif not quiet:
-        from diffgen.run.summary import summary_text
+def _print(facts: Any, text: Callable[[Any], str], as_json: bool) -> None:
+    typer.echo(json.dumps(facts, indent=1) if as_json else text(facts))
 
-        typer.echo(summary_text(summary))
+
+def _notify(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _report(summary: Summary, as_json: bool, quiet: bool = False) -> None:
+    from diffgen.run.summary import summary_text
+
+    if as_json or not quiet:
+        _print(summary.to_dict(), lambda _: summary_text(summary), as_json)
 
 
 def _answer(error: str, hint: str | None, exit_code: int) -> None:

@@ -1,0 +1,76 @@
+"""`diffgen conditions` and `diffgen models`: what a recipe can name, as facts and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffgen.dataset.file_cache import FileCache
+from diffgen.errors import UsageError
+from diffgen.models.find import resolve_model
+from diffgen.models.model import Model, is_on_disk, require_on_disk, vocabulary
+from diffgen.recipe.presets import presets
+from diffgen.recipe.sections import Condition
+
+# Fields of a model that a run fills in, and its list of words, which is shown apart.
+_OF_A_RUN = ("vocabulary", "loras", "networks", "observers", "layout")
+
+
+def condition_facts(name: str) -> dict[str, Any]:
+    """All fields of a preset. Raises UsageError when there is none of that name."""
+    if name not in presets():
+        raise UsageError(f"there is no preset '{name}'", f"presets: {', '.join(presets())}")
+    return Condition.model_validate(name).model_dump(exclude_none=True)
+
+
+def condition_text(fields: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(fields), sort_keys=False, width=100).rstrip()
+
+
+def conditions_text() -> str:
+    return "\n".join(f"{name:<12} {fields['strength']:<5} {fields['prompt']}" for name, fields in presets().items())
+
+
+def models_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of `model_rows`."""
+    lines = [f"{'name':<22}{'editor':<10}{'MB':>6}  {'here':<5} licence"]
+    for row in rows:
+        here = "yes" if row["on_disk"] else "no"
+        about = f"{row['licence']}; {row['about']}"
+        lines.append(f"{row['name']:<22}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {about}")
+    return "\n".join(lines)
+
+
+def model_facts(name: str) -> dict[str, Any]:
+    """What a model is, by short name, hub id, folder or file; for a small one also the words that it was taught."""
+    model = _resolved(name)
+    facts = {key: value for key, value in asdict(model).items() if value is not None and key not in _OF_A_RUN}
+    facts["on_disk"] = is_on_disk(model)
+    if (words := vocabulary(model)) is not None:
+        facts |= {"conditions": [kind for kind in words if kind], "words": words}
+    return facts
+
+
+def model_text(facts: Mapping[str, Any]) -> str:
+    lines = [
+        f"{key:<20} {', '.join(value) if isinstance(value, list) else value}"
+        for key, value in facts.items()
+        if key != "words"
+    ]
+    if "words" in facts:
+        lines.append("It makes these conditions only, one at a time. --json lists the words that it knows.")
+    return "\n".join(lines)
+
+
+def pull(name: str) -> Model:
+    """The model, fetched from the hub if need be. Raises DiffgenError when it cannot be had."""
+    return require_on_disk(_resolved(name))
+
+
+def _resolved(name: str) -> Model:
+    with FileCache() as cache:
+        return resolve_model(name, None, Path(), cache)
