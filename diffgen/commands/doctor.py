@@ -28,10 +28,6 @@ PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillo
 
 def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
     """Versions, device, memory, model; `problems` is what would stop a run. Imports torch."""
-    from diffgen.editing.pipelines.device import pick_device, pick_dtype
-    from diffgen.editing.pipelines.offload import pick_layout
-
-    recipe = loaded.recipe if loaded else None
     problems: list[str] = []
     facts: dict[str, Any] = {
         "diffgen": __version__,
@@ -44,38 +40,47 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         "offline": is_offline(),
     }
     with _noting(problems):
-        device, why = pick_device(recipe.device if recipe else "auto")
-        dtype, why_dtype = pick_dtype(recipe.dtype if recipe else "auto", device)
-        facts |= {"device": device, "device_reason": why, "dtype": dtype, "dtype_reason": why_dtype}
+        facts |= _device(loaded)
     with _noting(problems):
-        with FileCache() as cache:
-            if loaded is None:
-                model = resolve_model("pocket", None, Path(), cache)
-            else:
-                model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
-        facts["model"] = {
-            "name": model.name,
-            "editor": model.editor,
-            "on_disk": is_on_disk(model),
-            "steps": model.steps,
-        }
-        if "device" in facts:
-            requested = recipe.memory if recipe else "auto"
-            layout, why_layout = pick_layout(requested, facts["device"], facts["dtype"], model)
-            facts |= {"layout": str(layout), "layout_reason": why_layout}
-        if not is_on_disk(model):
-            problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
-        for network in missing_networks(model):
-            command = network_command(str(network.hub_id), network.revision)
-            problems.append(f"{network.full_name} is not on this machine; {command}")
+        facts |= _model(loaded, facts, problems)
     if loaded is not None:
-        with _noting(problems):
-            require_detector_file(model.observers)
         with _noting(problems):
             check_folder(loaded.output)
         with _noting(problems):  # the dataset, LoRAs, and what the recipe asks of them
-            Session.open(loaded)
+            require_detector_file(Session.open(loaded).model.observers)
     return {**facts, "problems": problems}
+
+
+def _device(loaded: LoadedRecipe | None) -> dict[str, Any]:
+    from diffgen.editing.pipelines.device import pick_device, pick_dtype
+
+    device, why = pick_device(loaded.recipe.device if loaded else "auto")
+    dtype, why_dtype = pick_dtype(loaded.recipe.dtype if loaded else "auto", device)
+    return {"device": device, "device_reason": why, "dtype": dtype, "dtype_reason": why_dtype}
+
+
+def _model(loaded: LoadedRecipe | None, facts: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    from diffgen.editing.pipelines.offload import pick_layout
+
+    with FileCache() as cache:
+        if loaded is None:
+            model = resolve_model("pocket", None, Path(), cache)
+        else:
+            model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
+    here = is_on_disk(model)
+    found: dict[str, Any] = {
+        "model": {"name": model.name, "editor": model.editor, "on_disk": here, "steps": model.steps}
+    }
+    if not here:
+        problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
+    for network in missing_networks(model):
+        command = network_command(str(network.hub_id), network.revision)
+        problems.append(f"{network.full_name} is not on this machine; {command}")
+    if "device" in facts:
+        requested = loaded.recipe.memory if loaded else "auto"
+        layout, why = pick_layout(requested, facts["device"], facts["dtype"], model)
+        found |= {"layout": str(layout), "layout_reason": why}
+    return found
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -215,55 +216,65 @@ def _minutes(session: Session, edits: _Edits, seconds: list[float]) -> float | N
 
 def overview_text(facts: dict[str, Any]) -> str:
     """The same for people."""
-    splits = ", ".join(f"{count} {split}" for split, count in facts["sources"].items())
-    first = f"dataset   {facts['dataset']}: {splits}; {facts['edited_sources']} to edit"
-    if facts["annotator"] is not None:
-        first = f"dataset   none: pictures are made from noise and labelled by {facts['annotator']}: the weaker way"
-    lines = [
-        first,
-        f"model     {facts['model']['name']} ({facts['model']['editor']})",
-        *([f"memory    {facts['memory']}"] if facts["memory"] else []),
-        f"output    {facts['output']}",
-        f"images    {facts['images']} planned, {facts['to_make']} still to make",
-    ]
-    for name, splits in facts["conditions"].items():
-        counts = ", ".join(f"{count} {split}" for split, count in splits.items())
-        lines.append(f"          {name:<14} {counts or 'none: ' + facts['idle'][name]}")
-    boxes = facts["small_boxes"]
-    if boxes["small"]:
-        remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
-        if facts["resolution"] == "tile":
-            remedy = (
-                "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
-            )
-        lines.append(
-            f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
-            f"working size and may melt; {remedy}"
-        )
-    lines += [f"prompt    {line}" for line in facts["prompts"]]
-    lines += [f"guidance  {line}" for line in facts["guidance"]]
-    lines += [f"controls  {line}" for line in facts["controls"]]
-    for word, found in facts["not_edited"].items():
-        what = "left out" if word == "missing" else "carried over as they are"
-        lines += _counted("unedited", found, f"{word}, {what}")
-    labels, leakage = facts["labels"], facts["leakage"]
-    if labels["none"] or labels["empty"]:
-        lines.append(
-            f"labels    {labels['none']} images without label file, {labels['empty']} with an empty one: background"
-        )
-    if labels["orphans"]["count"]:
-        lines += _counted("labels", labels["orphans"], "label files without image, not used")
-    for word, found in facts["notes"].items():
-        lines += _counted("dataset", found, NOTES[word])
-    lines += _counted("leakage", leakage["identical"], "pictures stand in more than one split, byte for byte")
-    if leakage["near"] is None:
-        lines.append("leakage   look-alikes across splits not looked for in a dataset of this size; --look does")
-    else:
-        lines += _counted("leakage", leakage["near"], "pictures look like one of another split")
     minutes = facts["minutes"]
     time = f"about {minutes:g} minutes" if minutes is not None else "time known after the first images (try --limit 8)"
-    lines.append(f"cost      about {facts['disk_mb']:g} MB of disk, {time}")
+    lines = [
+        *_head_lines(facts),
+        *_box_lines(facts),
+        *(f"{title:<9} {line}" for title in ("prompt", "guidance", "controls") for line in facts[_LISTS[title]]),
+        *_dataset_lines(facts),
+        f"cost      about {facts['disk_mb']:g} MB of disk, {time}",
+    ]
     return "\n".join(lines)
+
+
+_LISTS = {"prompt": "prompts", "guidance": "guidance", "controls": "controls"}  # title of a line -> fact with its texts
+
+
+def _head_lines(facts: dict[str, Any]) -> Iterator[str]:
+    splits = ", ".join(f"{count} {split}" for split, count in facts["sources"].items())
+    if facts["annotator"] is None:
+        yield f"dataset   {facts['dataset']}: {splits}; {facts['edited_sources']} to edit"
+    else:
+        yield f"dataset   none: pictures are made from noise and labelled by {facts['annotator']}: the weaker way"
+    yield f"model     {facts['model']['name']} ({facts['model']['editor']})"
+    if facts["memory"]:
+        yield f"memory    {facts['memory']}"
+    yield f"output    {facts['output']}"
+    yield f"images    {facts['images']} planned, {facts['to_make']} still to make"
+    for name, counts in facts["conditions"].items():
+        images = ", ".join(f"{count} {split}" for split, count in counts.items())
+        yield f"          {name:<14} {images or 'none: ' + facts['idle'][name]}"
+
+
+def _box_lines(facts: dict[str, Any]) -> Iterator[str]:
+    boxes = facts["small_boxes"]
+    if not boxes["small"]:
+        return
+    remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
+    if facts["resolution"] == "tile":
+        remedy = "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
+    yield (
+        f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's working size "
+        f"and may melt; {remedy}"
+    )
+
+
+def _dataset_lines(facts: dict[str, Any]) -> Iterator[str]:
+    labels, leakage = facts["labels"], facts["leakage"]
+    for word, found in facts["not_edited"].items():
+        what = "left out" if word == "missing" else "carried over as they are"
+        yield from _counted("unedited", found, f"{word}, {what}")
+    if labels["none"] or labels["empty"]:
+        yield f"labels    {labels['none']} images without label file, {labels['empty']} with an empty one: background"
+    yield from _counted("labels", labels["orphans"], "label files without image, not used")
+    for word, found in facts["notes"].items():
+        yield from _counted("dataset", found, NOTES[word])
+    yield from _counted("leakage", leakage["identical"], "pictures stand in more than one split, byte for byte")
+    if leakage["near"] is None:
+        yield "leakage   look-alikes across splits not looked for in a dataset of this size; --look does"
+    else:
+        yield from _counted("leakage", leakage["near"], "pictures look like one of another split")
 
 
 def _counted(title: str, found: dict[str, Any], text: str) -> list[str]:
