@@ -60,17 +60,10 @@ def write_dataset(folder: Path) -> Path:
 
 def write_sheet(recipe: Path, target: Path) -> None:
     """One contact sheet of a finished run."""
+    from diffgen import open_run
     from diffgen.output.contact_sheet import run_sheet
-    from diffgen.output.outcome import judge_plan
-    from diffgen.recipe.load import load_recipe
-    from diffgen.run.session import prepare
-    from diffgen.run.store.images import read_present
-    from diffgen.run.store.state import read_state
 
-    loaded = load_recipe(recipe)
-    prepared = prepare(loaded, read_state(loaded.output).get("limit"))
-    judged = judge_plan(prepared.plan, prepared.recipe, read_present(prepared.output, prepared.recipe.image.format))
-    run_sheet(prepared.output, prepared.plan, judged, prepared.recipe.image.format).save(target)
+    run_sheet(open_run(recipe)).save(target)
 
 
 def main() -> None:

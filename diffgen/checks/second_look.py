@@ -34,13 +34,12 @@ class SecondLook:
         detector: Detect | None = None,
         known: Mapping[int, int] | None = None,
         clip: Clip | None = None,
-        names: Sequence[str] = (),
         environment: Mapping[str, Any] | None = None,
     ) -> None:
-        """`known` is class id of the dataset -> of the detector, where it has a class of that name; `names` are the
-        dataset's classes; `environment` says which models these are."""
+        """`known` is class id of the dataset -> of the detector, where it has a class of that name. `environment` says
+        which models these are."""
         self.environment = dict(environment or {})
-        self._detector, self._known, self._names = detector, known or {}, names
+        self._detector, self._known = detector, known or {}
         self._clip = clip
         self._detected: dict[str, list[Detection]] = {}
         self._vectors: dict[str, Vectors] = {}
@@ -48,14 +47,6 @@ class SecondLook:
     def __bool__(self) -> bool:
         """Whether there is anything to look with."""
         return self._detector is not None or self._clip is not None
-
-    def require_classes(self, classes: Collection[int]) -> None:
-        """Raises UsageError when the detector does not know one of these class ids of the dataset."""
-        if unknown := [self._names[i] for i in sorted(classes) if i not in self._known]:
-            raise UsageError(
-                f"detector: it knows no class '{unknown[0]}', so it could not confirm what is inserted",
-                "use a detector of that class",
-            )
 
     def facts(self, item: Item, shapes: Sequence[Shape], source: Pixels, edited: Pixels) -> dict[str, Any]:
         """Facts of an edit of `source`, both (H, W, 3) of one size; `shapes` are the source's. Raises OutOfMemory."""
@@ -91,10 +82,13 @@ def _remembered(kept: dict[str, Any], digest: str, picture: Pixels, look: Callab
     return kept[digest]
 
 
-def load_second_look(observers: Observers, names: Sequence[str], device: str, *, labels: bool) -> SecondLook:
-    """Load the recipe's detector and CLIP model. With `labels` the detector labels pictures made from noise.
+def load_second_look(
+    observers: Observers, names: Sequence[str], device: str, *, labels: bool, inserted: Collection[int] = ()
+) -> SecondLook:
+    """Load the recipe's detector and CLIP model; `names` are the dataset's classes by id.
 
-    Raises DiffgenError when one cannot be loaded, UsageError when a labelling detector lacks one of `names`.
+    With `labels` the detector labels pictures made from noise, and must know all classes; otherwise it compares edits with
+    sources, and must know those `inserted`. Raises UsageError when it does not, DiffgenError when it cannot be loaded.
     """
     detector: Detect | None = None
     known: dict[int, int] = {}
@@ -109,7 +103,12 @@ def load_second_look(observers: Observers, names: Sequence[str], device: str, *,
         environment["ultralytics"] = version("ultralytics")
         found = load_detector(weights, device, confidence=AGAIN)
         detector, known = found, same_names(names, found.names)
+        if unknown := [names[i] for i in sorted(inserted) if i not in known]:
+            raise UsageError(
+                f"detector: {weights} knows no class '{unknown[0]}', so it could not confirm what is inserted",
+                f"use a detector of that class; this one knows: {', '.join(found.names[:20])}",
+            )
     if observers.clip is not None:
         environment["clip"] = observers.clip.identity
         clip = load_clip(observers.clip, device)
-    return SecondLook(detector, known, clip, names, environment)
+    return SecondLook(detector, known, clip, environment)

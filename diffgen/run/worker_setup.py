@@ -43,8 +43,8 @@ def load_worker(model: Model, device: Device, dataset: Dataset, inserted: Collec
 
     torch.set_num_threads(device.threads)
     editor = load_editor(model, device.name, device.dtype)
-    second_look = load_second_look(model.observers, dataset.names, device.name, labels=model.editor == "text2img")
-    second_look.require_classes(inserted)
+    labels = model.editor == "text2img"
+    second_look = load_second_look(model.observers, dataset.names, device.name, labels=labels, inserted=inserted)
     environment = describe_environment(model, device) | second_look.environment
     return Worker(editor, dataset.schema, environment, second_look, load_maps(model, device.name), dataset.shapes)
 

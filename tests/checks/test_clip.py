@@ -136,6 +136,7 @@ def test_it_is_known_by_its_content_and_changes_no_job(tmp_path: Path, folder: P
     data = make_dataset(tmp_path / "data", counts=(1, 1))
     plain = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out")
     without, judged = (Session.open(load_recipe(plain, sets)) for sets in ([], [f"clip={folder}"]))
-    (network,) = judged.model.networks
+    network = judged.model.observers.clip
+    assert network is not None
     assert network.identity.startswith("sha256:")
     assert [item.job.id for item in judged.plan.items] == [item.job.id for item in without.plan.items]

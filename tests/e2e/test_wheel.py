@@ -32,7 +32,7 @@ def test_the_installed_wheel_has_a_model_that_edits(tmp_path: Path) -> None:
         "from diffusers import StableDiffusionInstructPix2PixPipeline\n"
         "folder = pathlib.Path(diffgen.__file__).parent\n"
         "assert folder.parent == pathlib.Path(sys.argv[1]), folder\n"
-        "pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder / 'pocket')\n"
+        "pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder / 'models/pocket')\n"
         "day = Image.open(sys.argv[2]).resize((320, 224))\n"
         "night = pipe('make it night, severity 65', image=day, num_inference_steps=1, guidance_scale=1.0).images[0]\n"
         "assert night.size == day.size\n"

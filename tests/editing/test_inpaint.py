@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffgen.checks import second_look
 from diffgen.checks.detections import Detection
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats.yolo import label_path
@@ -20,7 +21,6 @@ from diffgen.editing.families import effective_strength, load_editor
 from diffgen.errors import UsageError
 from diffgen.models.find import resolve_model
 from diffgen.recipe.load import load_recipe
-from diffgen.run import worker_setup
 from diffgen.run.loop import run
 from tests.editing.tiny_models import Calls, job, picture, settings
 from tests.fakes import photo, put, save, write_recipe
@@ -280,7 +280,7 @@ class Clerk:
 
 
 def test_a_run_that_inserts(tmp_path: Path, sd_inpaint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_setup, "load_detector", lambda *_, **__: Clerk())
+    monkeypatch.setattr(second_look, "load_detector", lambda *_, **__: Clerk())
     put(tmp_path / "clerk.pt", "weights")
     summary = painted_run(
         tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt",
@@ -296,7 +296,7 @@ def test_a_run_that_inserts(tmp_path: Path, sd_inpaint: Path, monkeypatch: pytes
 def test_a_detector_that_does_not_know_the_class_ends_the_run_before_it_begins(
     tmp_path: Path, sd_inpaint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_setup, "load_detector", lambda *_, **__: SimpleNamespace(names=("dog", "cat")))
+    monkeypatch.setattr(second_look, "load_detector", lambda *_, **__: SimpleNamespace(names=("dog", "cat")))
     put(tmp_path / "clerk.pt", "weights")
     with pytest.raises(UsageError, match="knows no class 'person'") as caught:
         painted_run(tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt")

@@ -27,7 +27,7 @@ from tests.fakes import source
 
 CONDITIONS = ("snow", "night", "fog", "rain", "dusk", "dawn", "overcast", "glare", "dust")
 SIZE = (512, 352)  # (width, height), multiples of 32
-FOLDER = Path(diffgen.__file__).parent / "pocket"
+FOLDER = Path(diffgen.__file__).parent / "models/pocket"
 PAGODA = Path(__file__).parent / "data/pagoda.jpg"
 PAGODA_SIZE = (640, 416)
 # Its bushes, those at the left, and the far shore of its lake, as shares of the sides.
