@@ -88,13 +88,11 @@ class PipelineSpec:
 _NO_SAFETY_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
 _NO_WATERMARK = {"add_watermarker": False}
 
-_sd_traits = partial(
-    PipelineSpec,
-    reader=PromptReader("sd"),
-    second_pass="above_1_unless_distilled",
-    loader_options=_NO_SAFETY_CHECKER,
+# What the classes of one architecture have in common.
+_sd = partial(
+    PipelineSpec, reader=PromptReader("sd"), second_pass="above_1_unless_distilled", loader_options=_NO_SAFETY_CHECKER
 )
-_sdxl_traits = partial(
+_sdxl = partial(
     PipelineSpec,
     reader=PromptReader("sdxl", ("tokenizer", "tokenizer_2")),
     second_pass="above_1_unless_distilled",
@@ -102,9 +100,14 @@ _sdxl_traits = partial(
     float32_vae=True,
     loader_options=_NO_WATERMARK,
 )
+_flow = partial(PipelineSpec, flow=True, patch=2, native=1024)
+# FLUX.1 dev reads the guidance scale as a number, schnell ignores it.
+_flux = partial(_flow, reader=PromptReader("flux", ("tokenizer_2",)), second_pass="never", codec="packed")
+_qwen = partial(_flow, steps=30, guidance=4.0, reader=None, second_pass="above_1", codec="qwen", adapter="qwen_edit")
 
-_sd = partial(
-    _sd_traits,
+# Those of them that edit image to image.
+_sd_img2img = partial(
+    _sd,
     family="img2img",
     loads={
         "img2img": "StableDiffusionImg2ImgPipeline",
@@ -115,8 +118,8 @@ _sd = partial(
 )
 # Latent consistency models have the parts of Stable Diffusion. Only the scheduler differs, and the img2img class of Stable
 # Diffusion can start it at any level.
-_lcm = partial(
-    _sd_traits,
+_lcm_img2img = partial(
+    _sd,
     family="img2img",
     loads={
         "img2img": "StableDiffusionImg2ImgPipeline",
@@ -126,8 +129,8 @@ _lcm = partial(
     steps=4,
     guidance=8.0,
 )
-_sdxl = partial(
-    _sdxl_traits,
+_sdxl_img2img = partial(
+    _sdxl,
     family="img2img",
     loads={
         "img2img": "StableDiffusionXLImg2ImgPipeline",
@@ -137,117 +140,61 @@ _sdxl = partial(
     },
     union_controlnet="StableDiffusionXLControlNetUnionImg2ImgPipeline",
 )
-_sd3 = partial(
-    PipelineSpec,
+_sd3_img2img = partial(
+    _flow,
     family="img2img",
     loads={"img2img": "StableDiffusion3Img2ImgPipeline", "text2img": "StableDiffusion3Pipeline"},
     guidance=4.5,
-    native=1024,
     reader=PromptReader("sd3", ("tokenizer_3", "tokenizer"), 256),
     second_pass="above_1",
-    flow=True,
-    patch=2,
     optional_parts=("text_encoder_3", "tokenizer_3"),  # T5 may be left out
 )
-_flux = partial(
-    PipelineSpec,
-    family="img2img",
-    loads={"img2img": "FluxImg2ImgPipeline", "text2img": "FluxPipeline"},
-    guidance=3.5,
-    native=1024,
-    reader=PromptReader("flux", ("tokenizer_2",)),
-    second_pass="never",  # FLUX.1 dev reads the scale as a number, schnell ignores it
-    flow=True,
-    codec="packed",
-    patch=2,
+_flux_img2img = partial(
+    _flux, family="img2img", loads={"img2img": "FluxImg2ImgPipeline", "text2img": "FluxPipeline"}, guidance=3.5
 )
-_zimage = partial(
-    PipelineSpec,
+_zimage_img2img = partial(
+    _flow,
     family="img2img",
     loads={"img2img": "ZImageImg2ImgPipeline", "text2img": "ZImagePipeline"},
     guidance=4.0,
-    native=1024,
     reader=PromptReader("zimage"),
-    second_pass="above_0",  # its scale counts from 0: 4 is what other models call 5
-    flow=True,
-    patch=2,
+    second_pass="above_0",  # its guidance scale counts from 0: 4 is what other models call 5
 )
 
 
-def _instruct(spec: partial[PipelineSpec], name: str, **fields: Any) -> PipelineSpec:
-    """Instruction models are loaded as the class that their files name."""
-    return spec(name=name, family="instruct", loads={"instruct": name}, **fields)
+def _as_itself(spec: partial[PipelineSpec], family: str, name: str, **fields: Any) -> PipelineSpec:
+    """A class for one family, which loads it as the files name it."""
+    return spec(name=name, family=family, loads={family: name}, **fields)
 
 
-_qwen = partial(
-    PipelineSpec,
-    steps=30,
-    guidance=4.0,
-    native=1024,
-    reader=None,
-    second_pass="above_1",
-    flow=True,
-    codec="qwen",
-    patch=2,
-    adapter="qwen_edit",
-)
+_PIX2PIX: dict[str, Any] = {"second_pass": "above_1", "adapter": "pix2pix"}
+_KLEIN: dict[str, Any] = {"second_pass": "above_1_unless_distilled", "codec": "flux2", "adapter": "klein"}
 
 _ALL = (
-    _sd(name="StableDiffusionPipeline", single_file=SingleFile(4, False, 512)),
-    _sd(name="StableDiffusionImg2ImgPipeline"),
-    _lcm(name="LatentConsistencyModelPipeline"),
-    _lcm(name="LatentConsistencyModelImg2ImgPipeline"),
-    _sdxl(name="StableDiffusionXLPipeline", single_file=SingleFile(4, True, 1024)),
-    _sdxl(name="StableDiffusionXLImg2ImgPipeline"),
-    _sd3(name="StableDiffusion3Pipeline"),
-    _sd3(name="StableDiffusion3Img2ImgPipeline"),
-    _flux(name="FluxPipeline"),
-    _flux(name="FluxImg2ImgPipeline"),
-    _zimage(name="ZImagePipeline"),
-    _zimage(name="ZImageImg2ImgPipeline"),
-    _sd_traits(
-        name="StableDiffusionInpaintPipeline",
-        family="inpaint",
-        loads={"inpaint": "StableDiffusionInpaintPipeline"},
-        single_file=SingleFile(9, False, 512),
+    _sd_img2img(name="StableDiffusionPipeline", single_file=SingleFile(4, False, 512)),
+    _sd_img2img(name="StableDiffusionImg2ImgPipeline"),
+    _lcm_img2img(name="LatentConsistencyModelPipeline"),
+    _lcm_img2img(name="LatentConsistencyModelImg2ImgPipeline"),
+    _sdxl_img2img(name="StableDiffusionXLPipeline", single_file=SingleFile(4, True, 1024)),
+    _sdxl_img2img(name="StableDiffusionXLImg2ImgPipeline"),
+    _sd3_img2img(name="StableDiffusion3Pipeline"),
+    _sd3_img2img(name="StableDiffusion3Img2ImgPipeline"),
+    _flux_img2img(name="FluxPipeline"),
+    _flux_img2img(name="FluxImg2ImgPipeline"),
+    _zimage_img2img(name="ZImagePipeline"),
+    _zimage_img2img(name="ZImageImg2ImgPipeline"),
+    _as_itself(_sd, "inpaint", "StableDiffusionInpaintPipeline", single_file=SingleFile(9, False, 512)),
+    _as_itself(_sdxl, "inpaint", "StableDiffusionXLInpaintPipeline", single_file=SingleFile(9, True, 1024)),
+    _as_itself(
+        _sd, "instruct", "StableDiffusionInstructPix2PixPipeline", single_file=SingleFile(8, False, 512), **_PIX2PIX
     ),
-    _sdxl_traits(
-        name="StableDiffusionXLInpaintPipeline",
-        family="inpaint",
-        loads={"inpaint": "StableDiffusionXLInpaintPipeline"},
-        single_file=SingleFile(9, True, 1024),
+    _as_itself(
+        _sdxl, "instruct", "StableDiffusionXLInstructPix2PixPipeline", single_file=SingleFile(8, True, 1024), **_PIX2PIX
     ),
-    _instruct(
-        _sd_traits,
-        "StableDiffusionInstructPix2PixPipeline",
-        second_pass="above_1",
-        adapter="pix2pix",
-        single_file=SingleFile(8, False, 512),
-    ),
-    _instruct(
-        _sdxl_traits,
-        "StableDiffusionXLInstructPix2PixPipeline",
-        second_pass="above_1",
-        adapter="pix2pix",
-        single_file=SingleFile(8, True, 1024),
-    ),
-    _instruct(_flux, "FluxKontextPipeline", steps=24, guidance=2.5, adapter="kontext"),
-    PipelineSpec(
-        name="Flux2KleinPipeline",
-        family="instruct",
-        loads={"instruct": "Flux2KleinPipeline"},
-        steps=4,
-        guidance=1.0,
-        native=1024,
-        reader=PromptReader("flux2"),
-        second_pass="above_1_unless_distilled",
-        flow=True,
-        codec="flux2",
-        patch=2,
-        adapter="klein",
-    ),
-    _instruct(_qwen, "QwenImageEditPipeline"),
-    _instruct(_qwen, "QwenImageEditPlusPipeline"),
+    _as_itself(_flux, "instruct", "FluxKontextPipeline", steps=24, guidance=2.5, adapter="kontext"),
+    _as_itself(_flow, "instruct", "Flux2KleinPipeline", steps=4, guidance=1.0, reader=PromptReader("flux2"), **_KLEIN),
+    _as_itself(_qwen, "instruct", "QwenImageEditPipeline"),
+    _as_itself(_qwen, "instruct", "QwenImageEditPlusPipeline"),
 )
 SPECS: dict[str, PipelineSpec] = {spec.name: spec for spec in _ALL}
 
