@@ -16,10 +16,8 @@ import yaml
 from PIL import Image
 
 from diffgen.checks.second_look import SecondLook
-from diffgen.dataset.geometry import View
 from diffgen.dataset.labels import LabelSchema
-from diffgen.editing.editor import Edited
-from diffgen.editing.pipelines.callbacks import Watch
+from diffgen.editing.editor import EditBatch, Edited
 from diffgen.errors import OutOfMemory
 from diffgen.models.model import Model
 from diffgen.recipe.load import load_recipe
@@ -152,23 +150,6 @@ def source(i: int = 0, **fields: Any) -> Source:
     return Source(**{**given, **fields})
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One call of an editor: what the Editor protocol hands over."""
-
-    images: Sequence[np.ndarray]
-    jobs: Sequence[Job]
-    masks: Sequence[np.ndarray] | None
-    views: Sequence[View] | None
-    watch: Watch | None
-    controls: Sequence[Sequence[np.ndarray]] | None
-
-    @property
-    def company(self) -> int:
-        """A small number that depends on the whole batch."""
-        return sum(int(image.sum()) for image in self.images) % 7 + sum(job.seed for job in self.jobs) % 5
-
-
 @dataclass
 class FakeEditor:
     """Darkens. The last bits depend on the whole batch, as floating point on real devices does.
@@ -180,36 +161,26 @@ class FakeEditor:
     seconds: float = 0.0
     batches: list[list[str]] = field(default_factory=list)  # job ids, call by call
 
-    def edit(
-        self,
-        images: Sequence[np.ndarray],
-        jobs: Sequence[Job],
-        masks: Sequence[np.ndarray] | None = None,
-        views: Sequence[View] | None = None,
-        watch: Watch | None = None,
-        controls: Sequence[Sequence[np.ndarray]] | None = None,
-    ) -> list[Edited]:
-        assert len({image.shape for image in images}) == 1
-        assert len({job.settings.digest for job in jobs}) == 1
-        self.batches.append([job.id for job in jobs])
-        if self.room is not None and len(images) > self.room:
+    def edit(self, batch: EditBatch) -> list[Edited]:
+        self.batches.append([job.id for job in batch.jobs])
+        if self.room is not None and len(batch.images) > self.room:
             raise OutOfMemory("no room")
-        asked = Asked(images, jobs, masks, views, watch, controls)
-        self.begin(asked)
+        self.begin(batch)
         time.sleep(self.seconds)
-        return [self._edited(asked, i) for i in range(len(images))]
+        company = sum(int(image.sum()) for image in batch.images) % 7 + sum(job.seed for job in batch.jobs) % 5
+        return [self._edited(batch, i, company) for i in range(len(batch.images))]
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, batch: EditBatch) -> None:
         """Called with each batch, which is the last of `batches` by then."""
 
     def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
-        """(H, W, 3), rounded down to uint8 by `edit`. `company` depends on the whole batch."""
+        """(H, W, 3), rounded down to uint8 by `edit`. `company` is a small number that depends on the whole batch."""
         noise = np.random.default_rng(job.seed).integers(0, 4, image.shape)
         return image * (1 - 0.6 * job.settings.strength) + noise + company
 
-    def _edited(self, asked: Asked, i: int) -> Edited:
-        job, mask = asked.jobs[i], asked.masks[i] if asked.masks else None
-        made = self.pixels(asked.images[i], job, mask, asked.company)
+    def _edited(self, batch: EditBatch, i: int, company: int) -> Edited:
+        job, mask = batch.jobs[i], batch.masks[i] if batch.masks else None
+        made = self.pixels(batch.images[i], job, mask, company)
         held = None if mask is None else job.settings.object_strength
         return Edited(made.clip(0, 255).astype(np.uint8), job.settings.strength, held)
 

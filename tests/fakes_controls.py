@@ -12,11 +12,12 @@ import numpy as np
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.geometry import View
+from diffgen.editing.editor import EditBatch
 from diffgen.models.model import Model
 from diffgen.models.resolve import resolve_recipe_model
 from diffgen.plan.plan import Plan, plan_jobs
 from diffgen.recipe.schema import Recipe
-from tests.fakes import Asked, FakeEditor, make_dataset, photo, put, save, source, write_recipe
+from tests.fakes import FakeEditor, make_dataset, photo, put, save, source, write_recipe
 from tests.fakes_hub import COMMIT
 
 BASE = {"hub": "tests/fake", "revision": "0" * 40, "native": 64, "multiple": 8}
@@ -65,9 +66,9 @@ class GuidedEditor(FakeEditor):
         self.controls: list[tuple[str, Sequence[np.ndarray]]] = []
         self.views: list[View] = []
 
-    def begin(self, asked: Asked) -> None:
-        self.views += asked.views or ()
-        for job, image, maps in zip(asked.jobs, asked.images, asked.controls or [()] * len(asked.jobs), strict=True):
+    def begin(self, batch: EditBatch) -> None:
+        self.views += batch.views or ()
+        for job, image, maps in zip(batch.jobs, batch.images, batch.controls or [()] * len(batch.jobs), strict=True):
             assert all(m.shape == image.shape for m in maps)
             self.controls.append((job.id, maps))
 

@@ -15,12 +15,13 @@ from diffgen.dataset.formats.yolo import label_path
 from diffgen.dataset.images import decode
 from diffgen.dataset.labels import LabelSchema, parse_labels
 from diffgen.dataset.masks import filled, native
+from diffgen.editing.editor import EditBatch
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.worker import Worker
 from diffgen.types import Job
 from tests import fakes
-from tests.fakes import ROWS, Asked, FakeEditor, make_dataset, photo, put, save, write_recipe
+from tests.fakes import ROWS, FakeEditor, make_dataset, photo, put, save, write_recipe
 
 MAGENTA = (255, 0, 255)  # what the detector below takes for a person, class 1
 SIZE = (160, 96)
@@ -37,7 +38,7 @@ class Painter(FakeEditor):
     lazy: bool = False
     most: int = 10**9  # batches, then it dies
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, batch: EditBatch) -> None:
         if len(self.batches) > self.most:
             raise ArithmeticError("killed")
 

@@ -13,12 +13,13 @@ import yaml
 from diffgen.checks.detections import Detection
 from diffgen.checks.second_look import SecondLook
 from diffgen.dataset.labels import LabelSchema
+from diffgen.editing.editor import EditBatch
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.worker import Worker
 from diffgen.types import Job
 from tests import fakes
-from tests.fakes import Asked, FakeEditor, put
+from tests.fakes import FakeEditor, put
 
 MODEL = {**fakes.MODEL, "native": 32}
 CAR = Detection(2, 0.5, (0.1, 0.2, 0.5, 0.6))
@@ -34,12 +35,12 @@ class Painter(FakeEditor):
     jobs: list[Job] = field(default_factory=list)
     sizes: set[tuple[int, ...]] = field(default_factory=set)
 
-    def begin(self, asked: Asked) -> None:
-        assert asked.masks is None
-        self.jobs += asked.jobs
-        self.sizes |= {image.shape for image in asked.images}
-        if asked.watch is not None:
-            asked.watch("pure noise", [np.zeros_like(image) for image in asked.images])
+    def begin(self, batch: EditBatch) -> None:
+        assert batch.masks is None
+        self.jobs += batch.jobs
+        self.sizes |= {image.shape for image in batch.images}
+        if batch.watch is not None:
+            batch.watch("pure noise", [np.zeros_like(image) for image in batch.images])
 
     def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
         return np.random.default_rng(job.seed).integers(0, 250, image.shape) + company % 5

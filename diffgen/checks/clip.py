@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffgen.dataset.images import Pixels
-from diffgen.errors import DiffgenError, OutOfMemory, why
+from diffgen.errors import OutOfMemory, why
 from diffgen.models import hub
-from diffgen.models.networks import Network, half_variant
+from diffgen.models.load_network import load_network, load_processor
+from diffgen.models.networks import Network
 
 Vectors = NDArray[np.float32]
 # Of OpenAI's training pictures, for folders without a preprocessor's config.
@@ -68,29 +69,14 @@ def _unit(rows: Any) -> Vectors:
     return np.asarray(row / max(float(np.linalg.norm(row)), 1e-9), np.float32)
 
 
-def load_clip(weights: Network, device: str) -> Clip:
+def load_clip(network: Network, device: str) -> Clip:
     """The CLIP model in a folder on this machine, in float32. Raises DiffgenError when it is none."""
-    import torch
     from transformers import CLIPModel, CLIPTokenizer
 
-    assert weights.folder is not None
-    folder = Path(weights.folder)
-    try:
-        kind = hub.read_json(folder / "config.json").get("model_type")
-        if kind != "clip":
-            raise ValueError(f"its model_type is {kind}")
-        model = CLIPModel.from_pretrained(
-            folder, dtype=torch.float32, variant=half_variant(weights), use_safetensors=True, local_files_only=True
-        )
-        model = model.eval().to(device)
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DiffgenError(
-            f"{weights.full_name} cannot be loaded: {reason}",
-            "give a hub id or folder of a CLIP model with .safetensors weights, e.g. openai/clip-vit-large-patch14",
-        ) from None
-    config = folder / "preprocessor_config.json"
+    hint = "give a hub id or folder of a CLIP model with .safetensors weights, e.g. openai/clip-vit-large-patch14"
+    model = load_network(CLIPModel, network, device, hint=hint, types=("clip",))
+    tokenizer = load_processor(CLIPTokenizer, network, hint=hint)
+    config = Path(str(network.folder)) / "preprocessor_config.json"
     own = hub.read_json(config) if config.is_file() else {}
     return Clip(model, tokenizer, device, own.get("image_mean", _MEAN), own.get("image_std", _DEVIATION))
 

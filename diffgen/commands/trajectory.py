@@ -7,11 +7,9 @@ no source.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +19,7 @@ from diffgen.dataset.geometry import fit, plan_for, unfit, views_for
 from diffgen.dataset.images import Pixels, decode
 from diffgen.dataset.labels import Shape
 from diffgen.editing.control_maps import Maps, kept_map, load_maps
-from diffgen.editing.editor import Editor
+from diffgen.editing.editor import EditBatch, Editor
 from diffgen.editing.families import load_editor
 from diffgen.editing.tasks import working_mask
 from diffgen.errors import UsageError
@@ -74,14 +72,11 @@ def preview_trajectory(
 def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps) -> list[tuple[str, Pixels]]:
     """(what is seen, the picture at the source's size) in turn, the edit last: as the model made it, without `detail`.
 
-    Raises UsageError for an editor whose steps cannot be watched, SourceError for a source that does not decode.
+    Raises SourceError for a source that does not decode.
     """
-    if "watch" not in inspect.signature(editor.edit).parameters:
-        raise UsageError(f"the steps of '{item.job.settings.editor}' cannot be watched", "leave --trajectory out")
     source, settings = item.source, item.job.settings
     plan = plan_for(source.width, source.height, settings)
     mask = working_mask(shapes, item.job, plan)
-    masks = None if mask is None else [mask]
     seen: list[tuple[str, Pixels]] = []
 
     def watch(caption: str, images: list[Pixels]) -> None:
@@ -93,8 +88,15 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps
         image = np.zeros((plan.size[1], plan.size[0], 3), np.uint8)  # made from noise: only the size counts
     guides = settings.controls or ()
     controls = [maps(guide, image) if guide.folder is None else kept_map(source, guide, plan) for guide in guides]
-    guided: dict[str, Any] = {"controls": [controls]} if controls else {}
-    (edited,) = editor.edit([image], [item.job], masks, views_for(plan, settings), watch, **guided)
+    batch = EditBatch(
+        [image],
+        [item.job],
+        None if mask is None else [mask],
+        views_for(plan, settings),
+        [controls] if controls else None,
+        watch,
+    )
+    (edited,) = editor.edit(batch)
     return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, plan))]
 
 

@@ -1,12 +1,11 @@
-"""Control maps: what a ControlNet sees of a source. Made from the working picture itself, so they lie on it by construction.
+"""Control maps: what a ControlNet sees of a source. Made from the working picture itself, so they are aligned with it.
 
-Edges are computed; depth and segmentation are an estimator's, a transformers model. Imports no torch at module level.
+Edges are computed here; depth and segmentation come from an estimator, a transformers model.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from diffgen.dataset.geometry import Fit, fit
 from diffgen.dataset.images import Pixels, decode
 from diffgen.editing.pipelines.recent import LRUCache
 from diffgen.errors import DiffgenError, OutOfMemory, TransientError, why
-from diffgen.models.load_network import quiet
+from diffgen.models.load_network import load_network, load_processor
 from diffgen.models.model import Model
-from diffgen.models.networks import Network, half_variant
+from diffgen.models.networks import Network
 from diffgen.types import Guide, Source
 
 Plane = NDArray[np.uint8]  # (H, W): a level from 0 to 255, or a class of ADE20K
@@ -28,7 +27,7 @@ Estimate = Callable[[Pixels], Plane]
 
 CANNY = (100, 200)  # hysteresis thresholds, as in the examples that came with the ControlNet paper
 SCALES = (1.0, 2.0, 4.0)  # of soft edges, standard deviations in pixels of the working size
-WHITE = 0.25  # the step, in shares of the range, that soft edges show in full
+WHITE = 0.25  # the step, as a share of the range, that soft edges draw as white
 
 # The colours of ADE20K's 150 classes, as its authors published them (Zhou et al., Scene Parsing through ADE20K Dataset,
 # 2017): what ControlNets for segmentation are trained on.
@@ -57,8 +56,8 @@ def soft_edges(image: Pixels) -> Plane:
     """(H, W, 3) RGB -> (H, W): how strong edges are, from 0 to 255, broad and without thinning.
 
     The gradient of the smoothed picture times the scale (normalised derivatives: Lindeberg, Edge Detection and Ridge
-    Detection with Automatic Scale Selection, 1998), of the strongest channel, averaged over three scales. It stands in for
-    the HED network (Xie and Tu, 2015) that soft-edge ControlNets were trained on, without its knowledge of what matters.
+    Detection with Automatic Scale Selection, 1998), of the strongest channel, averaged over three scales. It replaces the
+    HED network (Xie and Tu, 2015) that soft-edge ControlNets were trained on, which also knows which edges matter.
     """
     import cv2
 
@@ -69,12 +68,12 @@ def soft_edges(image: Pixels) -> Plane:
         across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REFLECT)
         down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8, borderType=cv2.BORDER_REFLECT)
         total += scale * np.hypot(across, down).max(axis=2)
-    full = WHITE / np.sqrt(2 * np.pi)  # what a step of that height gives at every scale
+    full = WHITE / np.sqrt(2 * np.pi)  # the response to a step of that height, at every scale
     return np.asarray((total / len(SCALES) / full).clip(0, 1) * 255 + 0.5, dtype=np.uint8)
 
 
 class Maps:
-    """The maps of working pictures. The last ones are remembered: conditions of one source follow each other."""
+    """Makes the maps of working pictures. Remembers the last ones: the conditions of one source are edited in turn."""
 
     def __init__(self, estimators: Mapping[str, Estimate]) -> None:
         """`estimators` by identity. Not thread-safe: they run on the device."""
@@ -96,13 +95,15 @@ class Maps:
 
 
 def load_maps(model: Model, device: str) -> Maps:
-    """With the estimators among the model's networks. Raises DiffgenError when one cannot be loaded."""
+    """Loads the estimators among the model's networks. Raises DiffgenError when one cannot be loaded."""
     return Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role in ("depth", "segmentation")})
 
 
 def kept_map(source: Source, guide: Guide, plan: Fit) -> Pixels:
-    """The source's own map in the guide's folder, at the working size. Raises TransientError when it is not what was planned
-    with, SourceError when it does not decode."""
+    """The user's map of the source in the guide's folder, at the working size.
+
+    Raises TransientError when it changed after planning, SourceError when it does not decode.
+    """
     path, digest = next((path, digest) for folder, path, digest in source.maps if folder == guide.folder)
     raw = Path(path).read_bytes()
     if hashlib.sha256(raw).hexdigest() != digest:
@@ -111,60 +112,44 @@ def kept_map(source: Source, guide: Guide, plan: Fit) -> Pixels:
 
 
 def own_map(raw: bytes, guide: Guide, plan: Fit) -> Pixels:
-    """A map of the user's, the bytes of an image file, brought to the working size as its source is. Raises SourceError."""
+    """A map of the user's, from the bytes of an image file, resized to the working size as its source is.
+
+    Raises SourceError.
+    """
     return fit(decode(raw), plan, mix=guide.kind != "segmentation")
 
 
-# The first fusion of DPT and its kin joins nothing: published files lack these weights, and they are never used.
-_IDLE = re.compile(r"fusion_stage\.layers\.0\.residual_layer1\.")
+# The first fusion layer of DPT and its kin has nothing to fuse: published files lack these weights, which never run.
+_IDLE = r"fusion_stage\.layers\.0\.residual_layer1\."
 
 
-def load_estimator(weights: Network, device: str) -> Estimate:
+def load_estimator(network: Network, device: str) -> Estimate:
     """The depth or segmentation model in a folder on this machine, in float32, as a function of a working picture.
 
     Raises DiffgenError when the files do not make such a model.
     """
-    import torch
     import transformers
 
-    assert weights.folder is not None
-    cls = getattr(
-        transformers, f"AutoModelFor{'DepthEstimation' if weights.role == 'depth' else 'SemanticSegmentation'}"
-    )
-    broken = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
-    try:
-        with quiet():
-            processor = transformers.AutoImageProcessor.from_pretrained(weights.folder, local_files_only=True)
-            model, found = cls.from_pretrained(
-                weights.folder, dtype=torch.float32, variant=half_variant(weights), use_safetensors=True,
-                local_files_only=True, output_loading_info=True,
-            )  # fmt: skip
-            model = model.to(device).eval()
-    except broken as error:
-        raise DiffgenError(
-            f"{weights.full_name} cannot be loaded: {why(error)}", f"use a {weights.role} model that transformers knows"
-        ) from error
-    # transformers fills what is missing with random numbers, and only logs it.
-    if lacking := sorted(key for key in found["missing_keys"] if not _IDLE.search(key)):
-        raise DiffgenError(
-            f"{weights.full_name}: its files lack {lacking[0]}",
-            f"use a model made for {weights.role}, or copy or download it again",
-        )
-    if weights.role == "depth":
+    depth = network.role == "depth"
+    cls = transformers.AutoModelForDepthEstimation if depth else transformers.AutoModelForSemanticSegmentation
+    hint = f"use a {network.role} model that transformers knows, or copy or download it again"
+    processor = load_processor(transformers.AutoImageProcessor, network, hint=hint)
+    model = load_network(cls, network, device, hint=hint, idle=_IDLE)
+    if depth:
         return lambda image: _depth(model, processor, image)
     if model.config.num_labels != len(PALETTE):
         raise DiffgenError(
-            f"{weights.full_name} knows {model.config.num_labels} classes; ControlNets for segmentation expect ADE20K's 150",
+            f"{network.full_name} knows {model.config.num_labels} classes; ControlNets for segmentation expect ADE20K's 150",
             "use a segmentation model trained on ADE20K, or `folder:` with maps in its colours",
         )
     return lambda image: _segments(model, processor, image)
 
 
 def _depth(model: Any, processor: Any, image: Pixels) -> Plane:
-    """(H, W): 255 for the nearest, 0 for the farthest of this picture, as depth ControlNets are trained."""
+    """(H, W): 255 for the nearest, 0 for the farthest point of this picture, as in the training of depth ControlNets."""
     found = _estimated(model, processor, image, processor.post_process_depth_estimation)["predicted_depth"]
     depth = found.float().cpu().numpy()
-    # Relative models give nearness, metric ones a distance.
+    # Relative models estimate nearness, metric ones distance.
     if _is_metric(model.config):
         depth = -depth
     low, high = float(depth.min()), float(depth.max())
@@ -183,7 +168,7 @@ def _segments(model: Any, processor: Any, image: Pixels) -> Plane:
 
 
 def _estimated(model: Any, processor: Any, image: Pixels, finish: Callable[..., Any]) -> Any:
-    """What the model finds in one picture, brought to the picture's size. One at a time: then it depends on no other."""
+    """What the model finds in one picture, resized to the picture. One at a time, so that it depends on no other."""
     import torch
 
     try:

@@ -28,15 +28,10 @@ FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 @lru_cache(maxsize=1)
-def table() -> dict[str, Any]:
-    data: dict[str, Any] = yaml.safe_load((PACKAGE / "models.yaml").read_text(encoding="utf-8"))
-    return data
-
-
 def aliases() -> dict[str, dict[str, Any]]:
     """The short names of models.yaml -> their entries."""
-    found: dict[str, dict[str, Any]] = table()["aliases"]
-    return found
+    data: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((PACKAGE / "models.yaml").read_text(encoding="utf-8"))
+    return data["aliases"]
 
 
 def model_facts(given: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models import hub
-from diffgen.models.aliases import model_facts, table
+from diffgen.models.pipelines import SPECS, PipelineSpec
 
 
 def sizes_of_folder(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
@@ -55,30 +55,33 @@ def class_of_folder(folder: Path) -> str:
 
 
 def editor_of_class(cls: str, place: Path) -> str:
-    family = table()["classes"].get(cls)
-    if family is None:
+    """The family that edits with a pipeline class. Raises UsageError for a class that is not in the table."""
+    if cls not in SPECS:
         raise UsageError(
             f"model: diffgen knows no editor for {cls} ({place})", "add `editor:` to the recipe if one fits"
         )
-    return str(family["editor"] if isinstance(family, dict) else family)
+    return SPECS[cls].family
 
 
 def class_defaults(cls: str) -> dict[str, Any]:
-    """The facts that models of a pipeline class have in common, where models.yaml gives any."""
-    family = table()["classes"].get(cls)
-    return model_facts(family, "models.yaml") if isinstance(family, dict) else {}
+    """The facts that models of a pipeline class have in common, where the table gives any."""
+    return SPECS[cls].defaults if cls in SPECS else {}
 
 
-def class_of_file(file: Path) -> str:
-    """The pipeline class of a single-file checkpoint in the original layout, from its tensor names and shapes."""
+def spec_of_file(file: Path) -> PipelineSpec:
+    """The pipeline class of a single-file checkpoint in the original layout, from its tensor names and shapes.
+
+    Its `single_file` is set. Raises UsageError for a checkpoint of another kind.
+    """
     header = hub.tensors(file)
     first = header.get("model.diffusion_model.input_blocks.0.0.weight")
     channels = first["shape"][1] if isinstance(first, dict) and len(first.get("shape", ())) == 4 else None
-    classes = {4: "Pipeline", 8: "InstructPix2PixPipeline", 9: "InpaintPipeline"}
-    if channels not in classes:
-        raise UsageError(
-            f"model: {file} is not a Stable Diffusion checkpoint that diffgen knows",
-            "give its configs: `model: {file: …, config: FOLDER}`",
-        )
-    xl = any(key.startswith("conditioner.embedders.") for key in header)
-    return f"StableDiffusion{'XL' if xl else ''}{classes[channels]}"
+    two_encoders = any(key.startswith("conditioner.embedders.") for key in header)
+    for spec in SPECS.values():
+        known = spec.single_file
+        if known is not None and (known.channels, known.two_encoders) == (channels, two_encoders):
+            return spec
+    raise UsageError(
+        f"model: {file} is not a Stable Diffusion checkpoint that diffgen knows",
+        "give its configs: `model: {file: …, config: FOLDER}`",
+    )

@@ -13,11 +13,11 @@ from diffgen.models import hub
 from diffgen.models.aliases import FACTS, FAMILY_DEFAULTS, PACKAGE, alias_entry, aliases, model_facts, suggestion
 from diffgen.models.configs import (
     class_defaults,
-    class_of_file,
     class_of_folder,
     editor_of_class,
     scheduler_of_folder,
     sizes_of_folder,
+    spec_of_file,
 )
 from diffgen.models.model import Model, is_on_disk
 from diffgen.models.networks import CONVERT, PICKLES, files_identity
@@ -161,9 +161,10 @@ def _file_model(
     if config is not None:
         files += [p for p in config.rglob("*.json") if p.is_file()]
     elif editor is None or "native" not in facts:
-        cls = class_of_file(file)
-        editor = editor or editor_of_class(cls, file)
-        facts = {"pipeline": cls, "native": 1024 if "XL" in cls else 512, "multiple": 8, **facts}
+        spec = spec_of_file(file)
+        editor = editor or spec.family
+        assert spec.single_file is not None
+        facts = {"pipeline": spec.name, "native": spec.single_file.native, "multiple": 8, **facts}
     facts = {"multiple": 8, **facts} if config is None else facts
     place = {"kind": "file", "place": str(file), "config": str(config) if config else None}
     place["identity"] = files_identity(config or file.parent, files, cache)

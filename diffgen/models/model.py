@@ -12,7 +12,7 @@ from typing import Any
 from diffgen.errors import DiffgenError
 from diffgen.models import hub
 from diffgen.models.aliases import aliases
-from diffgen.models.configs import class_of_file, class_of_folder
+from diffgen.models.configs import class_of_folder, spec_of_file
 from diffgen.models.loras import Lora
 from diffgen.models.memory import RESIDENT, Layout, Needs, file_parts, folder_parts, network_gib
 from diffgen.models.networks import Network, Observers
@@ -122,5 +122,5 @@ def pipeline_class(model: Model) -> str:
     if folder is not None:
         return class_of_folder(folder)
     if model.kind == "file":
-        return class_of_folder(Path(model.config)) if model.config else class_of_file(Path(model.place))
+        return class_of_folder(Path(model.config)) if model.config else spec_of_file(Path(model.place)).name
     raise DiffgenError(f"model '{model.name}' is not on this machine", hub.fetch_command(model.place, model.revision))

@@ -12,7 +12,7 @@ from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 from diffgen.dataset.masks import Mask, native, object_mask
 from diffgen.editing.detail_transfer import transfer
-from diffgen.editing.editor import Edited
+from diffgen.editing.editor import EditBatch, Edited
 from diffgen.editing.harmonise import harmonise
 from diffgen.editing.tasks import working_mask
 from diffgen.errors import TransientError
@@ -64,6 +64,18 @@ def rows_of(opened: OpenedSource, job: Job) -> list[Row]:
         return Row(cut(image, view, side), job, None if mask is None else cut(mask, view, side), view, maps)
 
     return [tile(view) for view in views]
+
+
+def batch_of(rows: Sequence[Row]) -> EditBatch:
+    """Rows of one settings and one size as the editor takes them: all of them have a mask and maps, or none has."""
+    masks = [row.mask for row in rows if row.mask is not None]
+    return EditBatch(
+        [row.image for row in rows],
+        [row.job for row in rows],
+        masks or None,
+        [row.view for row in rows],
+        [row.maps for row in rows] if rows[0].maps else None,
+    )
 
 
 def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pixels:

@@ -28,7 +28,7 @@ from diffgen.editing.control_maps import Maps, kept_map
 from diffgen.editing.editor import Edited, Editor
 from diffgen.editing.tasks import composite, paint_mask
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
-from diffgen.run.picture import OpenedSource, Row, blank, join_tiles, native_plan, rows_of, with_levers
+from diffgen.run.picture import OpenedSource, Row, batch_of, blank, join_tiles, native_plan, rows_of, with_levers
 from diffgen.types import Batch, Item, Record, Result
 
 logger = logging.getLogger(__name__)
@@ -147,11 +147,8 @@ class Worker:
         """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
         if self._max_batch is not None and len(rows) > self._max_batch:
             return self._halves(rows)
-        masks = [row.mask for row in rows if row.mask is not None]
-        guided: dict[str, Any] = {"controls": [row.maps for row in rows]} if rows[0].maps else {}
         try:
-            views, jobs = [row.view for row in rows], [row.job for row in rows]
-            return list(self._editor.edit([row.image for row in rows], jobs, masks or None, views, **guided))
+            return list(self._editor.edit(batch_of(rows)))
         except OutOfMemory as error:
             if len(rows) == 1:
                 return [error]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,27 @@ def test_what_is_no_clip_model_is_one_clear_error(tmp_path: Path, content: Any, 
     with pytest.raises(DiffgenError, match=words) as caught:
         load_clip(Network("x", "clip", "", str(tmp_path)), "cpu")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: None, r"its files lack visual_projection\.weight"),
+        (lambda tensor: tensor[:, :8].contiguous(), "cannot be loaded"),
+    ],
+)
+def test_incomplete_weights_are_refused(tmp_path: Path, folder: Path, change: Any, words: str, capfd: Any) -> None:
+    """transformers would fill in random numbers, by which images would be judged."""
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["visual_projection.weight"] = change(tensors["visual_projection.weight"])
+    save_file({k: t for k, t in tensors.items() if t is not None}, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DiffgenError, match=words) as caught:
+        load_clip(Network("x", "clip", "", str(broken)), "cpu")
+    assert "openai/clip" in str(caught.value.hint)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_run_records_it_and_judges_by_it(tmp_path: Path, clip: Clip, folder: Path) -> None:

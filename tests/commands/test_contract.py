@@ -22,7 +22,7 @@ import functools, os, sys
 from tests.fakes import FakeEditor, fake_worker
 from diffgen import cli; from diffgen.run import loop as run
 class Gated(FakeEditor):
-    def begin(self, asked):
+    def begin(self, batch):
         if "GATE" in os.environ and len(self.batches) == 4:
             os.read(int(os.environ["GATE"]), 1)
 run.run = functools.partial(run.run, make_worker=lambda: fake_worker(Gated(seconds=0.3)))

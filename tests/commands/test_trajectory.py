@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +10,22 @@ from PIL import Image
 
 from diffgen.commands.sweeps import PreviewRequest, read_sweep
 from diffgen.commands.trajectory import TILE, preview_trajectory
+from diffgen.editing.editor import EditBatch
 from diffgen.errors import UsageError
 from diffgen.output.contact_sheet import GAP, LINE
 from diffgen.recipe.load import load_recipe
 from diffgen.run.store.records import read_records
-from tests.fakes import Asked, FakeEditor
+from tests.fakes import FakeEditor
 
 
 class Watched(FakeEditor):
     """Shows a grey picture of its own size on the way."""
 
-    def begin(self, asked: Asked) -> None:
-        assert len(asked.images) == len(asked.jobs) == len(asked.views or ()) == 1
-        assert asked.watch is not None
-        self.masked = asked.masks is not None
-        asked.watch("noise", [np.full_like(asked.images[0], 128)])
+    def begin(self, batch: EditBatch) -> None:
+        assert len(batch.images) == len(batch.jobs) == len(batch.views or ()) == 1
+        assert batch.watch is not None
+        self.masked = batch.masks is not None
+        batch.watch("noise", [np.full_like(batch.images[0], 128)])
 
 
 def test_a_row_for_each_image_and_nothing_is_kept(recipe: Path, tmp_path: Path) -> None:
@@ -48,15 +48,6 @@ def test_held_objects_are_held_there_too(recipe: Path) -> None:
     assert editor.masked
 
 
-class Unwatched:
-    """An editor whose `edit` takes no `watch`."""
-
-    def edit(self, images: Any, jobs: Any, masks: Any = None, views: Any = None) -> Any:
-        raise AssertionError
-
-
 def test_what_cannot_be_shown_is_said(recipe: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be watched"):
-        preview_trajectory(load_recipe(recipe), PreviewRequest(), make_editor=Unwatched)
     with pytest.raises(UsageError, match="not tiles"):
         preview_trajectory(load_recipe(recipe, ["resolution.mode=tile"]), PreviewRequest(), make_editor=Watched)

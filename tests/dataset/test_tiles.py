@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from diffgen.dataset.geometry import cut, merge, plan_for, plan_tiles, views_for
 from diffgen.dataset.images import decode
+from diffgen.editing.editor import EditBatch
 from diffgen.errors import UsageError
 from diffgen.recipe.load import load_recipe
 from diffgen.types import Job
-from tests.fakes import Asked, FakeEditor, make, make_dataset, settings, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, settings, write_recipe
 
 
 @given(width=st.integers(1, 40), height=st.integers(1, 40), side=st.integers(4, 12), step=st.sampled_from([8, 16, 32]))
@@ -62,8 +63,8 @@ class Seeing(FakeEditor):
 
     seen: list[tuple[tuple[int, ...], Any]] = at_start(default_factory=list)
 
-    def begin(self, asked: Asked) -> None:
-        self.seen += [(image.shape, view) for image, view in zip(asked.images, asked.views or (), strict=True)]
+    def begin(self, batch: EditBatch) -> None:
+        self.seen += [(image.shape, view) for image, view in zip(batch.images, batch.views or (), strict=True)]
 
     def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
         return image * 0.6

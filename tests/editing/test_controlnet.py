@@ -18,6 +18,7 @@ from diffgen.commands.sweeps import PreviewRequest
 from diffgen.commands.trajectory import preview_trajectory
 from diffgen.dataset.file_cache import FileCache
 from diffgen.editing.control_maps import canny, soft_edges
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import effective_object_strength, effective_strength, load_editor
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models.memory import RESIDENT, Layout
@@ -95,7 +96,7 @@ def maps_of(image: np.ndarray, count: int = 1) -> list[np.ndarray]:
 def edit(editor: Any, images: list[Any], jobs: list[Any], masks: Any = None, maps: Any = None) -> list[np.ndarray]:
     count = len(jobs[0].settings.controls or ())
     controls = maps or ([maps_of(image, count) for image in images] if count else None)
-    return [made.image for made in editor.edit(images, jobs, masks, controls=controls)]
+    return [made.image for made in editor.edit(EditBatch(images, jobs, masks, controls=controls))]
 
 
 def one(editor: Any, wanted: Settings, image: Any, maps: Any = None, **changes: Any) -> np.ndarray:
@@ -352,7 +353,7 @@ def test_the_stock_pipeline_gives_the_same_picture(
 def test_maps_that_break_the_contract_are_an_error(guided: Get, maps: list[Any]) -> None:
     editor = guided("sd")
     with pytest.raises(ValueError, match="expected 1 maps as large as the image"):
-        editor.edit([photo(0)], [job(asked(editor))], controls=[maps])
+        editor.edit(EditBatch([photo(0)], [job(asked(editor))], controls=[maps]))
 
 
 # --- loading
@@ -449,7 +450,7 @@ def test_its_way_can_be_watched(editor: Any) -> None:
     def watch(caption: str, images: list[np.ndarray]) -> None:
         seen.append((caption, images[0]))
 
-    (made,) = editor.edit([image], [wanted], None, None, watch, controls=[maps_of(image)])
+    (made,) = editor.edit(EditBatch([image], [wanted], controls=[maps_of(image)], watch=watch))
     assert [caption.split()[0] for caption, _ in seen] == ["noise"] * 3 + ["after"] * 3
     assert np.abs(seen[-1][1].astype(float) - made.image).mean() <= 1, "the last step is the edit"
     assert np.array_equal(made.image, one(editor, wanted.settings, image)), "watching changes nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,24 @@ def test_broken_files_are_an_error(folders: dict[str, Path], tmp_path: Path) -> 
         (tmp_path / "e" / file.name).write_bytes(file.read_bytes()[:-100] if file.suffix == ".json" else b"")
     with pytest.raises(DiffgenError, match="cannot be loaded"):
         load_estimator(weights(tmp_path / "e", "depth"), "cpu")
+
+
+def test_a_model_with_code_of_its_own_is_neither_run_nor_asked_about(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(folders["dpt"], tmp_path / "e")
+    classes = {"AutoConfig": "mine.Config", "AutoModelForDepthEstimation": "mine.Model", "AutoImageProcessor": "mine.P"}
+    for file in ("config.json", "preprocessor_config.json"):
+        own = json.loads((folder / file).read_text())
+        own.pop("image_processor_type", None)
+        (folder / file).write_text(json.dumps({**own, "model_type": "mine", "auto_map": classes}))
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "y")
+    with pytest.raises(DiffgenError, match="cannot be loaded"):
+        load_estimator(weights(folder, "depth"), "cpu")
+    assert not asked
+    assert not (tmp_path / "ran").exists()
 
 
 def test_half_precision_files_make_a_float32_estimator(folders: dict[str, Path], tmp_path: Path) -> None:

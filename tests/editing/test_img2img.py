@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import effective_strength
 from diffgen.editing.families.img2img import schedule
 from tests.editing.tiny_models import Calls, denoiser, job, picture, settings
@@ -57,7 +58,7 @@ def test_the_unet_runs_exactly_the_steps(
     editor = load(request.getfixturevalue(model))
     unet = Calls(monkeypatch, denoiser(editor), "forward")
     wanted = settings("img2img", strength=strength, steps=steps, guidance=0.0)
-    made = editor.edit([picture(0)], [job(wanted)])
+    made = editor.edit(EditBatch([picture(0)], [job(wanted)]))
     assert unet.rows == [1] * steps
     assert made[0].strength == effective_strength(wanted)
 
@@ -70,7 +71,7 @@ def test_the_stock_pipeline_gives_the_same_picture(model: str, load: Any, reques
 
     folder, image = request.getfixturevalue(model), picture(0)
     wanted = settings("img2img", strength=0.5, steps=3, guidance=5.0, scheduler="ddim")
-    ours = load(folder).edit([image], [job(wanted, seed=4, negative="sun")])[0].image
+    ours = load(folder).edit(EditBatch([image], [job(wanted, seed=4, negative="sun")]))[0].image
     name = f"StableDiffusion{'XL' if model == 'sdxl' else ''}Img2ImgPipeline"
     stock = getattr(diffusers, name).from_pretrained(str(folder), safety_checker=None)
     stock.scheduler = diffusers.DDIMScheduler.from_config(stock.scheduler.config)
@@ -98,7 +99,7 @@ def test_a_consistency_model_runs_exactly_the_steps(
     editor = load(lcm)
     unet = Calls(monkeypatch, denoiser(editor), "forward")
     wanted = settings("img2img", strength=strength, steps=steps, guidance=8.0, scheduler="lcm")
-    made = editor.edit([picture(0)], [job(wanted, negative="sun")])
+    made = editor.edit(EditBatch([picture(0)], [job(wanted, negative="sun")]))
     assert unet.rows == [1] * steps
     assert made[0].strength == effective_strength(wanted) >= steps / 50
 
@@ -110,7 +111,7 @@ def test_the_stock_pipeline_of_flow_matching_gives_the_same_picture(model: str, 
 
     folder, image = request.getfixturevalue(model), picture(0)
     wanted = settings("img2img", strength=0.5, steps=3, guidance=4.0)
-    ours = load(folder).edit([image], [job(wanted, seed=4, negative="sun")])[0].image
+    ours = load(folder).edit(EditBatch([image], [job(wanted, seed=4, negative="sun")]))[0].image
     names = {"sd3": "StableDiffusion3", "flux": "Flux", "zimage": "ZImage"}
     stock = getattr(diffusers, f"{names[model]}Img2ImgPipeline").from_pretrained(str(folder))
     posterior = diffusers.models.autoencoders.vae.DiagonalGaussianDistribution
@@ -134,7 +135,7 @@ def test_the_stock_pipeline_of_flow_matching_gives_the_same_picture(model: str, 
 
 def test_asking_for_effective_strength_imports_no_torch() -> None:
     program = (
-        "import sys; from diffgen.editing.families import img2img, instruct; from diffgen.editing.pipelines import schedulers; img2img.schedule(.5, 4);"
+        "import sys; from diffgen.editing.families import FAMILIES; from diffgen.editing.pipelines import schedulers;"
         "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

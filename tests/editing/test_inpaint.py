@@ -17,6 +17,7 @@ from diffgen.checks.detections import Detection
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats.yolo import label_path
 from diffgen.dataset.images import decode
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import effective_strength, load_editor
 from diffgen.errors import UsageError
 from diffgen.models.find import resolve_model
@@ -64,7 +65,7 @@ def asked(**changes: Any) -> Any:
 
 
 def one(editor: Any, wanted: Any, image: np.ndarray, mask: np.ndarray = MASK, **changes: Any) -> np.ndarray:
-    return editor.edit([image], [job(wanted, **changes)], [mask])[0].image
+    return editor.edit(EditBatch([image], [job(wanted, **changes)], [mask]))[0].image
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (8, 128), (72, 40)])
@@ -81,7 +82,7 @@ def test_the_unet_runs_exactly_the_steps(
 ) -> None:
     unet = Calls(monkeypatch, editor._pipe.unet, "forward")
     wanted = asked(strength=strength, steps=steps)
-    (made,) = editor.edit([picture(0)], [job(wanted)], [MASK])
+    (made,) = editor.edit(EditBatch([picture(0)], [job(wanted)], [MASK]))
     assert unet.rows == [1] * steps
     assert made.strength == effective_strength(wanted)
     assert made.object_strength is None
@@ -135,11 +136,11 @@ def test_a_batch_of_different_sources_equals_singles(editor: Any, guidance: floa
     wanted = asked(guidance=guidance, strength=0.8)
     images, masks = [picture(i) for i in range(3)], [MASK, np.roll(MASK, 16, 1), SOFT]
     jobs = [job(wanted, seed=i, prompt=p, negative=n) for i, p, n in [(1, "a", "sun"), (2, "b", None), (3, "", "")]]
-    together = [e.image for e in editor.edit(images, jobs, masks)]
+    together = [e.image for e in editor.edit(EditBatch(images, jobs, masks))]
     for image, one_job, mask, made in zip(images, jobs, masks, together, strict=True):
-        (alone,) = editor.edit([image], [one_job], [mask])
+        (alone,) = editor.edit(EditBatch([image], [one_job], [mask]))
         assert np.abs(alone.image.astype(int) - made).max() <= 1
-    backward = [e.image for e in editor.edit(images[::-1], jobs[::-1], masks[::-1])][::-1]
+    backward = [e.image for e in editor.edit(EditBatch(images[::-1], jobs[::-1], masks[::-1]))][::-1]
     assert all(np.array_equal(a, b) for a, b in zip(together, backward, strict=True))
 
 
@@ -152,7 +153,9 @@ def test_same_seed_same_bytes_other_seed_other_image(editor: Any) -> None:
 
 def test_watching_changes_nothing(editor: Any) -> None:
     seen: list[str] = []
-    watched = editor.edit([picture(0)], [job(asked(steps=3))], [MASK], None, lambda caption, _: seen.append(caption))
+    watched = editor.edit(
+        EditBatch([picture(0)], [job(asked(steps=3))], [MASK], watch=lambda caption, _: seen.append(caption))
+    )
     assert [caption.split()[0] for caption in seen] == ["noise"] * 3 + ["after"] * 3
     assert np.array_equal(watched[0].image, one(editor, asked(steps=3), picture(0)))
 
@@ -165,7 +168,9 @@ def test_texts_and_sources_are_encoded_once(
     vae = Calls(monkeypatch, editor._pipe.vae, "encode")
     images = [picture(0), picture(1)]
     for _ in range(2):
-        editor.edit(images, [job(asked(guidance=3.0), i, p, "sun") for i, p in enumerate(["a", "b"])], [MASK, MASK])
+        editor.edit(
+            EditBatch(images, [job(asked(guidance=3.0), i, p, "sun") for i, p in enumerate(["a", "b"])], [MASK, MASK])
+        )
     assert texts.rows == [1, 1, 1]
     assert vae.rows == ([2, 2] if "inpaint" in model else [2]), "a UNet made for it sees the masked sources too"
 
@@ -189,7 +194,7 @@ def test_a_plain_unet_is_held_to_the_source_outside(
 @pytest.mark.parametrize("masks", [None, [], [MASK[:8]]])
 def test_it_needs_a_mask_for_each_picture(sd_inpaint: Path, load_inpaint: Any, masks: Any) -> None:
     with pytest.raises(ValueError, match="a mask as large as its image"):
-        load_inpaint(sd_inpaint).edit([picture(0)], [job(asked())], masks)
+        load_inpaint(sd_inpaint).edit(EditBatch([picture(0)], [job(asked())], masks))
 
 
 def test_its_classes_have_this_editor_by_themselves(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import effective_strength
-from diffgen.editing.families.instruct import resolved_prompt, severity_and_share
+from diffgen.editing.families.instruct.instruct import resolved_prompt, severity_and_share
 from tests.editing.tiny_models import denoiser, job, picture, settings
 
 pytestmark = pytest.mark.editors
@@ -56,7 +57,7 @@ def test_the_model_reads_the_severity(pocket_like: Any, load: Any, monkeypatch: 
     # the folder's own diffgen.json gives steps, guidance and this template
     for strength in (0.04, 0.3, 1.0):
         wanted = settings("instruct", strength=strength, steps=1, severity="{prompt} {percent}")
-        made = editor.edit([picture(0)], [job(wanted)])
+        made = editor.edit(EditBatch([picture(0)], [job(wanted)]))
         assert made[0].strength == strength
     # (None: the pipeline asks again, with our embeddings)
     assert [text for text in read if text] == ["snow 5", "snow 30", "snow 100"]
@@ -65,7 +66,7 @@ def test_the_model_reads_the_severity(pocket_like: Any, load: Any, monkeypatch: 
 def test_small_strengths_of_a_severity_model_are_continuous(pocket_like: Any, load: Any) -> None:
     editor = load(pocket_like)
     levels = [settings("instruct", strength=s / 80, severity="{prompt} {percent}") for s in range(5)]
-    made = [editor.edit([picture(0)], [job(level, seed=5)])[0].image.astype(float) for level in levels]
+    made = [editor.edit(EditBatch([picture(0)], [job(level, seed=5)]))[0].image.astype(float) for level in levels]
     change = [np.abs(m - made[0]).mean() for m in made]
     assert change[0] == 0
     assert all(a < b for a, b in itertools.pairwise(change)), change
@@ -79,7 +80,7 @@ def test_strength_1_is_the_stock_pipeline(model: str, load: Any, request: Any) -
 
     folder, image = request.getfixturevalue(model), picture(0)
     wanted = settings("instruct", strength=1.0, steps=3, guidance=5.0, image_guidance=1.5)
-    ours = load(folder).edit([image], [job(wanted, seed=4, negative="sun")])[0].image
+    ours = load(folder).edit(EditBatch([image], [job(wanted, seed=4, negative="sun")]))[0].image
     stock = diffusers.DiffusionPipeline.from_pretrained(str(folder), safety_checker=None)
     generator = torch.Generator().manual_seed(4)
     size = {"height": 48, "width": 64} if model == "xl_ip2p" else {}
@@ -100,9 +101,9 @@ def test_strength_1_is_the_stock_pipeline(model: str, load: Any, request: Any) -
 
 def test_cosxl_scales_the_source(xl_ip2p: Any, cosxl: Any, load: Any) -> None:
     editor, wanted = load(xl_ip2p, fresh=True), settings("instruct", strength=1.0)
-    plain = editor.edit([picture(0)], [job(wanted)])[0].image
+    plain = editor.edit(EditBatch([picture(0)], [job(wanted)]))[0].image
     editor._pipe.is_cosxl_edit = True
-    assert not np.array_equal(plain, editor.edit([picture(0)], [job(wanted)])[0].image)
+    assert not np.array_equal(plain, editor.edit(EditBatch([picture(0)], [job(wanted)]))[0].image)
     assert load(cosxl)._pipe.is_cosxl_edit, "its schedule tells"
 
 
@@ -112,7 +113,7 @@ def test_the_stock_kontext_gives_the_same_picture(kontext: Any, load: Any) -> No
 
     image = picture(0)
     wanted = settings("instruct", strength=1.0, steps=3, guidance=2.5)
-    ours = load(kontext).edit([image], [job(wanted, seed=4)])[0].image
+    ours = load(kontext).edit(EditBatch([image], [job(wanted, seed=4)]))[0].image
     stock = diffusers.FluxKontextPipeline.from_pretrained(str(kontext))
     plain = stock(
         image=torch.from_numpy(image).permute(2, 0, 1)[None] / 255,
@@ -138,7 +139,7 @@ def test_the_stock_klein_gives_the_same_picture(model: str, load: Any, request: 
 
     folder, image = request.getfixturevalue(model), picture(0, 64, 80)  # it refuses smaller ones
     wanted = settings("instruct", strength=1.0, steps=3, guidance=4.0)
-    ours = load(folder).edit([image], [job(wanted, seed=4)])[0].image
+    ours = load(folder).edit(EditBatch([image], [job(wanted, seed=4)]))[0].image
     stock = diffusers.Flux2KleinPipeline.from_pretrained(str(folder))
     plain = stock(
         image=Image.fromarray(image),
@@ -163,7 +164,7 @@ def test_the_stock_qwen_gives_the_same_picture_without_its_rescaling(
     folder, image = request.getfixturevalue(model), picture(0, 48, 80)
     wanted = settings("instruct", strength=1.0, steps=2, guidance=4.0)
     editor = load(folder)
-    ours = editor.edit([image], [job(wanted, seed=4, negative="sun")])[0].image
+    ours = editor.edit(EditBatch([image], [job(wanted, seed=4, negative="sun")]))[0].image
     stock = type(editor._pipe).from_pretrained(str(folder))
     module = getattr(
         diffusers.pipelines.qwenimage,
@@ -219,6 +220,6 @@ def test_the_model_sees_the_source_at_the_working_size(
         return inner(**kwargs)
 
     monkeypatch.setattr(denoiser(editor), "forward", forward)
-    made = editor.edit([picture(0, *size)], [job(settings("instruct", strength=0.5, steps=1))])
+    made = editor.edit(EditBatch([picture(0, *size)], [job(settings("instruct", strength=0.5, steps=1))]))
     assert seen == [2 * size[0] * size[1] // 256]
     assert made[0].image.shape == (*size, 3)

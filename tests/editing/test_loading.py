@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.editing.editor import Editor
+from diffgen.editing.editor import EditBatch, Editor
 from diffgen.editing.families import load_editor
 from diffgen.editing.pipelines.device import pick_device, pick_dtype
 from diffgen.errors import DiffgenError, UsageError
@@ -106,7 +106,7 @@ def test_torch_really_says_so_on_a_cpu() -> None:
 
 
 def _edit(editor: Editor, family: str) -> np.ndarray:
-    return editor.edit([picture(0)], [job(settings(family, strength=1.0), seed=3)])[0].image
+    return editor.edit(EditBatch([picture(0)], [job(settings(family, strength=1.0), seed=3)]))[0].image
 
 
 def test_loading_and_editing_are_silent(sd: Path, cache: FileCache, capfd: Any) -> None:
@@ -116,12 +116,38 @@ def test_loading_and_editing_are_silent(sd: Path, cache: FileCache, capfd: Any) 
 
 def test_quiet_leaves_things_as_they_were() -> None:
     import diffusers.utils.logging as log
+    from transformers import dynamic_module_utils
 
-    before = log.get_verbosity(), log.is_progress_bar_enabled()
+    def state() -> tuple[Any, ...]:
+        return log.get_verbosity(), log.is_progress_bar_enabled(), dynamic_module_utils.TIME_OUT_REMOTE_CODE
+
+    before = state()
     with contextlib.suppress(KeyError), quiet():
         assert log.get_verbosity() == log.ERROR
         raise KeyError
-    assert (log.get_verbosity(), log.is_progress_bar_enabled()) == before
+    assert state() == before
+
+
+def test_code_in_a_model_is_neither_run_nor_asked_about(
+    sd: Path, cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """diffusers does not tell transformers' Auto classes that no code may be run, so they would ask on stdin."""
+    folder = shutil.copytree(sd, tmp_path / "m")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "tokenizer": ["transformers", "AutoTokenizer"]}))
+    tokenizer = folder / "tokenizer"
+    for file in tokenizer.glob("tokenizer*.json"):
+        file.unlink()
+    own = {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(own))
+    (tokenizer / "vocab.json").write_text("{}")
+    (tokenizer / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "y")
+    with pytest.raises(DiffgenError, match="cannot be loaded as"):
+        loaded(str(folder), cache)
+    assert not asked
+    assert not (tmp_path / "ran").exists()
 
 
 def test_channels_last_and_no_safety_checker(sd: Path, sdxl: Path, load: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.editing.editor import Editor
+from diffgen.editing.editor import EditBatch, Editor
 from diffgen.editing.families import load_editor
 from diffgen.errors import DiffgenError
 from diffgen.models.find import resolve_model
@@ -44,7 +44,7 @@ def loaded(folder: Path, tmp_path: Path, *loras: tuple[Path, float]) -> Editor:
 
 
 def edit(editor: Editor) -> np.ndarray:
-    return editor.edit([picture(0)], [job(settings("img2img", strength=1.0, guidance=0.0), seed=3)])[0].image
+    return editor.edit(EditBatch([picture(0)], [job(settings("img2img", strength=1.0, guidance=0.0), seed=3)]))[0].image
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from diffgen.dataset.geometry import View
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import img2img
 from diffgen.editing.pipelines.latents import noise
 from diffgen.editing.pipelines.schedulers import SCHEDULERS
@@ -108,17 +109,17 @@ def test_instruct_takes_the_strength_as_a_map(model: str, load: Any, request: An
     none = job(settings("instruct", **fields))
     some = job(settings("instruct", **fields, object_strength=0.0, feather=0))
     half = job(settings("instruct", **fields, object_strength=0.4, feather=0))
-    (plain,) = editor.edit([image], [none])
-    (held,) = editor.edit([image], [some], [FULL])
-    (between,) = editor.edit([image], [half], [FULL])
-    (trip,) = editor.edit([image], [job(settings("instruct", **{**fields, "strength": 0.0}))])
+    (plain,) = editor.edit(EditBatch([image], [none]))
+    (held,) = editor.edit(EditBatch([image], [some], [FULL]))
+    (between,) = editor.edit(EditBatch([image], [half], [FULL]))
+    (trip,) = editor.edit(EditBatch([image], [job(settings("instruct", **{**fields, "strength": 0.0}))]))
     assert (held.image == trip.image).all()
     assert plain.object_strength is None
     assert (held.object_strength, between.object_strength) == (0.0, 0.4)
     far = np.abs(plain.image.astype(int) - trip.image).mean()
     near = np.abs(between.image.astype(int) - trip.image).mean()
     assert 0 < near < far
-    (outside,) = editor.edit([image], [some], [np.zeros((48, 64), np.float32)])
+    (outside,) = editor.edit(EditBatch([image], [some], [np.zeros((48, 64), np.float32)]))
     assert (outside.image == plain.image).all()
 
 
@@ -128,9 +129,9 @@ def test_batches_of_masks_equal_single_ones(sd: Any, load: Any) -> None:
     jobs = [job(wanted, seed) for seed in (1, 2)]
     images = [picture(1), picture(2)]
     masks = [HALF, 1 - HALF]
-    together = editor.edit(images, jobs, masks)
+    together = editor.edit(EditBatch(images, jobs, masks))
     for image, one, mask, made in zip(images, jobs, masks, together, strict=True):
-        (alone,) = editor.edit([image], [one], [mask])
+        (alone,) = editor.edit(EditBatch([image], [one], [mask]))
         assert np.abs(alone.image.astype(int) - made.image).max() <= 1
         assert made.object_strength == pytest.approx(0.2)
 

@@ -17,7 +17,7 @@ import torch
 
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.file_cache import FileCache
-from diffgen.editing.editor import Editor
+from diffgen.editing.editor import EditBatch, Editor
 from diffgen.editing.families import load_editor
 from diffgen.editing.pipelines.loading import load_pipeline
 from diffgen.editing.pipelines.offload import pick_layout, quantising, whole_weights
@@ -70,7 +70,7 @@ def edits(editor: Editor, family: str) -> list[np.ndarray]:
     one = job(settings(family, strength=0.8, object_strength=0.3, guidance=3.0, steps=2))
     mask = np.zeros((48, 64), np.float32)
     mask[8:32, 8:40] = 1
-    return [editor.edit([picture(0)], [one], [mask])[0].image for _ in range(2)]
+    return [editor.edit(EditBatch([picture(0)], [one], [mask]))[0].image for _ in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_one_part_at_a_time_frees_the_one_before(model: Model, monkeypatch: pyte
 
     monkeypatch.setattr(accelerate.hooks.CpuOffload, "pre_forward", seen)
     editor: Any = laid_out(model, Layout("model"))
-    editor.edit([picture(0)], [job(settings("img2img", steps=1, guidance=1.0))])
+    editor.edit(EditBatch([picture(0)], [job(settings("img2img", steps=1, guidance=1.0))]))
     assert order == [
         "CLIPTextModel after NoneType",
         "CLIPTextModelWithProjection after CLIPTextModel",
@@ -131,7 +131,9 @@ def test_every_autoencoder_can_work_in_parts(model: Model) -> None:
 def test_a_watched_edit_moves_too(model: Model) -> None:
     seen: list[str] = []
     jobs = [job(settings("img2img", strength=0.6, steps=3))]
-    laid_out(model, Layout("sequential")).edit([picture(0)], jobs, watch=lambda caption, _: seen.append(caption))
+    laid_out(model, Layout("sequential")).edit(
+        EditBatch([picture(0)], jobs, watch=lambda caption, _: seen.append(caption))
+    )
     assert [caption.split()[0] for caption in seen] == ["noise"] * 3 + ["after"] * 3
 
 

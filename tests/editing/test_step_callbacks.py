@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.pipelines.callbacks import moments
 from diffgen.editing.pipelines.schedulers import SCHEDULERS
 from tests.editing.tiny_models import job, picture, settings
@@ -18,8 +19,8 @@ def watched(editor: Any, family: str, **fields: Any) -> tuple[list[str], list[np
     """(captions, pictures, the edit)."""
     seen: list[tuple[str, list[np.ndarray]]] = []
     jobs = [job(settings(family, **fields))]
-    (edited,) = editor.edit([picture(0)], jobs, watch=lambda *what: seen.append(what))
-    (plain,) = editor.edit([picture(0)], jobs)
+    (edited,) = editor.edit(EditBatch([picture(0)], jobs, watch=lambda *what: seen.append(what)))
+    (plain,) = editor.edit(EditBatch([picture(0)], jobs))
     assert np.array_equal(edited.image, plain.image)
     assert all(images[0].shape == (48, 64, 3) for _, images in seen)
     return [caption for caption, _ in seen], [images[0] for _, images in seen], edited.image
@@ -42,7 +43,7 @@ def test_img2img_is_noised_as_far_as_its_strength_and_denoised(
     assert captions[2].startswith("noise of strength 0.6")
     assert captions[-1].startswith("after step ")
     assert [caption.split()[0] for caption in captions] == ["noise"] * 3 + ["after"] * 3
-    (clean,) = editor.edit([picture(0)], [job(settings("img2img", strength=0.0))])
+    (clean,) = editor.edit(EditBatch([picture(0)], [job(settings("img2img", strength=0.0))]))
     away = [np.abs(image.astype(float) - clean.image).mean() for image in pictures[:3]]
     assert 0 < away[0] < away[1] < away[2], "more noise at each level"
     assert np.abs(pictures[-1].astype(float) - edited).mean() <= 1, "the last step is the edit"

@@ -15,6 +15,7 @@ import yaml
 from diffgen.checks import detectors
 from diffgen.checks.detections import Detection
 from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import effective_object_strength, effective_strength, load_editor
 from diffgen.errors import UsageError
 from diffgen.models.find import resolve_model
@@ -62,14 +63,14 @@ def blank(height: int = 48, width: int = 64) -> np.ndarray:
 
 
 def one(editor: Any, wanted: Any, **changes: Any) -> np.ndarray:
-    (made,) = editor.edit([blank()], [job(wanted, **changes)])
+    (made,) = editor.edit(EditBatch([blank()], [job(wanted, **changes)]))
     assert made.strength == 1.0
     return made.image
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (32, 96)])
 def test_the_size_is_what_is_asked_for(editor: Any, model: str, height: int, width: int) -> None:
-    (made,) = editor.edit([blank(height, width)], [job(asked(model))])
+    (made,) = editor.edit(EditBatch([blank(height, width)], [job(asked(model))]))
     assert made.image.shape == (height, width, 3)
     assert made.image.dtype == np.uint8
 
@@ -80,16 +81,16 @@ def test_the_prompt_and_the_seed_make_the_picture_and_the_blank_does_not(editor:
     assert np.array_equal(first, one(editor, wanted, seed=4))
     assert (first != one(editor, wanted, seed=5)).mean() > 0.5
     assert (first != one(editor, wanted, seed=4, prompt="a street in fog")).any()
-    (made,) = editor.edit([blank() + 50], [job(wanted, seed=4)])
+    (made,) = editor.edit(EditBatch([blank() + 50], [job(wanted, seed=4)]))
     assert np.array_equal(made.image, first)
 
 
 def test_a_picture_does_not_depend_on_its_batch(editor: Any, model: str) -> None:
     wanted = asked(model, guidance=4.0)
     jobs = [job(wanted, seed=seed, prompt=text, negative="sun") for seed, text in enumerate(("car", "bus", "a dog"))]
-    together = editor.edit([blank()] * 3, jobs)
+    together = editor.edit(EditBatch([blank()] * 3, jobs))
     for made, alone in zip(together, jobs, strict=True):
-        (single,) = editor.edit([blank()], [alone])
+        (single,) = editor.edit(EditBatch([blank()], [alone]))
         assert np.abs(made.image.astype(int) - single.image).max() <= 1
 
 
@@ -101,8 +102,8 @@ def test_each_text_is_read_once_and_the_steps_are_those_asked_for(
     steps = Calls(monkeypatch, denoiser(editor), "forward")
     prompts = [f"{model} picture of {thing}" for thing in ("a car", "a bus", "a car", "a car")]
     jobs = [job(wanted, seed=seed, prompt=text, negative="rain") for seed, text in enumerate(prompts)]
-    editor.edit([blank()] * 2, jobs[:2])
-    editor.edit([blank()] * 2, jobs[2:])
+    editor.edit(EditBatch([blank()] * 2, jobs[:2]))
+    editor.edit(EditBatch([blank()] * 2, jobs[2:]))
     assert len(texts.rows) == (2 if model in ONE_PASS else 3)  # two prompts, and the negative one where it is read
     assert len(steps.rows) == 2 * 3
 
@@ -141,7 +142,7 @@ def test_another_scheduler_makes_another_picture(make_editor: Any, sd: Path) -> 
 def test_watching_changes_nothing(editor: Any, model: str) -> None:
     seen: list[str] = []
     wanted = asked(model)
-    (made,) = editor.edit([blank()], [job(wanted)], watch=lambda caption, images: seen.append(caption))
+    (made,) = editor.edit(EditBatch([blank()], [job(wanted)], watch=lambda caption, images: seen.append(caption)))
     assert seen[0].startswith("pure noise")
     assert len(seen) > 1
     assert np.array_equal(made.image, one(editor, wanted))

@@ -13,10 +13,10 @@ import pytest
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models.aliases import aliases, table
-from diffgen.models.configs import editor_of_class
+from diffgen.models.aliases import aliases
 from diffgen.models.find import model_rows, resolve_model
 from diffgen.models.model import is_on_disk, pipeline_class, require_on_disk
+from diffgen.models.pipelines import SPECS
 from diffgen.recipe.load import load_recipe
 from diffgen.run.session import Session
 from tests.fakes import make_dataset, write_recipe
@@ -42,7 +42,7 @@ def test_every_alias_names_a_known_family_and_every_class_too() -> None:
     from diffgen.editing.families import FAMILIES
 
     assert {entry["editor"] for entry in aliases().values()} <= set(FAMILIES)
-    assert {editor_of_class(cls, Path()) for cls in table()["classes"]} <= set(FAMILIES)
+    assert {family for spec in SPECS.values() for family in (spec.family, *spec.loads)} <= set(FAMILIES)
 
 
 @pytest.mark.parametrize(

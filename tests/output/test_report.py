@@ -14,9 +14,10 @@ import pytest
 
 from diffgen.commands.export import export
 from diffgen.commands.status import status
+from diffgen.editing.editor import EditBatch
 from diffgen.output.report.statistics import BINS, SCORES, histogram
 from diffgen.recipe.load import load_recipe
-from tests.fakes import Asked, FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
 from tests.fakes_attempts import Melting, run_it
 from tests.output.report_page import report
 
@@ -206,7 +207,7 @@ def test_no_page_without_a_dataset(recipe: Path, tmp_path: Path) -> None:
     """Whoever interrupts a run wants it to end."""
 
     class Interrupted(FakeEditor):
-        def begin(self, asked: Asked) -> None:
+        def begin(self, batch: EditBatch) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

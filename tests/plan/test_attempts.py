@@ -11,10 +11,11 @@ import pytest
 
 from diffgen.commands.export import export
 from diffgen.commands.status import status
+from diffgen.editing.editor import EditBatch
 from diffgen.plan.attempts import ATTEMPT_FACTOR, next_attempt
 from diffgen.recipe.load import load_recipe
 from diffgen.types import Item, Job, Settings
-from tests.fakes import Asked, make, make_dataset, source, tree, write_recipe
+from tests.fakes import make, make_dataset, source, tree, write_recipe
 from tests.fakes_attempts import Melting, run_it
 
 
@@ -49,7 +50,7 @@ def test_a_run_cut_short_ends_the_same(tmp_path: Path) -> None:
         class Stopping(Melting):
             left: int = stop
 
-            def begin(self, asked: Asked) -> None:
+            def begin(self, batch: EditBatch) -> None:
                 self.left -= 1
                 if self.left < 0:
                     raise KeyboardInterrupt

@@ -19,6 +19,7 @@ from diffgen.checks.structure import luminance
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.labels import Shape
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import load_editor
 from diffgen.models.find import resolve_model
 from diffgen.plan.plan import plan_jobs
@@ -72,7 +73,7 @@ def edit(photograph: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Ca
         dataset = Dataset(Path("data.yaml"), ("person",), {}, (source(0), source(1, split="val")))
         (item,) = plan_jobs(recipe, dataset, model).items
         settings = replace(item.job.settings, **changes)
-        (edited,) = editor.edit([picture], [replace(item.job, settings=settings, seed=seed)])
+        (edited,) = editor.edit(EditBatch([picture], [replace(item.job, settings=settings, seed=seed)]))
         assert edited.image.shape == picture.shape
         return edited.image
 

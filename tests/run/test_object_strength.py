@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from diffgen.dataset.images import decode
+from diffgen.editing.editor import EditBatch
 from diffgen.run.loop import run
 from diffgen.types import Job
-from tests.fakes import Asked, FakeEditor, load_recipe, make, make_dataset, write_recipe
+from tests.fakes import FakeEditor, load_recipe, make, make_dataset, write_recipe
 
 
 @dataclass
@@ -21,8 +22,8 @@ class Masked(FakeEditor):
 
     told: list[Any] = field(default_factory=list)
 
-    def begin(self, asked: Asked) -> None:
-        self.told.append(asked.masks)
+    def begin(self, batch: EditBatch) -> None:
+        self.told.append(batch.masks)
 
     def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
         return image[::4, ::4].repeat(4, 0).repeat(4, 1)[: image.shape[0], : image.shape[1]] * 0.5

@@ -15,6 +15,7 @@ import pytest
 
 from diffgen.commands.export import export
 from diffgen.commands.status import status
+from diffgen.editing.editor import EditBatch
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models.model import with_revision
 from diffgen.recipe.load import load_recipe
@@ -27,7 +28,6 @@ from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import Device
 from diffgen.types import Job
 from tests.fakes import (
-    Asked,
     FakeEditor,
     fake_worker,
     ids_of,
@@ -244,8 +244,8 @@ def test_a_resumed_run_asks_the_editor_for_the_same_batches(recipe: Path, tmp_pa
     shutil.rmtree(tmp_path / "out")
 
     class Stopping(FakeEditor):
-        def begin(self, asked: Asked) -> None:
-            if len(asked.jobs) < 3:  # the last two
+        def begin(self, batch: EditBatch) -> None:
+            if len(batch.jobs) < 3:  # the last two
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -313,7 +313,7 @@ def test_a_fetched_hub_model_is_the_one_that_is_exported(tmp_path: Path, monkeyp
 def test_a_signal_at_the_end_of_a_round_is_not_forgotten(tmp_path: Path) -> None:
     @dataclass
     class Interrupted(Melting):
-        def begin(self, asked: Asked) -> None:
+        def begin(self, batch: EditBatch) -> None:
             if len(self.batches) == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
 

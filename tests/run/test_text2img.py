@@ -15,10 +15,11 @@ from diffgen.commands.reproduce import reproduce
 from diffgen.commands.status import status
 from diffgen.commands.sweeps import PreviewRequest
 from diffgen.commands.trajectory import preview_trajectory
+from diffgen.editing.editor import EditBatch
 from diffgen.output.contact_sheet import run_sheet
 from diffgen.recipe.load import load_recipe
 from diffgen.run.session import Session, open_run
-from tests.fakes import Asked, put, tree
+from tests.fakes import put, tree
 from tests.fakes_text2img import Painter, make, manifest, worker, write
 
 
@@ -99,10 +100,10 @@ def test_an_interrupted_run_comes_out_the_same(tmp_path: Path) -> None:
     last = Session.open(load_recipe(broken)).plan.items[-1].job
 
     class Stops(Painter):
-        def begin(self, asked: Asked) -> None:
-            if last in asked.jobs:  # not "the third call": batches reach the device in any order
+        def begin(self, batch: EditBatch) -> None:
+            if last in batch.jobs:  # not "the third call": batches reach the device in any order
                 raise KeyboardInterrupt
-            super().begin(asked)
+            super().begin(batch)
 
     with pytest.raises(KeyboardInterrupt):
         make(broken, Stops())

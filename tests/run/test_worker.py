@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffgen.editing.editor import EditBatch
 from diffgen.errors import DiffgenError
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
@@ -19,7 +20,7 @@ from diffgen.run.session import Session
 from diffgen.run.store.records import read_records
 from diffgen.run.store.state import read_state
 from diffgen.types import Job
-from tests.fakes import Asked, FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
 from tests.run.disturbed import changing, no_worker
 
 
@@ -97,8 +98,8 @@ def test_an_image_alone_that_does_not_fit_is_tried_again_by_the_next_run(recipe:
 
 def test_a_bug_in_an_editor_is_a_crash_with_what_was_made_kept(recipe: Path, tmp_path: Path) -> None:
     class Broken(FakeEditor):
-        def begin(self, asked: Asked) -> None:
-            if len(asked.jobs) < 3:
+        def begin(self, batch: EditBatch) -> None:
+            if len(batch.jobs) < 3:
                 raise IndexError("a bug")
 
     with pytest.raises(IndexError):
@@ -132,7 +133,7 @@ class Failing(FakeEditor):
         super().__init__()
         self.calls = calls
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, batch: EditBatch) -> None:
         if len(self.batches) in self.calls:
             raise RuntimeError("device-side assert")
 
@@ -172,8 +173,8 @@ def test_a_picture_larger_than_the_format_takes_is_its_own_failure_alone(tmp_pat
 def test_one_source_that_the_device_fails_at_does_not_end_the_run(mode: str, tmp_path: Path) -> None:
     @dataclass
     class Failing(FakeEditor):
-        def begin(self, asked: Asked) -> None:
-            if asked.jobs[0].source == bad:
+        def begin(self, batch: EditBatch) -> None:
+            if batch.jobs[0].source == bad:
                 raise RuntimeError("device-side assert")
 
     data = make_dataset(tmp_path / "data", counts=(6, 1), size=(200, 150))

@@ -1,21 +1,20 @@
-"""Open-vocabulary detectors (OWLv2, Grounding DINO): networks that are told their classes in words.
+"""Open-vocabulary detectors (OWLv2, Grounding DINO), which are told their classes in words.
 
-Loading never touches the network. What is found in a picture does not depend on other pictures: one goes at a time."""
+Loading downloads nothing. Images go through one at a time, so that a result does not depend on the others in a batch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from diffgen.checks.auto_labels import without_doubles
 from diffgen.checks.detections import Detection
 from diffgen.checks.detectors.names import _plain, listed_names
 from diffgen.dataset.images import Pixels
-from diffgen.errors import DiffgenError, OutOfMemory, UsageError, why
-from diffgen.models import hub
-from diffgen.models.load_network import quiet
-from diffgen.models.networks import Network, half_variant
+from diffgen.errors import OutOfMemory, UsageError
+from diffgen.models.load_network import load_network, load_processor
+from diffgen.models.networks import Network
 from diffgen.recipe.sections import LEAST_CONFIDENCE
 
 MOST_LOOKED_AT = 300  # boxes of one picture
@@ -109,36 +108,17 @@ def _boxes(classes: Any, scores: Any, corners: Any, image: Pixels) -> list[Detec
 
 
 def load_open_detector(network: Network, names: Sequence[str], device: str) -> OpenDetector:
-    """The open-vocabulary detector in a network's folder, told to look for `names`. Raises DiffgenError when it is none, or
-    when it cannot read the names."""
-    import torch
-    from safetensors import SafetensorError
+    """The open-vocabulary detector in a network's folder, told to look for `names`.
+
+    Raises DiffgenError when it is none, UsageError when it cannot read the names.
+    """
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-    folder = Path(str(network.folder))
-    broken = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
     if any("." in name for name in names):
         raise UsageError("text2img.classes: a name holds a full stop, which ends names here", "write it without")
-    try:
-        kind = hub.read_json(folder / "config.json").get("model_type")
-        if kind not in OPEN:
-            raise ValueError(f"its model_type is {kind}")
-        with quiet():
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            model, found = AutoModelForZeroShotObjectDetection.from_pretrained(
-                folder, dtype=torch.float32, variant=half_variant(network), use_safetensors=True,
-                local_files_only=True, output_loading_info=True,
-            )  # fmt: skip
-            model = model.to(device).eval()
-    except broken as error:
-        raise DiffgenError(
-            f"{network.full_name} is not an open-vocabulary detector that can be loaded: {why(error)}",
-            "give Ultralytics weights (.pt), or a hub id or folder of an OWLv2 or Grounding DINO model with .safetensors "
-            "weights, such as google/owlv2-base-patch16-ensemble",
-        ) from error
-    # transformers fills what is missing with random numbers, and only logs it.
-    if found["missing_keys"]:
-        raise DiffgenError(
-            f"{network.full_name}: its files lack {sorted(found['missing_keys'])[0]}", "copy or download it again"
-        )
-    return OpenDetector(model, processor, names, device)
+    hint = (
+        "give Ultralytics weights (.pt), or a hub id or folder of an OWLv2 or Grounding DINO model with .safetensors "
+        "weights, such as google/owlv2-base-patch16-ensemble"
+    )
+    model = load_network(AutoModelForZeroShotObjectDetection, network, device, hint=hint, types=OPEN)
+    return OpenDetector(model, load_processor(AutoProcessor, network, hint=hint), names, device)

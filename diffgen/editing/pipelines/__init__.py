@@ -1,1 +1,1 @@
-"""What all families share around a diffusers pipeline."""
+"""Around a diffusers pipeline: what the families share."""

@@ -1,4 +1,4 @@
-"""LoRAs into a loaded pipeline: added to its weights once, so that steps take no longer."""
+"""Adding LoRAs to a loaded pipeline: once and into its weights, so that steps take no longer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import DiffgenError, why
+from diffgen.models.load_network import quiet
 from diffgen.models.model import Model
 
 
@@ -15,8 +16,6 @@ def add_loras(pipe: Any, model: Model) -> None:
 
     Raises DiffgenError for one that does not fit, and where peft is missing.
     """
-    from diffgen.models.load_network import quiet
-
     if find_spec("peft") is None:
         raise DiffgenError("loras need the package peft", "pip install 'diffgen[lora]'")
     if not hasattr(pipe, "load_lora_weights"):
@@ -32,7 +31,7 @@ def add_loras(pipe: Any, model: Model) -> None:
 
 
 def _load(pipe: Any, name: str, path: Path, model: Model) -> None:
-    # What diffusers and peft raise for weights that are not this model's; it is said, with its cause behind it.
+    # What diffusers and peft raise for the weights of another model.
     misfits = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError)
     cause: Exception | None = None
     try:

@@ -1,4 +1,4 @@
-"""A pipeline onto its device, in a layout that suits both."""
+"""Moving a pipeline to its device, in a memory layout that suits both: CPU offload, 4-bit weights, VAE in parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def whole_weights(model: Model) -> str:
 
 
 def quantising(layout: Layout, dtype: str) -> dict[str, Any]:
-    """The argument by which `from_pretrained` loads the layout's quantised parts; none for none.
+    """The argument that makes `from_pretrained` quantise the layout's parts; empty where there are none.
 
     NF4: Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, 2023.
     """
@@ -48,15 +48,15 @@ def quantising(layout: Layout, dtype: str) -> dict[str, Any]:
 
 
 def place(pipe: Any, layout: Layout, device: str) -> None:
-    """Bring the pipeline to the device. Raises torch's errors when it has no room."""
+    """Move the pipeline to the device. Raises torch's errors when it has no room."""
     import torch
 
     if layout.vae_in_parts:
         pipe.vae.enable_slicing()
-        # The tiny one needs little, and would tile what fits one tile too, and fail.
+        # AutoencoderTiny needs little memory, and fails when it tiles an image that fits into one tile.
         if type(pipe.vae).__name__ != "AutoencoderTiny":
             pipe.vae.enable_tiling()
-    if layout.most is not None:  # so that batches are halved as on such a card, and others have the rest of this one
+    if layout.most is not None:  # as on such a card: batches are halved, and other processes can use the rest
         whole = torch.cuda.get_device_properties(device).total_memory / GIB
         torch.cuda.set_per_process_memory_fraction(min(1.0, layout.most / whole), device)
     if layout.offload == "none":
@@ -66,7 +66,7 @@ def place(pipe: Any, layout: Layout, device: str) -> None:
     if layout.offload == "sequential":
         pipe.enable_sequential_cpu_offload(device=device)
         return
-    # What stands in this chain is moved, excluded or not.
+    # diffusers moves the parts in this chain even if they are excluded.
     chain = pipe.model_cpu_offload_seq.split("->")
     pipe.model_cpu_offload_seq = "->".join(name for name in chain if name not in STAYING)
     pipe.enable_model_cpu_offload(device=device)

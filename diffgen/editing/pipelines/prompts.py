@@ -1,44 +1,29 @@
-"""Prompt embeddings, each distinct text encoded once for as long as it is in use."""
+"""Prompt embeddings. Each distinct text is encoded once and remembered while it is in use."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from diffgen.editing.pipelines.recent import LRUCache
+from diffgen.models.load_network import quiet
+from diffgen.models.pipelines import ReaderName, SecondPass, spec_of
 
 logger = logging.getLogger(__name__)
 
-# Per text about a third of a megabyte for SDXL, four for models that read with T5.
+# Texts. One takes about a third of a megabyte with SDXL, four with models that use T5.
 _REMEMBERED = 256
 
 # The pipeline's embedding arguments for one text: tensors (1, …), or lists of one tensor where the class takes lists.
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """How one kind of pipeline reads: the call, the tokenizer whose limit counts, and the most tokens asked for."""
-
-    encode: Callable[[Any, str, int], Row]
-    tokenizers: tuple[str, ...]  # the first that the pipeline has
-    most: int = 512
-
-    def tokenizer(self, pipe: Any) -> Any:
-        return next(found for name in self.tokenizers if (found := getattr(pipe, name, None)) is not None)
-
-    def limit(self, pipe: Any) -> int:
-        """The tokens it reads of a text at most; the rest is cut."""
-        return min(self.most, int(self.tokenizer(pipe).model_max_length))
-
-
 def _sd(pipe: Any, text: str, _: int) -> Row:
     device = pipe._execution_device
     if hasattr(pipe, "encode_prompt"):
         return {"prompt_embeds": pipe.encode_prompt(text, device, 1, False)[0]}
-    # StableDiffusionInstructPix2PixPipeline has the private name only.
+    # InstructPix2Pix on Stable Diffusion 1.x has the private name only.
     return {"prompt_embeds": pipe._encode_prompt(text, device, 1, False)}
 
 
@@ -57,7 +42,7 @@ def _sd3(pipe: Any, text: str, limit: int) -> Row:
 
 def _flux(pipe: Any, text: str, limit: int) -> Row:
     if not pipe.transformer.config.guidance_embeds:
-        limit = min(limit, 256)  # what the models without guidance (schnell) were trained with
+        limit = min(limit, 256)  # as the models without guidance (schnell) were trained
     hidden, pooled, _ = pipe.encode_prompt(text, max_sequence_length=limit)
     return {"prompt_embeds": hidden, "pooled_prompt_embeds": pooled}
 
@@ -72,26 +57,44 @@ def _zimage(pipe: Any, text: str, limit: int) -> Row:
     }
 
 
-# By the beginning of the class's name, the longest first.
-_READERS = {
-    "StableDiffusionXL": Reader(_sdxl, ("tokenizer", "tokenizer_2")),
-    "StableDiffusion3": Reader(_sd3, ("tokenizer_3", "tokenizer"), 256),
-    "StableDiffusion": Reader(_sd, ("tokenizer",)),
-    "LatentConsistencyModel": Reader(_sd, ("tokenizer",)),
-    "Flux2": Reader(_flux2, ("tokenizer",)),
-    "Flux": Reader(_flux, ("tokenizer_2",)),
-    "ZImage": Reader(_zimage, ("tokenizer",)),
+# Of a text and the most tokens that are read of it.
+_READERS: dict[ReaderName, Callable[[Any, str, int], Row]] = {
+    "sd": _sd,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux": _flux,
+    "flux2": _flux2,
+    "zimage": _zimage,
 }
 
 
+def has_second_pass(rule: SecondPass, pipe: Any, guidance: float) -> bool:
+    """Whether the pipeline, at this guidance scale, runs the model a second time with the negative prompt."""
+    if rule == "never":
+        return False
+    if rule == "above_1_unless_distilled" and _is_distilled(pipe):
+        return False
+    return guidance > (0 if rule == "above_0" else 1)
+
+
+def _is_distilled(pipe: Any) -> bool:
+    """Whether the model reads the guidance scale as a number (LCM), or ignores it (FLUX.2 klein)."""
+    if hasattr(pipe, "unet"):
+        return pipe.unet.config.time_cond_proj_dim is not None
+    return bool(pipe.config.is_distilled)
+
+
 class Prompts:
-    """The text encoders of one pipeline. One call of them a distinct text, alone: then an embedding does not depend on what
-    other texts a batch holds."""
+    """The text encoders of one pipeline. Each distinct text is encoded once, and alone: then its embedding does not depend
+    on the other texts of a batch."""
 
     def __init__(self, pipe: Any) -> None:
+        reader = spec_of(pipe).reader
+        assert reader is not None
         self._pipe = pipe
-        name = type(pipe).__name__
-        self._reader = next(reader for start, reader in _READERS.items() if name.startswith(start))
+        self._read = _READERS[reader.name]
+        self._tokenizer = next(found for name in reader.tokenizers if (found := getattr(pipe, name, None)) is not None)
+        self._limit = min(reader.most_tokens, int(self._tokenizer.model_max_length))  # what is beyond it is cut off
         self._recent: LRUCache[str, Row] = LRUCache(_REMEMBERED)
 
     def embeds(self, prompts: Sequence[str], negatives: Sequence[str | None] | None) -> dict[str, Any]:
@@ -111,17 +114,11 @@ class Prompts:
         return self._recent.get_or(text, self._encode_now)
 
     def _encode_now(self, text: str) -> Row:
-        from diffgen.models.load_network import quiet
-
         with quiet():
-            self._warn_if_long(text)
-            return self._reader.encode(self._pipe, text, self._reader.limit(self._pipe))
-
-    def _warn_if_long(self, text: str) -> None:
-        limit = self._reader.limit(self._pipe)
-        count = len(self._reader.tokenizer(self._pipe)(text).input_ids)
-        if count > limit:
-            logger.warning("prompt cut to the model's %d tokens (it has %d): %s", limit, count, text)
+            count = len(self._tokenizer(text).input_ids)
+            if count > self._limit:
+                logger.warning("prompt cut to the model's %d tokens (it has %d): %s", self._limit, count, text)
+            return self._read(self._pipe, text, self._limit)
 
 
 def _stack(prefix: str, rows: Sequence[Row]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The most recently used values, up to a number of them."""
+"""A cache of the most recently used values, whose capacity can change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which diffusers schedulers an editor takes, by class or short name. Asking the table imports no diffusers."""
+"""The diffusers schedulers that suit editing, by class or short name. The table needs no diffusers import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 from typing import Any
 
 from diffgen.errors import UsageError
+from diffgen.models.load_network import quiet
+from diffgen.models.pipelines import SPECS
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +23,12 @@ SCHEDULERS = {
     "lcm": "LCMScheduler",
 }
 
-# Models trained by flow matching have a noise schedule of their own kind, and one scheduler of it that suits.
+# Models trained by flow matching have their own kind of noise schedule, and one of its schedulers suits editing.
 FLOW_SCHEDULERS = {"flow_euler": "FlowMatchEulerDiscreteScheduler"}
-_FLOW_PIPELINES = ("StableDiffusion3", "Flux", "ZImage", "QwenImage")
 
-# Known, and replaced. UniPC and SASolver compute each sample again from their own memory, which undoes a change to the
-# latents. PNDM repeats its second step to warm up: one more than asked; and started within the schedule it repeats
-# another one, so that it takes each sample for one of the next level.
+# Schedulers that are replaced. UniPC and SASolver compute each sample again from what they remember, which undoes a change
+# to the latents. PNDM repeats its second step to warm up, so it runs one step more than asked; and when it starts within
+# the schedule it repeats another step, after which it takes each sample for one of the next level.
 REPLACED = {
     "unipc": ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"),
     "sasolver": ("SASolverScheduler", "DPMSolverMultistepScheduler"),
@@ -49,14 +50,14 @@ def scheduler_class(name: str) -> str:
 
 
 def check_scheduler(name: str, pipeline: str | None) -> None:
-    """Raises UsageError for a scheduler that is none, or that a model of the class `pipeline` cannot use.
+    """Raises UsageError for an unknown scheduler, or one that a model of the class `pipeline` cannot use.
 
-    `pipeline` is None where nothing tells the class yet; then only the name is checked.
+    `pipeline` is None where the class is not known yet; then only the name is checked.
     """
     cls = scheduler_class(name)
     if pipeline is None:
         return
-    flow = pipeline.startswith(_FLOW_PIPELINES)
+    flow = pipeline in SPECS and SPECS[pipeline].flow
     if flow != (cls in FLOW_SCHEDULERS.values()):
         suit = FLOW_SCHEDULERS if flow else SCHEDULERS
         raise UsageError(
@@ -87,18 +88,16 @@ class Schedulers:
     def _make(self, name: str | None) -> Any:
         import diffusers
 
-        from diffgen.models.load_network import quiet
-
         own = type(self._own).__name__
         asked = scheduler_class(name) if name else own
         cls = _REPLACEMENT.get(asked, asked)
         if cls != asked:
-            level = logging.WARNING if name else logging.INFO  # a model's own was nobody's wish
+            level = logging.WARNING if name else logging.INFO  # nobody asked for the model's own
             logger.log(level, "scheduler %s does not suit editing: using %s", asked, cls)
         if cls == own:
             return self._own
-        # Models that predict the sample start from pure noise in one step, for which other schedulers have no finite
-        # level; those of flow matching and EDM (CosXL) have schedules that the others do not know.
+        # Models that predict the sample start from pure noise in one step: other schedulers have no finite level for it.
+        # Flow matching and EDM (CosXL) have noise schedules that the other schedulers do not know.
         kinds = {name.startswith(_APART) for name in (own, cls)}
         if self._own.config.get("prediction_type") == "sample" or True in kinds:
             raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")

@@ -22,9 +22,10 @@ from typing import Any
 
 import pytest
 
+from diffgen.editing.editor import EditBatch
 from diffgen.errors import DiffgenError
 from diffgen.run.executors.local import OVERLAP
-from tests.fakes import Asked, FakeEditor, make, make_dataset, tree, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, tree, write_recipe
 
 # Many processes one after the other: minutes on a machine with other work.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -39,10 +40,10 @@ class LoggingEditor(FakeEditor):
 
     log: Path | None = None
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, batch: EditBatch) -> None:
         assert self.log is not None
         with self.log.open("a") as file:
-            file.write("".join(f"{job.id}\n" for job in asked.jobs))
+            file.write("".join(f"{job.id}\n" for job in batch.jobs))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,48 +1,35 @@
-"""FLUX.1 Kontext: the source's tokens after the noisy ones. By itself it would bring every picture to about a megapixel."""
+"""FLUX.1 Kontext: the source's tokens follow the noisy ones. By itself it would resize each picture to about a megapixel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from diffgen.dataset.geometry import View
-from diffgen.editing.pipelines.callbacks import Watch, from_noise
-from diffgen.editing.pipelines.latents import PackedCodec, noise
+from diffgen.editing.editor import EditBatch
+from diffgen.editing.pipelines.callbacks import from_noise
+from diffgen.editing.pipelines.codecs import Codec
+from diffgen.editing.pipelines.latents import noise
 from diffgen.editing.pipelines.prompts import Prompts
 from diffgen.editing.pipelines.schedulers import Schedulers
-from diffgen.types import Job
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class Kontext:
-    def __init__(self, pipe: Any) -> None:
-        self.codec = PackedCodec(pipe)
-        self._pipe = pipe
+    def __init__(self, pipe: Any, codec: Codec) -> None:
+        self._pipe, self._codec = pipe, codec
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)
 
-    def edited(
-        self,
-        source: Any,
-        images: Sequence[NDArray[np.uint8]],
-        jobs: Sequence[Job],
-        prompts: Sequence[str],
-        views: Sequence[View] | None,
-        watch: Watch | None,
-    ) -> Any:
-        """See `InstructPipeline`. Guidance is a number that the model reads; there is no second pass."""
-        settings, pipe, codec = jobs[0].settings, self._pipe, self.codec
-        height, width = images[0].shape[:2]
-        start, generators = noise(jobs, source.shape[1:], views, codec.factor)
+    def edited(self, source: Any, batch: EditBatch, prompts: Sequence[str]) -> Any:
+        """See `Adapter`. The model reads the guidance scale as a number; there is no second pass."""
+        settings, pipe, codec = batch.settings, self._pipe, self._codec
+        height, width = batch.size
+        start, generators = noise(batch.jobs, source.shape[1:], batch.views, codec.factor)
         pipe.scheduler = self._schedulers.get(settings.scheduler)
         tokens = codec.pack(start).to(source.device)
         made = pipe(
-            **from_noise(watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens),
+            **from_noise(batch.watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens),
             **self._prompts.embeds(prompts, None),
-            image=codec.to_model(source),  # what has the latents' channels is taken as it is
+            image=codec.to_model(source),  # tensors with the latents' channels are used as they are
             latents=tokens,
             height=height,
             width=width,

@@ -1,7 +1,8 @@
-"""Qwen-Image-Edit and its Plus form: a language model looks at the source, whose tokens stand after the noisy ones.
+"""Qwen-Image-Edit and its Plus form: a language model reads the source with the prompt, and the source's tokens follow the
+noisy ones.
 
-By itself it would bring every source to about a megapixel, another size than that of the edit. It takes one picture a call,
-and its text embeddings depend on the picture, so nothing of them can be kept.
+By itself it would bring every source to about a megapixel, which is another size than that of the edit. It takes one picture
+per call, and its text embeddings depend on the picture, so they cannot be reused.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffgen.dataset.geometry import View
+from diffgen.editing.editor import EditBatch
 from diffgen.editing.pipelines.callbacks import Watch, from_noise
-from diffgen.editing.pipelines.latents import PackedCodec, noise
+from diffgen.editing.pipelines.codecs import Codec
+from diffgen.editing.pipelines.latents import noise
+from diffgen.editing.pipelines.prompts import has_second_pass
 from diffgen.editing.pipelines.schedulers import Schedulers
+from diffgen.models.load_network import quiet
+from diffgen.models.pipelines import spec_of
 from diffgen.types import Job
 
 if TYPE_CHECKING:
@@ -23,47 +28,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class QwenCodec(PackedCodec):
-    """A video autoencoder: pictures are films of one frame."""
-
-    def coded(self, pixels: Any) -> Any:
-        return super().coded(pixels.unsqueeze(2)).squeeze(2)
-
-    def pixels(self, latents: Any) -> Any:
-        return super().pixels(latents.unsqueeze(2)).squeeze(2)
-
-
 class QwenEdit:
-    def __init__(self, pipe: Any) -> None:
-        self.codec = QwenCodec(pipe)
-        self._pipe = pipe
+    def __init__(self, pipe: Any, codec: Codec) -> None:
+        self._pipe, self._codec = pipe, codec
         self._schedulers = Schedulers(pipe.scheduler)
         self._source: Any = None
         self._grid: tuple[int, int, int] = (1, 0, 0)
-        # The only method replaced, and the one argument that it decides: both would be for the source at another size.
+        # Replaced: a method and an argument of the transformer. Both would be for the source at another size.
         pipe.prepare_latents = self._prepared
         pipe.transformer.register_forward_pre_hook(self._with_shapes, with_kwargs=True)
         logger.warning("this model edits pictures one at a time, whatever the batch size: %s", type(pipe).__name__)
 
-    def edited(
-        self,
-        source: Any,
-        images: Sequence[NDArray[np.uint8]],
-        jobs: Sequence[Job],
-        prompts: Sequence[str],
-        views: Sequence[View] | None,
-        watch: Watch | None,
-    ) -> Any:
-        """See `InstructPipeline`."""
+    def edited(self, source: Any, batch: EditBatch, prompts: Sequence[str]) -> Any:
+        """See `Adapter`."""
         import torch
 
-        start, generators = noise(jobs, source.shape[1:], views, self.codec.factor)
-        self._pipe.scheduler = self._schedulers.get(jobs[0].settings.scheduler)
-        if len(images) > 1:
-            watch = None  # it is told of batches, and these run one after another
+        start, generators = noise(batch.jobs, source.shape[1:], batch.views, self._codec.factor)
+        self._pipe.scheduler = self._schedulers.get(batch.settings.scheduler)
+        watch = batch.watch if len(batch.jobs) == 1 else None  # it expects whole batches, and here pictures run in turn
         rows = [
-            self._one(source[i : i + 1], start[i : i + 1], image, job, prompt, generator, watch)
-            for i, (image, job, prompt, generator) in enumerate(zip(images, jobs, prompts, generators, strict=True))
+            self._one(source[i : i + 1], start[i : i + 1], batch.images[i], job, prompts[i], generators[i], watch)
+            for i, job in enumerate(batch.jobs)
         ]
         return torch.cat(rows)
 
@@ -79,16 +64,14 @@ class QwenEdit:
     ) -> Any:
         from PIL import Image
 
-        from diffgen.models.load_network import quiet
-
-        codec, guidance = self.codec, job.settings.guidance
-        guided = guidance > 1
+        pipe, codec, guidance = self._pipe, self._codec, job.settings.guidance
+        guided = has_second_pass(spec_of(pipe).second_pass, pipe, guidance)
         height, width = image.shape[:2]
         self._source = codec.pack(codec.to_model(source))
         self._grid = (1, height // codec.multiple, width // codec.multiple)
         tokens = codec.pack(start).to(source.device)
         with quiet():
-            made = self._pipe(
+            made = pipe(
                 **from_noise(watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens),
                 image=Image.fromarray(image),
                 prompt=prompt,
@@ -106,7 +89,9 @@ class QwenEdit:
     def _prepared(
         self, _i: Any, _b: Any, _c: Any, _h: Any, _w: Any, dtype: Any, device: Any, _g: Any, latents: Any
     ) -> Any:
+        """Replaces the pipeline's `prepare_latents`: the noise, and the source's tokens."""
         return latents.to(device, dtype), self._source.to(device, dtype)
 
     def _with_shapes(self, _: Any, arguments: Any, named: dict[str, Any]) -> Any:
+        """Tells the transformer the sizes of the noisy picture and of the source, in tokens."""
         return arguments, {**named, "img_shapes": [[self._grid, self._grid]]}
