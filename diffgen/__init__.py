@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from diffgen.version import __version__
+
 if TYPE_CHECKING:
     from diffgen.errors import DiffgenError
     from diffgen.output.outcome import Outcome
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
     from diffgen.run.session import open_run
     from diffgen.run.summary import Summary
 
-__version__ = "0.1.0"
 
-__all__ = ["DiffgenError", "LoadedRecipe", "Outcome", "Summary", "load_recipe", "open_run", "run"]
+__all__ = ["DiffgenError", "LoadedRecipe", "Outcome", "Summary", "__version__", "load_recipe", "open_run", "run"]
 
 _HOMES = {
     "DiffgenError": "diffgen.errors",

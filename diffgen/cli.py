@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diffgen import __version__
 from diffgen.errors import DiffgenError, why
+from diffgen.version import __version__
 
 if TYPE_CHECKING:
     from diffgen.recipe.load import LoadedRecipe

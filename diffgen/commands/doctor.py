@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from diffgen import __version__
 from diffgen.dataset.file_cache import FileCache, cache_dir
 from diffgen.errors import DiffgenError
 from diffgen.models.find import resolve_model
@@ -22,6 +21,7 @@ from diffgen.models.resolve import missing_networks, resolve_recipe_model
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Session
 from diffgen.run.store.state import check_folder
+from diffgen.version import __version__
 
 PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
 

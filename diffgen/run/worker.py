@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diffgen import __version__
 from diffgen.checks.measure import measure, measure_text2img
 from diffgen.checks.second_look import SecondLook
 from diffgen.checks.structure import luminance
@@ -30,6 +29,7 @@ from diffgen.editing.tasks import composite, paint_mask
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
 from diffgen.run.picture import OpenedSource, Row, batch_of, blank, join_tiles, native_plan, rows_of, with_levers
 from diffgen.types import Batch, Item, Record, Result
+from diffgen.version import __version__
 
 logger = logging.getLogger(__name__)
 

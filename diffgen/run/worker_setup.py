@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from diffgen import __version__
 from diffgen.checks.second_look import load_second_look
 from diffgen.dataset.dataset import Dataset
 from diffgen.editing.control_maps import load_maps
@@ -16,6 +15,7 @@ from diffgen.editing.families import load_editor
 from diffgen.models.memory import RESIDENT
 from diffgen.models.model import Model
 from diffgen.run.worker import Work, Worker
+from diffgen.version import __version__
 
 MakeWorker = Callable[[], Work]
 

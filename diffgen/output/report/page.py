@@ -20,13 +20,13 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from diffgen import __version__
 from diffgen.checks.detections import COCO_SIZES
 from diffgen.files import write_atomically
 from diffgen.output.outcome import Outcome
 from diffgen.output.report.gallery import folder_href, gallery
 from diffgen.output.report.statistics import SCORES, by_class, by_condition, label_counts, scores_of
 from diffgen.types import canonical, digest_of
+from diffgen.version import __version__
 
 NAME = "report.html"
 
