@@ -2,9 +2,9 @@
 
 The command line is the main way in. From Python:
 
-    from diffgen import load_recipe, open_run, run
+    from diffgen import load_recipe, open_run, run_recipe
 
-    summary = run(load_recipe(Path("configs/winter.yaml")))
+    summary = run_recipe(load_recipe(Path("configs/winter.yaml")))
     for entry in open_run(Path("runs/winter")).entries:
         print(entry.item.source.key, entry.accepted)
 """
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from diffgen.errors import DiffgenError
     from diffgen.output.outcome import Outcome
     from diffgen.recipe.load import LoadedRecipe, load_recipe
-    from diffgen.run.loop import run
+    from diffgen.run.loop import run as run_recipe
     from diffgen.run.session import open_run
     from diffgen.run.summary import Summary
 
 
-__all__ = ["DiffgenError", "LoadedRecipe", "Outcome", "Summary", "__version__", "load_recipe", "open_run", "run"]
+__all__ = ["DiffgenError", "LoadedRecipe", "Outcome", "Summary", "__version__", "load_recipe", "open_run", "run_recipe"]
 
 _HOMES = {
-    "DiffgenError": "diffgen.errors",
-    "LoadedRecipe": "diffgen.recipe.load",
-    "Outcome": "diffgen.output.outcome",
-    "Summary": "diffgen.run.summary",
-    "load_recipe": "diffgen.recipe.load",
-    "open_run": "diffgen.run.session",
-    "run": "diffgen.run.loop",
+    "DiffgenError": ("diffgen.errors", "DiffgenError"),
+    "LoadedRecipe": ("diffgen.recipe.load", "LoadedRecipe"),
+    "Outcome": ("diffgen.output.outcome", "Outcome"),
+    "Summary": ("diffgen.run.summary", "Summary"),
+    "load_recipe": ("diffgen.recipe.load", "load_recipe"),
+    "open_run": ("diffgen.run.session", "open_run"),
+    "run_recipe": ("diffgen.run.loop", "run"),  # diffgen.run is a package
 }
 
 
@@ -43,4 +43,5 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOMES:
         raise AttributeError(f"module 'diffgen' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, own_name = _HOMES[name]
+    return getattr(importlib.import_module(module), own_name)
