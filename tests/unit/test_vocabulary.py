@@ -74,8 +74,8 @@ def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(
     pocket: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = Path(__file__).parents[2]
-    monkeypatch.syspath_prepend(root / "scripts")
-    from pocket_prompts import PHRASES, VARIANTS, preset_texts, vocabulary
+    from scripts.pocket.conditions import PHRASES, VARIANTS
+    from scripts.pocket.prompts import preset_texts, vocabulary
 
     assert pocket == vocabulary(preset_texts(root / "diffgen/conditions.yaml")), "the list is of these texts"
     texts = [text for kind, texts in {**PHRASES, **VARIANTS}.items() if kind != "same" for text in texts.split("|")]

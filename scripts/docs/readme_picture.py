@@ -1,0 +1,60 @@
+"""Make docs/sheet.jpg, the README's picture, and docs/levers.jpg, what the levers do, with the embedded model.
+
+    python -m scripts.docs.readme_picture PATH/TO/china.jpg
+
+The photograph is `sklearn/datasets/images/china.jpg` of scikit-learn (danielbuechele, CC BY 2.0): unzip it from the wheel,
+scikit-learn need not be installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from diffgen.export import judge_plan
+from diffgen.preview import preview
+from diffgen.recipe import load_recipe
+from diffgen.run import prepare, run
+from diffgen.sheet import run_sheet
+from diffgen.store import read_present
+from diffgen.sweeps import Look, read_sweep
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+LEVERS = ("objects.strength=0.65,0.25", "objects.detail=0,0.8")
+RECIPE = """
+dataset: data.yaml
+output: run
+conditions: [snow, night, fog, rain, dusk]
+"""
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {sys.argv[0]} PATH/TO/china.jpg")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for split in ("train", "val"):
+            (folder / "images" / split).mkdir(parents=True)
+            (folder / "labels" / split).mkdir(parents=True)
+            shutil.copyfile(sys.argv[1], folder / "images" / split / "pagoda.jpg")
+            (folder / "labels" / split / "pagoda.txt").write_text("0 0.327 0.525 0.455 0.918\n")
+        (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [pagoda]\n")
+        (folder / "recipe.yaml").write_text(RECIPE)
+        loaded = load_recipe(folder / "recipe.yaml")
+        run(loaded)
+        prepared = prepare(loaded)
+        judged = judge_plan(prepared.plan, prepared.recipe, read_present(prepared.output, prepared.recipe.image.format))
+        sheet = run_sheet(prepared.output, prepared.plan, judged, prepared.recipe.image.format, columns=3)
+        sheet.save(DOCS / "sheet.jpg", quality=88)
+        shown = preview(loaded, Look(1, ("snow",), tuple(map(read_sweep, LEVERS))))
+        assert shown.path is not None
+        with Image.open(shown.path) as picture:
+            picture.convert("RGB").save(DOCS / "levers.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
