@@ -67,7 +67,7 @@ def test_a_line_that_cannot_be_read_is_named(line: str, tmp_path: Path) -> None:
 
 
 def test_the_marks_that_come_with_it_can_be_read() -> None:
-    marks, left_out = load_marks(ROOT / "scripts/marks.jsonl")
+    marks, left_out = load_marks(ROOT / "scripts/pocket/marks.jsonl")
     assert len(marks) > 500
     assert not set(marks) & left_out
 
