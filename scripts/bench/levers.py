@@ -26,7 +26,7 @@ from diffgen.worker import Worker, load_worker
 LEVERS = {"objects": {"strength": 0.35, "detail": 0.8}, "detail": 0.3}
 
 
-def batches(dataset: Path, folder: Path, limit: int, levers: dict) -> tuple[list[Batch], Worker]:
+def batches(dataset: Path, folder: Path, limit: int, levers: dict[str, object]) -> tuple[list[Batch], Worker]:
     recipe = folder / f"{len(levers)}.yaml"
     fields = {
         "dataset": str(dataset.resolve()),

@@ -15,7 +15,7 @@ from pathlib import Path
 LOOKS = ("fine", "slight", "broken")
 
 
-def score(key: dict[str, str], answers: dict[str, dict]) -> str:
+def score(key: dict[str, str], answers: dict[str, dict[str, str]]) -> str:
     """A table in Markdown, a row for each condition with how often it was taken for each, and the broken ones by number.
 
     Raises ValueError for answers that do not fit the key.

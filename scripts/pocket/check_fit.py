@@ -106,10 +106,9 @@ def main(argv: list[str] | None = None) -> int:
     for half, some in halves:
         lit, shine = lights(some, marks, edits, args.long_side)
         for model, row in zip(args.model, shine, strict=True):
-            cells = [f"{hits:.0f} of {all:.0f}" for hits, all in zip(row[:-1], lit, strict=True)]
-            print(
-                f"{half} {str(model)[-12:]:12} " + " ".join(f"{cell:>14}" for cell in cells) + f"{1000 * row[-1]:11.1f}"
-            )
+            shares = [f"{hits:.0f} of {all:.0f}" for hits, all in zip(row[:-1], lit, strict=True)]
+            cells = " ".join(f"{share:>14}" for share in shares)
+            print(f"{half} {str(model)[-12:]:12} {cells}{1000 * row[-1]:11.1f}")
     return 0
 
 

@@ -62,10 +62,10 @@ def as_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
 
 def recall_table(
     images: list[torch.Tensor], maps: list[torch.Tensor], edit: Editor, detect: Detector, severity: int
-) -> dict[str, dict]:
+) -> dict[str, dict[str, float | None]]:
     """Version -> recall of all boxes and by SIZES, confident new boxes a picture, and "off": mean |model - renderer| of 255
     from the same noise."""
-    pooled: dict[str, dict[str, list]] = {}
+    pooled: dict[str, dict[str, list[float]]] = {}
     new: dict[str, int] = {}
     off: dict[str, list[float]] = {name: [] for name in TEXTS}
     for image, planes in zip(images, maps, strict=True):
@@ -84,10 +84,10 @@ def recall_table(
                 pooled.setdefault(name, {}).setdefault(key, []).extend(values)
             new[name] = new.get(name, 0) + len(new_objects(reference, made, []))
     print(f"recall against the source, severity {severity}, {len(pooled['round trip']['found'])} boxes:")
-    table = {}
+    table: dict[str, dict[str, float | None]] = {}
     for name, facts in pooled.items():
         over = [hit for hit, side in zip(facts["found"], facts["found_px"], strict=True) if side > 32]
-        shares = {"all": recall(facts), ">32 px": sum(over) / max(1, len(over))}
+        shares: dict[str, float | None] = {"all": recall(facts), ">32 px": sum(over) / max(1, len(over))}
         for low, high in itertools.pairwise(SIZES):
             hits = [h for h, side in zip(facts["found"], facts["found_px"], strict=True) if low <= side < high]
             shares[f"{low}-{high} px ({len(hits)})"] = sum(hits) / len(hits) if hits else None
@@ -120,7 +120,7 @@ def statistics_table(
     images: list[torch.Tensor], edit: Editor, real: dict[str, Path], severity: int, count: int
 ) -> dict[str, dict[str, list[float]]]:
     """Condition -> made, real and deviation of the real, by STATISTICS."""
-    table = {}
+    table: dict[str, dict[str, list[float]]] = {}
 
     def of(pixels: np.ndarray) -> list[float]:
         found = condition_statistics(pixels)

@@ -53,7 +53,7 @@ def ground_distance(row: np.ndarray | float, horizon: float) -> np.ndarray:
     return np.minimum(1.0, 0.04 / np.maximum(below, 0.04))
 
 
-def _lies(colour: np.ndarray, roads: list, width: float, top: float, bottom: float, horizon: float) -> bool:
+def _lies(colour: np.ndarray, roads: list[np.ndarray], width: float, top: float, bottom: float, horizon: float) -> bool:
     """Does a segment look like lying ground: below the horizon, wide rather than high, road-coloured or green?"""
     if top < horizon + 0.02:
         return False
@@ -163,7 +163,8 @@ def _shares(height: int) -> np.ndarray:
 def _placed_segments(
     colours: np.ndarray, sky: np.ndarray, front: np.ndarray, horizon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(depth, ground), each (h, w), from segments of `colours` (h, w, 3), the lowest ones first; `front`: where a road would be."""
+    """(depth, ground), each (h, w), from segments of `colours` (h, w, 3), the lowest ones first; `front`: where a road would
+    be. Over 50 lines because each step needs what the segments below it were taken for."""
     h, w, _ = colours.shape
     labels, share, by_row = segments(colours), _shares(h), _by_row(h, w, horizon)
     roads = [

@@ -58,27 +58,27 @@ def load_marks(path: Path | None) -> tuple[dict[str, Mark], set[str]]:
     return marks, left_out
 
 
-def _polygon(percent: list) -> np.ndarray:
+def _polygon(percent: list[list[float]]) -> np.ndarray:
     corners = np.array(percent, np.float32) / 100
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
         raise ValueError(f"{percent} is not a polygon")
     return corners
 
 
-def _seen(boxes: Iterable[list]) -> list[np.ndarray]:
+def _seen(boxes: Iterable[list[float]]) -> list[np.ndarray]:
     """What of the boxes lies in the picture."""
     cut = [_box(sides).clip(0, 1) for sides in boxes]
     return [box for box in cut if box[0] < box[2] and box[1] < box[3]]
 
 
-def _box(percent: list) -> np.ndarray:
+def _box(percent: list[float]) -> np.ndarray:
     sides = np.array(percent, np.float32) / 100
     if sides.shape != (4,):
         raise ValueError(f"{percent} is not a box")
     return sides
 
 
-def _panes(percent: list) -> list[list[float]]:
+def _panes(percent: list[float]) -> list[list[float]]:
     """A box as it is; a grid (6 values) as one box a cell, as wide as GRID_PANE of it."""
     if len(percent) != 6:
         return [percent]
@@ -112,7 +112,7 @@ def _cut(image: np.ndarray, trimap: np.ndarray, size: tuple[int, ...]) -> torch.
     some = ((trimap & 1) == 1).any() and ((trimap & 1) == 0).any()
     if some and (trimap > 1).any():
         cv2.setRNGSeed(0)
-        cv2.grabCut(image, trimap, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(image, trimap, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
     found = ((trimap & 1) == 1).astype(np.float32)
     return torch.from_numpy(cv2.resize(found, size[::-1], interpolation=cv2.INTER_LINEAR))[None]
 

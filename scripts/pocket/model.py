@@ -109,7 +109,7 @@ def _silence(blocks: list[nn.Module]) -> None:
 
 def _least_squares(features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """3 × 3 kernel (O, C, 3, 3) with conv(features) ≈ target in the least-squares sense."""
-    gram, cross = 0.0, 0.0
+    gram, cross = torch.zeros(()), torch.zeros(())
     for x, y in zip(features, target, strict=True):
         rows = F.unfold(x[None], 3, padding=1)[0].double()
         gram = gram + rows @ rows.T

@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             alike: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
             for weight in group["params"]:

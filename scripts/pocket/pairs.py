@@ -22,6 +22,7 @@ from scripts.pocket.marks import LIGHTS, Mark
 from scripts.pocket.model import LATENT_CHANNELS
 from scripts.pocket.photos import Photo, random_crop
 from scripts.pocket.render import NOISE_CHANNELS, render
+from scripts.pocket.training import Say
 
 MAPS_CODE = ("filters", "ground", "maps", "marks", "sky")  # files of this package that decide what maps look like
 # Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), then whole scenes of
@@ -43,7 +44,7 @@ LOOKED_AT = 0.3  # of them, and of the crops for night, share that is taken roun
 KEPT = 0.3  # of their share: conditions that are to stay as they are, while only others are taught
 
 
-def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say) -> dict[str, torch.Tensor]:
+def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say: Say) -> dict[str, torch.Tensor]:
     """Maps of every photograph as uint8 (10, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
 
     Those of a photograph are made again after it, its mark or the code that makes them was changed.

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from diffgen.errors import SourceError
 from diffgen.geometry import decode
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+Item = TypeVar("Item")
 HELD_OUT_EVERY = 20  # one photograph in twenty is never trained on
 
 
@@ -62,7 +64,7 @@ def list_photos(folders: Sequence[Path], sources: Path | None, wanted: str | Non
     """
     if wanted and sources is None:
         raise ValueError(f"'{wanted}' alone is wanted, and no table (--sources) tells the licences")
-    paths = {}
+    paths: dict[str, Path] = {}
     for folder in folders:
         for path in folder.rglob("*"):
             name = path.relative_to(folder).as_posix()
@@ -125,7 +127,7 @@ def split_photos(photos: list[Photo]) -> tuple[list[Photo], list[Photo]]:
     return [p for i, p in enumerate(photos) if i % HELD_OUT_EVERY != 7], held
 
 
-def spread(items: list, count: int) -> list:
+def spread(items: list[Item], count: int) -> list[Item]:
     """`count` of them, or all, spread over the whole list."""
     return items[:: max(1, len(items) // max(1, count))][:count]
 

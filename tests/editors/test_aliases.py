@@ -10,7 +10,6 @@ from typing import Any
 
 import diffusers
 import pytest
-from scripts.docs.models_page import recipe_for
 
 from diffgen.editors.schedulers import FLOW_SCHEDULERS, SCHEDULERS, check_scheduler
 from diffgen.errors import UsageError
@@ -18,6 +17,7 @@ from diffgen.models import aliases, resolve_model
 from diffgen.overview import overview
 from diffgen.recipe import load_recipe
 from diffgen.run import prepare, run
+from scripts.docs.models_page import recipe_for
 from tests.fakes import make_dataset, write_recipe
 
 # The folders in which tests write tiny models, and so the classes that they run: see test_shared and test_instruct.
