@@ -163,8 +163,8 @@ def _shares(height: int) -> np.ndarray:
 def _placed_segments(
     colours: np.ndarray, sky: np.ndarray, front: np.ndarray, horizon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(depth, ground), each (h, w), from segments of `colours` (h, w, 3), the lowest ones first; `front`: where a road would
-    be. Over 50 lines because each step needs what the segments below it were taken for."""
+    """(depth, ground), each (h, w), from segments of `colours` (h, w, 3), the lowest ones first, because each
+    stands on what is below it; `front` (h, w): where a road would be."""
     h, w, _ = colours.shape
     labels, share, by_row = segments(colours), _shares(h), _by_row(h, w, horizon)
     roads = [
