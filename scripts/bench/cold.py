@@ -9,6 +9,7 @@ cache of diffgen's. Only the first can have been cold for the system.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -29,6 +30,7 @@ conditions: [snow]
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     seconds = []
     with tempfile.TemporaryDirectory() as name:
         data = write_dataset(Path(name) / "data")

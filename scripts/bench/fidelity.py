@@ -1,4 +1,4 @@
-"""How true labels stay, and what each lever does for it: naive, each lever alone, and all of them.
+"""How well labels stay true, and what each lever does for it: naive, each lever alone, and all of them.
 
     python -m scripts.bench.fidelity --dataset driving/day/data.yaml --detector weights/yolo11n.pt --limit 40 --out bench
 

@@ -1,4 +1,4 @@
-"""What the levers cost on top of the editing: processor seconds an image, with and without, turn by turn in one process.
+"""What the levers cost: processor seconds per image with and without them, alternating in one process.
 
     python -m scripts.bench.levers --dataset driving/day/data.yaml --limit 8
 

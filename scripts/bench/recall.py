@@ -1,4 +1,4 @@
-"""How far the recall check tells lost objects from a detector's nerves, by the confidence that counts as found again.
+"""How well the recall check tells lost objects from a detector's flicker, by the confidence that counts as found again.
 
     python -m scripts.bench.recall --frames driving/day --detector yolo11n.pt --limit 24
 

@@ -1,4 +1,4 @@
-"""Do tiles leave seams? The luminance's step across the tiles' edges, held against the steps elsewhere in the same picture.
+"""Do tiles leave seams? The luminance's step across the tiles' edges, compared with the steps elsewhere in the same picture.
 
     python -m scripts.bench.tiles --dataset driving/day/data.yaml --limit 6 --side 512 --out bench-tiles
 

@@ -8,6 +8,7 @@ short names). It also fails when the newest changelog entry is not this version,
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -93,10 +94,13 @@ PAGES = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the pages instead of comparing them")
+    write = parser.parse_args().write
     problems = []
     for name, page in PAGES.items():
         path = ROOT / name
-        if "--write" in sys.argv:
+        if write:
             path.write_text(page(), "utf-8")
         elif not path.is_file() or path.read_text("utf-8") != page():
             problems.append(f"{name} is stale: run python -m scripts.docs.check --write")

@@ -8,8 +8,8 @@ scikit-learn need not be installed.
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -33,14 +33,15 @@ conditions: [snow, night, fog, rain, dusk]
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} PATH/TO/china.jpg")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photograph", type=Path, help="china.jpg")
+    photograph = parser.parse_args().photograph
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for split in ("train", "val"):
             (folder / "images" / split).mkdir(parents=True)
             (folder / "labels" / split).mkdir(parents=True)
-            shutil.copyfile(sys.argv[1], folder / "images" / split / "pagoda.jpg")
+            shutil.copyfile(photograph, folder / "images" / split / "pagoda.jpg")
             (folder / "labels" / split / "pagoda.txt").write_text("0 0.327 0.525 0.455 0.918\n")
         (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [pagoda]\n")
         (folder / "recipe.yaml").write_text(RECIPE)

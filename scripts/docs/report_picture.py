@@ -8,6 +8,7 @@ the commands chromium and chromedriver.
 
 from __future__ import annotations
 
+import argparse
 import io
 import shutil
 import sys
@@ -23,8 +24,9 @@ SIZE = 1120, 760  # pixels
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} RUN_FOLDER")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
+    folder = parser.parse_args().folder
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or sys.exit("error: chromium is not installed")
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
@@ -33,7 +35,7 @@ def main() -> None:
     try:
         page = {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", page)
-        driver.get((Path(sys.argv[1]).resolve() / "report.html").as_uri())
+        driver.get((folder.resolve() / "report.html").as_uri())
         driver.find_element("css selector", ".card").click()
         time.sleep(2)
         picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")

@@ -1,4 +1,4 @@
-"""Numbered pictures of the pocket model without names, for judging by eye; the key lies apart.
+"""Numbered pictures of the pocket model without names, for judging by eye; the key is a file of its own.
 
     python -m scripts.pocket.blind_look --frames driving/day --photos photos/ \\
         --sources photos/sources.tsv --licence "CC BY" --out look

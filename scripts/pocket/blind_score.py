@@ -7,6 +7,7 @@ Answers are written as {"1": {"condition": "snow", "look": "fine", "why": ""}, â
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections import Counter
@@ -37,14 +38,15 @@ def score(key: dict[str, str], answers: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def main(paths: list[str]) -> int:
-    if len(paths) < 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    key, *answers = (json.loads(Path(path).read_text(encoding="utf-8")) for path in paths)
-    for path, one in zip(paths[1:], answers, strict=True):
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("key", type=Path)
+    parser.add_argument("answers", type=Path, nargs="+")
+    args = parser.parse_args(argv)
+    key = json.loads(args.key.read_text(encoding="utf-8"))
+    for path in args.answers:
         try:
-            print(f"{path}\n\n{score(key, one)}\n")
+            print(f"{path}\n\n{score(key, json.loads(path.read_text(encoding='utf-8')))}\n")
         except ValueError as error:
             print(f"{path}: {error}", file=sys.stderr)
             return 1
@@ -52,4 +54,4 @@ def main(paths: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -38,7 +38,7 @@ def picture(photo: Photo, long_side: int) -> torch.Tensor:
 
 
 class Editor:
-    """The pipeline with one way to call it."""
+    """An exported model as a function: picture (3, H, W) in 0..1, text -> picture."""
 
     def __init__(self, model: Path) -> None:
         logging.set_verbosity_error()
@@ -88,7 +88,7 @@ def check(model: Path, held: list[Photo], long_side: int = 512, threads: int = 2
     edit = Editor(model)
     psnr = [-10 * torch.log10(F.mse_loss(edit.round_trip(image), image)).item() for image in images]
     print(f"round trip at {long_side} px: {sum(psnr) / len(psnr):.2f} dB over {len(psnr)} held-out photographs")
-    # Sizes far beyond the photographs' are what nobody will ask of a model of them, and would be most of a short check.
+    # Sizes far beyond the photographs' would take most of the time of a short check.
     for width, height, steps in (timed for timed in TIMED if timed[0] <= 2.5 * long_side):
         image = F.interpolate(images[0][None], size=(height, width), mode="bilinear")[0]
         edit(image, TEXTS["night"])

@@ -3,8 +3,9 @@
     python -m scripts.pocket.check_fit --photos photos/ --sources photos/sources.tsv --licence "CC BY" \\
         --marks scripts/pocket/marks.jsonl --model diffgen/pocket --model .train/model
 
-Mean |model - renderer| (0-255) by condition, from the same noise, severity 65. Only marked photographs count: the renderer
-has to know where sky and ground are. What is alike on both halves is not learned yet; what is apart was learned by heart.
+Mean |model - renderer| (0-255) by condition, from the same noise, severity 65. Only marked photographs count: the
+renderer has to know where sky and ground are. Equal distances on both halves mean that more can be learned; different
+ones, that the trained-on half was learned by heart.
 Below it, of the lamps and windows that the renderer lights by night, the share that shine: their light is at least half of
 the renderer's; and the share of the picture, in thousandths, that is bright where the renderer has no light near.
 """

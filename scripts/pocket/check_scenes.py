@@ -3,9 +3,9 @@
     python -m scripts.pocket.check_scenes --frames driving/day --detector weights/yolo11n.pt \\
         --real night=driving/night --real fog=driving/fog
 
-Recall: of the detector's boxes on the source (confidence .25), the share that it finds again (same class, IoU .5) on the
-round trip, on JPEGs as a measure of what it forgets for nothing, on the edited picture, and on what the renderer paints,
-which is what the model was taught and moves nothing.
+Recall: of the detector's boxes on the source (confidence .25), the share that it finds again (same class, IoU .5) on
+the round trip, on JPEGs as a measure of what it loses without a visible change, on the edited picture, and on what the
+renderer paints, which is what the model was taught and moves nothing.
 Snow: on how much of the marked ground it lies, and of what is none.
 Statistics: those of the edited pictures beside those of real pictures of the condition, as mean and deviation over pictures.
 """
@@ -54,7 +54,7 @@ def pixels_of(image: torch.Tensor) -> np.ndarray:
 
 
 def as_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
-    """The picture after JPEG: how much a detector near its threshold forgets for less than anybody sees."""
+    """The picture after JPEG compression: what a detector loses by a change that nobody sees."""
     file = io.BytesIO()
     Image.fromarray(pixels_of(image)).save(file, "JPEG", quality=quality)
     return load(file).pixels.float() / 255
@@ -143,7 +143,9 @@ def statistics_table(
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=Path, required=True, help="folder of daylight pictures")
-    parser.add_argument("--marks", type=Path, help="their sky and ground for the renderer, as of pocket_marks.py")
+    parser.add_argument(
+        "--marks", type=Path, help="their sky and ground for the renderer, as in scripts/pocket/marks.py"
+    )
     parser.add_argument("--detector", type=Path, help="Ultralytics weights")
     parser.add_argument("--real", action="append", default=[], metavar="CONDITION=FOLDER")
     parser.add_argument("--model", type=Path, default=Path("diffgen/pocket"))

@@ -1,5 +1,5 @@
-"""What looks like a light and is none, drawn on crops: paint and patches of sunshine on a road, the bonnet of the camera's
-own car, heads, and wheels.
+"""Things that look like lights and are not, drawn on crops: paint and patches of sunshine on a road, the bonnet of the
+camera's own car, heads, and wheels.
 
 Photographs taken from the pavement have few of the first, frames of a dashboard camera one bonnet each, and both
 few faces close up: what was trained on the former alone lit all three as headlamps, and now and then a wheel.
@@ -18,7 +18,7 @@ from scripts.pocket.maps import MAP_NAMES
 
 GROUND = 3 + MAP_NAMES.index("ground")
 DEPTH = 3 + MAP_NAMES.index("depth")
-ROWS = MAP_NAMES.index("rows")  # the last map, and all that a bonnet does not change
+ROWS = MAP_NAMES.index("rows")  # the last map, the only one that a bonnet does not change
 ON_ROAD, BONNET = 0.35, 0.25  # share of the crops with room for it
 HEAD, WHEEL = 0.12, 0.1  # share of all crops
 LEAST_GROUND = 0.08  # of the crop
@@ -30,7 +30,7 @@ FACE = ((-0.4, -0.1, 0.16, 0.08), (0.4, -0.1, 0.16, 0.08), (0, 0.2, 0.15, 0.06),
 
 
 def with_decoys(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """The crop, at times with such things drawn on its ground; its maps say what is there then."""
+    """The crop, sometimes with such things drawn on it; its maps then show them."""
     ground = crop[GROUND].numpy()
     if rng.random() < ON_ROAD and ground.mean() > LEAST_GROUND:
         crop = torch.cat((painted_road(crop[:3], crop[GROUND], rng), crop[3:]))
@@ -73,7 +73,7 @@ def pattern(ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def painted_road(rgb: torch.Tensor, ground: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Stripes of white or yellow paint on the ground (H, H) of `rgb`; or all but the stripes in shadow."""
+    """Stripes of white or yellow paint on the ground (H, H) of `rgb`; or sunlit stripes with the rest in shadow."""
     shape = torch.from_numpy(pattern(ground.numpy(), rng))
     if rng.random() < 0.35:
         dark, bright = rng.uniform(0.2, 0.6), rng.uniform(1, 1.7)
@@ -164,7 +164,7 @@ def behind_head(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def before(crop: torch.Tensor, look: np.ndarray, there: np.ndarray, depth: float) -> torch.Tensor:
-    """The crop with a thing before it of which `look` (H, H, 3) is seen where `there` (H, H) is 1."""
+    """The crop behind a thing with the pixels `look` (H, H, 3), opaque where `there` (H, H) is 1."""
     cover = torch.from_numpy(there.astype(np.float32)).clamp(0, 1)
     maps = crop[3:].clone()
     maps[:ROWS] *= 1 - cover

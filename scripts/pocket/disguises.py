@@ -24,8 +24,8 @@ LEAST_ROAD = 0.8
 
 
 def other_paint(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Sky, ground and the rest lighter or darker, and of another colour, each for itself; the ground often as even and grey
-    as asphalt."""
+    """Sky, ground and the rest each made lighter or darker and of another colour; the ground is often made as even and
+    grey as asphalt."""
     linear = crop[:3] ** 2.2
     sky = crop[SKY : SKY + 1]
     ground = crop[GROUND : GROUND + 1] * (1 - sky)
@@ -50,8 +50,9 @@ def other_paint(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def more_road(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """As from a car behind: what is seen moves up, and a sixth to a half of the crop becomes empty road before it. The crop
-    itself where it ends in something else than ground."""
+    """The view from a car further back: what is seen moves up, and a sixth to a half of the crop becomes empty road in
+    front.
+    A crop that does not end in ground is returned as it is."""
     side = crop.shape[-1]
     strip = crop[:, -max(2, round(LOWEST * side)) :]
     if strip[GROUND].mean() < LEAST_ROAD:
@@ -72,7 +73,8 @@ def more_road(crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def windscreen(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """What a pane before the camera does: it blurs a little, and mirrors a dashboard, a pale veil that is denser below."""
+    """The view through a windscreen: a little blurred, with the reflection of a dashboard, a pale veil that is denser
+    below."""
     side = rgb.shape[-1]
     rgb = blur(rgb, float(rng.uniform(0, side / 300)))
     cells = torch.from_numpy(rng.normal(0, 1, (1, 1, 5, 4))).float()
@@ -92,7 +94,7 @@ def other_camera(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def seen_otherwise(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """At times through a windscreen, at times by another camera, at times as it is."""
+    """Sometimes through a windscreen, sometimes by another camera, sometimes unchanged."""
     if rng.random() < WINDSCREEN:
         rgb = windscreen(rgb, rng)
     return other_camera(rgb, rng) if rng.random() < OTHER_CAMERA else rgb

@@ -1,4 +1,4 @@
-"""The denoiser's way out of and back into a diffusers folder: export, and training that starts from an exported model."""
+"""Export of trained weights as a diffusers folder, and training that starts from such a folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ABOUT = {
 
 
 def load_exported(model: Path) -> tuple[StableDiffusionInstructPix2PixPipeline, Denoiser]:
-    """An exported folder, and its denoiser as the one that is trained."""
+    """The pipeline of an exported folder, and its denoiser in the form that is trained."""
     pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(model, torch_dtype=torch.float32)
     denoiser = Denoiser(pipe.tokenizer)
     denoiser.text.load_state_dict(pipe.text_encoder.state_dict())
@@ -40,14 +40,14 @@ def start_from(model: Path, work: Path) -> None:
         return
     pipe, denoiser = load_exported(model)
     pipe.tokenizer.save_pretrained(work / "tokenizer")
-    # The denoiser last: its file says that all of them are there.
+    # The denoiser last: its file marks the start as complete.
     save(work / "vae.pt", first_checkpoint(pipe.vae))
     facts = {"scaling": pipe.vae.config.scaling_factor, "going_on": True}
     save(work / "unet.pt", {**first_checkpoint(denoiser), **facts})
 
 
 def load_kept(model: Path, scaling: float, tokenizer: CLIPTokenizer) -> Denoiser:
-    """The denoiser of an exported folder, for others to stay like it."""
+    """The denoiser of an exported folder as a frozen reference (`--keep`). Raises Mismatch for other latents or tokens."""
     pipe, denoiser = load_exported(model)
     if pipe.vae.config.scaling_factor != scaling or pipe.tokenizer.get_vocab() != tokenizer.get_vocab():
         raise Mismatch(f"{model} has other latents or tokens than what is trained: --keep what it was started from")
@@ -55,7 +55,7 @@ def load_kept(model: Path, scaling: float, tokenizer: CLIPTokenizer) -> Denoiser
 
 
 def load_denoiser(work: Path) -> dict[str, Any] | None:
-    """The denoiser's checkpoint; None when there is none yet. Raises Mismatch for one that looks for other things."""
+    """The denoiser's checkpoint; None when there is none yet. Raises Mismatch for one that reads other maps than SEEN."""
     path = work / "unet.pt"
     state = load_checkpoint(path)
     if state and len(state["model"].get("seen.bias", ())) != len(SEEN):

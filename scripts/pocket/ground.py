@@ -68,7 +68,7 @@ def _lies(colour: np.ndarray, roads: list[np.ndarray], width: float, top: float,
 
 
 def _road(colours: np.ndarray, front: np.ndarray, horizon: float) -> np.ndarray:
-    """The grey or bluish area that looks like the median of `front` and hangs together with it; maybe empty."""
+    """The grey or bluish area that looks like the median of `front` and is connected with it; may be empty."""
     h, w, _ = colours.shape
     typical = np.median(colours[front], 0)
     none = np.zeros((h, w), bool)

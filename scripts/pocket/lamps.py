@@ -11,9 +11,9 @@ from scripts.pocket.particles import offsets, sprites
 from scripts.pocket.scene import Painted, Scene, border, tint
 
 WARM = (1.0, 0.62, 0.26)  # light of lamps and of rooms
-# Weight of lamps and windows that the photograph shows: well over STANDING, or what is round them is all that counts; less
-# than that of the seed's, because where they are has to be found first (pocket_lessons.misread), and till then a mean of
-# where they may be is a blot.
+# Loss weight of lamps and windows that the photograph shows: well over STANDING, or their surroundings would decide; less
+# than that of the seed's lamps, because the model first has to find them (lessons.misread), and until then paints the mean
+# over all likely places, a blot.
 SHOWN = 0.8
 
 
@@ -82,7 +82,7 @@ def headlights(scene: Scene) -> torch.Tensor:
 
 
 def lights_and_sky(scene: Scene, glow: torch.Tensor | None = None) -> torch.Tensor:
-    """Few pixels that make the picture: a sky in which nothing of the day is left, light sources with their rim."""
+    """Loss weight of the few pixels that make a night: the replaced sky, and light sources with their rims, (1, H, W)."""
     weight = border(scene) + 0.15 * scene.maps["sky"]
     if glow is None:
         return weight

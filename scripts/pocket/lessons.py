@@ -1,4 +1,4 @@
-"""The denoiser while it is trained, and the two lessons that it has by turns: painting, and telling what is where."""
+"""The denoiser in training, and its two alternating lessons: painting a condition, and predicting what the scene shows."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from scripts.pocket.prompts import build_text_encoder, draw_prompt
 
 BATCH = 16
 NEW_PAIRS = 3  # a batch; each is used about five times
-SEEING = 0.4  # weight of telling sky, depth, ground and plants apart
-FEW = 20  # cells: fewer than about so many with a light in a batch say less
-NONE = 5  # weight of all places without a light beside all that have one: what is taken for a light becomes a blot
+SEEING = 0.4  # weight of predicting sky, depth, ground and plants
+FEW = 20  # cells: a kind of light with fewer cells than about this in a batch gets less weight
+NONE = 5  # weight of all cells without a light against all with one: a false light is painted as a blot
 FINDING = 0.5  # weight of finding lamps and windows
-TURNS = 2  # of so many steps one is about painting, the others about telling what is where, in fresh crops
-SEEN_BLOCKS = 2  # of the UNet's way up: the scene is read behind them
+TURNS = 2  # one step in TURNS paints, the others predict what is where in fresh crops
+SEEN_BLOCKS = 2  # up blocks of the UNet, after which the scene is read
 LAST_STEPS = (499, 749, 249, 499)  # timesteps of 2- and 4-step sampling, beside the first one
 
 
@@ -79,8 +79,9 @@ class Denoiser(nn.Module):
 
 
 def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. A cell in a hundred has a
-    light: those with one together weigh a fifth of those without, not a hundredth, or to see none would be nearly right."""
+    """Cross entropy of the logits (B, 8, h, w) of SEEN, of the scene's parts and of the lights. Only one
+    cell in a hundred has a light: together they weigh a fifth of those without, because with equal weights predicting none
+    would be nearly right."""
     each = F.binary_cross_entropy_with_logits(seen, shown, reduction="none")
     scene, lights = each.split([len(SCENE), len(LIGHTS)], 1)
     there = shown[:, len(SCENE) :]
@@ -90,10 +91,10 @@ def misread(seen: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def doubted(seen: torch.Tensor) -> torch.Tensor:
-    """Where a light may be by the logits (B, 8, h/2, w/2) of SEEN, 0..1 (B, 1, h, w).
+    """How likely a light is at each place, 0..1 (B, 1, h, w), from the logits (B, 8, h/2, w/2) of SEEN.
 
-    To light what is none must cost there what to miss a light costs, or a chance of one in five is painted as a blot. The
-    logits overrate lights (`misread`), so that no place of a real doubt is left out.
+    Where the model suspects a light, false positives have to weigh like misses; otherwise a 20 % chance is already painted
+    as a blot. The logits overrate lights (`misread`), so no real doubt is left out.
     """
     lights = seen[:, len(SCENE) :].detach().float().sigmoid().amax(1, keepdim=True)
     return F.interpolate(F.max_pool2d(lights, 3, 1, 1), scale_factor=2, mode="bilinear")
@@ -101,10 +102,10 @@ def doubted(seen: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class Lessons:
-    """Both return a loss; `losses` are those since it was last emptied, by what was learned.
+    """`paint` and `look` return a loss; `losses` collects them by what was learned, until somebody empties it.
 
-    `scaling`: of the latents; `weight` (16,): of their channels. `keep`: paints in its one step what the conditions that the
-    pool does not render are to look like ("learning without forgetting", Li and Hoiem, ECCV 2016).
+    `scaling`: of the latents; `weight` (16,): of their channels. `keep`: the model whose answer is the target for
+    conditions that are not taught ("learning without forgetting", Li and Hoiem, ECCV 2016).
     """
 
     model: Denoiser
@@ -120,7 +121,7 @@ class Lessons:
     alphas: torch.Tensor = field(default_factory=lambda: build_scheduler().alphas_cumprod)
 
     def paint(self, rng: np.random.Generator) -> torch.Tensor:
-        """A batch of pairs; and the scenes that they show, beside it."""
+        """Paint a batch of pairs, and predict the scenes that they show."""
         for _ in range(NEW_PAIRS):
             self.pool.add(rng)
         pairs = self.pool.batch(BATCH, rng)
@@ -145,7 +146,7 @@ class Lessons:
         lit = torch.tensor([pair.condition in LIT for pair in pairs])[:, None, None, None].to(self.device)
         mask = torch.maximum(mask, lit * SHOWN * doubted(seen))
         error = answer.float() - target
-        # The absolute error alone paints nothing where a light is less likely than not; the square paints its mean.
+        # With the absolute error alone nothing is painted where a light is less likely than not; the square paints the mean.
         each = (error.abs() + (0.5 + 4 * mask**4) * error.square()) * (1 + 6 * mask)
         each = (each * self.weight.to(self.device)[:, None, None]).mean((1, 2, 3))
         for pair, value in zip(pairs, each.tolist(), strict=True):
@@ -153,7 +154,7 @@ class Lessons:
         return each.mean() + self._misread(seen, all_of("maps"), "")
 
     def look(self, rng: np.random.Generator) -> torch.Tensor:
-        """Fresh crops, whatever the text asks for."""
+        """Predict what fresh crops show; the texts are random, because the answer does not depend on them."""
         pictures, shown = self.pool.scenes(rng)
         names = list(SHARES)
         texts = [draw_prompt(str(rng.choice(names)), 65, self.presets, rng) for _ in pictures]
@@ -179,7 +180,7 @@ class Lessons:
         return tokens.input_ids.to(self.device)
 
     def _attention(self) -> AbstractContextManager[object]:
-        # On CPUs the fused kernel is the slower one for 8 heads of 20 channels: a fifth of a step.
+        # On CPUs the fused kernel makes a step a fifth slower, for 8 heads of 20 channels.
         return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
 
     def _precision(self) -> torch.autocast:

@@ -1,4 +1,4 @@
-"""Sky and ground that somebody marked roughly by hand, where the rules of pocket_maps guess wrong; edges from pixels.
+"""Sky, ground, things and lights that were marked roughly on each photograph; their edges come from the pixels.
 
 A marks file has one JSON object a line: {"name": "a.jpg", "use": 0} leaves a photograph out; {"name": ..., "use": 1,
 "horizon": y, "sky": [polygon], "ground": [polygon], "things": [box]} tells what is seen, in percent of its width and height:
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 CUT_PX = 320  # long side on which edges are looked for
-SURE = 0.03  # of the long side: how far from a marked line things are as marked
-FAR = 0.035  # and how far outside of it they may still be something else
+SURE = 0.03  # of the long side: further inside a marked line than this the mark is certain
+FAR = 0.035  # and further outside than this it is certainly something else
 LIGHTS = ("heads", "tails", "streets", "windows")  # lamps of vehicles, lamps of streets, windows of houses
 LARGEST_LAMP = 0.025  # of the long side, from middle to border: of a larger glass only the middle shines
 GRID_PANE = 0.65  # share of a grid's cell, in width and height, that is window
@@ -66,7 +66,7 @@ def _polygon(percent: list[list[float]]) -> np.ndarray:
 
 
 def _seen(boxes: Iterable[list[float]]) -> list[np.ndarray]:
-    """What of the boxes lies in the picture."""
+    """The parts of the boxes inside the picture."""
     cut = [_box(sides).clip(0, 1) for sides in boxes]
     return [box for box in cut if box[0] < box[2] and box[1] < box[3]]
 
@@ -118,7 +118,8 @@ def _cut(image: np.ndarray, trimap: np.ndarray, size: tuple[int, ...]) -> torch.
 
 
 def _trimap(inside: np.ndarray) -> np.ndarray:
-    """Sure well inside and well outside, to be decided between; the picture's border is no line."""
+    """GrabCut's trimap of a mask (h, w): certain well inside and well outside, undecided between. The picture's border does
+    not count as a line of the mask."""
     long_side = max(inside.shape)
     reach = [2 * round(share * long_side) + 1 for share in (SURE, FAR)]
     core = cv2.erode(inside, np.ones((reach[0],) * 2, np.uint8), borderType=cv2.BORDER_REPLICATE)
@@ -132,7 +133,7 @@ def marked_sky(rgb: torch.Tensor, mark: Mark) -> torch.Tensor:
     """(1, H, W) in 0..1, with the edges of the pixels of (3, H, W)."""
     image = _small(rgb)
     trimap = _trimap(_filled(mark.sky, *image.shape[:2]))
-    # Inside, too, something may stand before it: a lamp post, a sign, a twig.
+    # Something may stand in front of the sky: a lamp post, a sign, a twig.
     rough = cv2.morphologyEx(image, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(2) > 24
     trimap[rough & (trimap == cv2.GC_FGD)] = cv2.GC_PR_FGD
     return _cut(image, trimap, rgb.shape[-2:])
@@ -168,7 +169,8 @@ def marked_things(rgb: torch.Tensor, mark: Mark) -> np.ndarray:
 
 
 def _whole(cut: np.ndarray, foot: int, down: int) -> np.ndarray:
-    """A silhouette without holes and with what is between its feet, down to its box's row `foot` where it nearly is."""
+    """A silhouette with holes and the space between its feet filled, extended to its box's row `foot` where it nearly
+    reaches it."""
     closed = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     whole = cv2.drawContours(np.zeros_like(cut), outlines, -1, 1, -1)

@@ -1,4 +1,5 @@
-"""Source and target latents for the denoiser: crops of photographs, rendered and encoded, in a pool that is kept fresh."""
+"""Source and target latents for the denoiser: crops of photographs, rendered and encoded, in a pool whose oldest pairs
+are replaced."""
 
 from __future__ import annotations
 
@@ -25,10 +26,10 @@ from scripts.pocket.render import NOISE_CHANNELS, render
 from scripts.pocket.training import Say
 
 MAPS_CODE = ("filters", "ground", "maps", "marks", "sky")  # files of this package that decide what maps look like
-# Small crops first (more pictures an hour: what is small, flakes, streaks and lamps, is learned there), then whole scenes of
-# several sizes: (share of the training time, crop sides in px).
+# (share of the training time, crop sides in px): small crops first, because they are cheap and flakes, streaks and lamps are
+# learned on them, then whole scenes of several sizes.
 CROP_SIDES = ((0.0, (96,)), (0.06, (192,)), (0.18, (256,)), (0.4, (256, 384, 512)))
-# Small crops alone make it forget what a scene is; a batch of them costs a quarter of one of large ones.
+# From trained weights: small crops alone would make the model forget scenes, so large ones are always among them.
 GOING_ON_SIDES = ((0.0, (128, 384)), (0.1, (128, *CROP_SIDES[-1][1])))
 MIDDLE = 192  # px: below it a crop shows no scene
 LARGE = 384  # px: larger crops come in smaller batches
@@ -36,18 +37,19 @@ SCALES = (0.5, 3.0)  # of the photograph; makes long sides of about 200–1,300 
 LEAST_SHOWN = 0.4  # of the short side, in a crop that shows a scene: in less, a wall cannot be told from a sky
 LAMP_TRIES = 4
 SCENE = ("sky", "depth", "ground", "plants")
-SEEN = (*SCENE, *LIGHTS)  # maps that the denoiser learns to tell beside its work
-SEEN_PX = 8  # px a cell of them: of lights the brightest pixel, of the others the mean
+SEEN = (*SCENE, *LIGHTS)  # maps that the denoiser learns to predict beside painting
+SEEN_PX = 8  # px per predicted cell: the brightest pixel for lights, the mean for the others
 SEVERITIES = tuple(range(0, 101, 5))
-LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, of a batch for telling alone what is where
-LOOKED_AT = 0.3  # of them, and of the crops for night, share that is taken round a light
-KEPT = 0.3  # of their share: conditions that are to stay as they are, while only others are taught
+LOOKS = ((256, 32), (384, 14))  # px a side, and how many crops, in a batch that only predicts the maps
+LOOKED_AT = 0.3  # share of these crops, and of the crops for night, that is taken around a light
+KEPT = 0.3  # of their share in SHARES: conditions that are held to the kept model (--only)
 
 
 def map_photos(photos: list[Photo], marks: dict[str, Mark], work: Path, say: Say) -> dict[str, torch.Tensor]:
-    """Maps of every photograph as uint8 (10, H, W), by file name; kept in `work/maps.pt` and taken up where it stopped.
+    """Maps of every photograph as uint8 (10, H, W), by file name; kept in `work/maps.pt`, so that an interrupted run
+    continues.
 
-    Those of a photograph are made again after it, its mark or the code that makes them was changed.
+    They are computed again when the photograph, its mark or the code has changed.
     """
     path = work / "maps.pt"
     kept = torch.load(path) if path.exists() else {}
@@ -130,7 +132,7 @@ class PairPool:
         self.only = only
 
     def kept(self, condition: str) -> bool:
-        """Whether a condition, or one that this is a variant of, is to stay as it is."""
+        """Whether a condition, or the one that it is a variant of, is held to the kept model instead of being taught."""
         return bool(self.only) and condition.partition("/")[0] not in self.only
 
     def grow_crops(self, progress: float) -> bool:
@@ -153,7 +155,7 @@ class PairPool:
         )
         name = str(rng.choice(list(SHARES), p=chance / chance.sum()))
         photo, around, tries = self.planes[rng.integers(len(self.planes))], None, 1
-        # Lights are few: most crops for night are where the photograph has one, or where the seed may place one.
+        # Lights are rare, so most crops for night are around one of the photograph, or where the seed may place one.
         draw = rng.random() if name == "night" else 1
         if draw < LOOKED_AT and self.with_light:
             photo, around = self.light(rng)
@@ -176,8 +178,8 @@ class PairPool:
         )
 
     def batch(self, count: int, rng: np.random.Generator) -> list[Pair]:
-        """`count` pairs of one side: of smaller crops than MIDDLE as many more as fit in the same area, up to three
-        times; of larger ones than LARGE as many fewer."""
+        """About `count` pairs of one crop side: of crops under MIDDLE up to three times as many, as the same area allows; of
+        crops over LARGE fewer, in proportion to the area."""
         side = int(rng.choice([side for side, pairs in self.pairs.items() if pairs]))
         count = round(count * min(3.0, max(1.0, (MIDDLE / side) ** 2)) * min(1.0, (LARGE / side) ** 2))
         pairs = self.pairs[side]
@@ -186,8 +188,8 @@ class PairPool:
     def crop(
         self, photo: torch.Tensor, side: int, rng: np.random.Generator, around: tuple[int, int] | None
     ) -> torch.Tensor:
-        """A random crop, 3 + maps; one that is large enough for a scene shows enough for one, and is repainted and has
-        decoys at times."""
+        """A random crop (3 + maps, side, side). One that is large enough for a scene shows at least LEAST_SHOWN of the
+        photograph, and is sometimes repainted or given decoys."""
         least, most = SCALES
         if side < MIDDLE:
             return random_crop(photo, side, (least, most), rng, around)
@@ -198,7 +200,7 @@ class PairPool:
         return with_decoys(other_paint(crop, rng) if rng.random() < OTHER_PAINT else crop, rng)
 
     def light(self, rng: np.random.Generator) -> tuple[torch.Tensor, tuple[int, int]]:
-        """A photograph with a light, and where (row, column); of each kind as often."""
+        """A photograph with a light and its place (row, column); each kind of light is equally likely."""
         kind = str(rng.choice(list(self.with_light)))
         photo = self.planes[rng.choice(self.with_light[kind])]
         plane = photo[3 + MAP_NAMES.index(kind)]
@@ -207,10 +209,9 @@ class PairPool:
         return photo, (row, column)
 
     def scenes(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fresh crops for telling alone what is where: pictures (B, 3, H, W) in 0..1, and what they show, as Pair.maps.
+        """Fresh crops for predicting the maps only: pictures (B, 3, H, W) in 0..1, and what they show, as Pair.maps.
 
-        LOOKED_AT of them round a light, of each kind as often. A pool's pairs are too few for this: what they show is soon
-        known by heart.
+        A share of LOOKED_AT is around a light. The pool's pairs are too few for this: the model soon knows them by heart.
         """
         side, count = LOOKS[rng.integers(len(LOOKS))]
         pictures, shown = [], []

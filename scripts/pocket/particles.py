@@ -31,7 +31,7 @@ def sprites(
     grid = np.zeros(scene.linear.shape[-2:], np.float32)
     rows, columns = (side * cell for side in excess.shape[2:])
     grid[:rows:cell, :columns:cell] = excess[0, 0].numpy()
-    # What a transposed convolution does, in a tenth of its time.
+    # The same as a transposed convolution, in a tenth of the time.
     down, across = ((side + cell) // 2 - 1 for side in sprite.shape)
     turned = sprite.flip(0, 1).numpy()
     drawn = cv2.filter2D(grid, -1, turned, anchor=(across, down), borderType=cv2.BORDER_CONSTANT)

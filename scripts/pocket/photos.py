@@ -1,4 +1,4 @@
-"""Photographs for training: which ones the licence filter keeps, decoded, bars removed. Knows nothing about models."""
+"""Photographs for training: filtered by licence, decoded, letterbox bars removed."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def without_bars(image: np.ndarray) -> np.ndarray:
 
 
 def load_photos(found: list[Found], long_side: int = 1024) -> list[Photo]:
-    """Decode, upright; larger photographs are brought to `long_side` pixels, smaller ones stay; under 128 px are left out,
-    and so, said by name, what cannot be read."""
+    """Decode, upright; photographs larger than `long_side` px are reduced to it; those under 128 px are left out, and
+    so are those that cannot be read, which are named."""
     photos = []
     for one in found:
         try:

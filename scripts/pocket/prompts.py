@@ -62,8 +62,8 @@ def preset_texts(path: Path | None) -> dict[str, list[str]]:
 
 
 def vocabulary(presets: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Condition -> the words that mean it; "" -> every other word that training reads, but for those of NOTHING, which ask
-    for what it cannot do."""
+    """Condition -> the words that mean it; "" -> every other word that training reads, except those of NOTHING, which
+    ask for what the model cannot do."""
     texts = [*FRAMES, *TAILS, *OBJECTS, *DEGREES, *VARIANTS.values(), "severity"]
     texts += [text for kind in PHRASES for text in (PHRASES[kind], *presets[kind])]
     known = set(re.findall(r"[^\W\d_]+", " ".join(texts).lower().replace("{o}", "")))
@@ -79,8 +79,8 @@ def draw_objects(rng: np.random.Generator) -> str:
 
 
 def draw_prompt(condition: str, severity: int, presets: dict[str, list[str]], rng: np.random.Generator) -> str:
-    """A text for the condition; the severity is told as ', severity 65', at the default may be left out, and may be told by
-    a word of DEGREES instead."""
+    """A text for the condition; the severity is given as ', severity 65' or by a word of DEGREES, and at the default
+    value it may be left out."""
     words = [word for word, meant in DEGREES.items() if severity in meant and condition != "same"]
     if words and condition in PHRASES and rng.random() < 0.25:
         degree, phrases = str(rng.choice(_choices(words[0]))), _choices(PHRASES[condition])

@@ -42,8 +42,8 @@ from scripts.pocket.scene import (
 )
 
 FADE_IN = 0.25  # below this severity the painted picture is mixed with the source, so that 0 is the source itself
-NOISE_CHANNELS = 2  # as many of the noise's channels are read
-STANDING = 0.3  # weight of houses and things: one that turns to sky or snow is worse than a sky that stays
+NOISE_CHANNELS = 2  # how many channels of the noise the renderer reads
+STANDING = 0.3  # loss weight of houses and things: turning one into sky or snow is worse than leaving a sky unchanged
 
 
 def snow(scene: Scene, s: float) -> Painted:
@@ -55,7 +55,7 @@ def snow(scene: Scene, s: float) -> Painted:
 
 
 def snow_lying(scene: Scene, s: float) -> Painted:
-    """Snow whitens the ground and plants and lines upper edges, what lies open to the sky (Fearing, "Computer modelling of
+    """Snow on what lies open to the sky, ground, plants and upper edges (Fearing, "Computer modelling of
     fallen snow", SIGGRAPH 2000, there by shape, here by map); grey sky, soft cold light, dark things."""
     maps = scene.maps
     scenery = vivid(even_light(scene, 0.15 * s, 0.8 * s), 0.2 * s) * tint(0.95, 1.0, 1.07) * (0.95 - 0.63 * s)
@@ -156,14 +156,15 @@ def rain_wet(scene: Scene, s: float) -> Painted:
     wet = maps["ground"] * min(1.0, 0.35 + 0.8 * s)
     puddles = torch.sigmoid((scene.patches + 2.2 * s - 1.6) * 4)
     gloss = wet * (0.14 + 0.5 * scene.distance.sqrt() + 0.22 * puddles)
-    # Much of what it mirrors is the sky, wherever that stands: a wet road shines where no house is mirrored, too.
+    # Much of what a wet road mirrors is the sky, so it also shines where no house is mirrored.
     image = mix(mirrored(out, maps["ground"]), 0.75 * air, 0.5)
     out = mix(out * (1 - 0.72 * wet), image, gloss)
     return out, torch.maximum(0.4 * wet, border(scene))
 
 
 def mirrored(linear: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
-    """Mirror image at the upper border of the lying ground, column by column, run downwards as on a rough wet surface."""
+    """Mirror image at the upper border of the lying ground, column by column, smeared downwards as on a rough wet
+    surface."""
     _, height, width = linear.shape
     rows = torch.arange(height, dtype=linear.dtype)[:, None]
     # For each pixel the nearest row above it that is not ground: a running maximum down the column.
@@ -245,7 +246,7 @@ def same(scene: Scene, s: float) -> Painted:
     return scene.linear, None
 
 
-# "night/unlit" is a variant of "night": the same condition with other texts (pocket_prompts.VARIANTS) and another look.
+# "night/unlit" is a variant of "night": the same condition with other texts (conditions.VARIANTS) and another look.
 RENDERERS: dict[str, Callable[[Scene, float], Painted]] = {
     "snow": snow, "snow/lying": snow_lying, "night": night, "night/unlit": night_unlit, "fog": fog, "rain": rain,
     "rain/wet": rain_wet, "overcast": overcast, "dusk": dusk, "dawn": dawn, "glare": glare, "dust": dust, "same": same,

@@ -49,7 +49,8 @@ class Scene:
 
     @cached_property
     def front(self) -> torch.Tensor:
-        """Things alone: the sky's share of each pixel's light taken off, so that a new sky leaves no bright border."""
+        """The light of things alone: the sky's share of each pixel is subtracted, so that a new sky leaves no bright
+        border."""
         sky = self.maps["sky"]
         pure = (sky - 0.98).clamp_min(0)
         near = (blur(self.linear * pure, 4) + 1e-5 * self.linear) / (blur(pure, 4) + 1e-5)
@@ -78,7 +79,7 @@ class Scene:
 
     @cached_property
     def shade(self) -> torch.Tensor:
-        """Luminance of the ground over what is usual nearby: under 1 where a shadow lies on it; 1 on all else.
+        """Luminance of the ground over the usual one nearby: under 1 in a shadow; 1 on everything else.
 
         A guided filter in logarithms keeps the shadow's edge and leaves the texture. What is far darker than the ground is
         a car that the map took for ground.
@@ -95,7 +96,8 @@ class Scene:
 
     @cached_property
     def distance(self) -> torch.Tensor:
-        """Depth, its far end drawn in: heights of cameras differ, and a guess too far must not swallow what has a label."""
+        """Depth with its far end compressed: cameras stand at different heights, and a depth guessed too far must not hide a
+        labelled object in haze."""
         far = blur(self.maps["depth"], 2).clamp_min(0.04) ** 0.75
         return far.minimum(0.6 + 0.4 * self.maps["sky"])
 
@@ -139,7 +141,7 @@ def greyed(linear: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def vivid(linear: torch.Tensor, share: float) -> torch.Tensor:
-    """More colour, against what haze and grey light take from it: real snow and rain have more than a greyed photograph."""
+    """More colour, to make up for haze and grey light: real snow and rain are more colourful than a greyed photograph."""
     return greyed(linear, -share).clamp_min(0)
 
 
@@ -173,7 +175,7 @@ def grey_clouds(scene: Scene, base: torch.Tensor, amount: float) -> torch.Tensor
 
 
 def border(scene: Scene) -> torch.Tensor:
-    """Weight of a replaced sky, most at its border, where a little of the old one shows as a halo; (1, H, W) in 0..0.45."""
+    """Weight of a replaced sky, highest at its border, where remains of the old sky show as a halo; (1, H, W) in 0..0.45."""
     sky = scene.maps["sky"]
     soft = blur(sky, 2.5)
     return 0.15 * sky + 1.2 * soft * (1 - soft)

@@ -1,4 +1,4 @@
-"""Where the sky is on a photograph, guessed from its pixels by plain rules, and the edges of a sky drawn to the pixels."""
+"""Where the sky is on a photograph, guessed by plain rules, and its edges refined to the pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from scripts.pocket.filters import WORK_PX, blur, guided, luminance
 
 
 def sky_map(rgb: torch.Tensor) -> torch.Tensor:
-    """Smooth, bright or blue areas hanging from the upper border, then everything above their lower end that looks alike."""
+    """Smooth, bright or blue areas that touch the upper border, then everything above their lower end that looks like them.
+    (1, H, W) in 0..1."""
     height, width = rgb.shape[-2:]
     factor = WORK_PX * 1.5 / max(height, width)
     small = F.interpolate(rgb[None], scale_factor=factor, mode="area")[0]
@@ -34,7 +35,7 @@ def sky_map(rgb: torch.Tensor) -> torch.Tensor:
         area = stats[k, cv2.CC_STAT_AREA]
         region = torch.from_numpy(labels == k)
         top_width = int((labels[: max(2, len(seed) // 20)] == k).any(0).sum())  # below a frame, if there is one
-        # A narrow thing at the top that hangs deep down is a wall or a pole, not the sky.
+        # A narrow area that reaches far down is a wall or a pole, not the sky.
         if area < 0.004 * seed.size or top_width < 0.04 * seed.shape[1]:
             continue
         bottom = stats[k, cv2.CC_STAT_TOP] + stats[k, cv2.CC_STAT_HEIGHT]

@@ -3,8 +3,8 @@
     python -m scripts.pocket.train --photos photos/ --sources photos/sources.tsv --licence "CC BY" \\
         --work .train --out diffgen/pocket --minutes-vae 28 --minutes-unet 70
 
-Stages: maps of each photograph, autoencoder, denoiser, export, evaluate. Every stage goes on where it was when it is started
-again. `--stage export` writes the newest checkpoint while another process is still training.
+Stages: maps of each photograph, autoencoder, denoiser, export, evaluate. Every stage continues where it was
+stopped. `--stage export` writes the newest checkpoint while another process is still training.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def bfloat16(args: argparse.Namespace) -> bool:
-    """Whether to compute in it: wanted, and not on a CPU that lacks it, on which a step takes 30 times as long."""
+    """Whether to compute in bfloat16: asked for, and not on a CPU without it, where a step would take 30 times as long."""
     if args.bfloat16 and args.device == "cpu" and not cpu_has_bfloat16():
         say("--bfloat16: this CPU does not compute in it; float32 instead")
         return False

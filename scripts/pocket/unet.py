@@ -22,11 +22,9 @@ from scripts.pocket.vae import load_vae, vae_batch
 
 LEARNING_RATE = 1e-3
 WARM_UP = 100  # steps
-SETTLING = (
-    0.25  # share of the time, at its end, in which the rate falls; till then it stays, so that more time may be added
-)
+SETTLING = 0.25  # share of the time, at its end, in which the rate falls; before, it stays, so a run can be prolonged
 LEAST_RATE = 0.03  # of the learning rate, at the end
-GOING_ON = 0.6  # of the learning rate, from weights that were trained before
+GOING_ON = 0.6  # of the learning rate, when starting from trained weights
 DECAY = 0.998  # of the running mean of the weights
 
 
@@ -45,7 +43,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class LatentFacts:
-    """Measured on the trained autoencoder: `scaling` = 1 / deviation of all latents; (16,) each: the others."""
+    """Measured on the trained autoencoder: `scaling` is 1 / standard deviation of all latents; the others, (16,) each,
+    are per channel."""
 
     scaling: float
     mean: torch.Tensor
@@ -59,13 +58,13 @@ def measure(vae: AutoencoderTiny, photos: list[Photo], seed: int) -> LatentFacts
     with torch.no_grad():
         latents = vae.encoder(images)
         scaling = 1 / latents.std().item()
-        few = latents[:8]  # as good within a twelfth, and all of them took longer than the rest of a short training
+        few = latents[:8]  # weights within a twelfth of those from all 32, in a quarter of the time
         plain = vae.decoder(few)
         weights = []
         for k in range(latents.shape[1]):
             moved = few.clone()
             moved[:, k] += 0.1
-            # How much a wrong value in this channel shows; the root gives fine detail more say than the error alone would.
+            # How much an error in this channel shows in pixels; the root raises the weight of fine detail.
             weights.append((vae.decoder(moved) - plain).abs().mean().sqrt().item())
     weight = torch.tensor(weights)
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
@@ -85,7 +84,7 @@ def build_optimizers(model: Denoiser) -> list[torch.optim.Optimizer]:
 
 
 def own_tokenizer(work: Path, presets: dict[str, list[str]], seed: int) -> CLIPTokenizer:
-    """That of `work`, which is trained first when it is not there."""
+    """The tokenizer of `work`; trained first when there is none."""
     if not (work / "tokenizer").exists():
         part = work / "tokenizer.part"
         train_tokenizer(presets, seed).save_pretrained(part)
@@ -94,7 +93,7 @@ def own_tokenizer(work: Path, presets: dict[str, list[str]], seed: int) -> CLIPT
 
 
 def begin(photos: list[Photo], maps: dict[str, torch.Tensor], work: Path, how: Settings) -> tuple[Training, Lessons]:
-    """The networks as the last checkpoint has them, or as they start, and what teaches them."""
+    """The networks, from the last checkpoint or freshly started, and the lessons that train them."""
     device, seed = how.budget.device, how.budget.seed
     state = load_denoiser(work)
     torch.manual_seed(seed + (state["step"] if state else 0))
@@ -128,7 +127,7 @@ def begin(photos: list[Photo], maps: dict[str, torch.Tensor], work: Path, how: S
 
 
 def learning_rate(training: Training) -> float:
-    """It rises in WARM_UP steps, stays, and falls while training settles."""
+    """Rises over WARM_UP steps, stays constant, and falls in the last part (SETTLING) of the time."""
     most = LEARNING_RATE * (GOING_ON if training.facts["going_on"] else 1)
     falling = min(1.0, max(LEAST_RATE, (1 - training.progress) / SETTLING))
     return most * falling * min(1, (training.step + 1) / WARM_UP)
@@ -139,7 +138,9 @@ def train_unet(photos: list[Photo], maps: dict[str, torch.Tensor], work: Path, h
     training, lessons = begin(photos, maps, work, how)
     pool = lessons.pool
     rng = np.random.default_rng(how.budget.seed + training.step)
-    first_pairs = min(300, 3 * BATCH + int(20 * how.budget.minutes))  # a short run must not spend itself on preparing
+    first_pairs = min(
+        300, 3 * BATCH + int(20 * how.budget.minutes)
+    )  # a short run must not spend its time on preparing pairs
     say(f"denoiser: starts at step {training.step}, latent scale {lessons.scaling:.3f}")
     while training.progress < 1:
         if pool.grow_crops(training.progress):

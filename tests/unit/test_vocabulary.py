@@ -70,9 +70,7 @@ def test_pocket_was_taught_every_preset(pocket: Vocabulary) -> None:
     )
 
 
-def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(
-    pocket: Vocabulary, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(pocket: Vocabulary) -> None:
     root = Path(__file__).parents[2]
     from scripts.pocket.conditions import PHRASES, VARIANTS
     from scripts.pocket.prompts import preset_texts, vocabulary
