@@ -40,7 +40,7 @@ check: setup ## lint, format, types, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python scripts/check_docs.py
+	$(BIN)/python -m scripts.docs.check
 
 fmt: setup ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -23,7 +23,7 @@ COCO_SIZES = {"small": (0.0, 32.0), "medium": (32.0, 96.0), "large": (96.0, math
 
 # A detector's confidence near its threshold comes and goes with a JPEG of quality 95 (.95 of 237 boxes found again). So, as
 # for Canny's edges (1986), one threshold to be an object and a lower one to be still there. At half the confidence a quality
-# of 95 leaves .98, of 75 .97, and of objects that were painted over 1 of 90 is "found" (scripts/check_recall.py).
+# of 95 leaves .98, of 75 .97, and of objects that were painted over 1 of 90 is "found" (scripts/bench/recall.py).
 SURE = 0.25  # from this confidence on, what is found in a source is an object
 AGAIN = 0.125  # from this one on, it is found again
 

@@ -235,8 +235,8 @@ def _source(name: str, entry: Found, fields: dict[str, Any]) -> Source:
 def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -> dict[str, Any]:
     """The facts of one image and its label, as they go into the cache. `problem` is "word: text"."""
     fields: dict[str, Any] = {
-        "digest": "", "image_digest": "", "width": 0, "height": 0, "labelled": False, "classes": [], "smallest": [], "sides": [],
-        "problem": entry.problem, "size": 0,
+        "digest": "", "image_digest": "", "width": 0, "height": 0, "labelled": False, "problem": entry.problem, "size": 0,
+        "classes": [], "smallest": [], "sides": [],
     }  # fmt: skip
     try:
         raw = _read(entry.image)

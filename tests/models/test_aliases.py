@@ -18,7 +18,7 @@ from diffgen.models.pipelines import SPECS
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.session import Session
-from scripts.models_page import recipe_for
+from scripts.docs.models_page import recipe_for
 from tests.fakes import make_dataset, write_recipe
 
 pytestmark = pytest.mark.editors

@@ -27,12 +27,10 @@ def test_pocket_was_taught_every_preset(pocket: Vocabulary) -> None:
     )
 
 
-def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(
-    pocket: Vocabulary, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(pocket: Vocabulary) -> None:
     root = Path(__file__).parents[2]
-    monkeypatch.syspath_prepend(root / "scripts")
-    from pocket_prompts import PHRASES, VARIANTS, preset_texts, vocabulary
+    from scripts.pocket.conditions import PHRASES, VARIANTS
+    from scripts.pocket.prompts import preset_texts, vocabulary
 
     assert pocket == vocabulary(preset_texts(root / "diffgen/recipe/conditions.yaml")), "the list is of these texts"
     texts = [text for kind, texts in {**PHRASES, **VARIANTS}.items() if kind != "same" for text in texts.split("|")]

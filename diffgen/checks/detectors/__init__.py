@@ -29,6 +29,7 @@ def load_labeller(
     if unknown := [name for i, name in enumerate(names) if i not in known]:
         raise UsageError(
             f"detector: {place} knows no class '{unknown[0]}', so it could not label what is made",
-            f"use a detector of that class, or an OWLv2 or Grounding DINO model; this one knows: {listed_names(detector.names)}",
+            "use a detector of that class, or an OWLv2 or Grounding DINO model; this one knows: "
+            + listed_names(detector.names),
         )
     return detector, known

@@ -1,0 +1,1 @@
+"""Measurements of diffgen: speed, fidelity of labels, the recall check, tiles. Run as `python -m scripts.bench.NAME`."""

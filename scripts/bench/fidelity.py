@@ -1,0 +1,153 @@
+"""How well labels stay true, and what each lever does for it: naive, each lever alone, and all of them.
+
+    python -m scripts.bench.fidelity --dataset driving/day/data.yaml --detector weights/yolo11n.pt --limit 40 --out bench
+
+One run folder for everything: variants that share images make them once, and it goes on where it was stopped. Prints a
+table and writes `fidelity.json` there. Recall is of what the detector finds in the source, by COCO's sizes; "matched" counts
+an object that it finds in the picture or in its copy brought to the source's brightness.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffgen.checks.detections import COCO_SIZES, judged_recall, recall
+from diffgen.checks.effect import judged_effect
+from diffgen.checks.structure import judged_structure
+from diffgen.output.outcome import Entry
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.progress import choose
+from diffgen.run.session import Session
+from diffgen.run.store.images import read_present
+
+LEVERS: dict[str, dict[str, Any]] = {
+    "objects.strength": {"objects": {"strength": 0.35}},
+    "detail": {"objects": {"detail": 0.8}, "detail": 0.3},
+    "attempts": {"attempts": 3},
+}
+SIZES = ("small", "medium", "large")
+
+
+def variants() -> dict[str, dict[str, Any]]:
+    together = {
+        "objects": {"strength": 0.25, "detail": 0.8},
+        "detail": 0.3,
+        "attempts": 3,
+        "checks": {"recall": 0.9},
+    }
+    return {"naive": {}, **LEVERS, "all": together}
+
+
+def measure(recipe: Path, limit: int) -> tuple[list[Entry], float, int]:
+    """(what became of each planned image, seconds, images made now)."""
+    started = time.perf_counter()
+    loaded = load_recipe(recipe)
+    summary = run(loaded, limit=limit, progress=choose(False), notify=lambda text: print(text, file=sys.stderr))
+    if summary.stopped:
+        sys.exit(summary.exit_code)
+    seconds = time.perf_counter() - started
+    session = Session.open(loaded, limit)
+    records = read_present(session.folder, session.recipe.image.format)
+    return list(session.outcome(records).entries), seconds, summary.made_now
+
+
+def row(entries: list[Entry]) -> dict[str, Any]:
+    """The figures of one variant and condition; recall, shift and the rest are of accepted images."""
+    made = [entry for entry in entries if entry.record is not None and entry.record.status == "made"]
+    accepted = [entry for entry in made if entry.accepted]
+    facts = [entry.record.facts for entry in accepted if entry.record is not None]
+    pooled = {key: [v for fact in facts for v in fact.get(key, [])] for key in ("found", "found_matched", "found_px")}
+    name = entries[0].item.job.settings.condition
+    moved = [judged_effect(fact, name) for fact in facts]
+    figures: dict[str, Any] = {
+        "images": len(entries),
+        "accepted": len(accepted) / len(entries),
+        "structure": _median([judged_structure(fact) for fact in facts]),
+        "recall": recall(pooled),
+        "recall_matched": judged_recall(pooled),
+        "new_objects": _mean([fact.get("new_objects") for fact in facts]),
+        "shift_p50": _median([fact["shift_px"] for fact in facts]),
+        "shift_max": max((fact["shift_px"] for fact in facts), default=None),
+        "happened": _median(moved),
+        "saved": sum(entry.item.job.attempt > 0 for entry in accepted),
+    }
+    return figures | {f"matched_{size}": judged_recall(pooled, size) for size in SIZES if size in COCO_SIZES}
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def table(figures: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Markdown."""
+    heads = [
+        "accepted", "structure", "recall", "recall_matched", *(f"matched_{size}" for size in SIZES), "new_objects",
+        "shift_p50", "shift_max", "happened", "saved",
+    ]  # fmt: skip
+    lines = [f"| variant | condition | {' | '.join(heads)} |", f"|---|---|{'---|' * len(heads)}"]
+    for variant, rows in figures.items():
+        for condition, found in rows.items():
+            cells = [found[head] for head in heads]
+            shown = ["–" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in cells]
+            lines.append(f"| {variant} | {condition} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--detector", type=Path, required=True)
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--conditions", default="snow,night,fog,rain")
+    parser.add_argument("--strength", type=float, help="of every condition; default: the presets'")
+    parser.add_argument("--long-side", type=int, help="working size in px; default: the model's")
+    parser.add_argument("--limit", type=int, default=40)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--variants", default=",".join(variants()))
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    names = args.conditions.split(",")
+    conditions = [name if args.strength is None else {name: {"strength": args.strength}} for name in names]
+    figures: dict[str, dict[str, dict[str, Any]]] = {}
+    seconds = {}
+    for variant in args.variants.split(","):
+        recipe = args.out / f"{variant}.yaml"
+        fields = {
+            "dataset": str(args.dataset.resolve()),
+            "output": "run",
+            "model": args.model,
+            "conditions": conditions,
+            "detector": str(args.detector.resolve()),
+            "include_sources": "none",
+            "resolution": {"long_side": args.long_side},
+            **variants()[variant],
+        }
+        recipe.write_text(yaml.safe_dump(fields, sort_keys=False), "utf-8")
+        judged, took, made = measure(recipe, args.limit)
+        figures[variant] = {
+            name: row([entry for entry in judged if entry.item.job.settings.condition == name]) for name in names
+        }
+        seconds[variant] = {"seconds": round(took, 1), "made": made}
+        print(f"{variant}: {made} images made in {took:.0f} s", file=sys.stderr)
+    (args.out / "fidelity.json").write_text(json.dumps({"figures": figures, "time": seconds}, indent=1) + "\n", "utf-8")
+    print(table(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Docs that follow from the code: writes them with `--write`, else fails when they are stale.
+
+    python -m scripts.docs.check --write
+
+docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets) and a part of docs/models.md (the
+short names). It also fails when the newest changelog entry is not this version, or the README lacks a command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from diffgen import __version__
+from diffgen.cli import app
+from diffgen.recipe.presets import presets
+from diffgen.recipe.schema import Recipe
+from diffgen.recipe.sections import Condition, Control, TextToImage
+from scripts.docs.models_page import models_page
+
+ROOT = Path(__file__).resolve().parents[2]
+
+INTRO = """# Recipe reference
+
+Every key of a recipe, from `diffgen schema`. Paths are relative to the recipe file; `${NAME}` is taken from the
+environment; `--set key=value` overrides a key, the value written as YAML, and `--set conditions.night.strength=0.5`
+addresses a condition by its name. An unknown key is an error that names the line and the nearest right key.
+
+A condition is a preset's name (`- snow`), a preset with changes (`- night: {strength: 0.5}`), or your own mapping with
+at least `name` and `prompt`. `diffgen conditions` lists the presets.
+
+A dataset is a YOLO `data.yaml` as Ultralytics takes it, or one of
+
+```yaml
+dataset:
+  format: coco                  # instances: boxes, or polygons for all objects when one has a polygon; crowd left out
+  train: {images: train2017, annotations: annotations/instances_train2017.json}
+  val: {images: val2017, annotations: annotations/instances_val2017.json}
+```
+
+```yaml
+dataset:
+  format: voc
+  one_based: true               # pixels count from 1 and the last one is in the box; false for most home-made files
+  train: {images: JPEGImages, annotations: Annotations, list: ImageSets/Main/train.txt}   # list: optional
+  val: {images: JPEGImages, annotations: Annotations, list: ImageSets/Main/val.txt}
+```
+"""
+
+
+def rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from rows(kind, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        yield f"| `{prefix}{name}` | {default} | {field.description or ''} |"
+
+
+def recipe_page() -> str:
+    head = "| key | default | meaning |\n|---|---|---|\n"
+    condition = "\n".join(rows(Condition, "conditions[]."))
+    control = "\n".join(rows(Control, "controls[]."))
+    imagined = "\n".join(rows(TextToImage, "text2img."))
+    return (
+        f"{INTRO}\n{head}" + "\n".join(rows(Recipe)) + f"\n\n## A condition\n\n{head}{condition}\n"
+        f"\n## A control\n\nHow to use them: [controlnet.md](controlnet.md).\n\n{head}{control}\n"
+        f"\n## Without a dataset\n\nThe weaker way: [text-to-image.md](text-to-image.md).\n\n{head}{imagined}\n"
+    )
+
+
+def conditions_page() -> str:
+    text = "# Conditions\n\nThe presets. `{objects}` becomes the image's own classes, most frequent first.\n\n"
+    text += "| name | strength | prompt (img2img) | instruction (instruct) |\n|---|---|---|---|\n"
+    return text + "".join(
+        f"| `{name}` | {p['strength']} | {p['prompt']} | {p['instruction']} |\n" for name, p in presets().items()
+    )
+
+
+def aliases_page() -> str:
+    return models_page((ROOT / "docs/models.md").read_text("utf-8"))
+
+
+PAGES = {
+    "docs/recipe.md": recipe_page,
+    "docs/conditions.md": conditions_page,
+    "docs/models.md": aliases_page,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the pages instead of comparing them")
+    write = parser.parse_args().write
+    problems = []
+    for name, page in PAGES.items():
+        path = ROOT / name
+        if write:
+            path.write_text(page(), "utf-8")
+        elif not path.is_file() or path.read_text("utf-8") != page():
+            problems.append(f"{name} is stale: run python -m scripts.docs.check --write")
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    if newest is None or newest[1] != __version__:
+        problems.append(f"CHANGELOG.md: the newest entry is not {__version__}")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    for name in [*names, *(str(group.name) for group in app.registered_groups)]:
+        if f"diffgen {name}" not in readme:
+            problems.append(f"README.md does not name the command 'diffgen {name}'")
+    sys.exit("\n".join(problems) or None)
+
+
+if __name__ == "__main__":
+    main()
