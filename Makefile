@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test test-fast test-slow check fmt clean
+.PHONY: help setup demo browser test test-fast test-slow check docs fmt clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,11 +36,15 @@ test-slow: setup browser ## all tests that need no GPU, the slow ones too: befor
 test-fast: setup ## the tests that need no torch
 	$(BIN)/python -m pytest -m "unit or property or cli"
 
-check: setup ## lint, format, types, docs
+check: setup ## lint, format, types, imports, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.docs.check
+
+docs: setup ## write again what in docs/ comes from the code
+	$(BIN)/python -m scripts.docs.check --write
 
 fmt: setup ## format and fix what can be fixed
 	$(BIN)/ruff format .
