@@ -15,9 +15,12 @@ from diffgen.recipe.sections import (
     CocoDataset,
     Condition,
     Control,
+    FilePath,
     ImageFile,
+    IsPath,
     LoraEntry,
     Objects,
+    PathOrId,
     Require,
     Resolution,
     Section,
@@ -42,7 +45,7 @@ class Recipe(Section):
 
     dataset: (
         Annotated[
-            Annotated[str, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
+            Annotated[FilePath, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
             Discriminator(_dataset_form),
         ]
         | None
@@ -53,7 +56,9 @@ class Recipe(Section):
         "text-to-image.md",
     )
     output: str = Field(description="the run folder")
-    model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
+    model: Annotated[str | dict[str, Any], IsPath(or_id=True, or_alias=True, keys=("file", "config", "folder"))] = (
+        Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
+    )
     editor: str | None = Field(
         None, description="img2img, instruct, controlnet or inpaint; default: what the model's class says"
     )
@@ -73,12 +78,12 @@ class Recipe(Section):
     detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail brought back")
     controls: list[Control] = Field([], description="maps that ControlNets hold the edit to; see below")
     resolution: Resolution = Resolution()
-    detector: str | None = Field(
+    detector: PathOrId | None = Field(
         None,
         description="Ultralytics weights, a file: what it finds in source and edited picture is recorded; with text2img "
         "also an OWLv2 or Grounding DINO model, hub id or folder",
     )
-    clip: str | None = Field(
+    clip: PathOrId | None = Field(
         None,
         description="a CLIP model, a folder, OWNER/NAME or OWNER/NAME@REVISION: its scores of source and edited picture are "
         "recorded",

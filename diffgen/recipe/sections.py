@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,6 +17,23 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IsPath:
+    """Marks a key whose text is a path relative to the recipe, so that the run folder's copy gets it relative to itself.
+
+    With `or_id` or `or_alias` the text may also be a hub id or a model's alias; it is a path if it exists beside the recipe
+    (and is no alias). Where the value is a mapping, `keys` are those of it that are paths.
+    """
+
+    or_id: bool = False
+    or_alias: bool = False
+    keys: tuple[str, ...] = ()
+
+
+FilePath = Annotated[str, IsPath()]
+PathOrId = Annotated[str, IsPath(or_id=True)]
 
 
 class Select(Section):
@@ -95,12 +113,12 @@ class Control(Section):
     kind: Literal["canny", "softedge", "depth", "segmentation", "own"] = Field(
         description="what the map shows; own: whatever the maps in `folder` show"
     )
-    model: str = Field(description="the ControlNet: hub id (OWNER/NAME, also OWNER/NAME@REVISION) or folder")
+    model: PathOrId = Field(description="the ControlNet: hub id (OWNER/NAME, also OWNER/NAME@REVISION) or folder")
     weight: float = Field(1.0, ge=0, le=2, description="how strongly it guides (conditioning scale); 0 is off")
-    estimator: str | None = Field(
+    estimator: PathOrId | None = Field(
         None, description="depth and segmentation: the model that makes the maps, hub id or folder"
     )
-    folder: str | None = Field(
+    folder: FilePath | None = Field(
         None, description="maps of your own instead: FOLDER/SPLIT/NAME.png or FOLDER/NAME.png per source"
     )
 
@@ -184,8 +202,8 @@ class Condition(Section):
 
 
 class CocoSplit(Section):
-    images: str = Field(description="folder that the annotations' file names are relative to")
-    annotations: str = Field(description="instances .json")
+    images: FilePath = Field(description="folder that the annotations' file names are relative to")
+    annotations: FilePath = Field(description="instances .json")
 
 
 class CocoDataset(Section):
@@ -198,9 +216,9 @@ class CocoDataset(Section):
 
 
 class VocSplit(Section):
-    images: str = Field(description="folder of images")
-    annotations: str = Field(description="folder of .xml files, named like the images")
-    list: str | None = Field(
+    images: FilePath = Field(description="folder of images")
+    annotations: FilePath = Field(description="folder of .xml files, named like the images")
+    list: FilePath | None = Field(
         None, description="text file naming the split's images, one a line (ImageSets/Main/train.txt)"
     )
 
@@ -240,7 +258,7 @@ class Require(Section):
 class LoraEntry(Section):
     """Low-rank changes to the model's weights, in safetensors: a file here, or one in a repository of the hub."""
 
-    file: str | None = Field(None, description=".safetensors file")
+    file: FilePath | None = Field(None, description=".safetensors file")
     hub: str | None = Field(None, description="hub id, instead of a file")
     weight_name: str = Field("pytorch_lora_weights.safetensors", description="the file in the hub's repository")
     revision: str | None = Field(None, description="of the hub's repository")
