@@ -1,4 +1,4 @@
-"""Images that are in two splits, by their bytes or by how they look: a detector would be tested on what it was trained on."""
+"""Images that are in two splits, by their bytes or their looks: a detector would be tested on what it was trained on."""
 
 from __future__ import annotations
 

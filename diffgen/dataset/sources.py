@@ -201,8 +201,8 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
     side of its box and `sides` the square root of its area, in pixels.
     """
     fields: Facts = {
-        "digest": "", "image_digest": "", "width": 0, "height": 0, "labelled": False, "classes": [], "smallest": [], "sides": [],
-        "problem": entry.problem, "size": 0,
+        "digest": "", "image_digest": "", "width": 0, "height": 0, "labelled": False, "classes": [], "smallest": [],
+        "sides": [], "problem": entry.problem, "size": 0,
     }  # fmt: skip
     try:
         raw = _read(entry.image)

@@ -1,4 +1,4 @@
-"""Reading and checking a recipe file. Every error names the file, the line and the nearest right key."""
+"""Reading and checking a recipe file. Every error names the file, the line and the closest known key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffgen.recipe.yaml_reader import compose, construct
 
 
 class LoadedRecipe:
-    """A recipe with the place it was read from and the text it was written in."""
+    """A recipe, the file it was read from, and its YAML data before `${ENV}` was replaced."""
 
     def __init__(self, recipe: Recipe, path: Path, raw: dict[str, Any]) -> None:
         self.recipe = recipe
@@ -32,7 +32,7 @@ class LoadedRecipe:
 
     @property
     def output(self) -> Path:
-        return Path(os.path.realpath(self.base / self.recipe.output))  # which a loop of links does not break
+        return Path(os.path.realpath(self.base / self.recipe.output))  # Path.resolve fails on a loop of links
 
     def to_yaml(self, folder: Path, aliases: Container[str] = ()) -> str:
         """The recipe with its defaults, as the run folder `folder` keeps it. See `run_copy`."""
@@ -70,7 +70,7 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
 
 
 def overridden(loaded: LoadedRecipe, sets: Sequence[str]) -> LoadedRecipe:
-    """The same recipe with more `key=value` overrides. Raises UsageError as `load_recipe` does."""
+    """The same recipe with further `key=value` overrides. Raises UsageError as `load_recipe` does."""
     raw = copy.deepcopy(loaded.raw)
     for item in sets:
         override(raw, item)
@@ -82,9 +82,9 @@ def _checked(raw: dict[str, Any], path: Path, root: Any) -> LoadedRecipe:
         recipe = Recipe.model_validate(expand(raw, path))
     except ValidationError as error:
         raise readable(error, path, root, Recipe) from None
-    except UnicodeEncodeError as error:  # pydantic cannot hand on a fault whose words hold a byte that is not UTF-8
+    except UnicodeEncodeError as error:  # pydantic fails to report an error whose text has a byte that is not UTF-8
         text = error.object
-        raise UsageError(f"{path}: {text}", "write it out, as UTF-8 text") from None
+        raise UsageError(f"{path}: {text}", "write it as UTF-8 text") from None
     return LoadedRecipe(recipe, path.absolute(), raw)
 
 

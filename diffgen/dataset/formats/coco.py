@@ -107,8 +107,8 @@ def _split(
             note("listed twice", name)
             one = _merged(found[file], one)
         found[file] = one
-    for identity, entries in objects.items():
-        if identity not in images:
+    for image_id, entries in objects.items():
+        if image_id not in images:
             for entry in entries:
                 note("no image", f"annotation {entry.get('id')}: image_id {entry.get('image_id')!r:.40}")
     if not found:
