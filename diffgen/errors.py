@@ -37,7 +37,7 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """". Did you mean 'x'?" with the closest known word, to end a message about an unknown one; "" if none is similar."""
+    """The end of a message about an unknown word: ". Did you mean 'x'?" if a known one is similar, else nothing."""
     near = closest(word, known)
     return f". Did you mean '{near}'?" if near else ""
 

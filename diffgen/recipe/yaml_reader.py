@@ -81,7 +81,9 @@ def _errors_of(path: Path) -> Iterator[None]:
         raise UsageError(
             f"{where}: not valid YAML: {error.problem or error}", "check indentation and quotes there"
         ) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deeply", "write it flatter") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path}: not valid YAML: {why(error)}", "it must be YAML text") from None
 
 
