@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo browser test test-fast test-slow check docs fmt clean
+.PHONY: help setup demo browser test test-fast test-slow test-lowest check docs fmt clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,17 @@ test-slow: setup browser ## all tests that need no GPU, the slow ones too: befor
 
 test-fast: setup ## the tests that need no torch
 	$(BIN)/python -m pytest -m "unit or property or cli"
+
+LOWEST := .venv-lowest/bin/python
+test-lowest: ## the tests without torch, and a few with it, on the lowest versions that pyproject.toml allows
+	test -x $(LOWEST) || $(PYTHON) -m venv .venv-lowest
+	$(LOWEST) -m pip install --quiet uv
+	$(LOWEST) -m uv pip install --quiet --python $(LOWEST) --resolution lowest-direct -r pyproject.toml --extra lora
+	$(LOWEST) -m uv pip install --quiet --python $(LOWEST) 'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6.100' 'setuptools>=77'
+	$(LOWEST) -m uv pip install --quiet --python $(LOWEST) --no-deps -e .
+	$(LOWEST) -m pytest -m "unit or property or cli" --ignore tests/commands/test_help.py # its texts are the newest typer's
+	$(LOWEST) -m pytest -m "not slow and not gpu" tests/e2e/test_quickstart.py tests/editing/test_img2img.py \
+	  tests/editing/test_loading.py tests/checks/test_ultralytics.py
 
 check: setup ## lint, format, types, imports, docs
 	$(BIN)/ruff check .

@@ -31,10 +31,15 @@ def why(error: Exception) -> str:
     return text.splitlines()[0][:300].rstrip(".")
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is spelt most like `word`; None if none is similar."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), None)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about a word nobody knows: the nearest of the known ones, if one is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f". Did you mean '{near[0]}'?" if near else ""
+    """The end of a message about an unknown word: ". Did you mean 'x'?" if a known one is similar, else nothing."""
+    near = closest(word, known)
+    return f". Did you mean '{near}'?" if near else ""
 
 
 class SourceError(DiffgenError):

@@ -7,7 +7,6 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from diffgen.models.resolve import missing_networks, resolve_recipe_model
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Session
 from diffgen.run.store.state import check_folder
+from diffgen.run.worker_setup import installed_version
 from diffgen.version import __version__
 
 PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
@@ -32,7 +32,7 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "diffgen": __version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "cpus": os.cpu_count(),
         "memory_gb": _memory_gb(),
         "disk_free_gb": round(shutil.disk_usage(_existing(loaded.output if loaded else Path.cwd())).free / 1e9, 1),
@@ -115,13 +115,6 @@ def examination_text(facts: dict[str, Any]) -> str:
     )
     lines += [f"problem   {problem}" for problem in facts["problems"]]
     return "\n".join(lines)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _memory_gb() -> float | None:

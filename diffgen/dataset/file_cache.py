@@ -1,7 +1,7 @@
-"""Facts about files that are slow to find (digests, sizes), remembered by path, size and mtime. Safe to delete.
+"""A cache of facts about files that are slow to compute (digests, sizes), by path, size and mtime. Safe to delete.
 
 One SQLite file below the user's cache folder (`DIFFGEN_CACHE`, else `XDG_CACHE_HOME`/diffgen, else ~/.cache/diffgen).
-A cache that cannot be opened or written is no error: the facts are found again.
+A cache that cannot be opened or written is no error: the facts are computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def cache_dir() -> Path:
 
 
 class FileCache:
-    """`get` and `put` text by (kind, path); an entry is valid while the stamp of its files is unchanged."""
+    """Text by (kind, path). An entry is valid while the stamp of its files is unchanged."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._db: sqlite3.Connection | None = None
@@ -46,7 +46,7 @@ class FileCache:
         return known[str(path)][1] if known and known[str(path)][0] == stamp else None
 
     def known(self, kind: str, path: str | Path, stamp: str, find: Callable[[], str]) -> str:
-        """What `get` gives; where that is nothing, what `find` gives, which is then kept."""
+        """The cached value; if there is none, the result of `find`, which is then cached."""
         value = self.get(kind, path, stamp)
         if value is None:
             value = find()
@@ -54,7 +54,7 @@ class FileCache:
         return value
 
     def below(self, kind: str, folder: str) -> dict[str, tuple[str, str]]:
-        """(stamp, value) of every path below a folder, in one go."""
+        """(stamp, value) of every cached path below a folder, in one query."""
         query = "SELECT path, stamp, value FROM facts WHERE kind=? AND path>=? AND path<?"
         return self._select(query, kind, f"{folder}{os.sep}", f"{folder}{chr(ord(os.sep) + 1)}")
 
@@ -63,12 +63,12 @@ class FileCache:
             return {}
         try:
             return {path: (stamp, value) for path, stamp, value in self._db.execute(query, values)}
-        except (sqlite3.Error, UnicodeEncodeError):  # the latter: a name that is not UTF-8, of which none is kept
+        except (sqlite3.Error, UnicodeEncodeError):  # the latter: a name that is not UTF-8, which is never cached
             return {}
 
     def put(self, kind: str, path: str | Path, stamp: str, value: str) -> None:
         if not str(path).isprintable() and "\\udc" in ascii(str(path)):
-            return  # a name that is not UTF-8: SQLite takes none
+            return  # a name that is not UTF-8, which SQLite cannot store
         with self._lock:
             self._new.append((kind, str(path), stamp, value))
             full = len(self._new) >= 5000

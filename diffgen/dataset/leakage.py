@@ -1,4 +1,4 @@
-"""The same picture in two splits: by its bytes, and by how it looks. A detector is then tested on what it was trained on."""
+"""Images that are in two splits, by their bytes or their looks: a detector would be tested on what it was trained on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from diffgen.dataset.images import FORMATS
 from diffgen.files import stamp
 from diffgen.types import Source
 
-# Two pictures whose 64-bit hashes differ in so many bits look the same (re-encoded, resized): with four chunks of 16 bits
-# at least one chunk is then equal, which is how the pairs are found without comparing all with all.
+# Images whose 64-bit hashes differ in at most this many bits look the same (re-encoded, resized). Of four chunks of 16 bits
+# at least one is then equal, so pairs are found without comparing every image with every other.
 NEAR_BITS = 3
 _CHUNKS = 4
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -36,9 +36,10 @@ def identical(sources: Sequence[Source]) -> list[list[Source]]:
 
 
 def near(sources: Sequence[Source], cache: FileCache) -> list[tuple[Source, Source]]:
-    """(look-alike, source): each source that looks like one of an earlier split without being the same file.
+    """(look-alike, source) for each source that looks like one of an earlier split without having the same bytes.
 
-    Reads every image once. One look-alike is named for each source: frames of a fixed camera look like all others.
+    Decodes every image whose hash is not cached. Only one look-alike is named per source, because frames of a fixed camera
+    all look alike.
     """
     groups: dict[int, list[Source]] = {}
     for source, value in zip(sources, _hashes(sources, cache), strict=True):
@@ -51,7 +52,7 @@ def near(sources: Sequence[Source], cache: FileCache) -> list[tuple[Source, Sour
     pairs = []
     for value, members in groups.items():
         around = {other for key in _keys(value) for other in buckets[key] if (value ^ other).bit_count() <= NEAR_BITS}
-        first: dict[str, list[Source]] = {}  # per split, two files at the most: one may be the source's own bytes
+        first: dict[str, list[Source]] = {}  # per split at most two files, as one may have the source's bytes
         for other in sorted(around):
             for source in groups[other]:
                 kept = first.setdefault(source.split, [])
@@ -72,13 +73,14 @@ def _keys(value: int) -> list[tuple[int, int]]:
 
 
 def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
-    """A difference hash of each source, 0 where there is none (it does not decode, or it is flat)."""
+    """A 64-bit difference hash of each source, 0 if it has none (it does not decode, or is of one colour)."""
 
     def one(source: Source) -> int:
         path = source.path
         return int(cache.known("dhash", path, stamp([path]), lambda: str(_difference_hash(Path(path)))))
 
-    # Pictures too large to be read are none to decode here; and filters hold for all threads, so they are set in one.
+    # Make Pillow's decompression-bomb warning an error: such images are skipped. Warning filters are process-wide, so they
+    # are set once, outside the threads.
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         found = list(pool.map(one, sources))
@@ -87,13 +89,13 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
 
 
 def _difference_hash(path: Path) -> int:
-    """64 bits: whether each pixel of the picture at 9 × 8 is brighter than its right neighbour (Krawetz, 2013)."""
+    """dHash (Krawetz, 2013): shrink to 9 × 8 pixels; 64 bits say whether each pixel's right neighbour is brighter."""
     try:
         with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image:
-            image.draft("L", (72, 64))  # JPEG decodes to an eighth at little cost
+            image.draft("L", (72, 64))  # lets the JPEG decoder shrink by up to 8, which is fast
             small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, *_TOO_LARGE):
         return 0
     bits = (np.diff(small, axis=1) > 0).ravel()
-    # A flat picture has no differences and would look like every other flat one.
+    # An image of one colour has no differences, and would look like every other one.
     return int.from_bytes(np.packbits(bits).tobytes(), "big") if 8 <= bits.sum() <= 56 else 0

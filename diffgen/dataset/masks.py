@@ -65,7 +65,7 @@ def require_masks() -> None:
     except ImportError as error:
         raise DiffgenError(
             f"objects.strength, detail, controls and tasks need OpenCV, which cannot be imported: {error}",
-            "where libGL is missing: pip install opencv-python-headless instead of opencv-python",
+            "pip install opencv-python; if a system library such as libGL is missing: apt-get install libgl1 libglib2.0-0",
         ) from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, closest
 
 PACKAGE = Path(__file__).parent
 
@@ -61,6 +60,6 @@ def alias_entry(name: str) -> dict[str, Any]:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"use one of: {', '.join(names)}; or a hub id, a folder, a file"
+    """A hint about an unknown name: the closest known one, or all of them."""
+    near = closest(word, known)
+    return f"did you mean '{near}'?" if near else f"use one of: {', '.join(known)}; or a hub id, a folder, a file"

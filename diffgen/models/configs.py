@@ -73,10 +73,10 @@ def spec_of_file(file: Path) -> PipelineSpec:
 
     Its `single_file` is set. Raises UsageError for a checkpoint of another kind.
     """
-    header = hub.tensors(file)
-    first = header.get("model.diffusion_model.input_blocks.0.0.weight")
-    channels = first["shape"][1] if isinstance(first, dict) and len(first.get("shape", ())) == 4 else None
-    two_encoders = any(key.startswith("conditioner.embedders.") for key in header)
+    shapes = hub.tensors(file)
+    first = shapes.get("model.diffusion_model.input_blocks.0.0.weight", ())
+    channels = first[1] if len(first) == 4 else None
+    two_encoders = any(key.startswith("conditioner.embedders.") for key in shapes)
     for spec in SPECS.values():
         known = spec.single_file
         if known is not None and (known.channels, known.two_encoders) == (channels, two_encoders):

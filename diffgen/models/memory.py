@@ -153,5 +153,4 @@ _ORIGINAL = {
 def _sizes(file: Path, dtype: str) -> dict[str, float]:
     """GiB by tensor: whatever type they are stored in, they are loaded as `dtype`. Reads the file's header only."""
     size = 4 if dtype == "float32" else 2
-    found = hub.tensors(file).items()
-    return {key: math.prod(of["shape"]) * size / GIB for key, of in found if key != "__metadata__"}
+    return {key: math.prod(shape) * size / GIB for key, shape in hub.tensors(file).items()}

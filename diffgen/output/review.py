@@ -39,8 +39,6 @@ def read_review(path: Path, known: Container[str] | None = None) -> dict[str, De
         word = value.value if isinstance(value, yaml.ScalarNode) else None
         if not isinstance(key, yaml.ScalarNode):
             raise UsageError(f"{where}: a job id must be text", "write 'JOB_ID: reject'")
-        if key.value in review:
-            raise UsageError(f"{where}: the job '{key.value}' stands twice", "keep one of the lines")
         if known is not None and key.value not in known:
             raise UsageError(
                 f"{where}: this run folder has no job '{key.value}'", "take the line out, or give this run's own review"

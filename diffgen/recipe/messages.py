@@ -1,4 +1,4 @@
-"""What is wrong in a recipe, said to the person who wrote it: where, what, what is known there."""
+"""pydantic's validation errors as messages for the person who wrote the recipe: where, what, and which keys are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from diffgen.errors import UsageError, did_you_mean
 from diffgen.recipe.yaml_reader import line_of
 
-# What pydantic calls a fault → what a person does. Fields in braces are of its `ctx`.
+# pydantic's error type -> what the message says. Fields in braces come from the error's `ctx`.
 _FAULTS = {
     "string_type": "must be text",
     "string_unicode": "must be text of whole characters",
@@ -40,7 +40,7 @@ _FAULTS = {
 
 
 class Misplaced(ValueError):
-    """What several keys say does not go together; `at` is the one to look at."""
+    """A rule between several keys is broken; `at` is the key that the message points to."""
 
     def __init__(self, text: str, at: tuple[int | str, ...]) -> None:
         super().__init__(text)
@@ -48,14 +48,14 @@ class Misplaced(ValueError):
 
 
 def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseModel]) -> UsageError:
-    """The first fault that pydantic found, as one line with file, line and key. `root` is the YAML node tree or None."""
+    """The first error that pydantic found, with file, line and key. `root` is the YAML node tree, if there is one."""
     first = error.errors(include_url=False)[0]
     fault = first.get("ctx", {}).get("error")
     place = fault.at if isinstance(fault, Misplaced) else first["loc"]
     loc = [part for part in place if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
     owner, field = _described(loc, recipe)
     if loc[:1] == ["dataset"]:
-        del loc[1:2]  # pydantic's word for the form
+        del loc[1:2]  # pydantic's tag of the form
     line = line_of(root, loc)
     where = f"{path}:{line}" if line else str(path)
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
@@ -78,11 +78,11 @@ def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseMod
 
 
 def _described(loc: Sequence[int | str], recipe: type[BaseModel]) -> tuple[type[BaseModel], FieldInfo | None]:
-    """The model whose key a place is, and the key's field, where there is one of that name."""
+    """(the model that has the last key of a location, the key's field or None)."""
     owner = recipe
     inside, field = owner, None
     for before, part in zip([None, *loc], loc, strict=False):
-        if before == "dataset" and field:  # one of several forms, by what its `format` must be
+        if before == "dataset" and field:  # which of several forms it is, by its `format`
             inside = next((form for form in _models(field.annotation) if part in _formats(form)), inside)
         elif isinstance(part, str):
             owner = inside

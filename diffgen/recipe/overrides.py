@@ -1,4 +1,4 @@
-"""What is laid over a recipe file: `--set key=value`, and `${NAME}` from the environment."""
+"""What overrides a recipe file: `--set key=value`, and `${NAME}` from the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def override(raw: dict[str, Any], item: str) -> None:
     value = read_yaml(text, where)
     parts = key.strip().split(".")
     if parts[0] == "conditions" and len(parts) > 1:
-        # A name may hold dots: the longest that fits.
+        # A name may contain dots: take the longest that matches.
         known = _condition_names(raw)
         size = next((n for n in range(len(parts) - 1, 0, -1) if ".".join(parts[1 : n + 1]) in known), 1)
         target = _condition(raw, ".".join(parts[1 : size + 1]), item)
@@ -70,13 +70,13 @@ _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def expand(value: Any, path: Path) -> Any:
-    """`${NAME}` in text becomes the environment's value; text that was only that is read as YAML (`seed: ${SEED}`)."""
+    """Replace `${NAME}` by the environment's value. Text that is nothing else is read as YAML, as in `seed: ${SEED}`."""
     if isinstance(value, dict):
         return {key: expand(item, path) for key, item in value.items()}
     if isinstance(value, list):
         return [expand(item, path) for item in value]
     if isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{path}: a text holds a zero byte: {value[:60]!r}", "take it out")
+        raise UsageError(f"{path}: a text contains a zero byte: {value[:60]!r}", "remove it")
     if not isinstance(value, str) or "${" not in value:
         return value
 

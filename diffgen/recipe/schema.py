@@ -1,4 +1,4 @@
-"""The recipe as a whole, with the rules that hold between its keys, and its JSON Schema."""
+"""The recipe as a whole, the rules between its keys, and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from diffgen.recipe.sections import (
     CocoDataset,
     Condition,
     Control,
+    FilePath,
     ImageFile,
+    IsPath,
     LoraEntry,
     Objects,
+    PathOrId,
     Require,
     Resolution,
     Section,
@@ -33,7 +36,7 @@ def _dataset_form(value: Any) -> str:
     return value.format if isinstance(value, (CocoDataset, VocDataset)) else "yolo"
 
 
-# What compares with a source, or treats one: of no meaning where pictures are made from noise.
+# Keys that need a source: they mean nothing where images are made from noise.
 _OF_SOURCES = ("select", "objects", "detail", "controls", "resolution", "clip", "include_sources")
 
 
@@ -42,46 +45,45 @@ class Recipe(Section):
 
     dataset: (
         Annotated[
-            Annotated[str, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
+            Annotated[FilePath, Tag("yolo")] | Annotated[CocoDataset, Tag("coco")] | Annotated[VocDataset, Tag("voc")],
             Discriminator(_dataset_form),
         ]
         | None
     ) = Field(None, description="data.yaml of a YOLO dataset, or a mapping with format: coco or voc")
     text2img: TextToImage | None = Field(
         None,
-        description="in place of a dataset: pictures made from noise, labelled by the `detector` (the weaker way): "
+        description="instead of a dataset: images made from noise and labelled by the `detector`, which is less reliable: "
         "text-to-image.md",
     )
     output: str = Field(description="the run folder")
-    model: str | dict[str, Any] = Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
+    model: Annotated[str | dict[str, Any], IsPath(or_id=True, or_alias=True, keys=("file", "config", "folder"))] = (
+        Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
+    )
     editor: str | None = Field(
         None, description="img2img, instruct, controlnet or inpaint; default: what the model's class says"
     )
     loras: list[LoraEntry] | None = Field(
         None,
         min_length=1,
-        description="LoRAs added to the model: each a `file` or a `hub` id with `weight_name`, and a `weight`: models.md",
+        description="LoRAs for the model: each a `file`, or a `hub` id with `weight_name`, and a `weight`: models.md",
     )
     select: Select = Select()
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
     assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")
     variants: int = Field(1, ge=1, le=1000, description="images per source and condition, with different seeds")
-    attempts: int = Field(
-        1, ge=1, le=10, description="a rejected image is made again with less strength, so often in all"
-    )
+    attempts: int = Field(1, ge=1, le=10, description="maximum attempts per image; each retry uses less strength")
     objects: Objects = Objects()
-    detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail brought back")
-    controls: list[Control] = Field([], description="maps that ControlNets hold the edit to; see below")
+    detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail restored")
+    controls: list[Control] = Field([], description="maps that ControlNets make the edit follow; see below")
     resolution: Resolution = Resolution()
-    detector: str | None = Field(
+    detector: PathOrId | None = Field(
         None,
-        description="Ultralytics weights, a file: what it finds in source and edited picture is recorded; with text2img "
-        "also an OWLv2 or Grounding DINO model, hub id or folder",
+        description="Ultralytics weights, a file: its detections in source and edit are recorded; with text2img also an "
+        "OWLv2 or Grounding DINO model, hub id or folder",
     )
-    clip: str | None = Field(
+    clip: PathOrId | None = Field(
         None,
-        description="a CLIP model, a folder, OWNER/NAME or OWNER/NAME@REVISION: its scores of source and edited picture are "
-        "recorded",
+        description="a CLIP model, a folder, OWNER/NAME or OWNER/NAME@REVISION: its scores of source and edit are recorded",
     )
     checks: Checks = Checks()
     require: Require = Require()
@@ -89,21 +91,20 @@ class Recipe(Section):
         "copy", description="the edited splits' own images in the exported dataset"
     )
     val_from_train: float | None = Field(
-        None, gt=0, lt=1, description="share of train made val when the source has none"
+        None, gt=0, lt=1, description="share of train that becomes val if the dataset has none"
     )
     image: ImageFile = ImageFile()
-    seed: int = Field(0, ge=0, lt=2**63, description="another seed: other snow, other selection")
+    seed: int = Field(0, ge=0, lt=2**63, description="random seed of the images and of the selection")
     device: str = Field(
         "auto",
-        description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` says whether it is here, `plan` does not",
+        description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` checks that it exists, `plan` does not",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
     memory: Literal["auto", "resident", "16gb", "8gb"] = Field(
-        "auto", description="how the model is laid out on a GPU: whole, or as fits a card; see models.md"
+        "auto",
+        description="how the model is placed on a GPU: whole, or so that it fits a card of that size; see models.md",
     )
-    batch_size: Literal["auto"] | int = Field(
-        "auto", description="images per batch; kept for the life of the run folder"
-    )
+    batch_size: Literal["auto"] | int = Field("auto", description="images per batch; fixed once the run folder exists")
 
     @field_validator("device")
     @classmethod
@@ -126,21 +127,21 @@ class Recipe(Section):
                 raise ValueError("dataset: this key is missing (or text2img, to make pictures without one)")
             return self
         if self.dataset is not None:
-            raise ValueError("dataset and text2img exclude each other: a dataset is edited, or one is made from noise")
+            raise ValueError("give dataset or text2img, not both: a dataset is edited, or images are made from noise")
         if self.detector is None:
             raise ValueError(
-                "text2img: nothing would label what is made: name a detector of these classes in detector: "
+                "text2img: the images need labels: name a detector of these classes in detector: "
                 "(Ultralytics weights, or an OWLv2 or Grounding DINO model)"
             )
         if self.editor not in (None, "text2img"):
-            raise ValueError(f"editor '{self.editor}' edits pictures, and text2img makes them: remove editor:")
+            raise ValueError(f"editor '{self.editor}' edits images, and text2img makes them: remove editor:")
         fields = type(self).model_fields
         useless = [key for key in _OF_SOURCES if getattr(self, key) != fields[key].default]
         for condition in self.conditions:
             own = ("objects", "detail", "controls", "task")
             useless += [f"conditions: '{condition.name}': {key}" for key in own if getattr(condition, key) is not None]
         if useless:
-            raise ValueError(f"{useless[0]}: of no meaning with text2img, which has no sources; remove it")
+            raise ValueError(f"{useless[0]}: has no meaning with text2img, which has no sources; remove it")
         return self
 
     @model_validator(mode="after")
@@ -148,24 +149,24 @@ class Recipe(Section):
         names = [condition.name for condition in self.conditions]
         if twice := [(i, name) for i, name in enumerate(names) if name in names[:i]]:
             i, name = twice[0]
-            raise Misplaced(f"the name '{name}' stands twice; give one of them another name", ("conditions", i))
+            raise Misplaced(f"duplicate name '{name}'; give one of them another name", ("conditions", i))
         if self.detector is None and (unsure := [c.name for c in self.conditions if c.task == "insert"]):
             raise ValueError(
-                f"conditions: '{unsure[0]}' inserts an object, and nothing would see whether it is there: name the "
-                "weights of a detector of that class in detector:"
+                f"conditions: '{unsure[0]}' inserts an object, which a detector must confirm: name the weights of "
+                "one for that class in detector:"
             )
         restored = [c for c in self.conditions if self.checks_for(c).on_object_lost == "restore"]
         if restored and self.attempts == 1:
             own = restored[0].checks is not None and "on_object_lost" in restored[0].checks.model_fields_set
             above = ("conditions", self.conditions.index(restored[0])) if own else ()
             raise Misplaced(
-                "restore makes a rejected image again, and attempts: 1 leaves no other try; write attempts: 2 or more",
+                "restore edits a rejected image again, and attempts: 1 allows only one try; write attempts: 2 or more",
                 (*above, "checks", "on_object_lost"),
             )
         return self
 
     def checks_for(self, condition: Condition) -> Checks:
-        """The recipe's thresholds, with those that the condition sets in their place."""
+        """The recipe's thresholds, overridden by those that the condition sets."""
         own = condition.checks
         return (
             self.checks.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
@@ -179,12 +180,12 @@ class Recipe(Section):
         return [control for condition in self.conditions for control in self.controls_for(condition)]
 
     def objects_for(self, condition: Condition) -> Objects:
-        """The recipe's treatment of objects, with what the condition sets in its place."""
+        """The recipe's object settings, overridden by those that the condition sets."""
         own = condition.objects
         return self.objects.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
     def controls_for(self, condition: Condition) -> list[Control]:
-        """The recipe's control maps, without edges for a condition that they do not suit, or its own in their place."""
+        """The condition's control maps, or the recipe's, without edge maps for a condition that they do not suit."""
         if condition.controls is not None:
             return condition.controls
         others = [control for control in self.controls if control.kind not in EDGE_MAPS]

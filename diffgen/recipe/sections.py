@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,8 +19,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+@dataclass(frozen=True, slots=True)
+class IsPath:
+    """Marks a key whose text is a path relative to the recipe, so that the run folder's copy gets it relative to itself.
+
+    With `or_id` or `or_alias` the text may also be a hub id or a model's alias; it is a path if it exists beside the recipe
+    (and is no alias). Where the value is a mapping, `keys` are those of it that are paths.
+    """
+
+    or_id: bool = False
+    or_alias: bool = False
+    keys: tuple[str, ...] = ()
+
+
+FilePath = Annotated[str, IsPath()]
+PathOrId = Annotated[str, IsPath(or_id=True)]
+
+
 class Select(Section):
-    """Which sources are edited. Chosen by hash, so the choice is stable as the dataset grows."""
+    """Which sources are edited. Chosen by hash, so that the choice stays the same while the dataset grows."""
 
     splits: list[str] = Field(default=["train"], description="splits that are edited; the others are carried over")
     classes: list[str] | None = Field(None, description="only sources that hold an object of one of these classes")
@@ -28,80 +46,85 @@ class Select(Section):
 
 
 class Checks(Section):
-    """Thresholds over recorded facts; `null` turns one off. Changing them makes no image anew."""
+    """Thresholds for measured values; `null` turns one off. Changing them needs no new images."""
 
-    structure: float | None = Field(0.2, ge=-1, le=1, description="agreement of the objects (lower quartile), at least")
-    registration: float | None = Field(3.0, ge=0, description="shift against the source in pixels, at most")
+    structure: float | None = Field(
+        0.2, ge=-1, le=1, description="minimum structural agreement of the objects (lower quartile)"
+    )
+    registration: float | None = Field(3.0, ge=0, description="maximum shift against the source, in pixels")
     contrast: float | None = Field(
-        0.02, ge=0, le=1, description="deviation of the luminance, at least (degenerate image)"
+        0.02, ge=0, le=1, description="minimum standard deviation of the luminance (below it the image is degenerate)"
     )
     happened: float | None = Field(
-        0.1, ge=0, le=2, description="how far the picture moved the condition's way, at least; 1 is a plain case"
+        0.1,
+        ge=0,
+        le=2,
+        description="minimum effect: how far the image moved in the condition's direction; 1 is a typical case",
     )
     recall: float | None = Field(
         0.5,
         ge=0,
         le=1,
-        description="share of what the detector finds in the source that it must find again, at half the confidence, in the "
-        "picture or in a copy brought to the source's brightness; needs `detector`",
+        description="minimum share of the source's detections that are found again, at half the confidence, in the image or "
+        "in a copy of it at the source's brightness; needs `detector`",
     )
     clip: float | None = Field(
         0.0,
         ge=-1,
         le=1,
-        description="how much nearer to the prompt the edit brings the CLIP score, at least; needs `clip`",
+        description="minimum gain in CLIP similarity to the prompt, from the source to the edit; needs `clip`",
     )
     confidence: float = Field(
         0.35,
         ge=LEAST_CONFIDENCE,
         le=1,
-        description="text2img: a detection of this confidence or more becomes a label row; a picture without one of its "
-        "own class is rejected",
+        description="text2img: detections of at least this confidence become label rows; an image without one of its own "
+        "class is rejected",
     )
     review_below: float | None = Field(
-        0.6, ge=0, le=1, description="text2img: pictures with a label row below this confidence are marked for review"
+        0.6, ge=0, le=1, description="text2img: images with a label row below this confidence are marked for review"
     )
     on_object_lost: Literal["reject", "drop_label", "restore"] = Field(
         "reject",
-        description="where objects fall below `structure`: reject the image; drop_label: keep it without their rows; "
-        "restore: make it again with the source's objects (needs attempts of 2 or more, and other images than `reject`)",
+        description="when objects fall below `structure`: reject the image; drop_label: keep it without their label rows; "
+        "restore: edit again with the source's objects (needs attempts of 2 or more, and makes other images than `reject`)",
     )
     new_objects: int | None = Field(
-        2, ge=0, description="confident detections where nothing was, at most; needs `detector`"
+        2, ge=0, description="maximum number of confident detections where the source has none; needs `detector`"
     )
 
 
 class Objects(Section):
-    """How the labelled objects are treated beside the scene."""
+    """How the labelled objects are edited, compared with the rest of the scene."""
 
     strength: float | None = Field(
-        None, ge=0, le=1, description="of the change inside labelled objects, at most the scene's; default: the scene's"
+        None, ge=0, le=1, description="strength inside labelled objects, at most the scene's; default: the scene's"
     )
     feather: int = Field(
-        12, ge=0, le=512, description="pixels of the working size over which it fades into the scene's"
+        12, ge=0, le=512, description="distance over which it fades into the scene's, in pixels of the working size"
     )
     detail: float | None = Field(
-        None, ge=0, le=1, description="share of the source's fine detail brought back inside objects"
+        None, ge=0, le=1, description="share of the source's fine detail restored inside objects"
     )
 
 
-EDGE_MAPS = ("canny", "softedge")  # kinds of controls that hold shadows and kerbs, too
-LEAST_TASK_STRENGTH = 0.8  # of remove and insert; a fifth of the source's amplitude is left there
+EDGE_MAPS = ("canny", "softedge")  # these also keep shadows and kerbs
+LEAST_TASK_STRENGTH = 0.8  # of remove and insert: at 0.8 a fifth of the source's amplitude is left
 
 
 class Control(Section):
-    """A map of the source that a ControlNet holds the edit to."""
+    """A map of the source that a ControlNet makes the edit follow."""
 
     kind: Literal["canny", "softedge", "depth", "segmentation", "own"] = Field(
         description="what the map shows; own: whatever the maps in `folder` show"
     )
-    model: str = Field(description="the ControlNet: hub id (OWNER/NAME, also OWNER/NAME@REVISION) or folder")
-    weight: float = Field(1.0, ge=0, le=2, description="how strongly it guides (conditioning scale); 0 is off")
-    estimator: str | None = Field(
+    model: PathOrId = Field(description="the ControlNet: hub id (OWNER/NAME, also OWNER/NAME@REVISION) or folder")
+    weight: float = Field(1.0, ge=0, le=2, description="ControlNet conditioning scale; 0 is off")
+    estimator: PathOrId | None = Field(
         None, description="depth and segmentation: the model that makes the maps, hub id or folder"
     )
-    folder: str | None = Field(
-        None, description="maps of your own instead: FOLDER/SPLIT/NAME.png or FOLDER/NAME.png per source"
+    folder: FilePath | None = Field(
+        None, description="your own maps instead: FOLDER/SPLIT/NAME.png or FOLDER/NAME.png per source"
     )
 
     @model_validator(mode="after")
@@ -120,12 +143,14 @@ class Control(Section):
 
 
 class Condition(Section):
-    """A named change. A preset's fields fill what the recipe leaves out."""
+    """A named change. A preset supplies the fields that the recipe leaves out."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_' and '-'")
-    prompt: str = Field(min_length=1, description="the wanted photograph; {objects} becomes the image's classes")
-    instruction: str | None = Field(None, description="the change, for instruct editors; default: the prompt")
-    negative_prompt: str | None = Field(None, description="what should not be seen")
+    prompt: str = Field(
+        min_length=1, description="describes the wanted photograph; {objects} becomes the image's classes"
+    )
+    instruction: str | None = Field(None, description="describes the change, for instruct editors; default: the prompt")
+    negative_prompt: str | None = Field(None, description="describes what should not be visible")
     strength: float = Field(
         0.6,
         ge=0,
@@ -134,29 +159,29 @@ class Condition(Section):
     )
     task: Literal["background", "remove", "insert"] | None = Field(
         None,
-        description="paint a part anew, with an inpaint model: background: all but the labelled objects; remove: objects, "
-        "and their labels go; insert: an object more, with its label, which the `detector` must confirm",
+        description="repaint a part with an inpaint model: background: all but the labelled objects; remove: objects, and "
+        "their labels; insert: add an object and its label, which the `detector` must confirm",
     )
     classes: list[str] | None = Field(
-        None, min_length=1, description="remove: what goes (default: every object); insert: what comes, one class"
+        None, min_length=1, description="remove: which objects (default: all); insert: the one class to add"
     )
     share: float = Field(1.0, gt=0, le=1, description="share of the selected sources that get this condition")
-    steps: int | None = Field(None, ge=1, le=200, description="denoising steps run; default: the model's")
+    steps: int | None = Field(None, ge=1, le=200, description="denoising steps that are run; default: the model's")
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: the model's")
-    image_guidance: float | None = Field(None, ge=0, description="guidance by the source, instruct editors only")
+    image_guidance: float | None = Field(None, ge=0, description="guidance towards the source, instruct editors only")
     scheduler: str | None = Field(None, description="diffusers scheduler; default: the model's")
-    objects: Objects | None = Field(None, description="objects' settings that differ from the recipe's")
+    objects: Objects | None = Field(None, description="object settings that differ from the recipe's")
     detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
-    controls: list[Control] | None = Field(None, description="in place of the recipe's; [] for none")
+    controls: list[Control] | None = Field(None, description="replaces the recipe's controls; [] for none")
     edges: bool = Field(
-        True, description="false: of the recipe's controls leave out canny and softedge, where others are left"
+        True, description="false: leave out canny and softedge of the recipe's controls, if it has others"
     )
     checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
 
     @model_validator(mode="before")
     @classmethod
     def _unfold(cls, value: Any) -> Any:
-        """`snow` and `{night: {strength: .7}}` become full mappings; a task paints from noise if nothing else is said."""
+        """`snow` and `{night: {strength: .7}}` become full mappings; a task starts from pure noise by default."""
         if isinstance(value, str):
             return preset_fields(value)
         if isinstance(value, dict) and value.get("task") and "strength" not in value:
@@ -177,19 +202,19 @@ class Condition(Section):
             raise ValueError("task: insert needs classes: with exactly one class; write a condition for each class")
         if self.task in ("remove", "insert") and self.strength < LEAST_TASK_STRENGTH:
             raise ValueError(
-                f"strength {self.strength:g} with task: {self.task}: below {LEAST_TASK_STRENGTH} what was there shows "
-                "through, and the labels would not be true"
+                f"strength {self.strength:g} with task: {self.task}: below {LEAST_TASK_STRENGTH} the source shows "
+                "through, and the labels would be wrong"
             )
         return self
 
 
 class CocoSplit(Section):
-    images: str = Field(description="folder that the annotations' file names are relative to")
-    annotations: str = Field(description="instances .json")
+    images: FilePath = Field(description="folder that the annotations' file names are relative to")
+    annotations: FilePath = Field(description="instances .json")
 
 
 class CocoDataset(Section):
-    """COCO instances: boxes, or polygons for all objects when one has a polygon. Crowd regions are left out, and counted."""
+    """COCO instances: boxes, or polygons for all objects if one has a polygon. Crowd regions are left out and counted."""
 
     format: Literal["coco"]
     train: CocoSplit | None = None
@@ -198,9 +223,9 @@ class CocoDataset(Section):
 
 
 class VocSplit(Section):
-    images: str = Field(description="folder of images")
-    annotations: str = Field(description="folder of .xml files, named like the images")
-    list: str | None = Field(
+    images: FilePath = Field(description="folder of images")
+    annotations: FilePath = Field(description="folder of .xml files, named like the images")
+    list: FilePath | None = Field(
         None, description="text file naming the split's images, one a line (ImageSets/Main/train.txt)"
     )
 
@@ -209,72 +234,72 @@ class VocDataset(Section):
     """Pascal VOC boxes. Classes are sorted by name over all splits."""
 
     format: Literal["voc"]
-    one_based: bool = Field(True, description="pixels count from 1 and the last one is in the box, as in VOC itself")
+    one_based: bool = Field(True, description="pixels count from 1 and a box includes its last pixel, as in VOC itself")
     train: VocSplit | None = None
     val: VocSplit | None = None
     test: VocSplit | None = None
 
 
 class Resolution(Section):
-    """The working size. Without `long_side` the model's native one; smaller sources keep their own size if it can."""
+    """The working size. Without `long_side` the model's native size; smaller sources keep their size if the model can."""
 
     mode: Literal["fit", "tile"] = Field(
         "fit",
-        description="fit: the whole picture is scaled to the working size and back; tile: worked on at its own size, in "
-        "overlapping tiles of the working size, for small objects in large pictures (slower)",
+        description="fit: the whole image is scaled to the working size and back; tile: edited at its own size, in "
+        "overlapping tiles of the working size, for small objects in large images (slower)",
     )
     long_side: int | None = Field(None, ge=64, le=8192, description="pixels")
 
 
 class ImageFile(Section):
-    format: Literal["jpg", "png", "webp"] = Field("jpg", description="of the made images: jpg (4:4:4), png or webp")
+    format: Literal["jpg", "png", "webp"] = Field("jpg", description="of the edited images: jpg (4:4:4), png or webp")
     quality: int = Field(95, ge=1, le=100, description="jpg and webp only")
 
 
 class Require(Section):
     accepted: float = Field(
-        0.0, ge=0, le=1, description="share of planned images that must be accepted, else exit code 3"
+        0.0, ge=0, le=1, description="minimum share of planned images that are accepted; below it the exit code is 3"
     )
 
 
 class LoraEntry(Section):
-    """Low-rank changes to the model's weights, in safetensors: a file here, or one in a repository of the hub."""
+    """A LoRA in safetensors: a local file, or one in a hub repository."""
 
-    file: str | None = Field(None, description=".safetensors file")
+    file: FilePath | None = Field(None, description=".safetensors file")
     hub: str | None = Field(None, description="hub id, instead of a file")
-    weight_name: str = Field("pytorch_lora_weights.safetensors", description="the file in the hub's repository")
-    revision: str | None = Field(None, description="of the hub's repository")
-    weight: float = Field(1.0, ge=-4, le=4, description="how much of the change is added; 1: as trained")
+    weight_name: str = Field("pytorch_lora_weights.safetensors", description="file name in the hub repository")
+    revision: str | None = Field(None, description="revision of the hub repository")
+    weight: float = Field(1.0, ge=-4, le=4, description="scale of the LoRA; 1: as trained")
 
     @model_validator(mode="after")
     def _one_place(self) -> LoraEntry:
         if (self.file is None) == (self.hub is None):
             raise ValueError("give either file or hub")
         if self.hub is not None and not HUB_ID.fullmatch(self.hub):
-            raise ValueError(f"'{self.hub}' is no hub id: write OWNER/NAME")
+            raise ValueError(f"'{self.hub}' is not a hub id: write OWNER/NAME")
         return self
 
 
 class TextToImage(Section):
-    """Pictures made from noise and labelled by the `detector`, where there is no dataset. The weaker way."""
+    """Images made from noise and labelled by the `detector`, without a dataset. Their labels are less reliable."""
 
-    classes: list[str] = Field(min_length=1, description="the made dataset's classes; the detector must know them")
+    classes: list[str] = Field(min_length=1, description="classes of the new dataset; the detector must know them")
     templates: list[str] = Field(
         ["a photo of {class}, {condition}"],
         min_length=1,
-        description="prompts, taken in turn; {class} becomes 'a car', {condition} what the condition's prompt says after "
-        "{objects} (all of it where that does not stand there)",
+        description="prompts, used in turn; {class} becomes 'a car', {condition} the part of the condition's prompt after "
+        "{objects} (all of it, if it has no {objects})",
     )
-    images: int = Field(ge=1, le=1_000_000, description="pictures for each class and condition")
+    images: int = Field(ge=1, le=1_000_000, description="images for each class and condition")
     width: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
     height: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
 
     @model_validator(mode="after")
     def _whole(self) -> TextToImage:
         if twice := [name for name in self.classes if self.classes.count(name) > 1]:
-            raise ValueError(f"classes: '{twice[0]}' stands twice")
+            raise ValueError(f"classes: '{twice[0]}' is listed twice")
         if empty := [name for name in self.classes if not name.strip()]:
-            raise ValueError(f"classes: {empty[0]!r} is no name")
+            raise ValueError(f"classes: {empty[0]!r} is not a name")
         for template in self.templates:
             if lacking := [word for word in ("{class}", "{condition}") if word not in template]:
                 raise ValueError(f"templates: '{template}' lacks {lacking[0]}")

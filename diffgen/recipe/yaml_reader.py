@@ -1,8 +1,9 @@
-"""YAML text to plain data, with line numbers; safe against what a hostile or broken file can hold."""
+"""YAML text to plain data, with line numbers. Refuses what YAML allows and no recipe means: duplicate keys, alias bombs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,82 +11,86 @@ import yaml
 
 from diffgen.errors import UsageError, why
 
-# A recipe has some dozens of values, a data.yaml as many as classes. Anchors that unfold to more than this are a mistake
-# or an attack ("YAML bomb").
+# A recipe has some dozens of values, a data.yaml as many as it has classes. Aliases that expand to more than this are a
+# mistake or an attack (an "alias bomb").
 MAX_NODES = 100_000
 MAX_DEPTH = 50
 
 
 def read_yaml(text: str, path: Path) -> Any:
-    """Plain data of a YAML text; `path` is named in errors. Raises UsageError."""
+    """Plain data of a YAML text. Raises UsageError, which names `path` and the line."""
     return construct(compose(text, path), path)
 
 
 def compose(text: str, path: Path) -> yaml.Node | None:
     """The node tree of a YAML text, None for an empty one. Raises UsageError."""
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(
-            f"{path}{line}: not valid YAML: {error.problem or error}", "check indentation and quotes there"
-        ) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: not valid YAML: {why(error)}", "it must be YAML text") from None
+    with _errors_of(path):
+        return yaml.compose(text, Loader=_Loader)
 
 
 def construct(root: yaml.Node | None, path: Path) -> Any:
-    """Plain data of a node tree; refuses cycles, duplicate keys and anchors that unfold without bound."""
-    seen = 0
-    scalars = yaml.SafeLoader("")
+    """Plain data of a node tree. Raises UsageError."""
+    with _errors_of(path):
+        return None if root is None else _Loader("").construct_object(root)
 
-    def build(node: yaml.Node, above: tuple[int, ...]) -> Any:
-        nonlocal seen
-        seen += 1
-        where = f"{path}:{node.start_mark.line + 1}"
-        if seen > MAX_NODES or len(above) > MAX_DEPTH:
-            raise UsageError(f"{where}: it unfolds to too many values", "write it without nested anchors")
-        if id(node) in above:
-            raise UsageError(f"{where}: an anchor holds itself", "take the alias out")
-        if isinstance(node, yaml.MappingNode):
-            result: dict[Any, Any] = {}
-            merged: dict[Any, Any] = {}
-            for key_node, value_node in node.value:
-                value = build(value_node, (*above, id(node)))
-                if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor, or a list of them; the first one wins
-                    for part in reversed(value if isinstance(value, list) else [value]):
-                        if not isinstance(part, dict):
-                            raise UsageError(f"{where}: '<<' takes a mapping", "put an alias of a mapping there")
-                        merged.update(part)
-                    continue
-                key = build(key_node, (*above, id(node)))
-                if isinstance(key, (dict, list)):
-                    raise UsageError(f"{where}: a key must be text", "quote it")
-                if key in result:
-                    raise UsageError(f"{path}:{key_node.start_mark.line + 1}: the key '{key}' stands twice", "keep one")
-                result[key] = value
-            return {**merged, **result}
-        if isinstance(node, yaml.SequenceNode):
-            return [build(item, (*above, id(node))) for item in node.value]
+
+class _Loader(yaml.SafeLoader):
+    nodes = 0
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue  # PyYAML refuses keys that are no scalars; `<<` may be repeated
+            if key.value in keys:
+                raise _refused(key, f"duplicate key '{key.value}'", "remove one of them")
+            keys.add(key.value)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES or len(self.recursive_objects) > MAX_DEPTH:
+            raise _refused(
+                node, "too many values, or nested too deeply", "write it flatter, without aliases of aliases"
+            )
+        if node in self.recursive_objects:
+            raise _refused(node, "an anchor contains itself", "remove the alias")
         try:
-            value = scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
-            reason = getattr(error, "problem", None) or why(error)
-            raise UsageError(f"{where}: cannot read this value: {reason}", "quote it if it is text") from None
+            value = super().construct_object(node, deep=True)
+        except (ValueError, OverflowError) as error:  # such as an impossible date
+            raise _refused(node, f"cannot read this value: {why(error)}", "quote it if it is text") from None
         if isinstance(value, str) and not is_whole(value):
-            raise UsageError(f"{where}: {value!a} holds half a character", "write it out, as UTF-8 text")
+            raise _refused(node, f"{value!a} holds half a character (a lone surrogate)", "write it as UTF-8 text")
+        self.constructed_objects.pop(node, None)  # each alias becomes a copy: `--set` must change only one place
         return value
 
+
+def _refused(node: yaml.Node, problem: str, hint: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark, note=hint)
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
     try:
-        return build(root, ()) if root is not None else None
+        yield
+    except yaml.MarkedYAMLError as error:
+        where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
+        if error.note:
+            raise UsageError(f"{where}: {error.problem}", error.note) from None
+        raise UsageError(
+            f"{where}: not valid YAML: {error.problem or error}", "check indentation and quotes there"
+        ) from None
     except RecursionError:
-        raise UsageError(f"{path}: it is nested too deeply", "write it flatter") from None
+        raise UsageError(f"{path}: nested too deeply", "write it flatter") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{path}: not valid YAML: {why(error)}", "it must be YAML text") from None
 
 
 def is_whole(text: str) -> bool:
-    """Whether text holds no half of a character, as an escape such as "\\ud800" leaves: no path and no file can hold it.
+    """Whether text has no lone surrogates, which an escape such as "\\ud800" leaves and no path or file can hold.
 
-    The halves that stand for the bytes of a path that is not UTF-8 are none of these.
+    Surrogates that stand for the bytes of a path that is not UTF-8 (`surrogateescape`) are allowed.
     """
     try:
         text.encode("utf-8", "surrogateescape")
@@ -95,7 +100,10 @@ def is_whole(text: str) -> bool:
 
 
 def line_of(root: yaml.Node | None, path: Sequence[int | str]) -> int | None:
-    """Line (from 1) of the deepest node on the way to `path`. A preset's own level (`- night: {…}`) is stepped over."""
+    """The line (from 1) of the deepest node on the way to `path`, None if not even the first key is there.
+
+    The level of a preset's name (`- night: {…}`) is skipped, as it is not part of a recipe's paths.
+    """
     node, line = root, None
     for part in path:
         if isinstance(node, yaml.MappingNode):

@@ -62,12 +62,12 @@ def describe_environment(model: Model, device: Device) -> dict[str, Any]:
         "threads": device.threads,
         "python": platform.python_version(),
         "diffgen": __version__,
-        **{package: _version(package) for package in packages},
+        **{package: installed_version(package) for package in packages},
     }
     if model.layout != RESIDENT:
         found["memory"] = str(model.layout)
     if model.layout.quantised:
-        found["bitsandbytes"] = _version("bitsandbytes")
+        found["bitsandbytes"] = installed_version("bitsandbytes")
     if any(network.role == "controlnet" for network in model.networks):
         import cv2
 
@@ -75,7 +75,8 @@ def describe_environment(model: Model, device: Device) -> dict[str, Any]:
     return found
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

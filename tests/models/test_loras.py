@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
@@ -16,9 +17,8 @@ from diffgen.run.session import Session
 from tests.fakes import make_dataset, write_recipe
 
 
-def write_lora(file: Path, key: str = "unet.to_q.lora_A.weight", tail: bytes = b"") -> Path:
-    header = json.dumps({key: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
-    file.write_bytes(len(header).to_bytes(8, "little") + header + tail)
+def write_lora(file: Path, key: str = "unet.to_q.lora_A.weight", weight: float = 1.0) -> Path:
+    save_file({key: np.float32([weight])}, file)
     return file
 
 
@@ -29,7 +29,7 @@ def entry(**fields: Any) -> dict[str, Any]:
 def test_the_identity_is_the_content(tmp_path: Path, cache: FileCache) -> None:
     write_lora(tmp_path / "a.safetensors")
     write_lora(tmp_path / "b.safetensors")
-    write_lora(tmp_path / "c.safetensors", tail=b"x")
+    write_lora(tmp_path / "c.safetensors", weight=2.0)
     a, b, c = resolve_loras([entry(file=f"{name}.safetensors") for name in "abc"], tmp_path, cache)
     assert a.digest == b.digest != c.digest
     assert a.path == str(tmp_path / "a.safetensors")
@@ -89,7 +89,7 @@ def test_weight_and_content_decide_the_jobs(tmp_path: Path) -> None:
     assert plain.isdisjoint(with_it)
     assert with_it == ids("spelt", {"file": str(tmp_path / "snow.safetensors"), "weight": 1})
     assert with_it.isdisjoint(ids("half", {"file": "snow.safetensors", "weight": 0.5}))
-    write_lora(tmp_path / "snow.safetensors", tail=b"trained on")
+    write_lora(tmp_path / "snow.safetensors", weight=2.0)
     assert with_it.isdisjoint(ids("after", {"file": "snow.safetensors"}))
 
 

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
@@ -148,6 +150,7 @@ def test_weights_are_hashed_once(cache: FileCache, tmp_path: Path) -> None:
         ({"alias": "sd-turbo", "steps": True}, "steps: expected", ""),
         ({"alias": "sd-turbo", "guidance": "high"}, "guidance: expected a number", ""),
         ({"file": "broken.safetensors"}, "broken safetensors", "again"),
+        ({"file": "half.safetensors"}, "broken safetensors", "again"),
         ({"file": "lora.safetensors"}, "not a Stable Diffusion checkpoint", "config"),
         ({"file": "lora.safetensors", "config": "empty"}, "config .* has no model_index.json", "pipeline"),
     ],
@@ -155,7 +158,9 @@ def test_weights_are_hashed_once(cache: FileCache, tmp_path: Path) -> None:
 def test_what_cannot_be_meant(spec: Any, words: str, hint: str, cache: FileCache, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 64)
-    write_header(tmp_path / "lora.safetensors", {"lora.up": [4, 4]})
+    write_tensors(tmp_path / "half.safetensors", {"model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3]})
+    os.truncate(tmp_path / "half.safetensors", 20_000)
+    write_tensors(tmp_path / "lora.safetensors", {"lora.up": [4, 4]})
     with pytest.raises(DiffgenError, match=words) as caught:
         resolve_model(spec, None, tmp_path, cache)
     assert hint in (caught.value.hint or "")
@@ -177,10 +182,8 @@ def test_a_class_without_editor_says_so(cache: FileCache, tmp_path: Path) -> Non
         resolve_model("m", None, tmp_path, cache)
 
 
-def write_header(file: Path, shapes: dict[str, list[int]]) -> None:
-    entries = {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
-    header = json.dumps(entries).encode()
-    file.write_bytes(len(header).to_bytes(8, "little") + header)
+def write_tensors(file: Path, shapes: dict[str, list[int]]) -> None:
+    save_file({name: np.zeros(shape, np.float16) for name, shape in shapes.items()}, file)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_a_single_file_tells_its_class(
     shapes = {"model.diffusion_model.input_blocks.0.0.weight": [320, channels, 3, 3]}
     if xl:
         shapes["conditioner.embedders.1.model.ln_final.weight"] = [1280]
-    write_header(tmp_path / "m.safetensors", shapes)
+    write_tensors(tmp_path / "m.safetensors", shapes)
     model = resolve_model("m.safetensors", None, tmp_path, cache)
     assert (model.kind, model.editor, model.native, model.multiple) == ("file", editor, native, 8)
     assert pipeline_class(model) == cls
@@ -208,7 +211,7 @@ def test_a_single_file_tells_its_class(
 
 
 def test_a_single_file_with_its_configs(cache: FileCache, tmp_path: Path) -> None:
-    write_header(tmp_path / "m.safetensors", {"anything": [1]})
+    write_tensors(tmp_path / "m.safetensors", {"anything": [1]})
     write_model(tmp_path / "configs", unet={"sample_size": 96}, weights="none.txt")
     spec = {"file": "m.safetensors", "config": "configs"}
     model = resolve_model(spec, None, tmp_path, cache)

@@ -149,7 +149,7 @@ def test_a_kept_image_keeps_every_label(recipe: Path, tmp_path: Path) -> None:
         ),
         pytest.param(f"# x\n{JOB}: maybe\n", "given.yaml:2: 'maybe' is not a decision", id="word"),
         pytest.param(f"{JOB}: [keep]\n", "given.yaml:1: this is not a decision", id="list"),
-        pytest.param(f"{JOB}: keep\n{JOB}: reject\n", "given.yaml:2: the job '0+' stands twice", id="twice"),
+        pytest.param(f"{JOB}: keep\n{JOB}: reject\n", "given.yaml:2: duplicate key '0+'", id="twice"),
         pytest.param(f"- {JOB}\n", "given.yaml:1: not a review", id="not a mapping"),
         pytest.param("{[1]: keep}\n", "given.yaml:1: a job id must be text", id="key"),
         pytest.param(f"{JOB}: 'keep\n", r"given.yaml:\d: not valid YAML", id="yaml"),

@@ -92,3 +92,39 @@ def test_a_folder_that_is_called_like_a_model_does_not_become_it(tmp_path: Path)
     assert yaml.safe_load(loaded.to_yaml(tmp_path / "out", aliases()))["model"] == "pocket"
     home = load_recipe(put(tmp_path / "h.yaml", yaml.safe_dump({**fields, "model": {"folder": "~/pk"}})))
     assert yaml.safe_load(home.to_yaml(tmp_path / "out"))["model"] == {"folder": "~/pk"}
+
+
+def test_every_path_is_seen_from_the_copy_and_no_hub_id_is(tmp_path: Path) -> None:
+    for folder in ("nets/canny", "owner/depth"):
+        (tmp_path / "job" / folder).mkdir(parents=True)
+    split = {"images": "im", "annotations": "/abs/a.json"}
+    controls = [
+        {"kind": "canny", "model": "nets/canny"},
+        {"kind": "depth", "model": "owner/union", "estimator": "owner/depth"},
+        {"kind": "own", "model": "~/net", "folder": "maps"},
+    ]
+    fields = {
+        "dataset": {"format": "coco", "train": split},
+        "output": "out",
+        "model": {"file": "m.safetensors", "config": "nets/canny"},
+        "loras": [{"file": "l.safetensors"}, {"hub": "owner/lora"}],
+        "detector": "d.pt",
+        "clip": "owner/clip",
+        "controls": controls,
+        "conditions": ["snow", {"night": {"controls": controls[2:]}}],
+    }
+    loaded = load_recipe(put(tmp_path / "job/r.yaml", yaml.safe_dump(fields)))
+    data = yaml.safe_load(loaded.to_yaml(tmp_path / "out"))
+    assert (data["dataset"]["train"]["images"], data["dataset"]["train"]["annotations"]) == ("../job/im", "/abs/a.json")
+    assert data["model"] == {"file": "../job/m.safetensors", "config": "../job/nets/canny"}
+    assert [(lora["file"], lora["hub"]) for lora in data["loras"]] == [
+        ("../job/l.safetensors", None),
+        (None, "owner/lora"),
+    ]
+    assert (data["detector"], data["clip"]) == ("../job/d.pt", "owner/clip")
+    assert [(c["model"], c["estimator"], c["folder"]) for c in data["controls"]] == [
+        ("../job/nets/canny", None, None),
+        ("owner/union", "../job/owner/depth", None),
+        ("~/net", None, "../job/maps"),
+    ]
+    assert data["conditions"][1]["controls"] == data["controls"][2:]

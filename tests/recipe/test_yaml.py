@@ -20,10 +20,10 @@ from tests.recipe.loading import LEAST, load, refusal
         ("just words\n", "this is a text"),
         ("7\n", "this is a number"),
         ("conditions: [snow]\noutput: o\n", "dataset: this key is missing"),
-        ("a: &a [*a]\n", "an anchor holds itself"),
-        ("? [a, b]\n: 1\n", "a key must be text"),
-        ("a: [" * 200, "YAML|nested|unfolds"),
-        ("x: " + "[" * 60 + "]" * 60, "unfolds to too many values"),
+        ("a: &a [*a]\n", "an anchor contains itself"),
+        ("? [a, b]\n: 1\n", "unhashable key"),
+        ("a: [" * 200, "nested too deeply"),
+        ("x: " + "[" * 60 + "]" * 60, "nested too deeply"),
         ("%YAML 9\n---\na: 1", ""),
         ("a: b: c\n", "r.yaml:1: not valid YAML"),
         ("a: \x07\n", "not valid YAML"),
@@ -36,7 +36,7 @@ def test_what_is_no_recipe_at_all(tmp_path: Path, text: str, words: str) -> None
 def test_a_yaml_bomb_is_refused_at_once(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
-    assert "unfolds to too many values" in refusal(tmp_path, "\n".join(lines)).message
+    assert "too many values" in refusal(tmp_path, "\n".join(lines)).message
 
 
 def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
@@ -83,3 +83,9 @@ def test_a_dollar_that_is_no_variable_stays(tmp_path: Path) -> None:
     assert load(tmp_path, LEAST.replace("[snow]", "[{name: a, prompt: 'cost $5 {x} $HOME'}]")).conditions[0].prompt == (
         "cost $5 {x} $HOME"
     )
+
+
+def test_a_set_changes_one_of_the_places_that_share_an_anchor(tmp_path: Path) -> None:
+    conditions = "[{name: a, prompt: x, objects: &o {detail: 0.1}}, {name: b, prompt: x, objects: *o}]"
+    a, b = load(tmp_path, LEAST.replace("[snow]", conditions), "conditions.b.objects.detail=0.9").conditions
+    assert (a.objects.detail, b.objects.detail) == (0.1, 0.9)

@@ -190,7 +190,7 @@ MODELS: list[tuple[dict[Any, Any], str]] = [
     ({"file": "x.safetensors", "config": 3}, "model: config: expected a text"),
     ({"hub": "a/b", "native": 10**30}, "model: native: expected a whole number from 1 to 8192"),
     ({"hub": "a/b", "guidance": float("nan")}, "model: guidance: expected a number from 0"),
-    ({"hub": "a/b", "severity": "a\0b"}, "a text holds a zero byte: 'a.x00b'"),
+    ({"hub": "a/b", "severity": "a\0b"}, "a text contains a zero byte: 'a.x00b'"),
 ]
 
 
@@ -226,8 +226,8 @@ FAULTS: list[tuple[dict[Any, Any], str, str]] = [
     ({"output": None}, "output: must be text, got nothing", "output: the run folder"),
     ({"select": "x"}, "select: must be a mapping of keys, got 'x'", "'diffgen schema' describes every key"),
     ({"variants": "2.5"}, "variants: must be a whole number, got '2.5'", "variants: images per source"),
-    ({"seed": 1e308}, "seed: must be a", "seed: another seed"),
-    ({"require": {"accepted": 2}}, "require.accepted: must be 1.0 or less, got 2", "accepted: share of planned"),
+    ({"seed": 1e308}, "seed: must be a", "seed: random seed"),
+    ({"require": {"accepted": 2}}, "require.accepted: must be 1.0 or less, got 2", "accepted: minimum share of planned"),
     ({"device": "potato"}, "device: must be auto, cpu, cuda, cuda:N or mps, got 'potato'", "device: auto, cpu"),
     ({"device": 0}, "device: must be text, got 0", "device: auto, cpu"),
     ({"conditions": []}, "conditions: must have 1 or more entries, got a list", "conditions: preset names"),

@@ -84,7 +84,7 @@ def load_detector(weights: Path, device: str, *, confidence: float = SURE, size:
     except ImportError as error:
         raise DiffgenError(
             f"Ultralytics cannot be imported: {why(error)}",
-            "pip install ultralytics; where libGL is missing also opencv-python-headless instead of opencv-python",
+            "pip install ultralytics; if a system library such as libGL is missing: apt-get install libgl1 libglib2.0-0",
         ) from None
 
 

@@ -15,7 +15,7 @@ SPLITS = ("train", "val", "test")
 # Every suffix Ultralytics loads; those outside geometry.SUFFIXES are carried over unedited.
 LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
 
-# What a dataset holds that is not used as it stands, by word, as `plan` says it.
+# What a dataset contains that is left out or changed: word -> how `plan` describes it.
 NOTES = {
     "category": "annotations left out: of a category that the file does not name",
     "crowd": "annotations left out: of a crowd",
@@ -34,11 +34,10 @@ NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image of a split, the folder it was found below, and its YOLO label: a file (there or not), or bytes of text.
+    """An image of a split, the folder that was searched, and its YOLO label: the path of a file that may exist, or its text.
 
-    Paths are plain text here and in Source: a hundred thousand of them as Path objects take seconds.
-
-    `size` is the upright (width, height) that the labels were made for, where the format tells.
+    Paths are strings here and in Source, because a hundred thousand Path objects take seconds. `size` is the upright
+    (width, height) in pixels that the labels were made for, if the format states it.
     """
 
     split: str

@@ -1,16 +1,18 @@
 """COCO instances JSON to YOLO rows.
 
-Class ids are contiguous in the order of the category ids over all splits. Crowd regions are dropped and counted. If one
-object of a split has a polygon all its objects get one, because Ultralytics takes no file that mixes the two.
+Class ids are contiguous, in the order of the category ids of all splits. Crowd regions are left out and counted. If one
+object of a split has a polygon, all of its objects get one, because Ultralytics accepts no label file that mixes boxes and
+polygons.
 
-A wrong label is worse than no image: where two images share an id, or two names lead to one file, the file is refused.
+A wrong label is worse than a missing image: annotations in which two images share an id, or two names lead to one file, are
+refused.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -19,9 +21,11 @@ from diffgen.dataset.formats import Found, Listing, box_row, is_image, outline_r
 from diffgen.errors import UsageError, why
 from diffgen.recipe.yaml_reader import is_whole
 
+Size = tuple[float, float]  # (width, height) in pixels, as annotated
+
 
 def read_coco(splits: Mapping[str, tuple[Path, Path]]) -> Listing:
-    """The listing of (image folder, annotations file) by split. Raises UsageError naming the file that is not COCO."""
+    """The listing of (image folder, annotations file) by split. Raises UsageError, which names the file that is not COCO."""
     if not splits:
         raise UsageError("dataset: a coco dataset needs a train split", "add 'train: {images: …, annotations: …}'")
     loaded = {split: _load(path) for split, (_, path) in splits.items()}
@@ -73,6 +77,7 @@ def _rows(data: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
 def _split(
     split: str, folder: Path, path: Path, data: dict[str, Any], order: dict[str, int], notes: dict[str, list[str]]
 ) -> list[Found]:
+    """The images of one split, sorted by path. `order` is the class id by category id."""
     if not folder.is_dir():
         raise UsageError(f"{path}: the image folder {folder} is not there", "check 'images:' of the split")
 
@@ -83,31 +88,11 @@ def _split(
     for entry in _rows(data, "annotations", path):
         objects.setdefault(_identity(entry.get("image_id")), []).append(entry)
     outlines = any(_polygons(entry) for entries in objects.values() for entry in entries if not entry.get("iscrowd"))
-    images: dict[str, tuple[str, tuple[int, int]]] = {}
-    places: dict[str, str] = {}  # by file: where it should lie
+    images = _images(data, path)
+    places: dict[str, str] = {}  # by file: where it should be
     found: dict[str, Found] = {}
-    for image in _rows(data, "images", path):
-        identity, name, width, height = (image.get(key) for key in ("id", "file_name", "width", "height"))
-        identity = _identity(identity)
-        if identity is None or not isinstance(name, str) or not _positive(width) or not _positive(height):
-            raise UsageError(
-                f"{path}: an image has no id, file_name, width or height", "give the instances .json of a COCO dataset"
-            )
-        if "\0" in name or not is_whole(name):
-            raise UsageError(f"{path}: {name!a} cannot be the name of a file", "write the file_name as UTF-8 text")
-        size = (int(width), int(height))
-        if identity in images:
-            if images[identity] == (name, size):
-                continue
-            first, other = images[identity]
-            raise UsageError(
-                f"{path}: the id {identity:.40} stands for two images: {first} ({_by(other)}), {name} ({_by(size)})",
-                "give every image an id of its own, and its annotations the same image_id",
-            )
-        images[identity] = (name, size)
-        file = place = os.path.abspath(folder / name)
-        if not os.path.isfile(file) and os.path.isfile(folder / Path(name).name):
-            file = str(folder / Path(name).name)  # exports often write the folder into the name once more
+    for identity, (name, size) in images.items():
+        file, place = _file(folder, name)
         if not is_image(os.path.basename(file)):
             note("format", name)
             continue
@@ -116,30 +101,14 @@ def _split(
                 f"{path}: {places[file]} and {place} both lead to {file}",
                 "give each image its path below the image folder",
             )
-        rows: list[str] = []
-        for entry in objects.get(identity, ()):
-            text = f"annotation {entry.get('id')} of {name}"
-            class_id = order.get(_identity(entry.get("category_id")) or "")
-            if entry.get("iscrowd"):
-                note("crowd", text)
-            elif class_id is None:
-                note("category", f"{text}: {entry.get('category_id')!r:.40}")
-            elif (row := _row(entry, (float(width), float(height)), class_id, outlines)) is None:
-                note("degenerate", text)
-            else:
-                rows.append(row)
-                if outlines and isinstance(entry.get("segmentation"), dict):
-                    note("mask", text)
-        one = Found(split, file, str(folder), "".join(rows).encode(), size)
-        if (before := found.get(file)) is not None:  # one file under several ids: it has the objects of all of them
+        label = _label(objects.get(identity, ()), name, size, order, outlines, note)
+        one = Found(split, file, str(folder), label, (int(size[0]), int(size[1])))
+        if file in found:
             note("listed twice", name)
-            known = cast(bytes, before.label).decode().splitlines(keepends=True)
-            one = replace(before, label="".join(dict.fromkeys(known + rows)).encode())
-            if size != before.size:
-                one = replace(one, problem=f"size: annotated as {_by(before.size)} and as {_by(size)}")
+            one = _merged(found[file], one)
         found[file] = one
-    for identity, entries in objects.items():
-        if identity not in images:
+    for image_id, entries in objects.items():
+        if image_id not in images:
             for entry in entries:
                 note("no image", f"annotation {entry.get('id')}: image_id {entry.get('image_id')!r:.40}")
     if not found:
@@ -147,15 +116,79 @@ def _split(
     return sorted(found.values(), key=lambda entry: entry.image)
 
 
+def _images(data: dict[str, Any], path: Path) -> dict[str, tuple[str, Size]]:
+    """(file_name, size) by id. An id may be repeated only for the same image."""
+    images: dict[str, tuple[str, Size]] = {}
+    for image in _rows(data, "images", path):
+        name, width, height = (image.get(key) for key in ("file_name", "width", "height"))
+        identity = _identity(image.get("id"))
+        if identity is None or not isinstance(name, str) or not _positive(width) or not _positive(height):
+            raise UsageError(
+                f"{path}: an image has no id, file_name, width or height", "give the instances .json of a COCO dataset"
+            )
+        if "\0" in name or not is_whole(name):
+            raise UsageError(f"{path}: {name!a} cannot be the name of a file", "write the file_name as UTF-8 text")
+        size = (float(width), float(height))
+        first, other = images.setdefault(identity, (name, size))
+        if (first, other) != (name, size):
+            raise UsageError(
+                f"{path}: the id {identity:.40} stands for two images: {first} ({_by(other)}), {name} ({_by(size)})",
+                "give every image an id of its own, and its annotations the same image_id",
+            )
+    return images
+
+
+def _file(folder: Path, name: str) -> tuple[str, str]:
+    """(the file of an image, where its file_name says it is). Exports often repeat the image folder in the name."""
+    place = os.path.abspath(folder / name)
+    inside = str(folder / Path(name).name)
+    return (inside if not os.path.isfile(place) and os.path.isfile(inside) else place), place
+
+
+def _label(
+    entries: Iterable[dict[str, Any]],
+    name: str,
+    size: Size,
+    order: dict[str, int],
+    outlines: bool,
+    note: Callable[[str, str], None],
+) -> bytes:
+    """The YOLO rows of an image's annotations; those that are left out or changed are noted."""
+    rows: list[str] = []
+    for entry in entries:
+        text = f"annotation {entry.get('id')} of {name}"
+        class_id = order.get(_identity(entry.get("category_id")) or "")
+        if entry.get("iscrowd"):
+            note("crowd", text)
+        elif class_id is None:
+            note("category", f"{text}: {entry.get('category_id')!r:.40}")
+        elif (row := _row(entry, size, class_id, outlines)) is None:
+            note("degenerate", text)
+        else:
+            rows.append(row)
+            if outlines and isinstance(entry.get("segmentation"), dict):
+                note("mask", text)
+    return "".join(rows).encode()
+
+
+def _merged(first: Found, second: Found) -> Found:
+    """One file under two ids has the objects of both."""
+    rows = (cast(bytes, first.label) + cast(bytes, second.label)).decode().splitlines(keepends=True)
+    problem = first.problem
+    if second.size != first.size:
+        problem = f"size: annotated as {_by(first.size)} and as {_by(second.size)}"
+    return replace(first, label="".join(dict.fromkeys(rows)).encode(), problem=problem)
+
+
 def _identity(value: Any) -> str | None:
-    """An id as text, None for what is none: some exports write 7 here and "7" or 7.0 there."""
+    """An id as text, None if it cannot be one. Some exports write 7 in one place and "7" or 7.0 in another."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
-def _by(size: tuple[int, int] | None) -> str:
-    return f"{size[0]}×{size[1]}" if size else ""
+def _by(size: Size | None) -> str:
+    return f"{size[0]:.0f}×{size[1]:.0f}" if size else ""
 
 
 def _positive(value: Any) -> TypeGuard[float]:
@@ -163,12 +196,12 @@ def _positive(value: Any) -> TypeGuard[float]:
 
 
 def _number(value: Any) -> TypeGuard[float]:
-    """Whether it is a number of pixels: neither NaN nor one that arithmetic breaks on."""
+    """Whether it is a number of pixels: finite, and small enough to calculate with."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
-def _row(entry: dict[str, Any], size: tuple[float, float], class_id: int, outlines: bool) -> str | None:
-    """The YOLO row of one annotation; None for those that have no area within the picture."""
+def _row(entry: dict[str, Any], size: Size, class_id: int, outlines: bool) -> str | None:
+    """The YOLO row of one annotation; None if it has no area inside the picture."""
     if outlines and (polygons := _polygons(entry)):
         inside = [part for part in polygons if box_row(class_id, _box(part), size) is not None]
         return outline_row(class_id, _joined(inside), size) if inside else None
@@ -178,7 +211,7 @@ def _row(entry: dict[str, Any], size: tuple[float, float], class_id: int, outlin
     x0, y0, x1, y1 = box[0], box[1], box[0] + box[2], box[1] + box[3]
     if box_row(class_id, (x0, y0, x1, y1), size) is None:
         return None
-    if outlines:  # a mask (RLE) or nothing: the box stands for it
+    if outlines:  # a mask (RLE), or no segmentation: the box is used
         return outline_row(class_id, (x0, y0, x1, y0, x1, y1, x0, y1), size)
     return box_row(class_id, (x0, y0, x1, y1), size)
 
@@ -200,8 +233,10 @@ def _polygons(entry: dict[str, Any]) -> list[list[float]]:
 
 
 def _joined(polygons: list[list[float]]) -> list[float]:
-    """One outline of several: each further part is entered and left at the point nearest to where the first one is, so that
-    the connection has no area."""
+    """One outline from several polygons, as a YOLO row holds a single one.
+
+    Each further polygon is connected, there and back, where it is nearest to the outline, so the connection has no area.
+    """
     outline = list(polygons[0])
     for part in polygons[1:]:
         pairs = [

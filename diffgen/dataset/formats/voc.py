@@ -21,14 +21,15 @@ _ENDS = ("xmin", "ymin", "xmax", "ymax")
 def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bool, cache: FileCache) -> Listing:
     """The listing of (image folder, annotations folder, list of names or None) by split.
 
-    `one_based`: pixels count from 1 and a box holds its last pixel (VOC's own rule), so xmin…xmax is xmin−1 to xmax.
+    `one_based`: pixels count from 1 and a box includes its last pixel (VOC's own rule), so a box reaches from xmin − 1 to
+    xmax. Raises UsageError when a folder is missing or no annotation names an object.
     """
     if not splits:
         raise UsageError("dataset: a voc dataset needs a train split", "add 'train: {images: …, annotations: …}'")
-    files: list[tuple[str, Path, Path, dict[str, Any] | None]] = []  # no annotation: None
+    files: list[tuple[str, Path, Path, dict[str, Any] | None]] = []  # None: no annotation
     notes: dict[str, list[str]] = {}
     pairs: list[tuple[str, str]] = []  # (image, its annotation)
-    used: set[str] = set()  # annotations of images, also of those that no list names
+    used: set[str] = set()  # also annotations of images that no list names
     for split, (folder, beside, names) in splits.items():
         images = _images(split, folder, beside)
         xmls = {image: beside / image.relative_to(folder).with_suffix(".xml") for image in images}
@@ -49,24 +50,33 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
     order = {name: i for i, name in enumerate(classes)}
     found = []
     for split, image, folder, facts in files:
-        rows: list[str] = []
-        for name, *ends in facts["objects"] if facts else ():
-            x0, y0, x1, y1 = ends
-            start = 1.0 if one_based else 0.0
-            row = box_row(order[name], (x0 - start, y0 - start, x1, y1), facts["size"]) if facts else None
-            if row is None:
-                notes.setdefault("degenerate", []).append(f"{split}: {image.name}: {name} {ends}")
-            else:
-                rows.append(row)
+        where = f"{split}: {image.name}"
         if facts is None:
-            notes.setdefault("no annotation", []).append(f"{split}: {image.name}")
-        size = (int(facts["size"][0]), int(facts["size"][1])) if facts and not facts["problem"] else None
-        problem = facts["problem"] if facts else None
-        label = "".join(rows).encode() if facts else None
-        found.append(Found(split, str(image), str(folder), label, size, problem))
+            notes.setdefault("no annotation", []).append(where)
+            found.append(Found(split, str(image), str(folder), None))
+            continue
+        label = _label(facts, order, one_based, where, notes)
+        size = None if facts["problem"] else (int(facts["size"][0]), int(facts["size"][1]))
+        found.append(Found(split, str(image), str(folder), label, size, facts["problem"]))
     folders = tuple(folder for folder, _, _ in splits.values())
     notes = {word: lines for word, lines in notes.items() if lines}
     return Listing(next(iter(splits.values()))[1], tuple(classes), tuple(found), folders=folders, notes=notes)
+
+
+def _label(
+    facts: dict[str, Any], order: dict[str, int], one_based: bool, where: str, notes: dict[str, list[str]]
+) -> bytes:
+    """The YOLO rows of an annotation; objects without area are noted."""
+    start = 1.0 if one_based else 0.0
+    rows = []
+    for name, *ends in facts["objects"]:
+        x0, y0, x1, y1 = ends
+        row = box_row(order[name], (x0 - start, y0 - start, x1, y1), facts["size"])
+        if row is None:
+            notes.setdefault("degenerate", []).append(f"{where}: {name} {ends}")
+        else:
+            rows.append(row)
+    return "".join(rows).encode()
 
 
 def _images(split: str, folder: Path, annotations: Path) -> list[Path]:
@@ -82,7 +92,7 @@ def _images(split: str, folder: Path, annotations: Path) -> list[Path]:
 
 
 def _listed(split: str, folder: Path, names: Path, images: list[Path]) -> tuple[list[Path], list[str]]:
-    """(The images that a list names, with or without their suffix; the names that are no image)."""
+    """(images that a list names, with or without suffix; names of the list that match no image)."""
     try:
         wanted = [line.split()[0] for line in names.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
