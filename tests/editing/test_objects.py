@@ -26,11 +26,10 @@ EXACT = {"ddim", "euler", "heun"}
 
 def latents(editor: Any, held: np.ndarray | None, **fields: Any) -> Any:
     """Edited model latents of one picture."""
-    one = job(settings("img2img", **fields))
+    batch = EditBatch([picture(0)], [job(settings("img2img", **fields))], None if held is None else [held])
     with torch.inference_mode():
-        source = editor._codec.encode([picture(0)])
-        mask = None if held is None else img2img.pooled([held], source)
-        return editor._denoise(source, [one], mask), editor._codec.to_model(source)
+        source = editor._codec.encode(batch.images)
+        return editor._denoise(source, batch), editor._codec.to_model(source)
 
 
 @pytest.mark.parametrize("model", ["sd", "sdxl"])
