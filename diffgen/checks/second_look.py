@@ -19,6 +19,7 @@ from diffgen.checks.tasks import expected, labelled, measure_task_detections
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 from diffgen.errors import UsageError
+from diffgen.lru import LRUCache
 from diffgen.models.networks import Observers
 from diffgen.types import Item
 
@@ -41,8 +42,8 @@ class SecondLook:
         self.environment = dict(environment or {})
         self._detector, self._known = detector, known or {}
         self._clip = clip
-        self._detected: dict[str, list[Detection]] = {}
-        self._vectors: dict[str, Vectors] = {}
+        self._detected: LRUCache[str, list[Detection]] = LRUCache(REMEMBERED)
+        self._vectors: LRUCache[str, Vectors] = LRUCache(REMEMBERED)
 
     def __bool__(self) -> bool:
         """Whether there is anything to look with."""
@@ -54,8 +55,9 @@ class SecondLook:
         if self._detector is not None:
             facts |= self._detect(self._detector, item, shapes, source, edited)
         if self._clip is not None:
-            before = _remembered(self._vectors, item.source.digest, source, self._clip.look)
-            facts |= measure_clip(before, self._clip.look(edited), self._clip.read(item.job.prompt))
+            look = self._clip.look
+            before = self._vectors.get_or(item.source.digest, lambda _: look(source))
+            facts |= measure_clip(before, look(edited), self._clip.read(item.job.prompt))
         return facts
 
     def _detect(
@@ -64,22 +66,13 @@ class SecondLook:
         job = item.job
         if item.source.text is not None:
             return measure_text2img_detections(detector([edited])[0], self._known)
-        before = _remembered(self._detected, item.source.digest, source, lambda picture: sure(detector([picture])[0]))
+        before = self._detected.get_or(item.source.digest, lambda _: sure(detector([source])[0]))
         found, matched = detector([edited, luminance_matched(source, edited)])
         size = edited.shape[1], edited.shape[0]
         if job.settings.task is None:
             return measure_detections(before, found, matched, shapes, size)
         facts = measure_detections(expected(before, shapes, job), found, matched, labelled(shapes, job), size)
         return facts | measure_task_detections(shapes, job, found, self._known)
-
-
-def _remembered(kept: dict[str, Any], digest: str, picture: Pixels, look: Callable[[Pixels], Any]) -> Any:
-    """What `look` sees in a source, kept for the last REMEMBERED of them."""
-    if digest not in kept:
-        if len(kept) >= REMEMBERED:
-            del kept[next(iter(kept))]
-        kept[digest] = look(picture)
-    return kept[digest]
 
 
 def load_second_look(

@@ -5,83 +5,37 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import yaml
 
 from diffgen.errors import UsageError, why
 
-RECIPE_NAME, MAKE_NAME, CI_NAME = "diffgen.yaml", "diffgen.mk", "diffgen-ci.yml"
+NAMES = ("diffgen.yaml", "diffgen.mk", "diffgen-ci.yml")  # what is written, and the names of the templates
 _FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # names of folders, and their splits
 _DEPTH = 3  # folders below the one asked about that are searched
-
-_RECIPE = """\
-# What diffgen makes of this dataset. See first: `diffgen plan {name}`, then `diffgen run {name} --limit 8`.
-dataset: {dataset}
-output: runs/diffgen              # the run folder; the dataset to train on is runs/diffgen/dataset/data.yaml
-
-model: pocket                     # embedded, CPU; with a GPU: sd-turbo, sdxl-turbo, instruct-pix2pix (`diffgen models`)
-
-conditions:                       # `diffgen conditions` lists the presets
-  - snow
-  - night: {{strength: 0.7}}        # a preset, adjusted: 0 is the photograph itself, 1 as much change as the model can
-  - fog
-  - rain
-  # - name: salted-road           # your own
-  #   prompt: "a street in winter with {{objects}}, grey slush and salt on the road, overcast"
-
-select:
-  share: 0.5                      # of the training pictures, chosen by hash; the others are carried over
-  # classes: [{classes}]
-  # max: 20000
-{val}
-variants: 1                       # images per picture and condition, with different seeds
-checks: {{structure: 0.2}}          # how much of the objects' structure must be left
-require: {{accepted: 0.7}}          # below this share of accepted images the exit code is 3
-seed: 0
-"""
-
-_MAKE = """\
-# Include this in your Makefile. A finished run called again does nothing, so the target is phony on purpose.
-.PHONY: diffgen
-diffgen:
-\tdiffgen run {name} --quiet
-"""
-
-_CI = """\
-# A dataset-build job (GitLab syntax; the commands are the same elsewhere). Keep the run folder between runs: the job goes
-# on where the last one stopped (exit code 4: stopped by the time limit), and fails when too few images pass (3).
-build-diffgen:
-  script:
-    - diffgen plan {name}
-    - diffgen run {name} --max-minutes 50 --json > diffgen.json || test $? -eq 4
-  cache: {{key: diffgen, paths: [runs/diffgen]}}
-  artifacts: {{paths: [diffgen.json]}}
-"""
 
 
 def write_starter(folder: Path) -> list[Path]:
     """Write the three files into `folder`; returns their paths. Raises UsageError, and writes nothing, when one is there."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "give the folder that your dataset lies in")
-    targets = [folder / name for name in (RECIPE_NAME, MAKE_NAME, CI_NAME)]
+    targets = [folder / name for name in NAMES]
     if there := [path for path in targets if path.exists()]:
         raise UsageError(f"{there[0]} exists already", "move it away first; nothing was written")
     dataset, classes, has_val = find_dataset(folder)
-    val = (
-        ""
-        if has_val
-        else "\nval_from_train: 0.1               # the dataset has no val split: this share of train becomes it\n"
-    )
-    shown = ", ".join(_quoted(name) for name in classes[:3])
-    texts = [
-        _RECIPE.format(name=RECIPE_NAME, dataset=dataset, classes=shown, val=val),
-        _MAKE.format(name=RECIPE_NAME),
-        _CI.format(name=RECIPE_NAME),
-    ]
+    key = "val_from_train: 0.1               # the dataset has no val split: this share of train becomes it"
+    fields = {
+        "name": NAMES[0],
+        "dataset": dataset,
+        "classes": ", ".join(_quoted(name) for name in classes[:3]),
+        "val": "" if has_val else f"\n{key}\n",
+    }
+    templates = files("diffgen.commands") / "templates"
     try:
-        for path, text in zip(targets, texts, strict=True):
-            path.write_text(text, "utf-8")
+        for path in targets:
+            path.write_text((templates / path.name).read_text("utf-8").format(**fields), "utf-8")
     except OSError as error:
         raise UsageError(f"{folder}: cannot write there: {why(error)}", "choose another folder") from None
     return targets

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from diffgen.dataset.geometry import Fit, fit
 from diffgen.dataset.images import Pixels, decode
-from diffgen.editing.pipelines.recent import LRUCache
 from diffgen.errors import DiffgenError, OutOfMemory, TransientError, why
+from diffgen.lru import LRUCache
 from diffgen.models.load_network import load_network, load_processor
 from diffgen.models.model import Model
 from diffgen.models.networks import Network

@@ -106,9 +106,9 @@ def main() -> None:
             path.write_text(page(), "utf-8")
         elif not path.is_file() or path.read_text("utf-8") != page():
             problems.append(f"{name} is stale: run python -m scripts.docs.check --write")
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    if newest is None or newest[1] != __version__:
-        problems.append(f"CHANGELOG.md: the newest entry is not {__version__}")
+    entries = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    if entries[entries[:1] == ["Unreleased"] :][:1] != [__version__]:
+        problems.append(f"CHANGELOG.md: the newest released entry is not {__version__}")
     readme = (ROOT / "README.md").read_text("utf-8")
     names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
     for name in [*names, *(str(group.name) for group in app.registered_groups)]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffgen.editing.pipelines.recent import LRUCache
+from diffgen.lru import LRUCache
 from diffgen.models.pipelines import CodecName, spec_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diffgen.editing.pipelines.recent import LRUCache
+from diffgen.lru import LRUCache
 from diffgen.models.load_network import quiet
 from diffgen.models.pipelines import ReaderName, SecondPass, spec_of
 
