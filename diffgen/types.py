@@ -82,7 +82,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Guide:
+class ControlInput:
     """A ControlNet's part in an edit: what its map shows, whose weights read it (an identity), how strongly (0 to 2).
 
     The map is the `estimator`'s (an identity), or the user's own in `folder` (as the recipe writes it), or computed here.
@@ -100,7 +100,7 @@ class Settings:
     """Everything about an edit that does not depend on the source. Jobs that share it can share a batch.
 
     `strength` is 0 (the source's VAE round trip) to 1; `steps` are steps run; `long_side`, `multiple`, `smallest` give
-    the working size in pixels (geometry.plan_fit); `quality` is for lossy formats only. Optional fields that are None
+    the working size in pixels (geometry.canvas_of); `quality` is for lossy formats only. Optional fields that are None
     do not enter the id.
     """
 
@@ -124,7 +124,7 @@ class Settings:
     object_detail: float | None = None  # share of the source's fine detail brought back: inside objects …
     detail: float | None = None  # … and in the scene; see diffgen.detail
     loras: tuple[tuple[str, float], ...] | None = None  # sha256 of each file, and its weight
-    controls: tuple[Guide, ...] | None = None
+    controls: tuple[ControlInput, ...] | None = None
     task: str | None = None  # "background", "remove" or "insert": only a part is painted anew; see diffgen.tasks
     classes: tuple[int, ...] | None = None  # of the objects that the task removes (None: all) or inserts
     annotator: str | None = None  # identity of the detector that labels what is made from noise

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from diffgen.checks.detections import Detection, covers, overlap, sure
-from diffgen.dataset.geometry import Fit
+from diffgen.dataset.geometry import Canvas
 from diffgen.dataset.labels import Shape, box_row
 from diffgen.dataset.masks import Mask, filled
 from diffgen.types import Job, Settings
@@ -47,14 +47,14 @@ def kept_shapes(shapes: Sequence[Shape], job: Job) -> list[Shape]:
     return [shape for i, shape in enumerate(shapes) if i not in gone]
 
 
-def measure_task(shapes: Sequence[Shape], job: Job, mask: Mask, plan: Fit) -> dict[str, Any]:
+def measure_task(shapes: Sequence[Shape], job: Job, mask: Mask, canvas: Canvas) -> dict[str, Any]:
     """What was done, as facts: `task`; of `remove` the rows `removed` and the share of each that was `painted` (`mask` is
     that of the plan's size); of `insert` what was `added`: class id and box."""
     facts: dict[str, Any] = {"task": job.settings.task}
     if job.place is not None and job.settings.classes:
         return {**facts, "added": {"class": job.settings.classes[0], "box": list(job.place)}}
     if rows := _removed(shapes, job):
-        own = [filled([shapes[i]], plan) for i in rows]
+        own = [filled([shapes[i]], canvas) for i in rows]
         shares = [float((mask[inside] > 0).mean()) if inside.any() else 1.0 for inside in own]
         facts |= {"removed": rows, "painted": [round(share, 3) for share in shares]}
     return facts

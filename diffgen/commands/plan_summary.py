@@ -11,7 +11,7 @@ from typing import Any
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats import NOTES
 from diffgen.dataset.formats.yolo import orphan_labels
-from diffgen.dataset.geometry import plan_for, views_for
+from diffgen.dataset.geometry import views_for, working_canvas
 from diffgen.dataset.leakage import identical, near
 from diffgen.editing.pipelines.offload import whole_weights
 from diffgen.models.memory import forecast
@@ -102,9 +102,9 @@ class _Edits:
 
     def add(self, size: tuple[int, int], settings: Settings, count: int) -> None:
         """Of sources of `size`, `count` images."""
-        plan = plan_for(*size, settings)
-        tiles = views_for(plan, settings)
-        one = plan.size if len(tiles) == 1 else (settings.long_side, settings.long_side)
+        canvas = working_canvas(*size, settings)
+        tiles = views_for(canvas, settings)
+        one = canvas.size if len(tiles) == 1 else (settings.long_side, settings.long_side)
         self.left += count
         self.pixels += count * size[0] * size[1]
         self.worked += count * len(tiles) * one[0] * one[1]
@@ -190,7 +190,7 @@ def _small_boxes(session: Session) -> dict[str, Any]:
         if not conditioned:
             continue
         settings = conditioned[0][1]
-        scale = max(plan_for(source.width, source.height, settings).inner) / max(source.width, source.height)
+        scale = max(working_canvas(source.width, source.height, settings).inner) / max(source.width, source.height)
         total += len(source.smallest)
         small += len([side for side in source.smallest if side * scale < least])
     return {"least_px": least, "small": small, "boxes": total}

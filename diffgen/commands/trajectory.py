@@ -15,7 +15,7 @@ import numpy as np
 
 from diffgen.checks.tasks import labelled
 from diffgen.commands.sweeps import PreviewRequest, preview_images
-from diffgen.dataset.geometry import fit, plan_for, unfit, views_for
+from diffgen.dataset.geometry import fit, unfit, views_for, working_canvas
 from diffgen.dataset.images import Pixels, decode
 from diffgen.dataset.labels import Shape
 from diffgen.editing.control_maps import Maps, kept_map, load_maps
@@ -75,29 +75,29 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps
     Raises SourceError for a source that does not decode.
     """
     source, settings = item.source, item.job.settings
-    plan = plan_for(source.width, source.height, settings)
-    mask = working_mask(shapes, item.job, plan)
+    canvas = working_canvas(source.width, source.height, settings)
+    mask = working_mask(shapes, item.job, canvas)
     seen: list[tuple[str, Pixels]] = []
 
     def watch(caption: str, images: list[Pixels]) -> None:
-        seen.append((caption, unfit(images[0], plan)))
+        seen.append((caption, unfit(images[0], canvas)))
 
     if source.text is None:
-        image = fit(decode(Path(source.path).read_bytes()), plan)
+        image = fit(decode(Path(source.path).read_bytes()), canvas)
     else:
-        image = np.zeros((plan.size[1], plan.size[0], 3), np.uint8)  # made from noise: only the size counts
+        image = np.zeros((canvas.size[1], canvas.size[0], 3), np.uint8)  # made from noise: only the size counts
     guides = settings.controls or ()
-    controls = [maps(guide, image) if guide.folder is None else kept_map(source, guide, plan) for guide in guides]
+    controls = [maps(guide, image) if guide.folder is None else kept_map(source, guide, canvas) for guide in guides]
     batch = EditBatch(
         [image],
         [item.job],
         None if mask is None else [mask],
-        views_for(plan, settings),
+        views_for(canvas, settings),
         [controls] if controls else None,
         watch,
     )
     (edited,) = editor.edit(batch)
-    return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, plan))]
+    return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, canvas))]
 
 
 def _loaded(session: Session, notify: Notify) -> tuple[Editor, Maps]:

@@ -19,7 +19,7 @@ from diffgen.types import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Canvas:
     """How a source of (width, height) lies in a working image of `size`: scaled to `inner`, padded by left and top."""
 
     source: tuple[int, int]
@@ -30,7 +30,7 @@ class Fit:
 
 
 @lru_cache(maxsize=4096)  # many sources are of few sizes
-def plan_fit(width: int, height: int, long_side: int, multiple: int, smallest: int | None = None) -> Fit:
+def canvas_of(width: int, height: int, long_side: int, multiple: int, smallest: int | None = None) -> Canvas:
     """Fit a (width, height) source to a long side of `long_side` pixels and pad both sides to `multiple`.
 
     With `smallest`, a source whose long side lies between `smallest` and `long_side` keeps its own size.
@@ -39,23 +39,23 @@ def plan_fit(width: int, height: int, long_side: int, multiple: int, smallest: i
     target = long_side if smallest is None else min(max(longest, smallest), long_side)
     inner = max(1, round(width * target / longest)), max(1, round(height * target / longest))
     size = -(-inner[0] // multiple) * multiple, -(-inner[1] // multiple) * multiple
-    return Fit((width, height), inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2, size)
+    return Canvas((width, height), inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2, size)
 
 
-def plan_for(width: int, height: int, settings: Settings) -> Fit:
+def working_canvas(width: int, height: int, settings: Settings) -> Canvas:
     """How a (width, height) source is worked on: scaled to the working size, or, in tiles, at its own size."""
     longest = max(width, height)
     if settings.mode == "tile" and longest > settings.long_side:
-        return plan_fit(width, height, longest, settings.multiple)
-    return plan_fit(width, height, settings.long_side, settings.multiple, settings.smallest)
+        return canvas_of(width, height, longest, settings.multiple)
+    return canvas_of(width, height, settings.long_side, settings.multiple, settings.smallest)
 
 
-def views_for(plan: Fit, settings: Settings) -> list[View]:
+def views_for(canvas: Canvas, settings: Settings) -> list[View]:
     """The tiles in which a picture is worked on; one that is the whole picture where it fits in."""
     side = settings.long_side // settings.multiple * settings.multiple
-    if settings.mode != "tile" or max(plan.size) <= side:
-        return [View(0, 0, plan.size)]
-    return plan_tiles(plan.size, side, settings.multiple, side // 4)
+    if settings.mode != "tile" or max(canvas.size) <= side:
+        return [View(0, 0, canvas.size)]
+    return tile_views(canvas.size, side, settings.multiple, side // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class View:
     whole: tuple[int, int]
 
 
-def plan_tiles(size: tuple[int, int], side: int, step: int, overlap: int) -> list[View]:
+def tile_views(size: tuple[int, int], side: int, step: int, overlap: int) -> list[View]:
     """Tiles of at most `side` pixels that cover a working picture of `size`, neighbours sharing `overlap` or more.
 
     Corners are multiples of `step` (the model's cells); rows from the top, each from the left.
@@ -109,13 +109,13 @@ def _tent(n: int) -> NDArray[np.float32]:
     return np.asarray(1 - away / (n / 2), dtype=np.float32)
 
 
-def fit(pixels: Pixels, plan: Fit, *, mix: bool = True) -> Pixels:
+def fit(pixels: Pixels, canvas: Canvas, *, mix: bool = True) -> Pixels:
     """Scale and pad: by reflection, or by the edge where the side is too short to reflect.
 
     `pixels` is the plan's source, or a map of it of any size. Without `mix` no colour is made that was not there.
     """
-    inner = _resize(pixels, plan.inner, PILImage.Resampling.LANCZOS if mix else PILImage.Resampling.NEAREST)
-    for axis, before, total in ((0, plan.top, plan.size[1]), (1, plan.left, plan.size[0])):
+    inner = _resize(pixels, canvas.inner, PILImage.Resampling.LANCZOS if mix else PILImage.Resampling.NEAREST)
+    for axis, before, total in ((0, canvas.top, canvas.size[1]), (1, canvas.left, canvas.size[0])):
         side = inner.shape[axis]
         after = total - side - before
         if before or after:
@@ -125,12 +125,12 @@ def fit(pixels: Pixels, plan: Fit, *, mix: bool = True) -> Pixels:
     return np.ascontiguousarray(inner)
 
 
-def unfit(pixels: Pixels, plan: Fit) -> Pixels:
+def unfit(pixels: Pixels, canvas: Canvas) -> Pixels:
     """Take the padding off and scale back to the source's own size. Raises ValueError on a size not the plan's."""
-    if pixels.shape != (plan.size[1], plan.size[0], 3):
-        raise ValueError(f"expected an image of shape {(plan.size[1], plan.size[0], 3)}, got {pixels.shape}")
-    inner = pixels[plan.top : plan.top + plan.inner[1], plan.left : plan.left + plan.inner[0]]
-    return _resize(inner, plan.source)
+    if pixels.shape != (canvas.size[1], canvas.size[0], 3):
+        raise ValueError(f"expected an image of shape {(canvas.size[1], canvas.size[0], 3)}, got {pixels.shape}")
+    inner = pixels[canvas.top : canvas.top + canvas.inner[1], canvas.left : canvas.left + canvas.inner[0]]
+    return _resize(inner, canvas.source)
 
 
 def _resize(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from diffgen.dataset.geometry import Fit
+from diffgen.dataset.geometry import Canvas
 from diffgen.dataset.labels import Shape
 from diffgen.errors import DiffgenError
 
@@ -17,18 +17,18 @@ Mask = NDArray[np.float32]
 EDGE = 5  # pixels; an outline lies on the object's edge, which is part of what it looks like
 
 
-def filled(shapes: Sequence[Shape], plan: Fit) -> NDArray[np.bool_]:
-    """(H, W) at the plan's working size: whether a pixel is in one of the shapes.
+def filled(shapes: Sequence[Shape], canvas: Canvas) -> NDArray[np.bool_]:
+    """(H, W) at the canvas's size: whether a pixel is in one of the shapes.
 
     Boxes (also those of pose rows) and outlines (segments, OBB) alike.
     """
-    canvas = Image.new("L", plan.size, 0)
-    pen = ImageDraw.Draw(canvas)
+    drawn = Image.new("L", canvas.size, 0)
+    pen = ImageDraw.Draw(drawn)
     for shape in shapes:
         x0, y0, x1, y1 = shape.box
         outline = shape.outline or ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
-        pen.polygon([(plan.left + x * plan.inner[0], plan.top + y * plan.inner[1]) for x, y in outline], fill=1)
-    return np.asarray(canvas).astype(bool)
+        pen.polygon([(canvas.left + x * canvas.inner[0], canvas.top + y * canvas.inner[1]) for x, y in outline], fill=1)
+    return np.asarray(drawn).astype(bool)
 
 
 def traced(shape: Shape, size: tuple[int, int], box: tuple[int, int, int, int]) -> NDArray[np.bool_] | None:
@@ -44,7 +44,7 @@ def traced(shape: Shape, size: tuple[int, int], box: tuple[int, int, int, int]) 
     return np.asarray(canvas).astype(bool)
 
 
-def object_mask(shapes: Sequence[Shape], plan: Fit, feather: float) -> Mask:
+def object_mask(shapes: Sequence[Shape], canvas: Canvas, feather: float) -> Mask:
     """(H, W) in 0–1 at the plan's working size: 1 in labelled objects, falling to 0 within `feather` pixels around them.
 
     The fall lies outside the object, so that a small one is held as well as a large one.
@@ -52,8 +52,8 @@ def object_mask(shapes: Sequence[Shape], plan: Fit, feather: float) -> Mask:
     import cv2
 
     if not shapes:
-        return np.zeros((plan.size[1], plan.size[0]), dtype=np.float32)
-    away = cv2.distanceTransform((~filled(shapes, plan)).astype(np.uint8), cv2.DIST_L2, 5)
+        return np.zeros((canvas.size[1], canvas.size[0]), dtype=np.float32)
+    away = cv2.distanceTransform((~filled(shapes, canvas)).astype(np.uint8), cv2.DIST_L2, 5)
     return np.asarray(np.clip(1 - away / max(feather, 1e-6), 0, 1), dtype=np.float32)
 
 
@@ -69,6 +69,6 @@ def require_masks() -> None:
         ) from None
 
 
-def native(width: int, height: int) -> Fit:
-    """The plan of a picture that is worked on as it is, for masks at the source's own size."""
-    return Fit((width, height), (width, height), 0, 0, (width, height))
+def own_canvas(width: int, height: int) -> Canvas:
+    """The canvas of a picture that is worked on as it is, for masks at the source's own size."""
+    return Canvas((width, height), (width, height), 0, 0, (width, height))

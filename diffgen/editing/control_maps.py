@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffgen.dataset.geometry import Fit, fit
+from diffgen.dataset.geometry import Canvas, fit
 from diffgen.dataset.images import Pixels, decode
 from diffgen.errors import DiffgenError, OutOfMemory, TransientError, why
 from diffgen.lru import LRUCache
 from diffgen.models.load_network import load_network, load_processor
 from diffgen.models.model import Model
 from diffgen.models.networks import Network
-from diffgen.types import Guide, Source
+from diffgen.types import ControlInput, Source
 
 Plane = NDArray[np.uint8]  # (H, W): a level from 0 to 255, or a class of ADE20K
 Estimate = Callable[[Pixels], Plane]
@@ -80,7 +80,7 @@ class Maps:
         self._estimators = estimators
         self._recent: LRUCache[tuple[bytes, tuple[int, ...], str, str | None], Plane] = LRUCache(64)
 
-    def __call__(self, guide: Guide, image: Pixels) -> Pixels:
+    def __call__(self, guide: ControlInput, image: Pixels) -> Pixels:
         """The map of `image` (H, W, 3) that the guide asks for, of the same size. Raises OutOfMemory."""
         name = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         plane = self._recent.get_or(
@@ -88,7 +88,7 @@ class Maps:
         )
         return PALETTE[plane] if guide.kind == "segmentation" else np.repeat(plane[..., None], 3, axis=2)
 
-    def _made(self, guide: Guide, image: Pixels) -> Plane:
+    def _made(self, guide: ControlInput, image: Pixels) -> Plane:
         if guide.estimator is not None:
             return self._estimators[guide.estimator](image)
         return canny(image) if guide.kind == "canny" else soft_edges(image)
@@ -99,7 +99,7 @@ def load_maps(model: Model, device: str) -> Maps:
     return Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role in ("depth", "segmentation")})
 
 
-def kept_map(source: Source, guide: Guide, plan: Fit) -> Pixels:
+def kept_map(source: Source, guide: ControlInput, canvas: Canvas) -> Pixels:
     """The user's map of the source in the guide's folder, at the working size.
 
     Raises TransientError when it changed after planning, SourceError when it does not decode.
@@ -108,15 +108,15 @@ def kept_map(source: Source, guide: Guide, plan: Fit) -> Pixels:
     raw = Path(path).read_bytes()
     if hashlib.sha256(raw).hexdigest() != digest:
         raise TransientError(f"the map {path} changed while the run was going on")
-    return own_map(raw, guide, plan)
+    return own_map(raw, guide, canvas)
 
 
-def own_map(raw: bytes, guide: Guide, plan: Fit) -> Pixels:
+def own_map(raw: bytes, guide: ControlInput, canvas: Canvas) -> Pixels:
     """A map of the user's, from the bytes of an image file, resized to the working size as its source is.
 
     Raises SourceError.
     """
-    return fit(decode(raw), plan, mix=guide.kind != "segmentation")
+    return fit(decode(raw), canvas, mix=guide.kind != "segmentation")
 
 
 # The first fusion layer of DPT and its kin has nothing to fuse: published files lack these weights, which never run.

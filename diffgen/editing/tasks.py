@@ -7,32 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffgen.checks.tasks import kept_shapes, painted_shapes
-from diffgen.dataset.geometry import Fit
+from diffgen.dataset.geometry import Canvas
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 from diffgen.dataset.masks import Mask, filled, object_mask
 from diffgen.types import Job
 
 
-def paint_mask(shapes: Sequence[Shape], job: Job, plan: Fit, feather: float) -> Mask:
+def paint_mask(shapes: Sequence[Shape], job: Job, canvas: Canvas, feather: float) -> Mask:
     """(H, W) in 0–1 at the plan's size: where the task paints; 0 where the source's pixels stay.
 
     The fall lies inside what is painted. An object to be painted out or in is grown by half of `feather` (pixels), then the
     mask falls to 0 over the other half; labelled objects that stay are never painted.
     """
     if job.settings.task == "background":
-        return 1 - object_mask(shapes, plan, feather)
-    mask = np.minimum(1, 2 * object_mask(painted_shapes(shapes, job), plan, feather))
-    mask[filled(kept_shapes(shapes, job), plan)] = 0
+        return 1 - object_mask(shapes, canvas, feather)
+    mask = np.minimum(1, 2 * object_mask(painted_shapes(shapes, job), canvas, feather))
+    mask[filled(kept_shapes(shapes, job), canvas)] = 0
     return np.asarray(mask, dtype=np.float32)
 
 
-def working_mask(shapes: Sequence[Shape], job: Job, plan: Fit) -> Mask | None:
+def working_mask(shapes: Sequence[Shape], job: Job, canvas: Canvas) -> Mask | None:
     """What an editor is told with a picture at the working size: where the task paints, or where objects change less."""
     settings = job.settings
     if settings.task is not None:
-        return paint_mask(shapes, job, plan, settings.feather or 0)
-    return None if settings.object_strength is None else object_mask(shapes, plan, settings.feather or 0)
+        return paint_mask(shapes, job, canvas, settings.feather or 0)
+    return None if settings.object_strength is None else object_mask(shapes, canvas, settings.feather or 0)
 
 
 def composite(source: Pixels, edited: Pixels, mask: Mask) -> Pixels:

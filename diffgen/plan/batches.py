@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
-from diffgen.dataset.geometry import plan_for
+from diffgen.dataset.geometry import working_canvas
 from diffgen.types import Batch, Item, Settings
 
 
 def working_size(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
     """(width, height) in pixels at which the model sees a source of `size`."""
-    return plan_for(*size, settings).size
+    return working_canvas(*size, settings).size
 
 
 def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from diffgen.dataset.dataset import Dataset
-from diffgen.dataset.geometry import plan_for
+from diffgen.dataset.geometry import working_canvas
 from diffgen.dataset.labels import Shape
 from diffgen.errors import UsageError
 from diffgen.types import Settings, Source, unit
@@ -99,7 +99,7 @@ def find_places(
     found = {}
     for source in sources:
         size, shapes = (source.width, source.height), dataset.shapes.get(source.digest, ())
-        scale = plan_for(*size, settings).inner[0] / source.width
+        scale = working_canvas(*size, settings).inner[0] / source.width
         least, margin = least_object / scale, ((settings.feather or 0) + 2) / scale
         places = [find_place(law, shapes, size, least, margin, partial(unit, seed)) for seed in seeds(source)]
         free = tuple(place for place in places if place is not None)

@@ -10,7 +10,7 @@ from diffgen.models.model import Model
 from diffgen.plan.select import Edit
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
-from diffgen.types import Guide, Settings
+from diffgen.types import ControlInput, Settings
 
 
 def edits_of(recipe: Recipe, model: Model, dataset: Dataset) -> tuple[Edit, ...]:
@@ -109,10 +109,10 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
     )
 
 
-def _guides(recipe: Recipe, condition: Condition, model: Model) -> tuple[Guide, ...]:
+def _guides(recipe: Recipe, condition: Condition, model: Model) -> tuple[ControlInput, ...]:
     identities = {(network.name, network.role): network.identity for network in model.networks}
     return tuple(
-        Guide(
+        ControlInput(
             control.kind,
             identities[control.model, "controlnet"],
             float(control.weight),

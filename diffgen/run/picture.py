@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diffgen.dataset.geometry import Fit, View, cut, fit, merge, views_for
+from diffgen.dataset.geometry import Canvas, View, cut, fit, merge, views_for
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
-from diffgen.dataset.masks import Mask, native, object_mask
+from diffgen.dataset.masks import Mask, object_mask, own_canvas
 from diffgen.editing.detail_transfer import transfer
 from diffgen.editing.editor import EditBatch, Edited
 from diffgen.editing.harmonise import harmonise
@@ -29,7 +29,7 @@ class OpenedSource:
 
     pixels: Pixels
     shapes: tuple[Shape, ...]
-    fit: Fit
+    canvas: Canvas
     maps: tuple[Pixels, ...] = ()  # of the settings' controls, at the working size
     failure: Record | None = None
 
@@ -52,9 +52,9 @@ class Row:
 
 def rows_of(opened: OpenedSource, job: Job) -> list[Row]:
     """A picture as the editor gets it: whole, or in tiles."""
-    settings, image = job.settings, fit(opened.pixels, opened.fit)
-    mask = working_mask(opened.shapes, job, opened.fit)
-    views = views_for(opened.fit, settings)
+    settings, image = job.settings, fit(opened.pixels, opened.canvas)
+    mask = working_mask(opened.shapes, job, opened.canvas)
+    views = views_for(opened.canvas, settings)
     if len(views) == 1:
         return [Row(image, job, mask, views[0], opened.maps)]
     side = settings.long_side // settings.multiple * settings.multiple
@@ -84,7 +84,7 @@ def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pix
     held = settings.object_strength is not None and settings.object_strength < settings.strength
     amount: Mask | float = scene
     if opened.shapes and (held or objects):
-        mask = object_mask(opened.shapes, *native_plan(opened, settings))
+        mask = object_mask(opened.shapes, *native_canvas(opened, settings))
         if held:
             pixels = harmonise(opened.pixels, pixels, mask)
         if objects:
@@ -92,10 +92,10 @@ def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pix
     return transfer(opened.pixels, pixels, amount) if np.any(amount) else pixels
 
 
-def native_plan(opened: OpenedSource, settings: Settings) -> tuple[Fit, float]:
-    """The plan for masks at the source's own size, and the feather in its pixels."""
+def native_canvas(opened: OpenedSource, settings: Settings) -> tuple[Canvas, float]:
+    """The canvas for masks at the source's own size, and the feather in its pixels."""
     height, width = opened.pixels.shape[:2]
-    return native(width, height), (settings.feather or 0) * width / opened.fit.inner[0]
+    return own_canvas(width, height), (settings.feather or 0) * width / opened.canvas.inner[0]
 
 
 def join_tiles(edited: Sequence[Edited | TransientError], rows: Sequence[Row]) -> Edited | TransientError:

@@ -20,14 +20,14 @@ from diffgen.checks.measure import measure, measure_text2img
 from diffgen.checks.second_look import SecondLook
 from diffgen.checks.structure import luminance
 from diffgen.checks.tasks import measure_task
-from diffgen.dataset.geometry import Fit, fit, plan_for, unfit
+from diffgen.dataset.geometry import Canvas, fit, unfit, working_canvas
 from diffgen.dataset.images import Pixels, decode, encode
 from diffgen.dataset.labels import LabelError, LabelSchema, Shape
 from diffgen.editing.control_maps import Maps, kept_map
 from diffgen.editing.editor import Edited, Editor
 from diffgen.editing.tasks import composite, paint_mask
 from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
-from diffgen.run.picture import OpenedSource, Row, batch_of, blank, join_tiles, native_plan, rows_of, with_levers
+from diffgen.run.picture import OpenedSource, Row, batch_of, blank, join_tiles, native_canvas, rows_of, with_levers
 from diffgen.types import Batch, Item, Record, Result
 from diffgen.version import __version__
 
@@ -88,9 +88,9 @@ class Worker:
 
     def _open(self, item: Item) -> OpenedSource:
         source, settings = item.source, item.job.settings
-        plan = plan_for(source.width, source.height, settings)
+        canvas = working_canvas(source.width, source.height, settings)
         if source.text is not None:
-            return OpenedSource(blank(source), (), plan)
+            return OpenedSource(blank(source), (), canvas)
         try:
             raw = Path(source.path).read_bytes()
             label = source.read_label() or b""
@@ -100,25 +100,25 @@ class Worker:
             if pixels.shape != (source.height, source.width, 3):
                 raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, its header says otherwise")
             shapes = self._shapes.get(source.digest) or self._schema.parse(label)
-            return OpenedSource(pixels, shapes, plan, self._guiding(item, pixels, plan))
+            return OpenedSource(pixels, shapes, canvas, self._guiding(item, pixels, canvas))
         except (SourceError, LabelError) as error:
             failure = Record(item.job.id, "failed", kind="source", error=f"{source.key}: {error}")
         except TransientError as error:
             failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error}")
         except OSError as error:
             failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {why(error)}")
-        nothing = np.zeros((plan.size[1], plan.size[0], 3), dtype=np.uint8)
-        return OpenedSource(blank(source), (), plan, (nothing,) * len(settings.controls or ()), failure)
+        nothing = np.zeros((canvas.size[1], canvas.size[0], 3), dtype=np.uint8)
+        return OpenedSource(blank(source), (), canvas, (nothing,) * len(settings.controls or ()), failure)
 
-    def _guiding(self, item: Item, pixels: Pixels, plan: Fit) -> tuple[Pixels, ...]:
+    def _guiding(self, item: Item, pixels: Pixels, canvas: Canvas) -> tuple[Pixels, ...]:
         """The maps that the settings' controls ask for, of the whole working picture: tiles are cut from one map."""
         if not item.job.settings.controls:
             return ()
-        whole = fit(pixels, plan)
+        whole = fit(pixels, canvas)
         maps = []
         for guide in item.job.settings.controls:
             if guide.folder is not None:
-                maps.append(kept_map(item.source, guide, plan))
+                maps.append(kept_map(item.source, guide, canvas))
                 continue
             try:
                 maps.append(self._device.submit(self._maps, guide, whole).result())
@@ -168,12 +168,12 @@ class Worker:
             return Result(opened.failure)
         if isinstance(edited, TransientError):
             return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {edited}"))
-        pixels = unfit(edited.image, opened.fit)
+        pixels = unfit(edited.image, opened.canvas)
         if pixels.shape != opened.pixels.shape:
             raise AssertionError(f"job {job.id}: made {pixels.shape} from {opened.pixels.shape}")
         done: dict[str, Any] = {}
         if settings.task is not None:
-            whole, feather = native_plan(opened, settings)
+            whole, feather = native_canvas(opened, settings)
             mask = paint_mask(opened.shapes, job, whole, feather)
             # A model that fails makes all of its picture black, of which the source would hide most.
             done = {"contrast": round(float(luminance(pixels).std()), 4)}

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from diffgen.checks.structure import luminance
-from diffgen.dataset.geometry import plan_for, views_for
+from diffgen.dataset.geometry import views_for, working_canvas
 from diffgen.dataset.images import decode
 from diffgen.files import image_path
 from diffgen.recipe.load import load_recipe
@@ -80,7 +80,7 @@ def main() -> int:
     found: dict[str, list[tuple[float, ...]]] = {}
     for (item, tiled), (_, whole) in zip(*pieces, strict=True):
         settings = item.job.settings
-        plan = plan_for(item.source.width, item.source.height, settings)
+        plan = working_canvas(item.source.width, item.source.height, settings)
         views = views_for(plan, settings)
         ends = settings.long_side // settings.multiple * settings.multiple
         columns = {edge - plan.left for view in views for edge in (view.left, view.left + ends)}

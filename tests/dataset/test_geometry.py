@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.dataset.geometry import fit, plan_fit, unfit
+from diffgen.dataset.geometry import canvas_of, fit, unfit
 from diffgen.dataset.images import decode, encode, read_size
 from diffgen.errors import SourceError
 from tests.fakes import photo, save
@@ -118,14 +118,14 @@ def test_plan_fit(
     inner: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    plan = plan_fit(*source, long_side, multiple, smallest)
+    plan = canvas_of(*source, long_side, multiple, smallest)
     assert (plan.inner, plan.size) == (inner, size)
     assert (plan.left, plan.top) == ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
 
 
 def test_padding_is_a_reflection_and_comes_off_again() -> None:
     pixels = photo(5, (61, 45))
-    plan = plan_fit(61, 45, 61, 8)
+    plan = canvas_of(61, 45, 61, 8)
     padded = fit(pixels, plan)
     assert padded.shape == (48, 64, 3)
     assert np.array_equal(padded[plan.top : plan.top + 45, plan.left - 1], pixels[:, 1])
@@ -134,7 +134,7 @@ def test_padding_is_a_reflection_and_comes_off_again() -> None:
 
 def test_a_side_too_short_to_reflect_is_padded_by_its_edge() -> None:
     pixels = photo(5, (64, 2))
-    plan = plan_fit(64, 2, 64, 32)
+    plan = canvas_of(64, 2, 64, 32)
     padded = fit(pixels, plan)
     assert padded.shape == (32, 64, 3)
     assert np.array_equal(padded[0], pixels[0])
@@ -142,7 +142,7 @@ def test_a_side_too_short_to_reflect_is_padded_by_its_edge() -> None:
 
 
 def test_unfit_refuses_another_size() -> None:
-    plan = plan_fit(64, 48, 64, 8)
+    plan = canvas_of(64, 48, 64, 8)
     with pytest.raises(ValueError, match=r"expected an image of shape \(48, 64, 3\), got \(56, 64, 3\)"):
         unfit(np.zeros((56, 64, 3), np.uint8), plan)
 

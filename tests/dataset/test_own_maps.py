@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from diffgen.commands.plan_summary import overview
-from diffgen.dataset.geometry import fit, plan_fit
+from diffgen.dataset.geometry import canvas_of, fit
 from diffgen.editing.control_maps import PALETTE, own_map
 from diffgen.errors import SourceError, UsageError
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.session import Session
-from diffgen.types import Guide
+from diffgen.types import ControlInput
 from tests.fakes import fake_worker, make, photo, save, step
 from tests.fakes_controls import OWN, GuidedEditor, guided_recipe, maps_for
 
@@ -109,9 +109,9 @@ def encoded(pixels: np.ndarray) -> bytes:
 
 def test_own_maps_lie_on_their_source() -> None:
     source = step(40, (60, 100))
-    plan = plan_fit(100, 60, 64, 8)
+    plan = canvas_of(100, 60, 64, 8)
     larger = np.repeat(np.repeat(source, 2, axis=0), 2, axis=1)
-    found = own_map(encoded(larger), Guide("depth", "m", 1.0, folder="maps"), plan)
+    found = own_map(encoded(larger), ControlInput("depth", "m", 1.0, folder="maps"), plan)
     assert found.shape == (plan.size[1], plan.size[0], 3)
     working = fit(source, plan)
     edge = np.abs(np.diff(found[20, :, 0].astype(int))).argmax()
@@ -120,7 +120,7 @@ def test_own_maps_lie_on_their_source() -> None:
 
 def test_own_segmentation_keeps_its_colours() -> None:
     painted = PALETTE[np.random.default_rng(0).integers(0, 150, (60, 100))]
-    found = own_map(encoded(painted), Guide("segmentation", "m", 1.0, folder="maps"), plan_fit(100, 60, 64, 8))
+    found = own_map(encoded(painted), ControlInput("segmentation", "m", 1.0, folder="maps"), canvas_of(100, 60, 64, 8))
     colours = {tuple(c) for c in PALETTE}
     assert {tuple(c) for c in found.reshape(-1, 3)} <= colours
 
@@ -130,10 +130,10 @@ def test_a_depth_map_of_16_bits_is_read_by_its_high_byte() -> None:
     Image.fromarray((np.arange(64 * 48, dtype=np.uint32) * 20 % 65536).astype(np.uint16).reshape(48, 64)).save(
         out, "PNG"
     )
-    found = own_map(out.getvalue(), Guide("depth", "m", 1.0, folder="maps"), plan_fit(64, 48, 64, 8))
+    found = own_map(out.getvalue(), ControlInput("depth", "m", 1.0, folder="maps"), canvas_of(64, 48, 64, 8))
     assert found[47, 63, 0] == (64 * 48 - 1) * 20 % 65536 >> 8
 
 
 def test_a_map_that_is_no_picture_fails_its_source() -> None:
     with pytest.raises(SourceError):
-        own_map(b"no picture", Guide("own", "m", 1.0, folder="maps"), plan_fit(64, 48, 64, 8))
+        own_map(b"no picture", ControlInput("own", "m", 1.0, folder="maps"), canvas_of(64, 48, 64, 8))

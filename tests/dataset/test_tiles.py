@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffgen.dataset.geometry import cut, merge, plan_for, plan_tiles, views_for
+from diffgen.dataset.geometry import cut, merge, tile_views, views_for, working_canvas
 from diffgen.dataset.images import decode
 from diffgen.editing.editor import EditBatch
 from diffgen.errors import UsageError
@@ -25,7 +25,7 @@ from tests.fakes import FakeEditor, make, make_dataset, settings, write_recipe
 @given(width=st.integers(1, 40), height=st.integers(1, 40), side=st.integers(4, 12), step=st.sampled_from([8, 16, 32]))
 def test_tiles_cover_and_overlap(width: int, height: int, side: int, step: int) -> None:
     size, side = (width * step, height * step), side * step
-    views = plan_tiles(size, side, step, side // 4)
+    views = tile_views(size, side, step, side // 4)
     for axis, length in enumerate(size):
         starts = sorted({(view.left, view.top)[axis] for view in views})
         assert starts[0] == 0
@@ -37,12 +37,12 @@ def test_tiles_cover_and_overlap(width: int, height: int, side: int, step: int) 
 
 def test_a_picture_survives_its_tiles() -> None:
     image = np.random.default_rng(0).integers(0, 256, (192, 320, 3)).astype(np.uint8)
-    views = plan_tiles((320, 192), 128, 8, 32)
+    views = tile_views((320, 192), 128, 8, 32)
     assert (merge([cut(image, view, 128) for view in views], views) == image).all()
 
 
 def test_tiles_of_other_brightness_leave_no_seam() -> None:
-    views = plan_tiles((320, 128), 128, 8, 32)
+    views = tile_views((320, 128), 128, 8, 32)
     flat = [np.full((128, 128, 3), 100 + 20 * i, np.uint8) for i in range(len(views))]
     row = merge(flat, views)[64, :, 0].astype(int)
     assert np.abs(np.diff(row)).max() <= 2, "20 levels are spread over the overlap"
@@ -50,9 +50,9 @@ def test_tiles_of_other_brightness_leave_no_seam() -> None:
 
 def test_small_pictures_are_not_cut() -> None:
     own = settings(mode="tile", long_side=128, multiple=8)
-    assert len(views_for(plan_for(100, 80, own), own)) == 1
-    assert plan_for(100, 80, own).inner == (128, 102)
-    large = plan_for(300, 200, own)
+    assert len(views_for(working_canvas(100, 80, own), own)) == 1
+    assert working_canvas(100, 80, own).inner == (128, 102)
+    large = working_canvas(300, 200, own)
     assert large.inner == (300, 200)
     assert len(views_for(large, own)) == 6
 

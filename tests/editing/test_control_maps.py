@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffgen.editing.control_maps import PALETTE, Maps, canny, soft_edges
-from diffgen.types import Guide
+from diffgen.types import ControlInput
 from tests.fakes import photo, step
 
 EDGES = pytest.mark.parametrize("edges", [canny, soft_edges], ids=["canny", "softedge"])
@@ -68,13 +68,13 @@ def test_each_map_of_a_picture_is_made_once() -> None:
     first, second = photo(1), photo(2)
     for _ in range(3):  # three conditions
         for image in (first, second):
-            found = maps(Guide("depth", "a model", 1.0, estimator="d"), image)
+            found = maps(ControlInput("depth", "a model", 1.0, estimator="d"), image)
             assert np.array_equal(found, np.repeat(image[..., :1], 3, axis=2))
     assert len(seen) == 2
-    painted = maps(Guide("segmentation", "m", 1.0, estimator="s"), first)
+    painted = maps(ControlInput("segmentation", "m", 1.0, estimator="s"), first)
     assert np.array_equal(painted[5, 7], PALETTE[first[5, 7, 0] % 150])
-    assert np.array_equal(maps(Guide("canny", "m", 1.0), first)[..., 2], canny(first))
-    assert np.array_equal(maps(Guide("softedge", "m", 1.0), first)[..., 1], soft_edges(first))
+    assert np.array_equal(maps(ControlInput("canny", "m", 1.0), first)[..., 2], canny(first))
+    assert np.array_equal(maps(ControlInput("softedge", "m", 1.0), first)[..., 1], soft_edges(first))
 
 
 def test_the_palette_is_that_of_ade20k() -> None:

@@ -26,7 +26,7 @@ from diffgen.models.resolve import resolve_recipe_model
 from diffgen.recipe.load import load_recipe
 from diffgen.recipe.schema import Recipe
 from diffgen.run.loop import run
-from diffgen.types import Guide, Settings
+from diffgen.types import ControlInput, Settings
 from tests.editing.tiny_models import Calls, job, settings
 from tests.editing.tiny_nets import write_estimator, write_net
 from tests.fakes import make_dataset, photo, write_recipe
@@ -85,7 +85,7 @@ def editor(base: str, guided: Get) -> Any:
 
 def asked(editor: Any, *weights: float, kinds: tuple[str, ...] = ("softedge", "canny"), **changes: Any) -> Settings:
     """Settings with a control for each weight, of the editor's first net, second net …"""
-    guides = tuple(Guide(k, net, w) for k, net, w in zip(kinds, editor._nets, weights or (1.0,), strict=False))
+    guides = tuple(ControlInput(k, net, w) for k, net, w in zip(kinds, editor._nets, weights or (1.0,), strict=False))
     return settings("controlnet", controls=guides, **changes)
 
 
@@ -288,7 +288,7 @@ def test_the_net_sees_the_whole_map_at_the_working_size(
 def test_one_union_net_reads_several_maps_in_one_go(guided: Get, monkeypatch: pytest.MonkeyPatch) -> None:
     editor = guided("union")
     (net, other) = editor._nets
-    guides = tuple(Guide(kind, net, 1.0) for kind in ("depth", "softedge", "canny", "segmentation"))
+    guides = tuple(ControlInput(kind, net, 1.0) for kind in ("depth", "softedge", "canny", "segmentation"))
     image = photo(0)
     maps = [np.full_like(image, 20 * i) for i in range(4)]
     seen, unused = Seen(monkeypatch, editor._nets[net]), Seen(monkeypatch, editor._nets[other])
@@ -304,7 +304,7 @@ def test_conditions_may_use_different_nets(guided: Get) -> None:
     first, second = editor._nets
     image = photo(0)
     results = [
-        one(editor, settings("controlnet", controls=(Guide("canny", net, 1.0),)), image)
+        one(editor, settings("controlnet", controls=(ControlInput("canny", net, 1.0),)), image)
         for net in (first, second, first)
     ]
     assert np.array_equal(results[0], results[2])

@@ -15,7 +15,7 @@ from diffgen.dataset.file_cache import FileCache
 from diffgen.editing.control_maps import PALETTE, Maps, load_estimator
 from diffgen.errors import DiffgenError
 from diffgen.models.networks import Network, resolve_network
-from diffgen.types import Guide
+from diffgen.types import ControlInput
 from tests.editing.tiny_nets import write_estimator
 from tests.fakes import photo
 
@@ -34,7 +34,7 @@ def weights(folder: Path, role: str) -> Network:
 
 def shown(folder: Path, role: str, image: Any) -> np.ndarray:
     maps = Maps({"e": load_estimator(weights(folder, role), "cpu")})
-    return maps(Guide(role, "net", 1.0, estimator="e"), image)
+    return maps(ControlInput(role, "net", 1.0, estimator="e"), image)
 
 
 @pytest.mark.parametrize(("kind", "turned"), [("dpt", False), ("glpn", True)])

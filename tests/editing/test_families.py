@@ -15,7 +15,7 @@ from diffgen.editing.families import FAMILIES, check_class, family_of
 from diffgen.errors import UsageError
 from diffgen.models.aliases import aliases
 from diffgen.models.pipelines import SPECS, PipelineSpec
-from diffgen.types import Guide
+from diffgen.types import ControlInput
 from tests.editing.tiny_models import job, settings
 from tests.fakes import model
 
@@ -96,7 +96,7 @@ IMAGE = np.zeros((48, 64, 3), np.uint8)
         ({"masks": [np.zeros((48, 64), np.float32)] * 2}, "a mask as large as its image"),
         ({"views": []}, "one view an image"),
         ({"controls": [(IMAGE,)]}, "expected 0 maps"),
-        ({"jobs": [job(settings("img2img", controls=(Guide("canny", "x", 1.0),)))]}, "expected 1 maps"),
+        ({"jobs": [job(settings("img2img", controls=(ControlInput("canny", "x", 1.0),)))]}, "expected 1 maps"),
     ],
 )
 def test_a_batch_checks_itself(changes: dict[str, Any], words: str) -> None:

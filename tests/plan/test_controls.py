@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.types import Guide
+from diffgen.types import ControlInput
 from tests.fakes import settings
 from tests.fakes_controls import EDGES, guided, ids, network, planned, recipe
 
@@ -46,7 +46,7 @@ def test_a_condition_without_controls_is_an_img2img_job(tmp_path: Path, cache: F
 
 def test_own_maps_enter_the_job_by_their_bytes_and_not_by_their_place() -> None:
     def digest(folder: str | None, estimator: str | None = None) -> str:
-        return settings(controls=(Guide("depth", "m", 1.0, estimator, folder),)).digest
+        return settings(controls=(ControlInput("depth", "m", 1.0, estimator, folder),)).digest
 
     assert digest("here") == digest("there") != digest(None)
     assert settings(controls=None).digest == settings().digest

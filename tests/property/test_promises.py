@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from diffgen.checks.verdict import judge
 from diffgen.dataset.dataset import Dataset
-from diffgen.dataset.geometry import fit, plan_fit, unfit
+from diffgen.dataset.geometry import canvas_of, fit, unfit
 from diffgen.dataset.labels import parse_labels
 from diffgen.plan.batches import cut_batches
 from diffgen.plan.plan import plan_jobs
@@ -22,7 +22,7 @@ from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Checks
 from diffgen.run.store.records import read_records
 from diffgen.run.store.store import RunStore
-from diffgen.types import Guide, Record, Result, Settings
+from diffgen.types import ControlInput, Record, Result, Settings
 from tests.fakes import job, model, source
 from tests.fakes import settings as some_settings
 
@@ -34,7 +34,7 @@ MULTIPLES = st.sampled_from([1, 8, 16, 32, 64])
 def test_a_plan_fits_any_size_and_keeps_the_aspect(
     width: int, height: int, long_side: int, multiple: int, smallest: int | None
 ) -> None:
-    plan = plan_fit(width, height, long_side, multiple, smallest)
+    plan = canvas_of(width, height, long_side, multiple, smallest)
     assert plan.size[0] % multiple == plan.size[1] % multiple == 0
     assert plan.source == (width, height)
     for side, inner, before in zip(plan.size, plan.inner, (plan.left, plan.top), strict=True):
@@ -51,7 +51,7 @@ def test_a_plan_fits_any_size_and_keeps_the_aspect(
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(64, 512), MULTIPLES)
 def test_there_and_back_gives_the_size_again(width: int, height: int, long_side: int, multiple: int) -> None:
     pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    plan = plan_fit(width, height, long_side, multiple)
+    plan = canvas_of(width, height, long_side, multiple)
     working = fit(pixels, plan)
     assert working.shape == (plan.size[1], plan.size[0], 3)
     back = unfit(working, plan)
@@ -75,7 +75,7 @@ def test_nothing_moves(width: int, height: int, long_side: int, multiple: int, x
     radius = 0.04 * min(width, height)
     blob = np.exp(-((columns + 0.5 - x * width) ** 2 + (rows + 0.5 - y * height) ** 2) / (2 * radius**2))
     pixels = np.repeat((blob * 255).astype(np.uint8)[..., None], 3, axis=-1)
-    plan = plan_fit(width, height, long_side, multiple)
+    plan = canvas_of(width, height, long_side, multiple)
     there = centre(fit(pixels, plan)[plan.top : plan.top + plan.inner[1], plan.left : plan.left + plan.inner[0]])
     scale = plan.inner[0] / width
     assert abs(there[0] - x * plan.inner[0]) < 0.5 * max(1, scale)
@@ -150,7 +150,7 @@ def test_every_field_that_reaches_the_pipeline_changes_the_id() -> None:
         "mode": "tile",
         "image_format": "png",
         "loras": (("ab" * 32, 0.5),),
-        "controls": (Guide("canny", "x@y", 1.0, None, None),),
+        "controls": (ControlInput("canny", "x@y", 1.0, None, None),),
         "task": "remove",
         "classes": (1,),
     }
