@@ -49,7 +49,7 @@ def kept_shapes(shapes: Sequence[Shape], job: Job) -> list[Shape]:
 
 def measure_task(shapes: Sequence[Shape], job: Job, mask: Mask, canvas: Canvas) -> dict[str, Any]:
     """What was done, as facts: `task`; of `remove` the rows `removed` and the share of each that was `painted` (`mask` is
-    that of the plan's size); of `insert` what was `added`: class id and box."""
+    that of the canvas's size); of `insert` what was `added`: class id and box."""
     facts: dict[str, Any] = {"task": job.settings.task}
     if job.place is not None and job.settings.classes:
         return {**facts, "added": {"class": job.settings.classes[0], "box": list(job.place)}}

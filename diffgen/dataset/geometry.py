@@ -112,7 +112,7 @@ def _tent(n: int) -> NDArray[np.float32]:
 def fit(pixels: Pixels, canvas: Canvas, *, mix: bool = True) -> Pixels:
     """Scale and pad: by reflection, or by the edge where the side is too short to reflect.
 
-    `pixels` is the plan's source, or a map of it of any size. Without `mix` no colour is made that was not there.
+    `pixels` is the canvas's source, or a map of it of any size. Without `mix` no colour is made that was not there.
     """
     inner = _resize(pixels, canvas.inner, PILImage.Resampling.LANCZOS if mix else PILImage.Resampling.NEAREST)
     for axis, before, total in ((0, canvas.top, canvas.size[1]), (1, canvas.left, canvas.size[0])):
@@ -126,7 +126,7 @@ def fit(pixels: Pixels, canvas: Canvas, *, mix: bool = True) -> Pixels:
 
 
 def unfit(pixels: Pixels, canvas: Canvas) -> Pixels:
-    """Take the padding off and scale back to the source's own size. Raises ValueError on a size not the plan's."""
+    """Take the padding off and scale back to the source's own size. Raises ValueError on a size not the canvas's."""
     if pixels.shape != (canvas.size[1], canvas.size[0], 3):
         raise ValueError(f"expected an image of shape {(canvas.size[1], canvas.size[0], 3)}, got {pixels.shape}")
     inner = pixels[canvas.top : canvas.top + canvas.inner[1], canvas.left : canvas.left + canvas.inner[0]]

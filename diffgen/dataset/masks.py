@@ -45,7 +45,7 @@ def traced(shape: Shape, size: tuple[int, int], box: tuple[int, int, int, int]) 
 
 
 def object_mask(shapes: Sequence[Shape], canvas: Canvas, feather: float) -> Mask:
-    """(H, W) in 0–1 at the plan's working size: 1 in labelled objects, falling to 0 within `feather` pixels around them.
+    """(H, W) in 0–1 at the canvas's size: 1 in labelled objects, falling to 0 within `feather` pixels around them.
 
     The fall lies outside the object, so that a small one is held as well as a large one.
     """

@@ -15,7 +15,7 @@ from diffgen.types import Job
 
 
 def paint_mask(shapes: Sequence[Shape], job: Job, canvas: Canvas, feather: float) -> Mask:
-    """(H, W) in 0–1 at the plan's size: where the task paints; 0 where the source's pixels stay.
+    """(H, W) in 0–1 at the canvas's size: where the task paints; 0 where the source's pixels stay.
 
     The fall lies inside what is painted. An object to be painted out or in is grown by half of `feather` (pixels), then the
     mask falls to 0 over the other half; labelled objects that stay are never painted.
