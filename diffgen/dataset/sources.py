@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -86,7 +87,9 @@ def _in_processes(read: Callable[[Found], Facts], entries: Sequence[Found]) -> I
     try:
         pool = ProcessPoolExecutor(min(8, os.cpu_count() or 1), context, _start_worker)
         try:
-            yield from pool.map(read, entries, chunksize=CHUNK)
+            with _ctrl_c_after():
+                found = pool.map(read, entries, chunksize=CHUNK)
+            yield from found
         finally:
             pool.shutdown(cancel_futures=True)
     except (BrokenProcessPool, OSError, NotImplementedError):  # the last two: no more processes, no semaphores
@@ -98,9 +101,21 @@ def _in_processes(read: Callable[[Found], Facts], entries: Sequence[Found]) -> I
                 worker.kill()
 
 
+@contextmanager
+def _ctrl_c_after() -> Iterator[None]:
+    """Delays Ctrl-C until the end of the block, as KeyboardInterrupt inside `submit` can leave a lock of the pool taken.
+
+    Processes that are forked in the block never see it, though it reaches the whole process group.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
     """Set up a worker: only the parent stops it, and it exits when the parent is gone, even by SIGKILL."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a run's own handler would ignore the pool's request
     parent = multiprocessing.parent_process()
     assert parent is not None
