@@ -102,8 +102,9 @@ def test_no_more_processes_is_no_error(allowed: int, monkeypatch: pytest.MonkeyP
 def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals, code: int) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, time\n"
+        "import os, signal, time\n"
         "from diffgen.dataset import sources\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "def work(entry):\n"
         "    open(f'{os.environ[\"PIDS\"]}/{os.getpid()}', 'w').close()\n"
         "    time.sleep(0.01)\n"
