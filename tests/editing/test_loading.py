@@ -129,19 +129,16 @@ def test_quiet_leaves_things_as_they_were() -> None:
 
 
 def test_code_in_a_model_is_neither_run_nor_asked_about(
-    sd: Path, cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qwen_edit: Path, cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """diffusers does not tell transformers' Auto classes that no code may be run, so they would ask on stdin."""
-    folder = shutil.copytree(sd, tmp_path / "m")
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "tokenizer": ["transformers", "AutoTokenizer"]}))
-    tokenizer = folder / "tokenizer"
-    for file in tokenizer.glob("tokenizer*.json"):
+    """A processor is loaded by transformers' Auto classes, which diffusers gives no word on code: they would ask on stdin."""
+    folder = shutil.copytree(qwen_edit, tmp_path / "m")
+    processor = folder / "processor"
+    for file in processor.glob("*processor*.json"):
         file.unlink()
-    own = {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
-    (tokenizer / "tokenizer_config.json").write_text(json.dumps(own))
-    (tokenizer / "vocab.json").write_text("{}")
-    (tokenizer / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
+    own = {"image_processor_type": "Mine", "auto_map": {"AutoImageProcessor": "mine.Mine"}}
+    (processor / "preprocessor_config.json").write_text(json.dumps(own))
+    (processor / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "y")
     with pytest.raises(DiffgenError, match="cannot be loaded as"):
