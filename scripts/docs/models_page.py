@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from diffgen.models.aliases import PACKAGE, aliases
+from diffgen.models.pipelines import SPECS
 
 BEGIN = "<!-- written by `python -m scripts.docs.check --write` from diffgen/models/models.yaml -->\n"
 END = "<!-- end of what is written from diffgen/models/models.yaml -->\n"
@@ -51,7 +52,7 @@ def facts(name: str) -> dict[str, Any]:
 def recipe_for(name: str) -> str:
     """A small recipe with this model, as YAML."""
     entry = facts(name)
-    flow = entry["editor"] == "img2img" and entry["pipeline"].startswith(("StableDiffusion3", "Flux", "ZImage"))
+    flow = entry["editor"] == "img2img" and SPECS[entry["pipeline"]].flow
     lines = ["dataset: ../datasets/street/data.yaml", f"output: ../runs/{name}", f"model: {name}"]
     if entry["memory_gb"] > 24:
         lines.append("memory: 16gb   # or leave it out on a GPU that has what the table says")
@@ -71,6 +72,6 @@ def _row(name: str) -> str:
         f"`{name}`", place, entry["editor"], f"`{entry['pipeline']}`", entry["licence"],
         f"{entry['size_mb'] / 1000:.1f}" if "hub" in entry else "0", f"{entry['memory_gb']:g}", entry["steps"],
         f"{entry['guidance']:g}", f"{entry['smallest']} to {entry['native']}" if "smallest" in entry else entry["native"],
-        "one picture a call" if entry["pipeline"].startswith("QwenImageEdit") else "yes",
+        "one picture a call" if SPECS[entry["pipeline"]].adapter == "qwen_edit" else "yes",
     ]  # fmt: skip
     return f"| {' | '.join(str(cell) for cell in cells)} |\n"
