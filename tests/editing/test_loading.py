@@ -175,6 +175,19 @@ def copy(sd: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sd, tmp_path / "model"))
 
 
+def test_a_text_encoder_that_transformers_leaves_random_is_noticed(
+    copy: Path, cache: FileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    def random(cls: Any, folder: str, *_: Any, **__: Any) -> Any:
+        return cls(CLIPTextConfig.from_pretrained(folder))
+
+    monkeypatch.setattr(CLIPTextModel, "from_pretrained", classmethod(random))
+    with pytest.raises(DiffgenError, match=r"transformers does not load .*text_encoder"):
+        loaded(str(copy), cache)
+
+
 def test_half_precision_files_are_found(copy: Path, sd: Path, cache: FileCache) -> None:
     for part in ("unet", "vae", "text_encoder"):
         for file in (copy / part).glob("*.safetensors"):

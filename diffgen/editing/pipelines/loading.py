@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from diffgen.editing.pipelines.loras import add_loras
 from diffgen.editing.pipelines.offload import place, quantising
 from diffgen.errors import DiffgenError
@@ -109,13 +111,25 @@ def _check_parts(pipe: Any, spec: PipelineSpec, model: Model) -> None:
 
 
 def _check_weights(module: Any, folder: Path, model: Model) -> None:
-    """Raises DiffgenError for missing weights, which transformers fills with random numbers and only logs."""
+    """Raises DiffgenError for weights that were not loaded, which transformers fills with random numbers and only logs."""
     if not type(module).__name__.startswith(("CLIP", "T5")):  # others may name weights differently in file and module
         return
     # Some versions of transformers add this prefix, others do not.
-    there = {key.removeprefix("text_model.") for file in folder.glob("*.safetensors") for key in hub.tensors(file)}
+    there = {
+        key.removeprefix("text_model."): (file, key)
+        for file in hub.network_weights(folder)
+        for key in hub.tensors(file)
+    }
     state = {key.removeprefix("text_model."): tensor for key, tensor in module.state_dict().items()}
     tied = {tensor.data_ptr() for key, tensor in state.items() if key in there}
     lacking = sorted(key for key, tensor in state.items() if key not in there and tensor.data_ptr() not in tied)
     if lacking:
         raise DiffgenError(f"model '{model.name}': {folder} lacks {lacking[0]} and {len(lacking) - 1} more", _AGAIN)
+    # A version that does not read the other's names loads nothing at all.
+    name = min(there.keys() & state.keys())
+    file, key = there[name]
+    with safe_open(file, framework="pt") as opened:
+        if not opened.get_tensor(key).to(state[name]).equal(state[name]):
+            raise DiffgenError(
+                f"model '{model.name}': the installed transformers does not load {file}", "pip install -U transformers"
+            )
