@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,27 +11,30 @@ from pathlib import Path
 import pytest
 
 import diffgen
-from diffgen import DiffgenError, LoadedRecipe, Outcome, Summary, load_recipe, open_run, run
+from diffgen import DiffgenError, LoadedRecipe, Outcome, Summary, load_recipe, open_run, run_recipe
 from tests.fakes import make
 
 
-def test_the_public_names_are_what_they_are_called() -> None:
-    given = {thing.__name__: thing for thing in (DiffgenError, LoadedRecipe, Outcome, Summary, load_recipe, open_run, run)}
-    assert sorted(given) == sorted(diffgen.__all__)
-    for name in diffgen.__all__:
-        assert getattr(diffgen, name) is given[name]
-        assert given[name].__doc__, f"{name} has no docstring"
+def test_every_public_name_is_there_and_documented() -> None:
+    given = {
+        "DiffgenError": DiffgenError, "LoadedRecipe": LoadedRecipe, "Outcome": Outcome, "Summary": Summary,
+        "load_recipe": load_recipe, "open_run": open_run, "run_recipe": run_recipe,
+    }  # fmt: skip
+    assert sorted({"__version__", *given}) == sorted(diffgen.__all__)
+    for name, thing in given.items():
+        assert callable(thing)
+        assert thing is getattr(diffgen, name)
+        assert thing.__doc__, f"{name} has no docstring"
 
 
 def test_type_checkers_see_the_same_names() -> None:
     """They read the imports under TYPE_CHECKING, where Python asks `__getattr__`."""
     (block,) = [node for node in ast.parse(Path(diffgen.__file__).read_text("utf-8")).body if isinstance(node, ast.If)]
-    imported = {
-        alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
-    assert sorted(imported) == sorted(diffgen.__all__)
-    for name, module in imported.items():
-        assert getattr(sys.modules[str(module)], name) is getattr(diffgen, name)
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
+    assert sorted({"__version__", *seen}) == sorted(diffgen.__all__)
+    for name, (module, own) in seen.items():
+        assert getattr(importlib.import_module(str(module)), own) is getattr(diffgen, name)
 
 
 def test_no_other_name_is_made_up() -> None:
@@ -40,7 +44,7 @@ def test_no_other_name_is_made_up() -> None:
 
 def test_the_example_of_the_docstring(recipe: Path, tmp_path: Path) -> None:
     make(recipe)
-    summary = run(load_recipe(tmp_path / "out"))
+    summary = run_recipe(load_recipe(tmp_path / "out"))
     opened = open_run(tmp_path / "out")
     assert isinstance(load_recipe(recipe), LoadedRecipe)
     assert isinstance(summary, Summary)

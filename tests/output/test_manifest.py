@@ -85,7 +85,9 @@ def test_docs_name_every_key_and_none_that_is_not_written(tmp_path: Path) -> Non
         fakes_tasks.work(tmp_path / condition["task"], condition)
     fakes_text2img.make(fakes_text2img.write(tmp_path / "text2img"))
 
-    written = {pair for out in sorted(tmp_path.glob("*/out")) for row in manifest(out / "dataset") for pair in keys_of(row)}
+    written = {
+        pair for out in sorted(tmp_path.glob("*/out")) for row in manifest(out / "dataset") for pair in keys_of(row)
+    }
     named = set(re.findall(r"`(\w+)`", PAGE.read_text("utf-8"))) | set(re.findall(r'"(\w+)":', PAGE.read_text("utf-8")))
     assert sorted(f"{above}.{key}" for key, above in written if key not in named) == []
     cells = [line.split("|")[1] for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
