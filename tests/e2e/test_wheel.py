@@ -97,9 +97,9 @@ def test_it_says_what_it_is_and_what_it_knows(diffgen: Callable[..., str]) -> No
 def test_it_runs_the_quickstart(diffgen: Callable[..., str], tmp_path: Path) -> None:
     """As the README has it: a recipe for the dataset at hand, and a run of it. Two small photographs, the model of the wheel."""
     make_dataset(tmp_path / "street", counts=(1, 1))
-    photographs = sorted((tmp_path / "street/images").rglob("*.jpg"))
-    for path in photographs:
-        Image.open(PICTURE).convert("RGB").resize((192, 128)).save(path)
+    photograph = Image.open(PICTURE).convert("RGB").resize((192, 128))
+    photograph.save(tmp_path / "street/images/train/00.jpg")
+    photograph.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "street/images/val/00.jpg")
     (recipe, *_) = json.loads(diffgen("init", "street", "--json"))["written"]
     sets = ("--set", "conditions=[night]", "--set", "output=out")
     facts = json.loads(diffgen("run", recipe, *sets, "--json"))
