@@ -69,7 +69,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(root), str(tree))
     (wheel,) = root.glob("*.whl")
     assert wheel.stat().st_size < 40e6
-    pip("install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--target", str(root / "installed"), str(wheel))
+    pip(
+        "install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--target", str(root / "installed"), str(wheel)
+    )
     return root / "installed"
 
 
