@@ -103,7 +103,7 @@ def test_it_runs_the_quickstart(diffgen: Callable[..., str], tmp_path: Path) -> 
     photograph.save(tmp_path / "street/images/train/00.jpg")
     photograph.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "street/images/val/00.jpg")
     (recipe, *_) = json.loads(diffgen("init", "street", "--json"))["written"]
-    sets = ("--set", "conditions=[night]", "--set", "output=out")
+    sets = ("--set", "conditions=[night]", "--set", "select.share=1", "--set", "output=out")
     facts = json.loads(diffgen("run", recipe, *sets, "--json"))
     assert (facts["planned"], facts["accepted"]) == (1, 1)
     (out,) = {path.parent.parent for path in tmp_path.rglob("dataset/data.yaml")}
