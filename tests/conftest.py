@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from diffgen import cli as command_line
+from diffgen.checks import statistics
 from diffgen.dataset.file_cache import FileCache
 from diffgen.run import loop
 from diffgen.run.loop import run
@@ -79,6 +80,16 @@ def _disk_is_not_waited_for() -> Iterator[None]:
     """No test cuts the power, and a killed process loses nothing that it has written: fsync only costs time here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _statistics_of_small_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pictures of 64 px, enlarged to be measured, would be most of what a run of fakes costs. As it is where that is tested."""
+    measured = ROOT / "checks" in request.path.parents or kind_of(request.path) == "pocket"
+    with pytest.MonkeyPatch.context() as patch:
+        if not measured:
+            patch.setattr(statistics, "LONG_SIDE", 96)
         yield
 
 
