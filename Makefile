@@ -31,7 +31,7 @@ test: setup browser ## the tests that need no GPU, without the slow ones: five m
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
 test-slow: setup browser ## the slow ones: kill campaigns, trainings, matrices, many more examples of every property
-	$(BIN)/python -m pytest -m "(slow or property) and not gpu" --hypothesis-profile=campaign --timeout=1200
+	$(BIN)/python -m pytest -m "(slow or property) and not gpu" --hypothesis-profile=campaign
 
 test-fast: setup ## the tests that need no torch: a minute
 	$(BIN)/python -m pytest -m "unit or property or cli"

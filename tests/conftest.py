@@ -52,6 +52,7 @@ FOLDERS = {
     ROOT / "output/browser": "browser",
 }
 KINDS = {"unit", "editors", *FOLDERS.values()}
+SLOW_SECONDS = 1200  # may a slow test take; see pyproject.toml for the others
 TORCH_FREE = {"unit", "property", "cli"}
 
 
@@ -73,6 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(kind) for kind in KINDS):
             item.add_marker(kind_of(item.path))
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.fixture(scope="session", autouse=True)
