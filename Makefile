@@ -27,13 +27,13 @@ browser: ## Chromium for the report's tests, where apt-get can install it; elsew
 	  apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver; } || \
 	  echo "no Chromium here: tests/output/browser needs the commands chromium and chromedriver" >&2
 
-test: setup browser ## all tests that need no GPU but the slow ones
+test: setup browser ## the tests that need no GPU, without the slow ones: five minutes on two cores
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
-test-slow: setup browser ## all tests that need no GPU, the slow ones too: before a release
-	$(BIN)/python -m pytest -m "not gpu"
+test-slow: setup browser ## the slow ones: kill campaigns, trainings, matrices, many more examples of every property
+	$(BIN)/python -m pytest -m "(slow or property) and not gpu" --hypothesis-profile=campaign
 
-test-fast: setup ## the tests that need no torch
+test-fast: setup ## the tests that need no torch: a minute
 	$(BIN)/python -m pytest -m "unit or property or cli"
 
 LOWEST := .venv-lowest/bin/python

@@ -7,6 +7,7 @@ they say where a test is run. `unit`, `property` and `cli` need no torch.
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,15 +19,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from diffgen import cli as command_line
+from diffgen.checks import statistics
 from diffgen.dataset.file_cache import FileCache
 from diffgen.run import loop
 from diffgen.run.loop import run
 from tests.fakes import FakeEditor, fake_worker, make_dataset, write_recipe
 
-# The same examples on every machine, however slow it is: a build must fail by what was changed.
+# The same examples on every machine, however slow it is: a build must fail because of what was changed. `make test-slow`
+# tries more of them.
 settings.register_profile(
-    "same", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "same",
+    max_examples=20,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+settings.register_profile("campaign", parent=settings.get_profile("same"), max_examples=300)
 settings.load_profile("same")
 
 
@@ -43,6 +52,7 @@ FOLDERS = {
     ROOT / "output/browser": "browser",
 }
 KINDS = {"unit", "editors", *FOLDERS.values()}
+SLOW_SECONDS = 1200  # may a slow test take; see pyproject.toml for the others
 TORCH_FREE = {"unit", "property", "cli"}
 
 
@@ -64,6 +74,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(kind) for kind in KINDS):
             item.add_marker(kind_of(item.path))
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _disk_is_not_waited_for() -> Iterator[None]:
+    """No test cuts the power, and a killed process loses nothing that it has written: fsync only costs time here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _statistics_of_small_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pictures of 64 px, enlarged to be measured, would be most of what a run of fakes costs. As it is where that is tested."""
+    measured = ROOT / "checks" in request.path.parents or kind_of(request.path) == "pocket"
+    with pytest.MonkeyPatch.context() as patch:
+        if not measured:
+            patch.setattr(statistics, "LONG_SIDE", 96)
+        yield
 
 
 @pytest.fixture(autouse=True)

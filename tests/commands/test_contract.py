@@ -25,7 +25,7 @@ class Gated(FakeEditor):
     def begin(self, batch):
         if "GATE" in os.environ and len(self.batches) == 4:
             os.read(int(os.environ["GATE"]), 1)
-run.run = functools.partial(run.run, make_worker=lambda: fake_worker(Gated(seconds=0.3)))
+run.run = functools.partial(run.run, make_worker=lambda: fake_worker(Gated(seconds=0.1)))
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -92,6 +92,7 @@ def test_yolo_trains_on_it_from_another_folder(finished: Path, world: dict[str, 
     assert not re.search(r"ignoring corrupt|duplicate labels|No labels found|missing", log), log
 
 
+@pytest.mark.slow
 def test_two_kills_leave_the_dataset_as_if_there_were_none(
     diffgen: Callable[..., Finished], finished: Path, photographs: Path, world: dict[str, str], tmp_path: Path
 ) -> None:

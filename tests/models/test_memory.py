@@ -23,6 +23,7 @@ FLUX = Needs({"text_encoder": 0.2, "text_encoder_2": 8.9, "transformer": 22.2, "
 QWEN = Needs({"text_encoder": 15.4, "transformer": 38.1, "vae": 0.2})
 UNSEEN = Needs({}, 38.0)
 NO = "no bitsandbytes"
+MIB = 2**20 / GIB  # of which the files below have a few: their content is hashed
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def write_safetensors(file: Path, shapes: dict[str, list[int]], dtype: str = "F3
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A pipeline whose UNet has 2^30 weights in two shards, beside files that are not loaded."""
+    """A pipeline whose UNet has 2^20 weights in two shards, beside files that are not loaded."""
     index = {
         "_class_name": "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
@@ -129,10 +130,10 @@ def folder(tmp_path: Path) -> Path:
     (root / "model_index.json").write_text(json.dumps(index))
     for i in (1, 2):
         file = root / f"unet/diffusion_pytorch_model-0000{i}-of-00002.safetensors"
-        write_safetensors(file, {f"w{i}": [1 << 15, 1 << 14]}, "F16")
-    write_safetensors(root / "unet/diffusion_pytorch_model.non_ema.safetensors", {"w": [1 << 15, 1 << 15]})
-    write_safetensors(root / "vae/diffusion_pytorch_model.safetensors", {"w": [1 << 14, 1 << 14]})
-    write_safetensors(root / "vae/diffusion_pytorch_model.fp16.safetensors", {"w": [1 << 14, 1 << 14]}, "F16")
+        write_safetensors(file, {f"w{i}": [1 << 10, 1 << 9]}, "F16")
+    write_safetensors(root / "unet/diffusion_pytorch_model.non_ema.safetensors", {"w": [1 << 10, 1 << 10]})
+    write_safetensors(root / "vae/diffusion_pytorch_model.safetensors", {"w": [1 << 9, 1 << 9]})
+    write_safetensors(root / "vae/diffusion_pytorch_model.fp16.safetensors", {"w": [1 << 9, 1 << 9]}, "F16")
     return root
 
 
@@ -143,20 +144,20 @@ def resolved(spec: Any, tmp_path: Path) -> Any:
 
 def test_parts_weigh_what_they_will_once_loaded(folder: Path, tmp_path: Path) -> None:
     model = resolved(str(folder), tmp_path)
-    assert needs(model, "float16").parts == {"unet": 2.0, "vae": 0.5}
-    assert needs(model, "float32").parts == {"unet": 4.0, "vae": 1.0}
+    assert needs(model, "float16").parts == {"unet": 2 * MIB, "vae": MIB / 2}
+    assert needs(model, "float32").parts == {"unet": 4 * MIB, "vae": MIB}
 
 
 def test_a_single_file_is_taken_apart_by_its_names(tmp_path: Path) -> None:
     shapes = {
-        "model.diffusion_model.input_blocks.0.0.weight": [1 << 10, 4, 1 << 10, 1 << 8],
-        "first_stage_model.decoder.conv_in.weight": [GIB >> 4],
-        "cond_stage_model.transformer.weight": [GIB >> 2],
-        "model_ema.decay": [GIB],
+        "model.diffusion_model.input_blocks.0.0.weight": [1 << 5, 4, 1 << 5, 1 << 8],
+        "first_stage_model.decoder.conv_in.weight": [1 << 16],
+        "cond_stage_model.transformer.weight": [1 << 18],
+        "model_ema.decay": [1 << 20],
     }
     write_safetensors(tmp_path / "sd.safetensors", shapes)
     found = needs(resolved("sd.safetensors", tmp_path), "bfloat16")
-    assert found.parts == {"unet": 2.0, "vae": 0.125, "text_encoder": 0.5}
+    assert found.parts == {"unet": 2 * MIB, "vae": MIB / 8, "text_encoder": MIB / 2}
 
 
 def test_a_model_that_is_not_here_is_judged_by_its_estimate(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_more_attempts_save_what_was_rejected(tmp_path: Path) -> None:
 def test_a_run_cut_short_ends_the_same(tmp_path: Path) -> None:
     whole, editor, _ = run_it(tmp_path, "whole", 3)
     calls = len(editor.batches)
-    for stop in range(1, calls, 3):
+    for stop in (1, calls // 2, calls - 1):
         name = f"cut{stop}"
 
         @dataclass

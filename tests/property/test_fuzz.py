@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgen.cli import main
@@ -20,10 +20,6 @@ from diffgen.errors import DiffgenError
 from diffgen.run.store.records import read_records
 from diffgen.types import Record
 from tests.fakes import make, make_dataset, put, recipe_fields, tree, write_recipe
-
-QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
 
 # Pieces that a damaged or hostile file is likely to be made of, between arbitrary text.
 NUMBERS = st.sampled_from(["0", "1", "-1", "0.5", "1.01", "nan", "inf", "1e999", "0x1", "1_0", "٣", "3.", "+", ""])
@@ -74,7 +70,6 @@ def quiet_main(*argv: str) -> int:
         return main(list(argv))
 
 
-@QUICK
 @given(st.one_of(st.binary(max_size=200), st.lists(st.lists(NUMBERS, max_size=9), max_size=5)), st.integers(0, 3))
 def test_label_bytes_are_shapes_or_a_reason(raw: bytes | list[list[str]], classes: int) -> None:
     text = raw if isinstance(raw, bytes) else "\n".join(" ".join(row) for row in raw).encode()
@@ -87,7 +82,6 @@ def test_label_bytes_are_shapes_or_a_reason(raw: bytes | list[list[str]], classe
             assert error.reason.replace("-", "").isalpha()
 
 
-@QUICK
 @given(TREES)
 def test_any_recipe_is_an_error_or_plans(capfd: object, fields: object) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -97,7 +91,6 @@ def test_any_recipe_is_an_error_or_plans(capfd: object, fields: object) -> None:
         assert set(tree(root)) == {"recipe.yaml"}
 
 
-@QUICK
 @given(st.binary(max_size=300))
 def test_any_bytes_as_a_recipe(capfd: object, raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -106,7 +99,6 @@ def test_any_bytes_as_a_recipe(capfd: object, raw: bytes) -> None:
         assert quiet_main("plan", str(path)) == 2
 
 
-@QUICK
 @given(st.one_of(TREES, st.dictionaries(st.sampled_from(["train", "val", "names", "path", "nc", "kpt_shape"]), TREES)))
 def test_any_data_yaml_is_an_error_or_plans(capfd: object, fields: object) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -122,7 +114,6 @@ def test_any_data_yaml_is_an_error_or_plans(capfd: object, fields: object) -> No
         assert tree(root) == before
 
 
-@QUICK
 @given(st.fixed_dictionaries({key: st.lists(rows, max_size=3) for key, rows in COCO_ROWS.items()}))
 def test_any_coco_is_an_error_or_plans(capfd: object, more: dict[str, list[object]]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -142,7 +133,6 @@ def test_any_coco_is_an_error_or_plans(capfd: object, more: dict[str, list[objec
         assert tree(root) == before
 
 
-@QUICK
 @given(VOC_PIECES, VOC_PIECES, st.binary(max_size=60) | st.sampled_from([b"00 1", b"00.jpg", b"01\n\xed\xa0\x80"]))
 def test_any_voc_is_an_error_or_plans(capfd: object, size: str, objects: str, names: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -164,7 +154,6 @@ def test_any_voc_is_an_error_or_plans(capfd: object, size: str, objects: str, na
             assert tree(root) == before
 
 
-@QUICK
 @given(st.sampled_from(["dataset", "output", "model", "detector", "device"]), HALVES)
 def test_half_characters_in_a_recipe_are_an_error_or_plan(capfd: object, key: str, text: str) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -176,7 +165,6 @@ def test_half_characters_in_a_recipe_are_an_error_or_plan(capfd: object, key: st
         assert tree(root) == before
 
 
-@settings(QUICK, max_examples=25)
 @given(st.binary(max_size=120), st.binary(max_size=120))
 def test_any_label_and_image_bytes_never_stop_a_run(label: bytes, image: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -195,7 +183,6 @@ def test_any_label_and_image_bytes_never_stop_a_run(label: bytes, image: bytes) 
         assert exported.read_bytes() == label
 
 
-@QUICK
 @given(
     st.lists(
         st.one_of(
@@ -217,7 +204,6 @@ def test_any_records_are_an_error_or_a_prefix(lines: list[bytes]) -> None:
         assert all(isinstance(record, Record) for record in records.values())
 
 
-@QUICK
 @given(TREES)
 def test_any_run_json_is_an_error_or_a_run_folder(capfd: object, state: object) -> None:
     with tempfile.TemporaryDirectory() as name:

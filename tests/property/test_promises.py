@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgen.checks.verdict import judge
@@ -47,7 +47,6 @@ def test_a_plan_fits_any_size_and_keeps_the_aspect(
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(64, 512), MULTIPLES)
 def test_there_and_back_gives_the_size_again(width: int, height: int, long_side: int, multiple: int) -> None:
     pixels = np.random.default_rng(width * height).integers(0, 255, (height, width, 3), dtype=np.uint8)
@@ -60,7 +59,6 @@ def test_there_and_back_gives_the_size_again(width: int, height: int, long_side:
         assert np.array_equal(back, pixels)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(200, 900),
     st.integers(200, 900),
@@ -112,7 +110,6 @@ def plan_of(sources: list[Any], **recipe: Any) -> list[Any]:
     return list(plan_jobs(Recipe.model_validate(given), dataset, model()).items)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 30), st.integers(0, 99), st.integers(1, 7))
 def test_ids_are_unique_and_do_not_depend_on_order_number_or_batch_size(count: int, shuffle: int, size: int) -> None:
     sources = [source(i) for i in range(count)]
@@ -129,7 +126,6 @@ def test_ids_are_unique_and_do_not_depend_on_order_number_or_batch_size(count: i
     assert sorted(batched) == sorted(ids)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.floats(0.05, 0.95), st.integers(2, 40))
 def test_a_val_source_never_yields_a_train_image(share: float, count: int) -> None:
     items = plan_of([source(i) for i in range(count)], val_from_train=share)

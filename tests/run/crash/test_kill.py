@@ -28,7 +28,7 @@ from diffgen.run.executors.local import OVERLAP
 from tests.fakes import FakeEditor, make, make_dataset, tree, write_recipe
 
 # Many processes one after the other: minutes on a machine with other work.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 BATCH = 3
 IMAGES = 24  # 12 sources × 2 conditions

@@ -60,6 +60,7 @@ def killed_when(checkpoint: Path, line: list[str]) -> dict:
     return torch.load(checkpoint, map_location="cpu")
 
 
+@pytest.mark.slow
 def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
     import torch
 
@@ -82,6 +83,7 @@ def test_every_stage_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
     check_loads(out)
 
 
+@pytest.mark.slow
 def test_goes_on_from_an_exported_model(photos: Path, tmp_path: Path) -> None:
     import torch
 
