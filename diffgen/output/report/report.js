@@ -1,4 +1,5 @@
 "use strict";
+// One file, longer than others here, because the page may run one script only: its policy names that script's hash.
 // Text reaches the page by textContent and attributes only, never as HTML; styles by the element's style object, which
 // the page's policy allows where it forbids style attributes.
 const data = JSON.parse(document.getElementById("data").textContent);
