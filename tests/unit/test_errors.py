@@ -218,7 +218,7 @@ def test_a_model_whose_configs_make_no_sense(cli: Callable[..., Any], tmp_path: 
         put(tmp_path / f"m/{part}/w.safetensors", "x")
     answer = cli("models", tmp_path / "m")
     assert answer.code == 1
-    assert "its configs do not tell the sizes" in answer.err
+    assert "its configs do not say which sizes" in answer.err
 
 
 # (what the recipe says more, or otherwise; message after file and line; hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from diffgen.models.memory import GIB, STAYING, Layout, choose_layout
+from diffgen.models.memory import GIB, RESIDENT_PARTS, Layout, choose_layout
 from diffgen.models.model import Model, needs
 
 
@@ -14,10 +14,10 @@ def pick_layout(requested: str, device: str, dtype: str, model: Model) -> tuple[
     import torch
 
     size = torch.cuda.get_device_properties(device).total_memory / GIB if device.startswith("cuda") else 0.0
-    return choose_layout(requested, device, size, needs(model, dtype), whole_weights(model))
+    return choose_layout(requested, device, size, needs(model, dtype), not_quantisable(model))
 
 
-def whole_weights(model: Model) -> str:
+def not_quantisable(model: Model) -> str:
     """Why its weights cannot be loaded in four bits; "" where they can."""
     if find_spec("bitsandbytes") is None:
         return "in four bits it would need bitsandbytes: pip install 'diffgen[memory]'"
@@ -56,17 +56,17 @@ def place(pipe: Any, layout: Layout, device: str) -> None:
         # AutoencoderTiny needs little memory, and fails when it tiles an image that fits into one tile.
         if type(pipe.vae).__name__ != "AutoencoderTiny":
             pipe.vae.enable_tiling()
-    if layout.most is not None:  # as on such a card: batches are halved, and other processes can use the rest
+    if layout.max_gib is not None:  # as on such a card: batches are halved, and other processes can use the rest
         whole = torch.cuda.get_device_properties(device).total_memory / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, layout.most / whole), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, layout.max_gib / whole), device)
     if layout.offload == "none":
         pipe.to(device)
         return
-    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *STAYING]
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *RESIDENT_PARTS]
     if layout.offload == "sequential":
         pipe.enable_sequential_cpu_offload(device=device)
         return
     # diffusers moves the parts in this chain even if they are excluded.
     chain = pipe.model_cpu_offload_seq.split("->")
-    pipe.model_cpu_offload_seq = "->".join(name for name in chain if name not in STAYING)
+    pipe.model_cpu_offload_seq = "->".join(name for name in chain if name not in RESIDENT_PARTS)
     pipe.enable_model_cpu_offload(device=device)
