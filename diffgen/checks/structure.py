@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
-from diffgen.dataset.masks import traced
+from diffgen.dataset.masks import outline_mask
 
 Plane = NDArray[np.float32]  # (H, W)
 Field = NDArray[np.complex64]  # (H, W)
@@ -70,7 +70,7 @@ def double_angle(plane: Plane) -> Field:
 def object_agreement(before: Field, after: Field, shape: Shape) -> float | None:
     """`agreement` within one shape."""
     box = _pixel_box(shape, before.shape)
-    return agreement(before, after, box, traced(shape, (before.shape[1], before.shape[0]), box))
+    return agreement(before, after, box, outline_mask(shape, (before.shape[1], before.shape[0]), box))
 
 
 def agreement(
