@@ -161,19 +161,11 @@ def fetch_file(hub_id: str, name: str, revision: str | None) -> Path:
     if commit and (path := _repo_folder(hub_id) / "snapshots" / commit / name).is_file():
         return path
     command = f"hf download {hub_id} {name}" + (f" --revision {revision}" if revision else "")
-    if is_offline():
-        raise DiffgenError(
-            f"{hub_id}/{name} is not on this machine, and HF_HUB_OFFLINE is set",
-            f"fetch it where there is a network: {command}",
-        )
+    with _hub_errors(f"'{hub_id}'", hub_id, revision, command, "file of that name", name):
+        from huggingface_hub import hf_hub_download
 
-    from huggingface_hub import errors, hf_hub_download
-
-    logger.warning("fetching %s/%s", hub_id, name)
-    try:
+        logger.warning("fetching %s/%s", hub_id, name)
         return Path(hf_hub_download(hub_id, name, revision=revision))
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        raise DiffgenError(f"{hub_id}/{name} cannot be fetched ({type(error).__name__})", f"try: {command}") from error
 
 
 def fetch(hub_id: str, revision: str | None, name: str, weights: bool = True) -> Path:
@@ -251,7 +243,7 @@ def _download(
 
 @contextlib.contextmanager
 def _hub_errors(title: str, hub_id: str, revision: str | None, command: str, kind: str, file: str) -> Iterator[None]:
-    """Turn errors of huggingface_hub into DiffgenErrors. A repository of the expected `kind` has the `file`."""
+    """Turn errors of huggingface_hub into DiffgenErrors. A repository with the expected `kind` of content has the `file`."""
     if is_offline():
         raise DiffgenError(
             f"{title} is not on this machine, and HF_HUB_OFFLINE is set",
@@ -274,9 +266,7 @@ def _hub_errors(title: str, hub_id: str, revision: str | None, command: str, kin
     except errors.RevisionNotFoundError as error:
         raise DiffgenError(f"{title} has no revision '{revision}'", "correct or remove the revision") from error
     except errors.EntryNotFoundError as error:
-        raise DiffgenError(
-            f"{title} is not a {kind}: it has no {file}", f"use the id of a repository that is a {kind}"
-        ) from error
+        raise DiffgenError(f"{title} has no {file}", f"use the id of a repository with a {kind}") from error
     except errors.RepositoryNotFoundError as error:
         raise DiffgenError(
             f"{title} is not on the hub, or is private",

@@ -200,7 +200,7 @@ def test_a_run_says_the_layout_and_why(
     assert session.device is not None
     assert (session.device.name, session.device.dtype, session.model.layout) == ("cuda", "bfloat16", RESIDENT)
     assert session.device.reason.endswith(f"memory resident ({words})")
-    assert "bfloat16 (auto: the GPU has it)" in session.device.reason
+    assert "bfloat16 (auto: the GPU supports it)" in session.device.reason
 
 
 def test_on_a_cpu_it_means_nothing_which_is_said_once(sd: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

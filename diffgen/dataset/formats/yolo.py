@@ -91,30 +91,29 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _names(data: dict[str, Any], path: Path) -> tuple[str, ...]:
-    names = data.get("names")
+    names: Any = data.get("names")
+    hint = "write 'names: {0: car, 1: person}'"
     if names is None and isinstance(data.get("nc"), int) and 0 < data["nc"] < 100_000:
         return tuple(f"class_{i}" for i in range(data["nc"]))
     values = names.values() if isinstance(names, dict) else names if isinstance(names, list) else ()
-    if values and data.get("nc") is not None and not _is_count(data["nc"], len(values)):
+    if not values:
+        raise UsageError(f"{path}: 'names' is missing or empty", hint)
+    if data.get("nc") is not None and not _is_count(data["nc"], len(values)):
         raise UsageError(
             f"{path}: nc is {data['nc']!r:.40}, but names has {len(values)}: Ultralytics rejects such a file",
             "name every class, or remove nc",
         )
     if any(isinstance(name, (dict, list)) for name in values):
-        raise UsageError(f"{path}: names: a class name must be text", "write 'names: {0: car, 1: person}'")
-    if isinstance(names, list) and names:
+        raise UsageError(f"{path}: names: a class name must be text", hint)
+    if isinstance(names, list):
         return tuple(str(name) for name in names)
-    if isinstance(names, dict) and names:
-        try:
-            by_id = {int(key): str(value) for key, value in names.items()}
-        except (TypeError, ValueError):
-            raise UsageError(
-                f"{path}: names: class ids must be whole numbers", "write 'names: {0: car, 1: person}'"
-            ) from None
-        if min(by_id) < 0 or max(by_id) >= 100_000:
-            raise UsageError(f"{path}: names: class ids must be 0 or more, and under 100000", "number them from 0")
-        return tuple(by_id.get(i, f"unused{i}") for i in range(max(by_id) + 1))
-    raise UsageError(f"{path}: 'names' is missing or empty", "write 'names: {0: car, 1: person}'")
+    try:
+        by_id = {int(key): str(value) for key, value in names.items()}
+    except (TypeError, ValueError):
+        raise UsageError(f"{path}: names: class ids must be whole numbers", hint) from None
+    if min(by_id) < 0 or max(by_id) >= 100_000:
+        raise UsageError(f"{path}: names: class ids must be 0 or more, and under 100000", "number them from 0")
+    return tuple(by_id.get(i, f"unused{i}") for i in range(max(by_id) + 1))
 
 
 def _is_count(value: Any, count: int) -> bool:
@@ -128,13 +127,7 @@ def _keypoints(data: dict[str, Any], path: Path) -> tuple[int, int] | None:
     shape = data.get("kpt_shape")
     if shape is None:
         return None
-    if (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(type(n) is int for n in shape)
-        and shape[0] > 0
-        and shape[1] in (2, 3)
-    ):
+    if isinstance(shape, list) and [type(n) for n in shape] == [int, int] and shape[0] > 0 and shape[1] in (2, 3):
         return shape[0], shape[1]
     raise UsageError(
         f"{path}: kpt_shape: {shape!r} is not [number of points, 2 or 3]", "for example kpt_shape: [17, 3]"
