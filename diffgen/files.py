@@ -1,4 +1,4 @@
-"""What every room needs of the file system: whole writes, fsync, stamps, hashes, and where a job's image lies."""
+"""File helpers of every room: atomic writes, fsync, stamps, hashes, and the path of a job's image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def image_path(folder: Path, job_id: str, image_format: str) -> Path:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """A disk that does not take a write is one clear error; what was committed before it is safe."""
+    """Turn an OSError of a write into a DiffgenError."""
     try:
         yield
     except OSError as error:
         raise DiffgenError(
             f"{error.filename2 or error.filename or folder}: cannot write: {why(error)}",
-            "make room, or mend what is in the way, and run the same command again; nothing that was committed is lost",
+            "free some space or fix the cause, then run the same command again; all committed work is safe",
         ) from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """The whole file or none of it; a reader never sees half. Raises DiffgenError when the disk does not take it."""
+    """Write a file so that readers see the old or the new one, never a part. Raises DiffgenError if it cannot be written."""
     temporary = path.with_name(f".{path.name}.tmp")
     with disk_errors(path.parent):
         with temporary.open("wb") as file:
@@ -40,6 +40,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
+    """Make renames in the folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -48,21 +49,21 @@ def sync_folder(folder: Path) -> None:
 
 
 def stamp(paths: Sequence[str | Path]) -> str:
-    """Size and mtime of each file, as text; a missing file is part of the stamp. Changes when any of them changes."""
+    """Size and mtime of each file, as text; "-" for a missing one. Changes whenever a file changes."""
     parts = []
     for path in paths:
         try:
-            stat: os.stat_result | None = os.stat(path)
+            stat = os.stat(path)
+            parts.append(f"{stat.st_size}:{stat.st_mtime_ns}")
         except OSError:
-            stat = None
-        parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "-")
+            parts.append("-")
     return ";".join(parts)
 
 
 def file_sha256(path: Path) -> str:
-    """As 64 hex digits, of a file that need not fit into memory. Raises OSError."""
-    whole = hashlib.sha256()
+    """64 hex digits. Reads in blocks, so the file need not fit into memory. Raises OSError."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
-            whole.update(block)
-    return whole.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()

@@ -14,7 +14,7 @@ from diffgen.checks.second_look import SecondLook
 from diffgen.dataset.formats.yolo import label_path
 from diffgen.dataset.images import decode
 from diffgen.dataset.labels import LabelSchema, parse_labels
-from diffgen.dataset.masks import filled, own_canvas
+from diffgen.dataset.masks import filled, identity_canvas
 from diffgen.editing.editor import EditBatch
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
@@ -70,7 +70,7 @@ def street(root: Path, kind: str = "detect", **keys: Any) -> Path:
         pixels = photo(i, SIZE)
         if i % 2:
             person = parse_labels(ROWS[kind][1].encode(), 2, (2, 3) if kind == "pose" else None)
-            pixels[filled(person, own_canvas(*SIZE))] = MAGENTA
+            pixels[filled(person, identity_canvas(*SIZE))] = MAGENTA
         save(path.with_suffix(".png"), pixels)
     return data
 

@@ -1,1 +1,1 @@
-"""Measuring an edit, and judging what was measured."""
+"""Measuring an edit, and judging it by the measurements."""

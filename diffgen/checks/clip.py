@@ -1,7 +1,7 @@
-"""A CLIP model as a second opinion on whether the condition came about: pictures and texts in, unit vectors out.
+"""CLIP as a second opinion on the effect of an edit: pictures and texts in, unit vectors out.
 
-Their dot product is the CLIP score without its factor (Hessel et al., CLIPScore, EMNLP 2021), −1 to 1; that of the edited
-picture less that of its source says whether the edit moved towards the words.
+The dot product of two vectors is the CLIP score without its factor (Hessel et al., CLIPScore, EMNLP 2021), −1 to 1. The
+score of the edit minus that of its source says whether the edit moved the picture towards the prompt.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from diffgen.models.load_network import load_network, load_processor
 from diffgen.models.networks import Network
 
 Vectors = NDArray[np.float32]
-# Of OpenAI's training pictures, for folders without a preprocessor's config.
+# Of OpenAI's training pictures; used for folders without preprocessor_config.json.
 _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-MOST_READ = 1024  # texts kept
+MAX_TEXTS = 1024  # cached text vectors
 
 
 class Clip:
@@ -37,8 +37,11 @@ class Clip:
         self._read: dict[str, Vectors] = {}
 
     def look(self, image: Pixels) -> Vectors:
-        """The picture's unit vector, (D,). The whole picture, squeezed to a square: a crop would leave out what lies beside
-        it. One at a time, so that it does not depend on the others. Raises OutOfMemory."""
+        """The unit vector (D,) of a picture (H, W, 3). Raises OutOfMemory.
+
+        The whole picture is squeezed to a square, because a crop would cut off its sides. One picture at a time, so that the
+        result does not depend on a batch.
+        """
         import torch
 
         small = Image.fromarray(image).resize((self._side, self._side), Image.Resampling.BICUBIC)
@@ -51,16 +54,16 @@ class Clip:
             raise OutOfMemory(f"the device has no room for CLIP: {why(error)}") from None
 
     def read(self, text: str) -> Vectors:
-        """The text's unit vector, (D,); what is longer than the model reads is cut. Each text is read once."""
+        """The unit vector (D,) of a text, cached. The text is cut at the model's token limit."""
         import torch
 
         if text not in self._read:
-            if len(self._read) >= MOST_READ:
+            if len(self._read) >= MAX_TEXTS:
                 self._read.clear()
             with torch.inference_mode():
                 tokens = self._tokenizer(text, truncation=True, max_length=self._length, return_tensors="pt")
-                found = self._model.text_model(**tokens.to(self._device)).pooler_output
-                self._read[text] = _unit(self._model.text_projection(found))
+                pooled = self._model.text_model(**tokens.to(self._device)).pooler_output
+                self._read[text] = _unit(self._model.text_projection(pooled))
         return self._read[text]
 
 
@@ -70,29 +73,26 @@ def _unit(rows: Any) -> Vectors:
 
 
 def load_clip(network: Network, device: str) -> Clip:
-    """The CLIP model in a folder on this machine, in float32. Raises DiffgenError when it is none."""
+    """The CLIP model in the network's folder, in float32. Raises DiffgenError if the folder holds another model."""
     from transformers import CLIPModel, CLIPTokenizer
 
     hint = "give a hub id or folder of a CLIP model with .safetensors weights, e.g. openai/clip-vit-large-patch14"
     model = load_network(CLIPModel, network, device, hint=hint, types=("clip",))
     tokenizer = load_processor(CLIPTokenizer, network, hint=hint)
-    config = Path(str(network.folder)) / "preprocessor_config.json"
-    own = hub.read_json(config) if config.is_file() else {}
-    return Clip(model, tokenizer, device, own.get("image_mean", _MEAN), own.get("image_std", _DEVIATION))
+    path = Path(str(network.folder)) / "preprocessor_config.json"
+    config = hub.read_json(path) if path.is_file() else {}
+    return Clip(model, tokenizer, device, config.get("image_mean", _MEAN), config.get("image_std", _DEVIATION))
 
 
-Row = NDArray[np.float32]
-
-
-def measure_clip(source: Row, edited: Row, text: Row) -> dict[str, list[float]]:
-    """CLIP scores of the source and of the edit against the job's prompt, −1 to 1, from unit vectors (D,) each."""
+def measure_clip(source: Vectors, edited: Vectors, text: Vectors) -> dict[str, list[float]]:
+    """The fact `clip`: scores of source and edit against the prompt, −1 to 1. All three are unit vectors (D,)."""
     return {"clip": [round(float(picture @ text), 4) for picture in (source, edited)]}
 
 
 def judged_clip(facts: Mapping[str, Any]) -> float | None:
-    """The number that `checks.clip` is held against: how much nearer to the words the edit brought the picture.
+    """The value compared with `checks.clip`: score of the edit minus score of the source, −2 to 2.
 
-    None where only an object was painted, which the words are about and not the picture.
+    None for the tasks `remove` and `insert`, whose prompt describes the painted part only.
     """
     if "clip" not in facts or facts.get("task") in ("remove", "insert"):
         return None

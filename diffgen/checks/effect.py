@@ -1,4 +1,4 @@
-"""Did the condition happen? The change of the image statistics against a typical case."""
+"""Did the edit have the condition's effect? Compares the change of the image statistics with a typical case."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from diffgen.checks.statistics import STATISTICS
 
-# Condition -> statistic -> its change in a plain case: a share of the source's value, a difference where in _DIFFERENCES.
-# Means over 8 day frames edited by the embedded model of their day at severity 65, rounded. Only statistics whose direction
-# the condition's name promises and that moved that way in every frame then (so snow without near_white, which falls where
-# bright ground gets patches); rain by colour alone, which is all that real rain has in common (27 frames: saturation a
-# third down, luminance, spread and sky unchanged).
+# Condition -> statistic -> its change in a typical case: relative to the source's value, or a difference if in _DIFFERENCES.
+# Rounded means over 8 day frames, edited by the pocket model of the time at severity 65. Only statistics that the
+# condition's name implies and that moved that way in every frame. Snow lacks near_white, which falls where bright ground
+# gets patches. Rain has saturation alone, which is all that real rain has in common (27 frames: saturation a third lower;
+# luminance, spread and sky unchanged).
 _TYPICAL: dict[str, dict[str, float]] = {
     "night": {"luminance": -0.63, "sky": -0.66},
     "dusk": {"luminance": -0.43, "sky": -0.43},
@@ -30,17 +30,17 @@ _DIFFERENCES = {"min_channel", "near_white", "warmth"}
 
 
 def condition_effect(condition: str, source: Mapping[str, float], edited: Mapping[str, float]) -> float | None:
-    """How far a picture moved the way its condition's name promises, by its `condition_statistics`: 0 or more.
+    """How far the `condition_statistics` moved in the condition's direction, 0 to 2.
 
-    0 for a copy and for a move the other way, about 1 for a plain case, at most 2: the mean over the condition's statistics
-    of their change as a share of the plain case's, each −1 to 2. A prefix does not matter (heavy-fog is fog). None for a
-    condition that is not known. It says that something of the kind happened, not that it looks true: fog also scores as
-    snow; and a source that is so already (night into night) cannot move.
+    0 for a copy or a move the other way, about 1 for a typical case. It is the mean over the condition's statistics of their
+    change divided by the typical change, each clipped to −1 to 2. A prefix does not matter (heavy-fog is fog). None for an
+    unknown condition. A high value does not mean that the picture looks real: fog also scores as snow. A source that already
+    shows the condition (night to night) cannot move.
     """
-    plain = _TYPICAL.get(condition.rpartition("-")[2])
-    if plain is None:
+    typical = _TYPICAL.get(condition.rpartition("-")[2])
+    if typical is None:
         return None
-    shares = [_change(name, source[name], edited[name]) / full for name, full in plain.items()]
+    shares = [_change(name, source[name], edited[name]) / full for name, full in typical.items()]
     return round(max(0.0, float(np.clip(shares, -1, 2).mean())), 3)
 
 
@@ -49,7 +49,7 @@ def _change(name: str, before: float, after: float) -> float:
 
 
 def judged_effect(facts: Mapping[str, Any], condition: str) -> float | None:
-    """The number that `checks.happened` is held against; None for records without it, unknown conditions, and tasks."""
+    """The value compared with `checks.happened`; None for records without statistics, unknown conditions, and tasks."""
     if "after" not in facts or "task" in facts:
         return None
     before, after = (dict(zip(STATISTICS, facts[key], strict=True)) for key in ("before", "after"))

@@ -1,4 +1,4 @@
-"""All model-free facts of one image."""
+"""All facts of an image that need no network."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from diffgen.dataset.labels import Shape
 def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str, Any]:
     """All facts of one edit. `source` and `edited` are (H, W, 3) of one size, upright.
 
-    Keys: `luminance` and `contrast` (mean and deviation, 0–1), `shift_px` and `shift_peak` (registration), `structure`
-    (one number per shape, in label order; None where its box holds no pixel), `structure_image` (the whole picture),
-    `before` and `after` (`facts.condition_statistics` of both, in the order of `facts.STATISTICS`).
+    Keys: `luminance` and `contrast` (mean and standard deviation, 0–1), `shift_px` and `shift_peak` (see `registration`),
+    `structure` (see `agreement`; one value per shape, in label order), `sides_px` (shorter side of each shape's box),
+    `structure_image` (of the whole picture), `before` and `after` (`condition_statistics` in the order of STATISTICS).
     """
     before, after = luminance(source), luminance(edited)
     shift, peak = registration(before, after)
@@ -37,8 +37,8 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str
     }
 
 
-def measure_text2img(made: Pixels, asked: int) -> dict[str, Any]:
-    """The facts of a picture (H, W, 3) made from noise: of those of `measure` what needs no source, `luminance` and
-    `contrast`; and `asked`, the class id that its prompt names."""
-    light = luminance(made)
+def measure_text2img(image: Pixels, asked: int) -> dict[str, Any]:
+    """The facts of a picture (H, W, 3) made from noise: `luminance`, `contrast` (see `measure`), and `asked`, the class id
+    that its prompt names."""
+    light = luminance(image)
     return {"asked": asked, "luminance": round(float(light.mean()), 4), "contrast": round(float(light.std()), 4)}

@@ -1,4 +1,4 @@
-"""How far an edit lies from its source, in pixels, by orientation correlation."""
+"""How far an edit is shifted against its source, in pixels, by orientation correlation."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from diffgen.checks.structure import Plane, double_angle, field_power, normalised
+from diffgen.checks.structure import Plane, double_angle, field_power, normalised, shrink
 
-REGISTRATION_SIDE = 640  # pixels; a longer picture is scaled down to this before its shift is measured
-LEAST_PEAK = 0.1  # below this correlation a picture has too little in common with its source to measure a shift
+REGISTRATION_SIDE = 640  # pixels; longer pictures are scaled down to this first
+MIN_PEAK = 0.1  # below this correlation, source and edit have too little in common to measure a shift
 
 
 def judged_shift(facts: Mapping[str, Any]) -> float | None:
-    """The number that `checks.registration` is held against, in pixels; None where the picture has too little in common with
-    its source, or has none."""
-    if facts.get("shift_peak", 0.0) < LEAST_PEAK:
+    """The value compared with `checks.registration`, in pixels; None if the correlation is too low, or without a source."""
+    if facts.get("shift_peak", 0.0) < MIN_PEAK:
         return None
     return float(facts["shift_px"])
 
 
 def registration(before: Plane, after: Plane) -> tuple[float, float]:
-    """(shift, peak): how far `after` lies from `before`, in pixels of the picture, and the correlation there (0–1).
+    """(shift, peak): the shift of `after` against `before` in pixels, and the correlation there (0–1). Planes are (H, W).
 
-    Orientation correlation (Fitch, Kadyrov, Christmas, Kittler, BMVC 2002): phase correlation's cousin on gradient
-    directions, which light and weather change least; sub-pixel by a parabola through the peak. Looks up to an eighth of
+    Orientation correlation (Fitch, Kadyrov, Christmas, Kittler, BMVC 2002): phase correlation of gradient directions, which
+    light and weather change least. A parabola through the peak gives sub-pixel precision. Finds shifts of up to an eighth of
     the shorter side.
     """
     scale = max(before.shape) / min(max(before.shape), REGISTRATION_SIDE)
     if scale > 1:
-        before, after = (_shrink(plane, scale) for plane in (before, after))
+        size = max(1, round(before.shape[1] / scale)), max(1, round(before.shape[0] / scale))
+        before, after = shrink(before, size), shrink(after, size)
     window = np.outer(_window(before.shape[0]), _window(before.shape[1])).astype(np.float32)
     a, b = (normalised(double_angle(plane)) * window for plane in (before, after))
     power = np.sqrt(field_power(a) * field_power(b))
@@ -47,7 +46,7 @@ def registration(before: Plane, after: Plane) -> tuple[float, float]:
 
 
 def _vertex(line: NDArray[Any], i: int) -> float:
-    """Where the parabola through line[i−1 … i+1] is highest; i itself at the border."""
+    """Position of the maximum of the parabola through line[i−1 … i+1]; i itself at the border."""
     if not 0 < i < len(line) - 1:
         return float(i)
     left, middle, right = (float(v) for v in line[i - 1 : i + 2])
@@ -57,8 +56,3 @@ def _vertex(line: NDArray[Any], i: int) -> float:
 
 def _window(n: int) -> NDArray[Any]:
     return np.hanning(n + 2)[1:-1]
-
-
-def _shrink(plane: Plane, scale: float) -> Plane:
-    size = max(1, round(plane.shape[1] / scale)), max(1, round(plane.shape[0] / scale))
-    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX), dtype=np.float32)

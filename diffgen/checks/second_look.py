@@ -1,4 +1,4 @@
-"""What a detector and a CLIP model say of an image, as facts. The one place where both are loaded and called."""
+"""Facts from a detector and a CLIP model. The only place where both are loaded and called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from diffgen.checks.auto_labels import measure_text2img_detections
 from diffgen.checks.clip import Clip, Vectors, load_clip, measure_clip
-from diffgen.checks.detections import AGAIN, Detection, measure_detections, sure
+from diffgen.checks.detections import FOUND_AGAIN, Detection, confident, measure_detections
 from diffgen.checks.detectors import load_labeller
 from diffgen.checks.detectors.names import same_names
 from diffgen.checks.detectors.ultralytics import load_detector
@@ -24,7 +24,7 @@ from diffgen.models.networks import Observers
 from diffgen.types import Item
 
 Detect = Callable[[Sequence[Pixels]], list[list[Detection]]]
-REMEMBERED = 64  # sources whose half of the facts is kept: the conditions of one source follow each other
+CACHED_SOURCES = 64  # whose detections and vectors are kept: the conditions of one source are edited in turn
 
 
 class SecondLook:
@@ -37,20 +37,19 @@ class SecondLook:
         clip: Clip | None = None,
         environment: Mapping[str, Any] | None = None,
     ) -> None:
-        """`known` is class id of the dataset -> of the detector, where it has a class of that name. `environment` says
-        which models these are."""
+        """`known` maps the dataset's class ids to the detector's. `environment` names the models, for the records."""
         self.environment = dict(environment or {})
         self._detector, self._known = detector, known or {}
         self._clip = clip
-        self._detected: LRUCache[str, list[Detection]] = LRUCache(REMEMBERED)
-        self._vectors: LRUCache[str, Vectors] = LRUCache(REMEMBERED)
+        self._detected: LRUCache[str, list[Detection]] = LRUCache(CACHED_SOURCES)
+        self._vectors: LRUCache[str, Vectors] = LRUCache(CACHED_SOURCES)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to look with."""
+        """Whether there is a detector or a CLIP model."""
         return self._detector is not None or self._clip is not None
 
     def facts(self, item: Item, shapes: Sequence[Shape], source: Pixels, edited: Pixels) -> dict[str, Any]:
-        """Facts of an edit of `source`, both (H, W, 3) of one size; `shapes` are the source's. Raises OutOfMemory."""
+        """Facts of an edit of `source`, both (H, W, 3) of one size. `shapes` are the source's. Raises OutOfMemory."""
         facts: dict[str, Any] = {}
         if self._detector is not None:
             facts |= self._detect(self._detector, item, shapes, source, edited)
@@ -66,22 +65,22 @@ class SecondLook:
         job = item.job
         if item.source.text is not None:
             return measure_text2img_detections(detector([edited])[0], self._known)
-        before = self._detected.get_or(item.source.digest, lambda _: sure(detector([source])[0]))
-        found, matched = detector([edited, luminance_matched(source, edited)])
+        before = self._detected.get_or(item.source.digest, lambda _: confident(detector([source])[0]))
+        after, matched = detector([edited, luminance_matched(source, edited)])
         size = edited.shape[1], edited.shape[0]
         if job.settings.task is None:
-            return measure_detections(before, found, matched, shapes, size)
-        facts = measure_detections(expected(before, shapes, job), found, matched, labelled(shapes, job), size)
-        return facts | measure_task_detections(shapes, job, found, self._known)
+            return measure_detections(before, after, matched, shapes, size)
+        facts = measure_detections(expected(before, shapes, job), after, matched, labelled(shapes, job), size)
+        return facts | measure_task_detections(shapes, job, after, self._known)
 
 
 def load_second_look(
     observers: Observers, names: Sequence[str], device: str, *, labels: bool, inserted: Collection[int] = ()
 ) -> SecondLook:
-    """Load the recipe's detector and CLIP model; `names` are the dataset's classes by id.
+    """Load the recipe's detector and CLIP model. `names` are the dataset's classes by id.
 
-    With `labels` the detector labels pictures made from noise, and must know all classes; otherwise it compares edits with
-    sources, and must know those `inserted`. Raises UsageError when it does not, DiffgenError when it cannot be loaded.
+    With `labels` the detector labels pictures made from noise and must know all classes. Otherwise it compares edits with
+    sources and must know the `inserted` classes. Raises UsageError if it lacks one, DiffgenError if it cannot be loaded.
     """
     detector: Detect | None = None
     known: dict[int, int] = {}
@@ -94,12 +93,12 @@ def load_second_look(
         weights = Path(str(observers.detector.folder))
         environment["detector"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
         environment["ultralytics"] = version("ultralytics")
-        found = load_detector(weights, device, confidence=AGAIN)
-        detector, known = found, same_names(names, found.names)
+        detector = ultralytics = load_detector(weights, device, confidence=FOUND_AGAIN)
+        known = same_names(names, ultralytics.names)
         if unknown := [names[i] for i in sorted(inserted) if i not in known]:
             raise UsageError(
-                f"detector: {weights} knows no class '{unknown[0]}', so it could not confirm what is inserted",
-                f"use a detector of that class; this one knows: {', '.join(found.names[:20])}",
+                f"detector: {weights} has no class '{unknown[0]}', so it cannot confirm inserted objects",
+                f"use a detector with that class; this one has: {', '.join(ultralytics.names[:20])}",
             )
     if observers.clip is not None:
         environment["clip"] = observers.clip.identity

@@ -1,4 +1,4 @@
-"""How a picture looks, in eight numbers, and a copy of an edit brought to its source's brightness."""
+"""How a picture looks, in eight numbers; and a copy of an edit at the brightness of its source."""
 
 from __future__ import annotations
 
@@ -8,54 +8,56 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffgen.checks.structure import REC_709
 from diffgen.dataset.images import Pixels
 
-# Of `luminance_matched`: one step of an 8-bit picture becomes three, and so does its noise. Chosen by what yolo11n finds
-# again at night, severity 65 (135 objects): .57 unmatched, .63 .64 .62 .62 at a gain of 2 3 4 6; .68 in either at 3.
-MOST_GAIN = 3.0
+# For `luminance_matched`: one step of an 8-bit picture becomes at most three, and so does its noise. Chosen by the recall of
+# yolo11n at night, severity 65 (135 objects): .57 unmatched; .63, .64, .62, .62 at a gain of 2, 3, 4, 6; .68 for either at
+# 3.
+MAX_GAIN = 3.0
 
-LONG_SIDE = 480  # pixels; statistics are of a picture of this long side, so that they compare between sizes
-_WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, on sRGB values
+LONG_SIDE = 480  # pixels; statistics are taken at this long side, so that pictures of different sizes compare
 
 STATISTICS = ("luminance", "spread", "saturation", "min_channel", "gradient", "near_white", "sky", "warmth")
 
 
 def luminance_matched(source: Pixels, edited: Pixels) -> Pixels:
-    """`edited` with the luminance distribution of `source`, for a detector trained by day to look at a night.
+    """`edited` (H, W, 3) with the luminance distribution of `source`, so that a detector trained by day can look at a night.
 
-    Monotone histogram matching (Gonzalez and Woods, Digital Image Processing, 3.3) of the Rec. 709 luma, the colours
-    scaled along and clipped. Neither brightness nor contrast grows by more than MOST_GAIN anywhere: the slope of the
-    curve is cut as CLAHE cuts it (Zuiderveld 1994), kept right at the median; beyond, noise looks like things. For a second
-    look beside the picture itself, not instead: in rain and snow it hides more than it shows. The sizes may differ.
+    Monotone histogram matching (Gonzalez and Woods, Digital Image Processing, 3.3) of the Rec. 709 luma; the colours are
+    scaled with it and clipped. Brightness and contrast grow by at most MAX_GAIN anywhere, because amplified noise looks like
+    objects: the slope of the curve is limited as in CLAHE (Zuiderveld 1994), and the curve stays exact at the median. Use it
+    beside the edit, not instead: in rain and snow it hides more than it shows. The sizes may differ.
     """
-    wanted, own = (pixels.astype(np.float32) @ _WEIGHTS for pixels in (source, edited))
-    shares = np.linspace(0, 1, 257)
-    there, back = (np.quantile(_thinned(plane), shares) for plane in (own, wanted))
-    levels, first, count = np.unique(there, return_index=True, return_counts=True)
-    targets = np.add.reduceat(back, first) / count  # a level that many pixels share goes to the mean of their targets
+    wanted, luma = (pixels.astype(np.float32) @ REC_709 for pixels in (source, edited))
+    quantiles, targets = (np.quantile(_thinned(plane), np.linspace(0, 1, 257)) for plane in (luma, wanted))
+    levels, first, count = np.unique(quantiles, return_index=True, return_counts=True)
+    targets = (
+        np.add.reduceat(targets, first) / count
+    )  # a level that many pixels share goes to the mean of their targets
     grid = np.arange(257, dtype=np.float64)
     curve = np.interp(grid, levels, targets)
-    curve = np.concatenate([curve[:1], curve[0] + np.cumsum(np.minimum(np.diff(curve), MOST_GAIN))])
-    middle = float(there[128])
-    curve += np.interp(middle, levels, targets) - np.interp(middle, grid, curve)
-    gain = np.clip(np.interp(own, grid, curve) / np.maximum(own, 1), 0, MOST_GAIN)
+    curve = np.concatenate([curve[:1], curve[0] + np.cumsum(np.minimum(np.diff(curve), MAX_GAIN))])
+    median = float(quantiles[128])
+    curve += np.interp(median, levels, targets) - np.interp(median, grid, curve)
+    gain = np.clip(np.interp(luma, grid, curve) / np.maximum(luma, 1), 0, MAX_GAIN)
     return np.asarray((edited * gain[..., None]).round().clip(0, 255), dtype=np.uint8)
 
 
 def condition_statistics(pixels: Pixels) -> dict[str, float]:
-    """How a picture looks, in eight numbers; all 0 to 1 but `warmth` (−1 to 1), at LONG_SIDE.
+    """How a picture (H, W, 3) looks, in eight numbers, 0 to 1 each (`warmth` −1 to 1), taken at LONG_SIDE.
 
-    `luminance` and `spread` (mean and deviation of the Rec. 709 luma), `saturation` (mean of HSV's), `min_channel` (mean of
-    the least channel: haze lifts it, the dark channel of He, Sun and Tang, 2009), `gradient` (mean change of the luma per
-    pixel), `near_white` (share of the lower half whose least channel exceeds .7), `sky` (mean luma of the upper third),
-    `warmth` (mean of red less blue).
+    `luminance` and `spread` (mean and standard deviation of the Rec. 709 luma), `saturation` (mean, as in HSV),
+    `min_channel` (mean of the lowest channel, which haze raises: the dark channel of He, Sun and Tang, 2009), `gradient`
+    (mean change of the luma per pixel), `near_white` (share of the lower half whose lowest channel exceeds .7), `sky` (mean
+    luma of the upper third), `warmth` (mean of red minus blue).
     """
     scale = LONG_SIDE / max(pixels.shape[:2])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.float32) / 255
     red, green, blue = small[..., 0], small[..., 1], small[..., 2]
-    light = small @ _WEIGHTS
-    # Plane by plane: numpy reduces an axis of three many times slower.
+    light = small @ REC_709
+    # Plane by plane, because numpy reduces an axis of length 3 many times slower.
     high, low = (of(of(red, green), blue) for of in (np.maximum, np.minimum))
     slope = np.hypot(np.diff(light[:-1], axis=1), np.diff(light[:, :-1], axis=0))
     return {
@@ -71,5 +73,5 @@ def condition_statistics(pixels: Pixels) -> dict[str, float]:
 
 
 def _thinned(plane: NDArray[Any]) -> NDArray[Any]:
-    """About 2¹⁷ of its values, evenly spread; enough for quantiles, and several times faster."""
+    """About 2¹⁷ of the values, evenly spaced: enough for quantiles, and several times faster."""
     return plane.ravel()[:: max(1, plane.size >> 17)]

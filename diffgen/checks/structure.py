@@ -1,4 +1,4 @@
-"""Do the edges of an object lie where they lay? Structure agreement by normalised gradients."""
+"""Are an object's edges still where they were? Structure agreement by normalised gradients."""
 
 from __future__ import annotations
 
@@ -7,54 +7,59 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
-from diffgen.dataset.masks import traced
+from diffgen.dataset.masks import outline_mask
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.float32]  # (H, W)
+Field = NDArray[np.complex64]  # (H, W)
 
-Field = NDArray[np.complex64]
-
+REC_709 = np.array([0.2126, 0.7152, 0.0722], np.float32)  # luma weights of R, G, B, applied to sRGB values
 FLAT = 5e-4  # mean gradient of the luminance per pixel: an eighth of one step of an 8-bit picture
-LEAST_OBJECT = 8  # pixels; smaller objects have too few gradients for their agreement to be judged (it is recorded)
+MIN_OBJECT_SIDE = (
+    8  # pixels; smaller objects have too few gradients to be judged (their agreement is recorded all the same)
+)
 
 
 def measured_objects(facts: Mapping[str, Any]) -> list[tuple[int, float]]:
-    """(label row, structure) of the objects that are large enough, and have edges enough, to be measured; none that a task
-    removed."""
+    """(label row, structure) of the objects that are large enough and have enough edges, except those a task removed."""
     pairs = enumerate(zip(facts.get("structure", ()), facts.get("sides_px", ()), strict=True))
-    gone = facts.get("removed", ())
-    return [(i, value) for i, (value, side) in pairs if value is not None and side >= LEAST_OBJECT and i not in gone]
+    removed = facts.get("removed", ())
+    return [
+        (i, value) for i, (value, side) in pairs if value is not None and side >= MIN_OBJECT_SIDE and i not in removed
+    ]
 
 
 def judged_structure(facts: Mapping[str, Any]) -> float | None:
-    """The number that `checks.structure` is held against: the lower quartile of the objects large enough to measure.
+    """The value compared with `checks.structure`: the lower quartile over the `measured_objects`.
 
-    The quartile and not the least, because one object that snow has covered does not make a picture wrong; not the
-    mean, because many good objects must not hide a lost quarter. Without such objects it is the whole picture's; but a
-    task's picture is another on purpose.
+    Not the minimum, because one object under snow does not spoil a picture. Not the mean, because many good objects must not
+    hide a lost quarter. Without measured objects it is the value of the whole picture, or None for a task, which changes the
+    rest of the picture on purpose.
     """
     values = sorted(value for _, value in measured_objects(facts))
-    if not values and "task" in facts:
-        return None
-    if not values:
-        whole: float | None = facts.get("structure_image")
-        return whole
-    return float(values[(len(values) - 1) // 4])
+    if values:
+        return float(values[(len(values) - 1) // 4])
+    return None if "task" in facts else facts.get("structure_image")
 
 
 def luminance(pixels: Pixels) -> Plane:
-    """(H, W) in 0–1: Rec. 709 weights on the sRGB values."""
-    weights = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32) / 255
-    return np.asarray(pixels.astype(np.float32) @ weights, dtype=np.float32)
+    """(H, W) in 0–1: Rec. 709 luma of the sRGB values."""
+    return np.asarray(pixels.astype(np.float32) @ (REC_709 / 255), dtype=np.float32)
+
+
+def shrink(plane: Plane, size: tuple[int, int]) -> Plane:
+    """A plane scaled down to `size` (width, height) by averaging."""
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX), dtype=np.float32)
 
 
 def double_angle(plane: Plane) -> Field:
-    """The gradient in double-angle form: z² / |z| for the gradient z, smoothed by a 5-tap binomial.
+    """The gradient in double-angle form, (H, W): z² / |z| for the gradient z, smoothed by a 5-tap binomial.
 
-    Doubling the angle makes an edge and the same edge with light and dark swapped equal, which night does to windows
-    and lamps (Granlund and Knutsson, Signal Processing for Computer Vision, 1995). Shape (H, W).
+    With the angle doubled, an edge equals the same edge with light and dark swapped, which night does to windows and lamps
+    (Granlund and Knutsson, Signal Processing for Computer Vision, 1995).
     """
     smooth = _binomial(_binomial(plane))
     gy, gx = np.gradient(smooth) if min(plane.shape) > 1 else (np.zeros_like(plane), np.zeros_like(plane))
@@ -63,21 +68,23 @@ def double_angle(plane: Plane) -> Field:
 
 
 def object_agreement(before: Field, after: Field, shape: Shape) -> float | None:
+    """`agreement` within one shape."""
     box = _pixel_box(shape, before.shape)
-    return agreement(before, after, box, traced(shape, (before.shape[1], before.shape[0]), box))
+    return agreement(before, after, box, outline_mask(shape, (before.shape[1], before.shape[0]), box))
 
 
 def agreement(
     before: Field, after: Field, box: tuple[int, int, int, int], inside: NDArray[np.bool_] | None = None
 ) -> float | None:
-    """Do the edges inside `box` (x0, y0, x1, y1 in pixels) lie where and as they lay? −1 to 1.
+    """How well the edges inside `box` (x0, y0, x1, y1 in pixels) agree, −1 to 1; 1: same structure, about 0: unrelated,
+    below 0: crossing edges.
 
-    Of its pixels only those of `inside` (of the box's size) count. None for an empty box, and for one without edges in the
-    source (an overexposed car): there is nothing to compare.
+    Only pixels in `inside` (a mask of the box's size) count. None for an empty box, or one without edges in the source (an
+    overexposed car).
 
-    The normalised correlation of two double-angle fields, each divided by its magnitude plus the box's own mean
-    magnitude, so that contrast and brightness drop out: 1 is the same structure, about 0 unrelated, below 0 crossing
-    edges. After the normalised gradient fields of Haber and Modersitzki (Intensity gradient based registration, 2006).
+    The normalised correlation of two double-angle fields. Each is first divided by its magnitude plus the mean magnitude in
+    the box, which removes contrast and brightness. After the normalised gradient fields of Haber and Modersitzki (Intensity
+    gradient based registration, 2006).
     """
     x0, y0, x1, y1 = box
     if x1 <= x0 or y1 <= y0:
@@ -98,7 +105,7 @@ def normalised(field: Field) -> Field:
 
 
 def _size(field: Field) -> Plane:
-    """The magnitude; several times faster than `np.abs`, which guards against overflow that cannot happen here."""
+    """The magnitude. Several times faster than `np.abs`, which guards against overflow that cannot happen here."""
     return np.asarray(np.sqrt(field.real**2 + field.imag**2), dtype=np.float32)
 
 
@@ -122,5 +129,6 @@ def _pixel_box(shape: Shape, size: tuple[int, ...]) -> tuple[int, int, int, int]
 
 
 def shorter_side(shape: Shape, size: tuple[int, ...]) -> float:
+    """Of the shape's box, in pixels, in a picture of `size` (height, width)."""
     x0, y0, x1, y1 = shape.box
     return round(min((x1 - x0) * size[1], (y1 - y0) * size[0]), 1)

@@ -1,9 +1,9 @@
-"""Accept or reject by recorded facts alone. Pure: a threshold may change at any time."""
+"""Accept or reject an image by its recorded facts alone. Pure: a threshold may change at any time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from diffgen.checks.auto_labels import lacks_its_class
 from diffgen.checks.clip import judged_clip
@@ -12,38 +12,15 @@ from diffgen.checks.effect import judged_effect
 from diffgen.checks.registration import judged_shift
 from diffgen.checks.structure import judged_structure, measured_objects
 from diffgen.checks.tasks import confirmed, still_there
+from diffgen.recipe.sections import Checks
 from diffgen.types import Record, Verdict
 
 
-class Thresholds(Protocol):
-    """What `judge` asks of a recipe's checks; None turns a check off."""
+def judge(record: Record, checks: Checks, condition: str = "", decision: str | None = None) -> Verdict:
+    """The verdict on a record. Loosening a threshold never rejects an accepted image.
 
-    @property
-    def structure(self) -> float | None: ...
-    @property
-    def registration(self) -> float | None: ...
-    @property
-    def contrast(self) -> float | None: ...
-    @property
-    def happened(self) -> float | None: ...
-    @property
-    def recall(self) -> float | None: ...
-    @property
-    def new_objects(self) -> int | None: ...
-    @property
-    def clip(self) -> float | None: ...
-    @property
-    def on_object_lost(self) -> str: ...
-    @property
-    def confidence(self) -> float: ...
-
-
-def judge(record: Record, checks: Thresholds, condition: str = "", decision: str | None = None) -> Verdict:
-    """Accept or reject by recorded facts alone. Loosening a threshold never rejects what was accepted.
-
-    A person's `decision` ("reject" or "keep") overrules every threshold; what failed to be made stays failed.
-
-    A fact that was not recorded (no detector, a condition that nothing is known about) is not judged.
+    A person's `decision` ("reject" or "keep") overrules every threshold, but a failed job stays failed. A fact that was not
+    recorded (no detector, an unknown condition) is not judged.
     """
     if record.status != "made":
         return Verdict(False, "failed")
@@ -52,18 +29,14 @@ def judge(record: Record, checks: Thresholds, condition: str = "", decision: str
     facts = record.facts
     if checks.contrast is not None and facts["contrast"] < checks.contrast:
         return Verdict(False, "degenerate")
-    if (
-        checks.registration is not None
-        and "task" not in facts  # what is kept is the source's own pixels, what is painted has nothing to lie on
-        and (shift := judged_shift(facts)) is not None
-        and shift > checks.registration
-    ):
+    # A task keeps the source's own pixels, and what it paints has no counterpart in the source.
+    shift = None if "task" in facts else judged_shift(facts)
+    if checks.registration is not None and shift is not None and shift > checks.registration:
         return Verdict(False, "registration")
-    structure = judged_structure(facts)
     if checks.on_object_lost == "drop_label" and (measured := measured_objects(facts)):
         if len(lost_objects(facts, checks)) == len(measured):
             return Verdict(False, "structure")
-    elif checks.structure is not None and structure is not None and structure < checks.structure:
+    elif _below(judged_structure(facts), checks.structure):
         return Verdict(False, "structure")
     if still_there(facts):
         return Verdict(False, "still-there")
@@ -71,22 +44,21 @@ def judge(record: Record, checks: Thresholds, condition: str = "", decision: str
         return Verdict(False, "not-confirmed")
     if lacks_its_class(facts, checks.confidence):
         return Verdict(False, "unlabelled")
-    found = judged_recall(facts)
-    if checks.recall is not None and found is not None and found < checks.recall:
+    if _below(judged_recall(facts), checks.recall):
         return Verdict(False, "recall")
     if checks.new_objects is not None and facts.get("new_objects", 0) > checks.new_objects:
         return Verdict(False, "new-objects")
-    moved = judged_effect(facts, condition)
-    if checks.happened is not None and moved is not None and moved < checks.happened:
-        return Verdict(False, "unchanged")
-    nearer = judged_clip(facts)
-    if checks.clip is not None and nearer is not None and nearer < checks.clip:
+    if _below(judged_effect(facts, condition), checks.happened) or _below(judged_clip(facts), checks.clip):
         return Verdict(False, "unchanged")
     return Verdict(True)
 
 
-def lost_objects(facts: Mapping[str, Any], checks: Thresholds) -> list[int]:
-    """Which label rows go with `on_object_lost: drop_label`: objects large enough to measure, below `structure`."""
+def _below(value: float | None, threshold: float | None) -> bool:
+    return value is not None and threshold is not None and value < threshold
+
+
+def lost_objects(facts: Mapping[str, Any], checks: Checks) -> list[int]:
+    """The label rows that `on_object_lost: drop_label` drops: measured objects below `structure`."""
     if checks.on_object_lost != "drop_label" or checks.structure is None:
         return []
     return [i for i, value in measured_objects(facts) if value < checks.structure]

@@ -13,7 +13,7 @@ from diffgen.dataset.formats import NOTES
 from diffgen.dataset.formats.yolo import orphan_labels
 from diffgen.dataset.geometry import views_for, working_canvas
 from diffgen.dataset.leakage import identical, near
-from diffgen.editing.pipelines.offload import whole_weights
+from diffgen.editing.pipelines.offload import not_quantisable
 from diffgen.models.memory import forecast
 from diffgen.models.model import needs, vocabulary
 from diffgen.models.networks import require_detector_file
@@ -88,7 +88,7 @@ def _overview(session: Session, look: bool | None) -> dict[str, Any]:
 def _memory(session: Session) -> str:
     recipe, model = session.recipe, session.model
     dtype = "float32" if recipe.dtype == "float32" else "float16"
-    return forecast(recipe.memory, recipe.device, needs(model, dtype), whole_weights(model))
+    return forecast(recipe.memory, recipe.device, needs(model, dtype), not_quantisable(model))
 
 
 @dataclass(slots=True)

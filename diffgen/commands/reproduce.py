@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffgen.dataset.images import decode
-from diffgen.dataset.masks import require_masks
+from diffgen.dataset.masks import require_opencv
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.files import image_path, write_atomically
 from diffgen.models.model import require_on_disk
@@ -147,7 +147,7 @@ def _find(plan: Plan, wanted: set[str]) -> dict[str, Item]:
 def _loader(session: Session, threads: int, notify: Notify) -> MakeWorker:
     """The worker as `run` would make it now, with the threads that this run folder keeps to, and without observers."""
     if session.plan.needs_masks:
-        require_masks()
+        require_opencv()
     require_on_disk(session.model)
     session = session.on_device(threads)
     assert session.device is not None

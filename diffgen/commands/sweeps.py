@@ -13,7 +13,7 @@ from diffgen.checks.clip import judged_clip
 from diffgen.checks.detections import judged_recall
 from diffgen.checks.effect import judged_effect
 from diffgen.checks.structure import judged_structure
-from diffgen.dataset.masks import require_masks
+from diffgen.dataset.masks import require_opencv
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.output.outcome import Entry, Judging
 from diffgen.plan.select import Edit, fits
@@ -131,7 +131,7 @@ def preview_images(session: Session, request: PreviewRequest) -> list[PreviewIma
         own = tuple((source, tuple(edit for edit in edits if fits(source, edit, plan.places))) for source in shown)
         few = replace(plan, edits=own, variants=1)
         if few.needs_masks:
-            require_masks()
+            require_opencv()
         judging = Judging(recipe, dataset, session.review)
         columns.append([PreviewImage(Entry(item), settings, judging) for item in few.items])
     return [cell for row in zip(*columns, strict=True) for cell in row]

@@ -1,4 +1,4 @@
-"""The user's own control maps: which file belongs to which source."""
+"""Finding the user's own control map of each source."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from diffgen.types import Source
 
 
 def with_maps(dataset: Dataset, recipe: Recipe, base: Path, cache: FileCache) -> Dataset:
-    """The dataset, each source that may be edited with its maps of the folders that the controls name.
+    """The dataset, with the user's control maps attached to every editable source.
 
-    A source without a map, or with one of another aspect, gets a `problem`: it is carried over unedited, and counted.
-    Raises UsageError when a folder is not there, or has no map for any source.
+    A source whose map is missing or has another aspect ratio gets a `problem`: it is carried over unedited, and counted.
+    Raises UsageError if a folder of maps is missing, or has no map for any source.
     """
     folders = list(dict.fromkeys(c.folder for c in recipe.all_controls if c.folder is not None))
     sources = list(dataset.sources)
@@ -45,14 +45,14 @@ def with_maps(dataset: Dataset, recipe: Recipe, base: Path, cache: FileCache) ->
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """Name below the folder, without suffix -> path of each picture in it."""
-    found = {}
-    for place, _, names in os.walk(folder):
+    """Relative path without suffix -> path, of each picture below the folder."""
+    maps = {}
+    for directory, _, names in os.walk(folder):
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in SUFFIXES:
-                found[Path(place, stem).relative_to(folder).as_posix()] = os.path.join(place, name)
-    return found
+                maps[Path(directory, stem).relative_to(folder).as_posix()] = os.path.join(directory, name)
+    return maps
 
 
 def _map_of(source: Source, maps: Mapping[str, str]) -> str | None:
@@ -62,26 +62,25 @@ def _map_of(source: Source, maps: Mapping[str, str]) -> str | None:
 def _with_map(source: Source, folder: str, maps: Mapping[str, str], cache: FileCache) -> Source:
     path = _map_of(source, maps)
     if path is None:
-        return replace(source, problem=f"control map: {folder} has none of it")
+        return replace(source, problem=f"control map: not found in {folder}")
     try:
-        known = cache.known("map", path, stamp([path]), lambda: _map_facts(path))
+        width, height, digest = cache.known("map", path, stamp([path]), lambda: _map_facts(path)).split()
     except (SourceError, OSError) as error:
         return replace(source, problem=f"control map: {path}: {why(error)}")
-    width, height = (int(side) for side in known.split()[:2])
-    if not _alike((source.width, source.height), (width, height)):
-        own = f"{source.width}×{source.height}"
-        return replace(source, problem=f"control map: {path} is {width}×{height}, of another aspect than {own}")
-    return replace(source, maps=(*source.maps, (folder, path, known.split()[2])))
+    if not _same_aspect((source.width, source.height), (int(width), int(height))):
+        size = f"{source.width}×{source.height}"
+        return replace(source, problem=f"control map: {path} is {width}×{height}, another aspect ratio than {size}")
+    return replace(source, maps=(*source.maps, (folder, path, digest)))
 
 
 def _map_facts(path: str) -> str:
-    """Width, height and digest."""
+    """Width, height and sha256."""
     raw = Path(path).read_bytes()
     width, height = read_size(raw)
     return f"{width} {height} {hashlib.sha256(raw).hexdigest()}"
 
 
-def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether `other` is `size` scaled, a side rounded to whole pixels."""
+def _same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether `other` is a scaled `size`, allowing for one side's rounding to whole pixels."""
     (width, height), (w, h) = size, other
     return abs(h - w * height / width) <= 1 or abs(w - h * width / height) <= 1

@@ -27,7 +27,7 @@ class Dataset:
     `path` is the file that describes it (data.yaml, annotations). `names` are the class names by id, gaps filled. `extra`
     are keys of a data.yaml that the export copies unchanged. `sources` are in plan order: by split, then by path.
     `keypoints` is Ultralytics' `kpt_shape`, (points, values per point), for pose labels. `folders` were searched for
-    images. `notes` are examples of what was left out, by the words of `formats.NOTES`.
+    images. `notes` are examples of omitted or changed content, by the words of `formats.NOTES`.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Dataset:
 
     @property
     def schema(self) -> LabelSchema:
-        """How the label rows of its sources are read."""
+        """For reading its label rows."""
         return LabelSchema(self.names, self.keypoints)
 
     def split(self, name: str) -> list[Source]:
@@ -50,14 +50,15 @@ class Dataset:
 
     @property
     def splits(self) -> list[str]:
-        found = {source.split for source in self.sources}
-        return [split for split in SPLITS if split in found]
+        """The splits that have sources."""
+        used = {source.split for source in self.sources}
+        return [split for split in SPLITS if split in used]
 
 
 def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCache) -> Dataset:
-    """Read a dataset: every image's header, label and digest, from the cache for files that did not change.
+    """Read a dataset: header, label and digest of every image; from the cache for unchanged files.
 
-    Paths in `spec` are relative to `base`. Raises UsageError when the dataset as a whole cannot be used; a single bad file
+    Paths in `spec` are relative to `base`. Raises UsageError if the dataset as a whole cannot be used; a single bad file
     becomes the `problem` of its source.
     """
     listing = _listing(spec, base, cache)
@@ -76,17 +77,17 @@ def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCa
 
 
 def with_shapes(dataset: Dataset, splits: Collection[str]) -> Dataset:
-    """The dataset with the labelled objects of the sources in `splits`, for tasks and masks, which need their positions."""
-    found = {}
+    """The dataset with the `shapes` of the sources in `splits`, for tasks and masks, which need positions of objects."""
+    shapes = {}
     for source in dataset.sources:
         if source.split in splits and source.problem is None:
             try:
                 raw = source.read_label()
             except OSError:
                 continue  # deleted since it was listed: the worker records the failure
-            found[source.digest] = dataset.schema.parse(raw)
-    outlined = any(shape.outline is not None for shapes in found.values() for shape in shapes)
-    return replace(dataset, shapes=found, outlined=outlined)
+            shapes[source.digest] = dataset.schema.parse(raw)
+    outlined = any(shape.outline is not None for objects in shapes.values() for shape in objects)
+    return replace(dataset, shapes=shapes, outlined=outlined)
 
 
 def _listing(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCache) -> Listing:

@@ -1,7 +1,7 @@
 """A cache of facts about files that are slow to compute (digests, sizes), by path, size and mtime. Safe to delete.
 
-One SQLite file below the user's cache folder (`DIFFGEN_CACHE`, else `XDG_CACHE_HOME`/diffgen, else ~/.cache/diffgen).
-A cache that cannot be opened or written is no error: the facts are computed again.
+One SQLite file in the user's cache folder (`DIFFGEN_CACHE`, else `XDG_CACHE_HOME`/diffgen, else ~/.cache/diffgen). If it
+cannot be opened or written, the facts are computed again, without an error.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    if own := os.environ.get("DIFFGEN_CACHE"):
-        return Path(own)
+    if folder := os.environ.get("DIFFGEN_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffgen"
 
 
 class FileCache:
-    """Text by (kind, path). An entry is valid while the stamp of its files is unchanged."""
+    """Text by (kind, path). An entry is valid as long as the stamp of its files does not change."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._db: sqlite3.Connection | None = None
@@ -42,19 +42,20 @@ class FileCache:
         self._new: list[tuple[str, str, str, str]] = []
 
     def get(self, kind: str, path: str | Path, stamp: str) -> str | None:
-        known = self._select("SELECT path, stamp, value FROM facts WHERE kind=? AND path=?", kind, str(path))
-        return known[str(path)][1] if known and known[str(path)][0] == stamp else None
+        rows = self._select("SELECT path, stamp, value FROM facts WHERE kind=? AND path=?", kind, str(path))
+        cached_stamp, value = rows.get(str(path), ("", None))
+        return value if cached_stamp == stamp else None
 
-    def known(self, kind: str, path: str | Path, stamp: str, find: Callable[[], str]) -> str:
-        """The cached value; if there is none, the result of `find`, which is then cached."""
+    def known(self, kind: str, path: str | Path, stamp: str, compute: Callable[[], str]) -> str:
+        """The cached value, or else the result of `compute`, which is then cached."""
         value = self.get(kind, path, stamp)
         if value is None:
-            value = find()
+            value = compute()
             self.put(kind, path, stamp, value)
         return value
 
     def below(self, kind: str, folder: str) -> dict[str, tuple[str, str]]:
-        """(stamp, value) of every cached path below a folder, in one query."""
+        """Path -> (stamp, value) of everything cached below a folder, in one query."""
         query = "SELECT path, stamp, value FROM facts WHERE kind=? AND path>=? AND path<?"
         return self._select(query, kind, f"{folder}{os.sep}", f"{folder}{chr(ord(os.sep) + 1)}")
 
@@ -63,7 +64,7 @@ class FileCache:
             return {}
         try:
             return {path: (stamp, value) for path, stamp, value in self._db.execute(query, values)}
-        except (sqlite3.Error, UnicodeEncodeError):  # the latter: a name that is not UTF-8, which is never cached
+        except (sqlite3.Error, UnicodeEncodeError):  # the latter for a name that is not UTF-8, which is never cached
             return {}
 
     def put(self, kind: str, path: str | Path, stamp: str, value: str) -> None:
@@ -77,18 +78,15 @@ class FileCache:
 
     def flush(self) -> None:
         with self._lock:
-            self._write()
-
-    def _write(self) -> None:
-        rows, self._new = self._new, []
-        if self._db is None or not rows:
-            return
-        try:
-            self._db.execute("BEGIN")
-            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?,?,?,?)", rows)
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            self._db = None
+            rows, self._new = self._new, []
+            if self._db is None or not rows:
+                return
+            try:
+                self._db.execute("BEGIN")
+                self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?,?,?,?)", rows)
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._db = None
 
     def close(self) -> None:
         self.flush()

@@ -1,6 +1,6 @@
-"""Pixels in, pixels out: decoding, fitting to a model's working size and back. Never crops, squashes or shifts.
+"""Fitting images to a model's working size and back, whole or in tiles. Never crops, distorts or shifts.
 
-Images are (H, W, 3) uint8 RGB arrays, upright.
+Images are (H, W, 3) uint8 RGB arrays, upright. Sizes are (width, height) in pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diffgen.types import Settings
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """How a source of (width, height) lies in a working image of `size`: scaled to `inner`, padded by left and top."""
+    """How a source of size `source` lies in a working image of `size`: scaled to `inner`, at (`left`, `top`)."""
 
     source: tuple[int, int]
     inner: tuple[int, int]
@@ -33,7 +33,7 @@ class Canvas:
 def canvas_of(width: int, height: int, long_side: int, multiple: int, smallest: int | None = None) -> Canvas:
     """Fit a (width, height) source to a long side of `long_side` pixels and pad both sides to `multiple`.
 
-    With `smallest`, a source whose long side lies between `smallest` and `long_side` keeps its own size.
+    With `smallest`, a source with a long side from `smallest` to `long_side` keeps its size.
     """
     longest = max(width, height)
     target = long_side if smallest is None else min(max(longest, smallest), long_side)
@@ -43,7 +43,7 @@ def canvas_of(width: int, height: int, long_side: int, multiple: int, smallest: 
 
 
 def working_canvas(width: int, height: int, settings: Settings) -> Canvas:
-    """How a (width, height) source is worked on: scaled to the working size, or, in tiles, at its own size."""
+    """The canvas of a (width, height) source: at the working size, or at the source's own size in tiles."""
     longest = max(width, height)
     if settings.mode == "tile" and longest > settings.long_side:
         return canvas_of(width, height, longest, settings.multiple)
@@ -51,7 +51,7 @@ def working_canvas(width: int, height: int, settings: Settings) -> Canvas:
 
 
 def views_for(canvas: Canvas, settings: Settings) -> list[View]:
-    """The tiles in which a picture is worked on; one that is the whole picture where it fits in."""
+    """The tiles of a canvas, or the whole of it as one view."""
     side = settings.long_side // settings.multiple * settings.multiple
     if settings.mode != "tile" or max(canvas.size) <= side:
         return [View(0, 0, canvas.size)]
@@ -60,7 +60,7 @@ def views_for(canvas: Canvas, settings: Settings) -> list[View]:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a tile lies in the whole working picture: its corner, and the size (width, height) of the whole, in pixels."""
+    """A tile of a working image: its corner in pixels, and the size of the `whole` image."""
 
     left: int
     top: int
@@ -68,9 +68,9 @@ class View:
 
 
 def tile_views(size: tuple[int, int], side: int, step: int, overlap: int) -> list[View]:
-    """Tiles of at most `side` pixels that cover a working picture of `size`, neighbours sharing `overlap` or more.
+    """Tiles of at most `side` pixels that cover a working image of `size` and overlap by at least `overlap`.
 
-    Corners are multiples of `step` (the model's cells); rows from the top, each from the left.
+    Corners are multiples of `step` (the model's cells). Row by row, from the top left.
     """
     columns, rows = (_starts(length, side, step, overlap) for length in size)
     return [View(left, top, size) for top in rows for left in columns]
@@ -85,48 +85,47 @@ def _starts(length: int, side: int, step: int, overlap: int) -> list[int]:
 
 
 def cut(pixels: NDArray[Any], view: View, side: int) -> NDArray[Any]:
-    """The tile of a picture or mask."""
+    """A view's tile of an image or mask, at most `side` pixels wide and high."""
     return np.ascontiguousarray(pixels[view.top : view.top + side, view.left : view.left + side])
 
 
 def merge(tiles: Sequence[Pixels], views: Sequence[View]) -> Pixels:
-    """One picture of its tiles, each weighing less towards its edges, so that no seam shows."""
+    """The whole image from its tiles, blended with weights that fall towards each tile's edges, so that no seam shows."""
     width, height = views[0].whole
     total = np.zeros((height, width, 3), dtype=np.float32)
     weights = np.zeros((height, width, 1), dtype=np.float32)
     for tile, view in zip(tiles, views, strict=True):
         rows, columns = (_tent(n) for n in tile.shape[:2])
         weight = (rows[:, None] * columns[None, :])[..., None]
-        place = np.s_[view.top : view.top + tile.shape[0], view.left : view.left + tile.shape[1]]
-        total[place] += weight * tile
-        weights[place] += weight
+        area = np.s_[view.top : view.top + tile.shape[0], view.left : view.left + tile.shape[1]]
+        total[area] += weight * tile
+        weights[area] += weight
     return np.asarray((total / weights).round(), dtype=np.uint8)
 
 
 def _tent(n: int) -> NDArray[np.float32]:
-    """1 in the middle, falling evenly to nearly 0 at both ends."""
-    away = np.abs(np.arange(n, dtype=np.float32) - (n - 1) / 2)
-    return np.asarray(1 - away / (n / 2), dtype=np.float32)
+    """1 in the middle, falling linearly to nearly 0 at both ends."""
+    distance = np.abs(np.arange(n, dtype=np.float32) - (n - 1) / 2)
+    return np.asarray(1 - distance / (n / 2), dtype=np.float32)
 
 
 def fit(pixels: Pixels, canvas: Canvas, *, mix: bool = True) -> Pixels:
-    """Scale and pad: by reflection, or by the edge where the side is too short to reflect.
+    """The working image (H, W, 3) of a canvas: `pixels` scaled, and padded by reflection, or by its edge if it is too short.
 
-    `pixels` is the canvas's source, or a map of it of any size. Without `mix` no colour is made that was not there.
+    `pixels` is the canvas's source, or a map of it in any size. Without `mix` the result has no new colours.
     """
     inner = _resize(pixels, canvas.inner, PILImage.Resampling.LANCZOS if mix else PILImage.Resampling.NEAREST)
     for axis, before, total in ((0, canvas.top, canvas.size[1]), (1, canvas.left, canvas.size[0])):
         side = inner.shape[axis]
         after = total - side - before
         if before or after:
-            widths = [(0, 0), (0, 0), (0, 0)]
-            widths[axis] = (before, after)
+            widths = [(before, after) if i == axis else (0, 0) for i in range(3)]
             inner = np.pad(inner, widths, mode="reflect" if max(before, after) < side else "edge")
     return np.ascontiguousarray(inner)
 
 
 def unfit(pixels: Pixels, canvas: Canvas) -> Pixels:
-    """Take the padding off and scale back to the source's own size. Raises ValueError on a size not the canvas's."""
+    """The reverse of `fit`: remove the padding and scale to the source's size. Raises ValueError on a wrong shape."""
     if pixels.shape != (canvas.size[1], canvas.size[0], 3):
         raise ValueError(f"expected an image of shape {(canvas.size[1], canvas.size[0], 3)}, got {pixels.shape}")
     inner = pixels[canvas.top : canvas.top + canvas.inner[1], canvas.left : canvas.left + canvas.inner[0]]

@@ -1,9 +1,12 @@
-"""Image files to pixels and back. Images are (H, W, 3) uint8 RGB arrays, upright."""
+"""Decoding and encoding image files. Images are (H, W, 3) uint8 RGB arrays, upright."""
 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,70 +17,55 @@ from diffgen.errors import SourceError, why
 
 Pixels = NDArray[np.uint8]
 
-# Formats that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are carried over as they are.
+# Suffixes of files that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are carried over unchanged.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo"})
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow opens MPO as JPEG; asked for by name it is a KeyError
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow opens MPO as JPEG; as a format name it is a KeyError
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-# What Pillow raises for files that are not the image they claim to be.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    PILImage.DecompressionBombError,
-    PILImage.DecompressionBombWarning,
-)
+_TOO_LARGE = (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, *_TOO_LARGE)  # what Pillow raises for broken files
 
 
 def read_size(raw: bytes) -> tuple[int, int]:
     """Upright (width, height) in pixels of an image file's bytes, from its header alone. Raises SourceError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PILImage.DecompressionBombWarning)
-            with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
-                _check_mode(image)
-                width, height = image.size
-                # Pillow turns TIFF by itself, and says the upright size.
-                if image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
-                    width, height = height, width
-                return width, height
-    except _BROKEN as error:
-        raise SourceError(f"cannot read the image: {_fault(error)}") from None
+    with _opened(raw, "read") as image:
+        width, height = image.size
+        # For TIFF, Pillow applies the orientation itself.
+        sideways = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        return (height, width) if sideways else (width, height)
 
 
 def decode(raw: bytes) -> Pixels:
-    """The pixels a detector trains on: EXIF orientation applied, alpha dropped, 16 bits by their high byte.
+    """The pixels that a detector trains on: EXIF orientation applied, alpha dropped, of 16 bits the high byte.
 
-    Raises SourceError when the bytes do not decode.
+    Raises SourceError if the bytes do not decode.
     """
+    with _opened(raw, "decode") as image:
+        return _to_rgb(ImageOps.exif_transpose(image), image.format)
+
+
+@contextmanager
+def _opened(raw: bytes, verb: str) -> Iterator[PILImage.Image]:
+    """The opened image. Raises SourceError for errors of Pillow, and for a mode that we do not support."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PILImage.DecompressionBombWarning)
             with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
-                _check_mode(image)
-                return _to_rgb(ImageOps.exif_transpose(image), image.format)
-    except _BROKEN as error:
-        raise SourceError(f"cannot decode the image: {_fault(error)}") from None
-
-
-def _fault(error: Exception) -> str:
-    """What is wrong with a file, the same words each time: Pillow's own name an address in memory."""
-    return "of no format that is read" if isinstance(error, UnidentifiedImageError) else why(error)
-
-
-def _check_mode(image: PILImage.Image) -> None:
-    """Raises ValueError for colour modes that Ultralytics does not read, or reads as other colours than ours."""
-    if image.mode in ("F", "LAB"):
-        raise ValueError(f"pictures of mode {image.mode} are not supported")
+                if image.mode in ("F", "LAB"):  # Ultralytics does not read these, or reads other colours than we would
+                    raise ValueError(f"images of mode {image.mode} are not supported")
+                yield image
+    except UnidentifiedImageError:  # Pillow's text would name an address in memory
+        raise SourceError(f"cannot {verb} the image: unknown format") from None
+    except BROKEN as error:
+        raise SourceError(f"cannot {verb} the image: {why(error)}") from None
 
 
 def _to_rgb(image: PILImage.Image, file_format: str | None) -> Pixels:
-    """As OpenCV, which Ultralytics reads with, makes three channels of every mode."""
+    """(H, W, 3) RGB of any mode, as OpenCV converts it, with which Ultralytics reads images."""
     if image.mode.startswith("I"):  # 16-bit grey
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.stack([grey] * 3, axis=-1)
-    if image.mode == "CMYK" and file_format == "JPEG":  # TIFF is converted by libtiff, as Pillow does it
+    if image.mode == "CMYK" and file_format == "JPEG":  # OpenCV leaves TIFF to libtiff, which converts as Pillow does
         ink = np.asarray(image).astype(np.int32)
         paper = 255 - ink[..., 3:]
         return (paper - ((ink[..., :3] * paper) >> 8)).astype(np.uint8)
@@ -90,8 +78,10 @@ def _to_rgb(image: PILImage.Image, file_format: str | None) -> Pixels:
 
 
 def encode(pixels: Pixels, image_format: str, quality: int | None, note: str, how: str = "edited") -> bytes:
-    """Image file bytes: "jpg" (4:4:4), "png" or "webp"; `note` (what made it) goes into EXIF, or a PNG text chunk, and EXIF
-    says `how` it came about."""
+    """The bytes of an image file: "jpg" (4:4:4), "png" or "webp". The metadata mark it as synthetic.
+
+    `note` names the software; `how` is "edited" or "made" by a generative model.
+    """
     image = PILImage.fromarray(pixels)
     out = io.BytesIO()
     if image_format == "png":

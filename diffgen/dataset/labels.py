@@ -1,7 +1,7 @@
-"""YOLO label text to shapes in normalised coordinates. Pure Python; knows nothing about pixels, files or torch.
+"""Parsing YOLO label text to shapes in normalised coordinates. Pure Python; knows nothing about pixels, files or torch.
 
-What is accepted is what Ultralytics accepts (8.4, `verify_image_label`): a file is taken whole or dropped whole, so a
-file with one bad row is one problem with one reason. Label text is only ever read here: the export copies its bytes.
+Accepts what Ultralytics accepts (8.4, `verify_image_label`): it drops a whole file for one bad row, so the first bad row is
+the file's problem. The export copies the bytes of label files instead of writing parsed labels.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-TOLERANCE = 0.01  # Ultralytics lets coordinates leave the picture by this share of its side
+TOLERANCE = 0.01  # Ultralytics lets coordinates exceed 0 to 1 by this much
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One labelled object: class id, enclosing box (x0, y0, x1, y1); of polygons and OBB the outline, of poses the keypoints
-    that are marked as seen.
+    """One labelled object: class id, enclosing box (x0, y0, x1, y1), `outline` of polygons and OBB, visible `keypoints`.
 
-    Coordinates are shares of the picture's width and height, 0 to 1, as written (they may leave it by TOLERANCE).
+    Coordinates are fractions of the picture's width and height as in the file: 0 to 1, give or take TOLERANCE.
     """
 
     class_id: int
@@ -28,7 +27,7 @@ class Shape:
 
 
 class LabelError(ValueError):
-    """Ultralytics would drop this file. `reason` is one word to count by; the message says what is wrong."""
+    """Ultralytics would drop this file. `reason` is one word to count by."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -37,17 +36,17 @@ class LabelError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LabelSchema:
-    """What a label row may hold: class ids below the number of `names`, and, of poses, `kpt_shape` (count, 2 or 3)."""
+    """What label rows may contain: class ids below the number of `names`, and `kpt_shape` (count, 2 or 3) for poses."""
 
     names: tuple[str, ...]
     keypoints: tuple[int, int] | None = None
 
     def parse(self, raw: bytes | None) -> tuple[Shape, ...]:
-        """The shapes of a label file, in file order; none without a file. Raises LabelError as `parse_labels`."""
+        """The shapes of a label file, in file order; none without a file. Raises LabelError, see `parse_labels`."""
         return parse_labels(raw or b"", len(self.names), self.keypoints)
 
     def parse_or_nothing(self, raw: bytes | None) -> tuple[Shape, ...]:
-        """The same, and nothing of a file that Ultralytics would drop."""
+        """`parse`, but no shapes for a file that Ultralytics would drop."""
         try:
             return self.parse(raw)
         except LabelError:
@@ -55,19 +54,18 @@ class LabelSchema:
 
 
 def without_rows(raw: bytes, drop: Collection[int]) -> bytes:
-    """A label file without the rows of these numbers (0 is the first that is not blank); all else byte for byte."""
-    kept, number = [], 0
+    """A label file without the rows of these numbers, counted from 0 without blank lines. The rest stays byte for byte."""
+    kept, number = [], -1
     for line in raw.decode("utf-8").splitlines(keepends=True):
-        if line.strip("\ufeff").strip():
-            number += 1
-            if number - 1 in drop:
-                continue
-        kept.append(line)
+        blank = not line.strip("\ufeff").strip()
+        number += not blank
+        if blank or number not in drop:
+            kept.append(line)
     return "".join(kept).encode()
 
 
 def with_row(raw: bytes, row: str) -> bytes:
-    """A label file with one row more, at its end and with its own kind of newline; all before it byte for byte."""
+    """A label file with a row appended, in the file's own kind of newline. The rest stays byte for byte."""
     text = raw.decode("utf-8")
     newline = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
     gap = newline if text.strip("\ufeff") and not text.endswith(("\n", "\r")) else ""
@@ -75,18 +73,18 @@ def with_row(raw: bytes, row: str) -> bytes:
 
 
 def box_row(class_id: int, box: tuple[float, float, float, float], outlined: bool) -> str:
-    """The label row of a box (x0, y0, x1, y1): centre and size, or, among outlines (segments, OBB), its four corners."""
+    """The label row of a box (x0, y0, x1, y1): centre and size, or its four corners if the file has outlines."""
     x0, y0, x1, y1 = box
     values = (x0, y0, x1, y0, x1, y1, x0, y1) if outlined else ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
     return " ".join([str(class_id), *(f"{value:.6f}" for value in values)])
 
 
 def parse_labels(raw: bytes, classes: int, keypoints: tuple[int, int] | None = None) -> tuple[Shape, ...]:
-    """Shapes of a label file, in file order; an empty file gives none.
+    """The shapes of a label file, in file order; none for an empty file.
 
     `classes` is the number of class names; `keypoints` is the dataset's `kpt_shape` (count, 2 or 3). Rows are detect
-    (5 columns), pose (5 + count·dims), segment or OBB (class and three or more points).
-    Raises LabelError when Ultralytics would drop the file.
+    (5 columns), pose (5 + count·dims), segment or OBB (class and three or more points). Raises LabelError if Ultralytics
+    would drop the file.
     """
     try:
         text = raw.decode("utf-8-sig")
@@ -101,7 +99,7 @@ def parse_labels(raw: bytes, classes: int, keypoints: tuple[int, int] | None = N
         return tuple(_box_row(row, n, classes, keypoints) for n, row in enumerate(rows, 1))
     if any(width > 6 for width in widths):
         if 5 in widths:
-            raise LabelError("mixed", "box rows and polygon rows stand in one file")
+            raise LabelError("mixed", "box rows and polygon rows in one file")
         return tuple(_outline_row(row, n, classes) for n, row in enumerate(rows, 1))
     if widths != {5}:
         wrong = next(n for n, row in enumerate(rows, 1) if len(row) != 5)
@@ -113,17 +111,17 @@ def _numbers(row: list[str], n: int) -> list[float]:
     try:
         values = [float(value) for value in row]
     except ValueError:
-        raise LabelError("number", f"row {n} holds something that is not a number") from None
+        raise LabelError("number", f"row {n}: not all values are numbers") from None
     if not all(math.isfinite(value) for value in values):
-        raise LabelError("number", f"row {n} holds a value that is not finite")
+        raise LabelError("number", f"row {n}: not all values are finite")
     return values
 
 
 def _class_id(value: float, n: int, classes: int) -> int:
     if value < 0 or value % 1:
-        raise LabelError("class-id", f"row {n}: class id {value:g} is not a whole number of at least 0")
+        raise LabelError("class-id", f"row {n}: class id {value:g} is not a whole number of 0 or more")
     if value >= classes:
-        raise LabelError("class-id", f"row {n}: class id {value:g}, but the dataset names {classes} classes")
+        raise LabelError("class-id", f"row {n}: class id {value:g}, but the dataset has {classes} classes")
     return int(value)
 
 
@@ -139,11 +137,11 @@ def _box_row(row: list[str], n: int, classes: int, keypoints: tuple[int, int] | 
     class_id = _class_id(values[0], n, classes)
     x, y, width, height = values[1:5]
     seen: list[tuple[float, float]] = []
-    if keypoints:  # of pose rows Ultralytics holds the points against 1, and everything against 0
+    if keypoints:  # in pose rows, Ultralytics limits only the points to 1, but all values to 0
         dims = keypoints[1]
         points = list(zip(values[5::dims], values[6::dims], strict=True))
         _check_range([min(values), *(side for point in points for side in point)], n)
-        # Without a flag, a point in the very corner is one that nobody has set.
+        # Without a visibility flag, a point at (0, 0) is unset.
         flags = values[7::3] if dims == 3 else map(max, points)
         seen = [point for point, flag in zip(points, flags, strict=True) if flag > 0]
     else:
@@ -157,7 +155,7 @@ def _box_row(row: list[str], n: int, classes: int, keypoints: tuple[int, int] | 
 def _outline_row(row: list[str], n: int, classes: int) -> Shape:
     values = _numbers(row, n)
     if len(values) < 7 or len(values) % 2 == 0:
-        raise LabelError("columns", f"row {n} has {len(values)} columns: not a class and three or more points")
+        raise LabelError("columns", f"row {n} has {len(values)} columns, not a class and three or more points")
     class_id = _class_id(values[0], n, classes)
     xs, ys = values[1::2], values[2::2]
     x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)

@@ -1,10 +1,9 @@
-"""Images that are in two splits, by their bytes or their looks: a detector would be tested on what it was trained on."""
+"""Finding images that are in two splits, by bytes or by looks: a detector would be tested on its training data."""
 
 from __future__ import annotations
 
 import io
 import os
-import struct
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +14,18 @@ from PIL import Image
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats import SPLITS
-from diffgen.dataset.images import FORMATS
+from diffgen.dataset.images import BROKEN, FORMATS
 from diffgen.files import stamp
 from diffgen.types import Source
 
-# Images whose 64-bit hashes differ in at most this many bits look the same (re-encoded, resized). Of four chunks of 16 bits
-# at least one is then equal, so pairs are found without comparing every image with every other.
+# Images look the same (re-encoded, resized) if their 64-bit hashes differ in at most this many bits. At least one of four
+# 16-bit chunks is then equal, so pairs are found without comparing every image with every other.
 NEAR_BITS = 3
 _CHUNKS = 4
-_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def identical(sources: Sequence[Source]) -> list[list[Source]]:
-    """Groups of sources with the same image bytes that lie in more than one split."""
+    """Groups of sources in more than one split with the same image bytes."""
     groups: dict[str, list[Source]] = {}
     for source in sources:
         if source.image_digest:
@@ -36,10 +34,10 @@ def identical(sources: Sequence[Source]) -> list[list[Source]]:
 
 
 def near(sources: Sequence[Source], cache: FileCache) -> list[tuple[Source, Source]]:
-    """(look-alike, source) for each source that looks like one of an earlier split without having the same bytes.
+    """(look-alike, source) for each source that looks like one of an earlier split but has other bytes.
 
-    Decodes every image whose hash is not cached. Only one look-alike is named per source, because frames of a fixed camera
-    all look alike.
+    Decodes every image whose hash is not cached. Gives one look-alike per source, because all frames of a fixed camera look
+    alike.
     """
     groups: dict[int, list[Source]] = {}
     for source, value in zip(sources, _hashes(sources, cache), strict=True):
@@ -52,19 +50,18 @@ def near(sources: Sequence[Source], cache: FileCache) -> list[tuple[Source, Sour
     pairs = []
     for value, members in groups.items():
         around = {other for key in _keys(value) for other in buckets[key] if (value ^ other).bit_count() <= NEAR_BITS}
-        first: dict[str, list[Source]] = {}  # per split at most two files, as one may have the source's bytes
+        alike: dict[
+            str, dict[str, Source]
+        ] = {}  # by split and digest; two per split, as one may have the source's bytes
         for other in sorted(around):
             for source in groups[other]:
-                kept = first.setdefault(source.split, [])
-                if len(kept) < 2 and source.image_digest not in {one.image_digest for one in kept}:
-                    kept.append(source)
+                kept = alike.setdefault(source.split, {})
+                if len(kept) < 2:
+                    kept.setdefault(source.image_digest, source)
         for source in members:
             earlier = SPLITS[: SPLITS.index(source.split)]
-            alike = (
-                one for split in earlier for one in first.get(split, ()) if one.image_digest != source.image_digest
-            )
-            if (found := next(alike, None)) is not None:
-                pairs.append((found, source))
+            others = (one for split in earlier for one in alike.get(split, {}).values())
+            pairs += [(one, source) for one in others if one.image_digest != source.image_digest][:1]
     return sorted(pairs, key=lambda pair: pair[1].key)
 
 
@@ -73,9 +70,9 @@ def _keys(value: int) -> list[tuple[int, int]]:
 
 
 def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
-    """A 64-bit difference hash of each source, 0 if it has none (it does not decode, or is of one colour)."""
+    """The 64-bit difference hash of each source; 0 if it does not decode or has only one colour."""
 
-    def one(source: Source) -> int:
+    def cached_hash(source: Source) -> int:
         path = source.path
         return int(cache.known("dhash", path, stamp([path]), lambda: str(_difference_hash(Path(path)))))
 
@@ -83,19 +80,19 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
     # are set once, outside the threads.
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        found = list(pool.map(one, sources))
+        hashes = list(pool.map(cached_hash, sources))
     cache.flush()
-    return found
+    return hashes
 
 
 def _difference_hash(path: Path) -> int:
     """dHash (Krawetz, 2013): shrink to 9 × 8 pixels; 64 bits say whether each pixel's right neighbour is brighter."""
     try:
         with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image:
-            image.draft("L", (72, 64))  # lets the JPEG decoder shrink by up to 8, which is fast
+            image.draft("L", (72, 64))  # a JPEG decodes faster at up to an eighth of its size
             small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, *_TOO_LARGE):
+    except BROKEN:
         return 0
     bits = (np.diff(small, axis=1) > 0).ravel()
-    # An image of one colour has no differences, and would look like every other one.
+    # Flat images have hardly any differences, and would all look alike.
     return int.from_bytes(np.packbits(bits).tobytes(), "big") if 8 <= bits.sum() <= 56 else 0

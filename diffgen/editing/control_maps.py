@@ -1,6 +1,6 @@
-"""Control maps: what a ControlNet sees of a source. Made from the working picture itself, so they are aligned with it.
+"""Control maps, the input of ControlNets. They are made from the working image, so they are aligned with it.
 
-Edges are computed here; depth and segmentation come from an estimator, a transformers model.
+Edges are computed here. Depth and segmentation come from an estimator, a transformers model.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from diffgen.types import ControlInput, Source
 Plane = NDArray[np.uint8]  # (H, W): a level from 0 to 255, or a class of ADE20K
 Estimate = Callable[[Pixels], Plane]
 
-CANNY = (100, 200)  # hysteresis thresholds, as in the examples that came with the ControlNet paper
-SCALES = (1.0, 2.0, 4.0)  # of soft edges, standard deviations in pixels of the working size
+CANNY = (100, 200)  # hysteresis thresholds of the examples for the ControlNet paper
+SCALES = (1.0, 2.0, 4.0)  # of soft edges: standard deviations in pixels of the working size
 WHITE = 0.25  # the step, as a share of the range, that soft edges draw as white
 
-# The colours of ADE20K's 150 classes, as its authors published them (Zhou et al., Scene Parsing through ADE20K Dataset,
-# 2017): what ControlNets for segmentation are trained on.
+# The colours of ADE20K's 150 classes as its authors published them (Zhou et al., Scene Parsing through ADE20K Dataset,
+# 2017). ControlNets for segmentation are trained on them.
 PALETTE = np.frombuffer(bytes.fromhex(
     "787878b4787806e6e650323204c8037878508c8c8ccc05ffe6e6e604fa07e005ffebff0796053d78784608ff33ff06528fff8cccff04"
     "ff3307cc46030066c83de6faff06330b66ffff0747ff09e00907e6dcdcdcff095c7009ff08ffd607ffe0ffb8060aff47ff290a07ffff"
@@ -53,11 +53,11 @@ def canny(image: Pixels) -> Plane:
 
 
 def soft_edges(image: Pixels) -> Plane:
-    """(H, W, 3) RGB -> (H, W): how strong edges are, from 0 to 255, broad and without thinning.
+    """(H, W, 3) RGB -> (H, W): edge strength, 0 to 255, without thinning.
 
     The gradient of the smoothed picture times the scale (normalised derivatives: Lindeberg, Edge Detection and Ridge
-    Detection with Automatic Scale Selection, 1998), of the strongest channel, averaged over three scales. It replaces the
-    HED network (Xie and Tu, 2015) that soft-edge ControlNets were trained on, which also knows which edges matter.
+    Detection with Automatic Scale Selection, 1998), of the strongest channel, averaged over three scales. It stands in for
+    the HED network (Xie and Tu, 2015) that soft-edge ControlNets were trained on, which also knows which edges matter.
     """
     import cv2
 
@@ -73,60 +73,58 @@ def soft_edges(image: Pixels) -> Plane:
 
 
 class Maps:
-    """Makes the maps of working pictures. Remembers the last ones: the conditions of one source are edited in turn."""
+    """Makes the maps of working images. Caches recent ones, because the conditions of one source are edited in turn."""
 
     def __init__(self, estimators: Mapping[str, Estimate]) -> None:
         """`estimators` by identity. Not thread-safe: they run on the device."""
         self._estimators = estimators
         self._recent: LRUCache[tuple[bytes, tuple[int, ...], str, str | None], Plane] = LRUCache(64)
 
-    def __call__(self, guide: ControlInput, image: Pixels) -> Pixels:
-        """The map of `image` (H, W, 3) that the guide asks for, of the same size. Raises OutOfMemory."""
-        name = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+    def __call__(self, control: ControlInput, image: Pixels) -> Pixels:
+        """The control's map of `image`, both (H, W, 3). Raises OutOfMemory."""
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         plane = self._recent.get_or(
-            (name, image.shape, guide.kind, guide.estimator), lambda _: self._made(guide, np.asarray(image))
+            (digest, image.shape, control.kind, control.estimator), lambda _: self._make(control, np.asarray(image))
         )
-        return PALETTE[plane] if guide.kind == "segmentation" else np.repeat(plane[..., None], 3, axis=2)
+        return PALETTE[plane] if control.kind == "segmentation" else np.repeat(plane[..., None], 3, axis=2)
 
-    def _made(self, guide: ControlInput, image: Pixels) -> Plane:
-        if guide.estimator is not None:
-            return self._estimators[guide.estimator](image)
-        return canny(image) if guide.kind == "canny" else soft_edges(image)
+    def _make(self, control: ControlInput, image: Pixels) -> Plane:
+        if control.estimator is not None:
+            return self._estimators[control.estimator](image)
+        return canny(image) if control.kind == "canny" else soft_edges(image)
 
 
 def load_maps(model: Model, device: str) -> Maps:
-    """Loads the estimators among the model's networks. Raises DiffgenError when one cannot be loaded."""
+    """Load the estimators among the model's networks. Raises DiffgenError if one cannot be loaded."""
     return Maps({n.identity: load_estimator(n, device) for n in model.networks if n.role in ("depth", "segmentation")})
 
 
-def kept_map(source: Source, guide: ControlInput, canvas: Canvas) -> Pixels:
-    """The user's map of the source in the guide's folder, at the working size.
+def kept_map(source: Source, control: ControlInput, canvas: Canvas) -> Pixels:
+    """The user's map of the source in the control's folder, at the working size.
 
-    Raises TransientError when it changed after planning, SourceError when it does not decode.
+    Raises TransientError if it changed after planning, SourceError if it does not decode.
     """
-    path, digest = next((path, digest) for folder, path, digest in source.maps if folder == guide.folder)
+    path, digest = next((path, digest) for folder, path, digest in source.maps if folder == control.folder)
     raw = Path(path).read_bytes()
     if hashlib.sha256(raw).hexdigest() != digest:
         raise TransientError(f"the map {path} changed while the run was going on")
-    return own_map(raw, guide, canvas)
+    return own_map(raw, control, canvas)
 
 
-def own_map(raw: bytes, guide: ControlInput, canvas: Canvas) -> Pixels:
-    """A map of the user's, from the bytes of an image file, resized to the working size as its source is.
-
-    Raises SourceError.
-    """
-    return fit(decode(raw), canvas, mix=guide.kind != "segmentation")
+def own_map(raw: bytes, control: ControlInput, canvas: Canvas) -> Pixels:
+    """A user's map from the bytes of an image file, at the working size. Raises SourceError if it does not decode."""
+    return fit(decode(raw), canvas, mix=control.kind != "segmentation")
 
 
-# The first fusion layer of DPT and its kin has nothing to fuse: published files lack these weights, which never run.
+# The first fusion layer of DPT and related models has nothing to fuse. These weights never run, and published files lack
+# them.
 _IDLE = r"fusion_stage\.layers\.0\.residual_layer1\."
 
 
 def load_estimator(network: Network, device: str) -> Estimate:
-    """The depth or segmentation model in a folder on this machine, in float32, as a function of a working picture.
+    """The network's depth or segmentation model, in float32, as a function of a working image.
 
-    Raises DiffgenError when the files do not make such a model.
+    Raises DiffgenError if the files are not such a model.
     """
     import transformers
 
@@ -139,17 +137,17 @@ def load_estimator(network: Network, device: str) -> Estimate:
         return lambda image: _depth(model, processor, image)
     if model.config.num_labels != len(PALETTE):
         raise DiffgenError(
-            f"{network.full_name} knows {model.config.num_labels} classes; ControlNets for segmentation expect ADE20K's 150",
+            f"{network.full_name} has {model.config.num_labels} classes; ControlNets for segmentation expect ADE20K's 150",
             "use a segmentation model trained on ADE20K, or `folder:` with maps in its colours",
         )
     return lambda image: _segments(model, processor, image)
 
 
 def _depth(model: Any, processor: Any, image: Pixels) -> Plane:
-    """(H, W): 255 for the nearest, 0 for the farthest point of this picture, as in the training of depth ControlNets."""
-    found = _estimated(model, processor, image, processor.post_process_depth_estimation)["predicted_depth"]
-    depth = found.float().cpu().numpy()
-    # Relative models estimate nearness, metric ones distance.
+    """(H, W): 255 for the nearest and 0 for the farthest point of the image, as in the training of depth ControlNets."""
+    result = _estimated(model, processor, image, processor.post_process_depth_estimation)
+    depth = result["predicted_depth"].float().cpu().numpy()
+    # Relative models estimate closeness, metric ones distance.
     if _is_metric(model.config):
         depth = -depth
     low, high = float(depth.min()), float(depth.max())
@@ -163,17 +161,17 @@ def _is_metric(config: Any) -> bool:
 
 def _segments(model: Any, processor: Any, image: Pixels) -> Plane:
     """(H, W): the class of each pixel."""
-    found = _estimated(model, processor, image, processor.post_process_semantic_segmentation)
-    return np.asarray(found.cpu().numpy(), dtype=np.uint8)
+    classes = _estimated(model, processor, image, processor.post_process_semantic_segmentation)
+    return np.asarray(classes.cpu().numpy(), dtype=np.uint8)
 
 
-def _estimated(model: Any, processor: Any, image: Pixels, finish: Callable[..., Any]) -> Any:
-    """What the model finds in one picture, resized to the picture. One at a time, so that it depends on no other."""
+def _estimated(model: Any, processor: Any, image: Pixels, post_process: Callable[..., Any]) -> Any:
+    """The model's output for one image, at the image's size. One image at a time, so that no result depends on a batch."""
     import torch
 
     try:
         with torch.inference_mode():
-            seen = processor(images=image.copy(), return_tensors="pt").to(model.device)
-            return finish(model(**seen), [image.shape[:2]])[0]
+            inputs = processor(images=image.copy(), return_tensors="pt").to(model.device)
+            return post_process(model(**inputs), [image.shape[:2]])[0]
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"the device has no room for the estimator: {why(error)}") from None

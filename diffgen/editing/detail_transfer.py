@@ -1,18 +1,18 @@
-"""Detail transfer: the source's fine structure back on an edit, in the light that the edit has. Pure: arrays in and out.
+"""Detail transfer: restores the source's fine structure in an edit, under the edit's light. Pure: arrays in and out.
 
-A latent model's autoencoder melts what is finer than its 8-pixel cells. Here both pictures are split into octave bands
-(Burt and Adelson, The Laplacian pyramid as a compact image code, 1983), the finest bands of the edit are exchanged for
-the source's, scaled, and everything coarser, which is light and weather, stays the edit's. Three rules say how much:
+A latent model's autoencoder loses detail finer than its 8-pixel cells. Both pictures are split into octave bands (Burt and
+Adelson, The Laplacian pyramid as a compact image code, 1983). The finest bands of the edit are replaced with the scaled
+bands of the source; all coarser ones, which are light and weather, stay the edit's. Three rules say how much is replaced:
 
-- gain: the slope of edit over source by least squares in a window, as in the guided filter (He, Sun and Tang, 2010),
-  for luminance and each colour difference by itself, measured just coarser than what is exchanged, where the
-  autoencoder keeps structure. Night and fog are locally `edit = slope × source + offset`. Brightness tells the slope
-  only where the offset is 0 (night); in fog brightness rises while contrast falls, and only the slope sees that. The
-  gain is the least of slope, brightness ratio and 1: no detail is stronger than the air, the light or the source
-  allows. Where light and dark have changed places the slope is negative and the gain 0.
-- match, per band: where the two bands run against each other, the edit's stays.
-- salience, per band: where the edit's band is much the stronger, it holds something new (a flake, a streak, a lamp) and
-  stays. Match and salience are those of Burt and Kolczynski, Enhanced image capture through fusion, 1993.
+- Gain: the least-squares slope of edit over source in a window, as in the guided filter (He, Sun and Tang, 2010), for
+  luminance and each colour difference separately. It is measured just above the replaced bands, where the autoencoder keeps
+  structure. Night and fog are locally `edit = slope × source + offset`. The brightness ratio is the slope only if the offset
+  is 0 (night); in fog, brightness rises while contrast falls, and only the slope shows that. The gain is the minimum of
+  slope, brightness ratio and 1: no detail is stronger than the air, the light or the source allows. Where light and dark
+  have swapped, the slope is negative and the gain is 0.
+- Match, per band: where the two bands are opposed, the edit's band stays.
+- Salience, per band: where the edit's band is much stronger, it shows something new (a flake, a streak, a lamp) and stays.
+  Match and salience are those of Burt and Kolczynski, Enhanced image capture through fusion, 1993.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from diffgen.dataset.images import Pixels
 
 Planes = NDArray[np.float32]  # (H, W) or (H, W, 3: luminance, red and blue difference), in grey levels 0–255
 
-# Linear changes of luminance, red and blue difference to red, green, blue (ITU-R BT.601, as OpenCV's YCrCb).
+# Changes of luminance, red and blue difference to changes of red, green, blue (ITU-R BT.601, as OpenCV's YCrCb).
 TO_RGB = np.array([[1, 1.403, 0], [1, -0.714, -0.344], [1, 0, 1.773]], dtype=np.float32)
 
-SMALLEST = 10  # pixels; the least height and width
-COARSE_SIDE = 160  # pixels; bands are exchanged until the long side would be about this: 3 bands at 1280, 2 at 640
+SMALLEST = 10  # pixels; minimum height and width
+COARSE_SIDE = 160  # pixels; bands are replaced until the long side would be about this: 3 bands at 1280, 2 at 640
 NEAR, FAR = 5, 31  # pixels of the coarse picture; windows of the slope, and of its fallback where the near one is flat
-WINDOW = 7  # pixels of the band; match and salience are measured in squares of this side
-NOISE = 4.0  # squared grey levels; a variance below this says little
-STRONGER = 1.5  # an edited band this many times the scaled source band is exchanged by half
+WINDOW = 7  # pixels of the band; side of the squares in which match and salience are measured
+NOISE = 4.0  # squared grey levels; a variance below this means little
+STRONGER = 1.5  # an edited band this many times as strong as the scaled source band is replaced by half
 
 
 def transfer(source: Pixels, edited: Pixels, amount: NDArray[np.float32] | float) -> Pixels:
-    """`edited` with the fine structure of `source`; both (H, W, 3) of one size, at least 10 × 10, pixel on pixel.
+    """`edited` with the fine structure of `source`. Both are (H, W, 3) of one size, at least 10 × 10, and aligned.
 
-    `amount` 0–1, per pixel (H, W) or for the whole picture: 0 gives `edited` itself bit for bit, 1 the source's fine
-    bands in full, as far as the rules above let them. A mask reaches some 2 ** (bands + 2) pixels over its edge, less
-    in finer bands, so that no band has a seam. Raises ValueError on a wrong shape, dtype or range.
+    `amount` is 0–1, per pixel (H, W) or for the whole picture: 0 gives `edited` bit for bit, 1 the source's fine bands as
+    far as the rules above allow. A mask reaches about 2 ** (bands + 2) pixels over its edge, less in finer bands, so that no
+    band has a seam. Raises ValueError on a wrong shape, dtype or range.
     """
     import cv2
 
@@ -81,13 +81,13 @@ def _check(source: Pixels, edited: Pixels, amount: NDArray[np.float32] | float) 
 
 
 def _levels(shape: tuple[int, ...]) -> int:
-    """How many bands are exchanged: a long side of `COARSE_SIDE` or a short one of 4 pixels is left, at least one."""
+    """How many bands are replaced, at least one. What remains has a long side of about COARSE_SIDE, or a short one of 4."""
     height, width = shape[:2]
     return max(1, min(round(math.log2(max(height, width) / COARSE_SIDE)), int(math.log2(min(height, width) / 4))))
 
 
 def _split(pixels: Pixels, levels: int) -> tuple[Planes, list[Planes]]:
-    """(what is coarser, the bands from fine to coarse); each band has half the size of the one before, rounded up."""
+    """(coarse rest, bands from fine to coarse). Each band has half the size of the one before, rounded up."""
     import cv2
 
     bands: list[Planes] = []
@@ -100,20 +100,22 @@ def _split(pixels: Pixels, levels: int) -> tuple[Planes, list[Planes]]:
 
 
 def _gain(before: Planes, after: Planes) -> Planes:
-    """How strong the source's detail is in the edit's light, 0–1 per pixel and channel of the coarse pictures."""
+    """The gain of the source's detail under the edit's light, 0–1 per pixel and channel of the coarse pictures."""
     ours, theirs = before - _mean(before, NEAR), after - _mean(after, NEAR)
-    common, own = ours * theirs, ours * ours
-    fallback = (_mean(common, FAR) + np.float32(1e-3)) / (_mean(own, FAR) + np.float32(1e-3))
-    slope = (_mean(common, NEAR) + NOISE * fallback) / (_mean(own, NEAR) + NOISE)
+    covariance, variance = ours * theirs, ours * ours
+    fallback = (_mean(covariance, FAR) + np.float32(1e-3)) / (_mean(variance, FAR) + np.float32(1e-3))
+    slope = (_mean(covariance, NEAR) + NOISE * fallback) / (_mean(variance, NEAR) + NOISE)
     brightness = (after[..., :1] + 1) / (before[..., :1] + 1)
     return np.asarray(np.minimum(slope, brightness).clip(0, 1), dtype=np.float32)
 
 
 def _share(ours: Planes, theirs: Planes) -> Planes:
-    """The share of the edit's band that is exchanged, 0–1 per pixel (H, W), by match and salience of the luminance."""
+    """The share of the edit's band that is replaced, 0–1 per pixel (H, W), by match and salience of the luminance."""
     energy_a, energy_b = _mean(ours * ours, WINDOW).clip(0), _mean(theirs * theirs, WINDOW).clip(0)
     match = _mean(ours * theirs, WINDOW) / (np.sqrt(energy_a * energy_b) + NOISE)
-    agree = (1 + 2 * match).clip(0, 1)  # from -0.5 on nothing is exchanged; unrelated bands are, for melted ones are
+    agree = (1 + 2 * match).clip(
+        0, 1
+    )  # 0 from a match of -0.5 down; unrelated bands count as lost detail and are replaced
     ratio = energy_b / (STRONGER**2 * energy_a + np.float32(1e-3))
     return np.asarray(agree / (1 + ratio * ratio), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Where a task paints, and how what it painted is laid over the source."""
+"""Masks of where a task paints, and compositing the result over the source."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from diffgen.types import Job
 
 
 def paint_mask(shapes: Sequence[Shape], job: Job, canvas: Canvas, feather: float) -> Mask:
-    """(H, W) in 0–1 at the canvas's size: where the task paints; 0 where the source's pixels stay.
+    """(H, W) in 0–1 at the canvas's size: 1 where the task paints, 0 where the source's pixels stay.
 
-    The fall lies inside what is painted. An object to be painted out or in is grown by half of `feather` (pixels), then the
-    mask falls to 0 over the other half; labelled objects that stay are never painted.
+    The transition lies inside the painted area. A removed or inserted object is grown by half of `feather` (pixels), and the
+    mask falls to 0 over the other half. Kept objects are never painted.
     """
     if job.settings.task == "background":
         return 1 - object_mask(shapes, canvas, feather)
@@ -28,7 +28,7 @@ def paint_mask(shapes: Sequence[Shape], job: Job, canvas: Canvas, feather: float
 
 
 def working_mask(shapes: Sequence[Shape], job: Job, canvas: Canvas) -> Mask | None:
-    """What an editor is told with a picture at the working size: where the task paints, or where objects change less."""
+    """The mask (H, W) for the editor: where the task paints, or else where `object_strength` holds; None without either."""
     settings = job.settings
     if settings.task is not None:
         return paint_mask(shapes, job, canvas, settings.feather or 0)
@@ -36,6 +36,6 @@ def working_mask(shapes: Sequence[Shape], job: Job, canvas: Canvas) -> Mask | No
 
 
 def composite(source: Pixels, edited: Pixels, mask: Mask) -> Pixels:
-    """`edited` as far as `mask` (H, W) in 0–1 says; where it is 0 the source's own pixels, bit for bit. All of one size."""
+    """`edited` over `source`, weighted by `mask` (H, W) in 0–1. All of one size. Bit for bit the source where it is 0."""
     before = source.astype(np.float32)
     return np.asarray(np.rint(before + mask[..., None] * (edited - before)), dtype=np.uint8)

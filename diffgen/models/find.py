@@ -1,4 +1,4 @@
-"""From what a recipe writes as `model:` to a Model: alias, hub id, folder or file."""
+"""Resolving the recipe's `model:` (alias, hub id, folder or file) to a Model."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ _PLACES = ("alias", "folder", "file", "hub")
 
 
 def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path, cache: FileCache) -> Model:
-    """The model that a recipe means.
+    """The model that a recipe names.
 
     `spec` is an alias, a folder, a .safetensors file, a hub id, or a mapping with one of alias, folder, file (with config),
-    hub (with revision), and any of the model's own facts (steps, guidance, native, …). Relative paths are from `base`.
-    `editor` overrides the family that the pipeline's class would give.
+    hub (with revision), and any of FACTS (steps, guidance, native, …). Relative paths start at `base`. `editor` overrides
+    the family of the pipeline's class. Raises UsageError for a spec that names no usable model, DiffgenError for broken
+    files, or if its configs have to be fetched and cannot be.
     """
     given = _as_mapping(spec, base)
     facts = model_facts(given, "model")
@@ -50,7 +51,7 @@ def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path,
             raise DiffgenError(f"model '{name}' is missing from this installation", "install diffgen again")
         return _folder_model(name, folder, editor, facts, cache)
     if "hub" in given:
-        # An id that has a short name is the same model: a turbo has its few steps by either.
+        # A hub id that has an alias is the same model, with the same defaults.
         entry = next((entry for entry in aliases().values() if entry.get("hub") == name), {})
         known = {**model_facts(entry, "models.yaml"), **({"pipeline": entry["pipeline"]} if entry else {})}
         return _hub_model(name, name, revision, editor or entry.get("editor"), {**known, **facts})
@@ -62,21 +63,22 @@ def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path,
 
 
 def model_rows(cache: FileCache) -> list[dict[str, Any]]:
-    """One row an alias, for `diffgen models`."""
+    """One row per alias, for `diffgen models`."""
     rows = []
     for name, entry in aliases().items():
         if "hub" in entry:
-            here = is_on_disk(resolve_model(name, None, PACKAGE, cache))
+            on_disk = is_on_disk(resolve_model(name, None, PACKAGE, cache))
         else:
             folder = PACKAGE / entry["path"]
-            here = (folder / "model_index.json").is_file()
-            entry = {**(hub.read_json(folder / "diffgen.json") if here else {}), **entry}
+            on_disk = (folder / "model_index.json").is_file()
+            entry = {**(hub.read_json(folder / "diffgen.json") if on_disk else {}), **entry}
         columns = ("editor", "licence", "size_mb", "native", "steps", "about")
-        rows.append({"name": name, "on_disk": here, **{key: entry.get(key) for key in columns}})
+        rows.append({"name": name, "on_disk": on_disk, **{key: entry.get(key) for key in columns}})
     return rows
 
 
 def _as_mapping(spec: str | Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The spec as a mapping with exactly one of _PLACES."""
     if not isinstance(spec, str):
         allowed = (*_PLACES, "revision", "config", *FACTS)
         for key in spec:
@@ -89,10 +91,7 @@ def _as_mapping(spec: str | Mapping[str, Any], base: Path) -> dict[str, Any]:
         for key in (*_PLACES, "revision", "config"):
             value = spec.get(key)
             if key in spec and not isinstance(value, str) and not (value is None and key not in _PLACES):
-                raise UsageError(
-                    f"model: {key}: expected a text, got {value!r}",
-                    "write it as text, in quotes where YAML reads a number",
-                )
+                raise UsageError(f"model: {key}: expected a text, got {value!r}", "put it in quotes")
         return dict(spec)
     if spec in aliases():
         return {"alias": spec}
@@ -118,8 +117,8 @@ def _hub_model(name: str, hub_id: str, revision: str | None, editor: str | None,
     commit = hub.cached_commit(hub_id, revision)
     folder = None
     if editor is None or "native" not in facts or "multiple" not in facts:
-        # Its configs, a few kilobytes, tell. Not looked at otherwise, so that ids do not depend on what is on the disk.
-        folder = hub.described(hub_id, commit) if commit else None
+        # Its configs say, a few kilobytes. They are not read otherwise, so that ids do not depend on what is on the disk.
+        folder = hub.index_folder(hub_id, commit) if commit else None
         folder = folder or hub.fetch(hub_id, revision, name, weights=False)
         commit = folder.name
     identity = f"{hub_id}@{commit or 'unpinned'}"
@@ -140,7 +139,7 @@ def _folder_model(name: str, folder: Path, editor: str | None, facts: dict[str, 
         hint = CONVERT if pickled else "copy or download the model again"
         raise UsageError(f"model: {folder} lacks {', '.join(missing)}", hint)
     model = _model(name, editor, facts, folder, {"kind": "folder", "place": str(folder), "identity": ""})
-    # The words that a model was taught make warnings, not pixels: images stay when the list is mended.
+    # Without the vocabulary: it changes warnings, not pixels, so a corrected list must not change the identity.
     words = folder / (model.vocabulary or "")
     files = [p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file() and p != words]
     return replace(model, identity=files_identity(folder, files, cache))
@@ -155,33 +154,35 @@ def _file_model(
         raise UsageError(f"model: {file} does not exist", "paths are relative to the recipe")
     if config is not None and not (config / "model_index.json").is_file():
         raise UsageError(
-            f"model: config {config} has no model_index.json", "give a pipeline's folder; weights need not be in it"
+            f"model: config {config} has no model_index.json", "give a pipeline's folder, weights optional"
         )
     files = [file]
     if config is not None:
         files += [p for p in config.rglob("*.json") if p.is_file()]
-    elif editor is None or "native" not in facts:
-        spec = spec_of_file(file)
-        editor = editor or spec.family
-        assert spec.single_file is not None
-        facts = {"pipeline": spec.name, "native": spec.single_file.native, "multiple": 8, **facts}
-    facts = {"multiple": 8, **facts} if config is None else facts
+    else:
+        facts = {"multiple": 8, **facts}
+        if editor is None or "native" not in facts:
+            spec = spec_of_file(file)
+            editor = editor or spec.family
+            assert spec.single_file is not None
+            facts = {"pipeline": spec.name, "native": spec.single_file.native, **facts}
     place = {"kind": "file", "place": str(file), "config": str(config) if config else None}
     place["identity"] = files_identity(config or file.parent, files, cache)
     return _model(name, editor, facts, config, place)
 
 
 def _model(name: str, editor: str | None, facts: dict[str, Any], folder: Path | None, place: dict[str, Any]) -> Model:
-    """Facts, nearest first: the recipe's and the alias's, the folder's diffgen.json, its configs, the class's defaults, the
-    family's."""
+    """Where a fact is given more than once, the order is: recipe and alias, the folder's diffgen.json, its configs, defaults
+    of the pipeline class, defaults of the family."""
     if folder is not None:
         cls = class_of_folder(folder)
         editor = editor or editor_of_class(cls, folder)
-        own = folder / "diffgen.json"
-        said = hub.read_json(own) if own.is_file() else {}
-        usual = {**class_defaults(cls), **scheduler_of_folder(folder), "pipeline": cls}
-        facts = {**usual, **sizes_of_folder(folder, {**usual, **said, **facts}), **model_facts(said, str(own)), **facts}
+        path = folder / "diffgen.json"
+        stated = hub.read_json(path) if path.is_file() else {}
+        defaults = {**class_defaults(cls), **scheduler_of_folder(folder), "pipeline": cls}
+        sizes = sizes_of_folder(folder, {**defaults, **stated, **facts})
+        facts = {**defaults, **sizes, **model_facts(stated, str(path)), **facts}
     if editor is None:
-        raise UsageError(f"model '{name}': nothing tells its family", "add `editor:` to the recipe")
+        raise UsageError(f"model '{name}': its family is unknown", "add `editor:` to the recipe")
     facts = {**FAMILY_DEFAULTS.get(editor, FAMILY_DEFAULTS["img2img"]), **facts}
     return Model(name=name, editor=editor, **place, **facts)

@@ -1,4 +1,4 @@
-"""LoRAs of a recipe: which files, with what weight, and their identity in a job id. Imports neither torch nor diffusers."""
+"""The recipe's LoRAs: files, weights, and their identity in job ids. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffgen.models import hub
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A file of low-rank changes to a model's weights, and how much of them is added (1: as trained)."""
+    """A LoRA file and the `weight` at which it is added (1: as trained)."""
 
     path: str
     weight: float
@@ -23,10 +23,10 @@ class Lora:
 
 
 def resolve_loras(entries: Sequence[Mapping[str, Any]], base: Path, cache: FileCache) -> tuple[Lora, ...]:
-    """The files of a recipe's `loras`, in their order. Relative paths are from `base`.
+    """The recipe's `loras`, in their order. Relative paths start at `base`.
 
-    A hub file that is not on this machine is fetched: LoRAs are small, and their identity is their content. Raises
-    UsageError for what is no LoRA in safetensors, DiffgenError for what cannot be had.
+    A hub file that is not on this machine is fetched, because LoRAs are small and their identity is their content. Raises
+    UsageError for a file that is no LoRA in safetensors, DiffgenError for one that cannot be fetched or read.
     """
     return tuple(_resolve(entry, base, cache) for entry in entries)
 
@@ -41,12 +41,9 @@ def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
     if path.suffix != ".safetensors":
         raise UsageError(f"loras: {path} is not a .safetensors file", "pickled files can run code and are refused")
     if not any("lora" in key.lower() for key in hub.tensors(path)):
-        raise UsageError(f"loras: {path} holds no LoRA", "give weights whose tensors are named lora_…")
-    return Lora(str(path), float(entry["weight"]), _digest(path, cache))
-
-
-def _digest(path: Path, cache: FileCache) -> str:
+        raise UsageError(f"loras: {path} contains no LoRA", "give weights whose tensors are named lora_…")
     try:
-        return cache.known("lora", path, stamp([path]), lambda: file_sha256(path))
+        digest = cache.known("lora", path, stamp([path]), lambda: file_sha256(path))
     except OSError as error:
         raise DiffgenError(f"loras: {path} cannot be read: {why(error)}", "check the file") from error
+    return Lora(str(path), float(entry["weight"]), digest)

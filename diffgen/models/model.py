@@ -1,6 +1,7 @@
-"""A model that can be loaded, where its files are, and what it needs of a device's memory.
+"""A model that can be loaded, where its files are, and how much device memory it needs.
 
-Imports neither torch nor diffusers nor huggingface_hub: `plan` must answer at once."""
+Imports neither torch nor diffusers nor huggingface_hub, because `plan` must answer at once.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +25,8 @@ class Model:
     """A model that can be loaded, with its defaults.
 
     `kind` is "folder" (diffusers layout), "file" (one .safetensors) or "hub"; `place` is the path or the hub id.
-    `revision` is a commit, only for hub models; None when nothing on this machine tells it.
-    `config` is the folder with the pipeline's configs, for single files.
-    `native` is the long side in pixels it was trained at; sides must divide by `multiple`.
+    `revision` is a hub model's commit; None if unknown on this machine. `config` is the folder with a single file's pipeline
+    configs. `native` is the long side in pixels of its training images. Image sides must divide by `multiple`.
     """
 
     name: str
@@ -45,19 +45,19 @@ class Model:
     licence: str | None = None
     memory_gb: float | None = None
     smallest: int | None = None  # sources between this long side and `native` are edited at their own size
-    least_object: int = 16  # px at the working size: smaller boxes the autoencoder may melt (two cells of an f8 one)
+    least_object: int = 16  # px at the working size; the VAE may lose smaller boxes (two cells of an f8 VAE)
     cpu_seconds_per_mpx: float | None = None  # measured, for the estimate of `plan`
-    vocabulary: str | None = None  # file in its folder with the words it was taught, for small models
-    scheduler: str | None = None  # where another than its files' own, or one that a schedule must know of (LCM)
-    pipeline: str | None = None  # the diffusers class that its files name, where known without fetching them
-    loras: tuple[Lora, ...] = ()  # added by the recipe; its identity does not cover them
-    networks: tuple[Network, ...] = ()  # ControlNets that guide it, and the estimators of their maps
-    observers: Observers = field(default_factory=Observers)  # what looks at the images it makes
-    layout: Layout = RESIDENT  # chosen by a run for its device; its identity does not cover it
+    vocabulary: str | None = None  # file in its folder with the words it was trained on, for small models
+    scheduler: str | None = None  # if it replaces that of the files, or if plans must know it (LCM)
+    pipeline: str | None = None  # the diffusers class that its files name, if known without fetching them
+    loras: tuple[Lora, ...] = ()  # added by the recipe; not part of `identity`
+    networks: tuple[Network, ...] = ()  # its ControlNets, and the estimators of their maps
+    observers: Observers = field(default_factory=Observers)
+    layout: Layout = RESIDENT  # chosen by a run for its device; not part of `identity`
 
 
 def with_revision(model: Model, spec: str | Mapping[str, Any], kept: str | None) -> Model:
-    """The model at the commit that a run folder began with, unless it is no hub model or the recipe pins another."""
+    """A hub model at the commit `kept` by the run folder, unless the recipe pins one; any other model unchanged."""
     given = {"alias": spec} if isinstance(spec, str) else spec
     pinned = given.get("revision") or aliases().get(str(given.get("alias")), {}).get("revision")
     if kept is None or model.kind != "hub" or pinned:
@@ -66,12 +66,12 @@ def with_revision(model: Model, spec: str | Mapping[str, Any], kept: str | None)
 
 
 def is_on_disk(model: Model) -> bool:
-    """Whether it can be loaded without a network."""
+    """Whether the model can be loaded offline."""
     return local_folder(model) is not None if model.kind == "hub" else Path(model.place).exists()
 
 
 def local_folder(model: Model) -> Path | None:
-    """The folder in diffusers layout that it is loaded from: None for a file, and for a hub model that is not here."""
+    """The folder in diffusers layout; None for a single file, and for a hub model that is not on this machine."""
     if model.kind == "folder":
         return Path(model.place)
     if model.kind == "hub" and model.revision:
@@ -80,23 +80,26 @@ def local_folder(model: Model) -> Path | None:
 
 
 def require_on_disk(model: Model) -> Model:
-    """The model, fetched if need be, with its commit known. Raises DiffgenError with the command that fetches it."""
+    """The model with its files on this machine and its commit known. Fetches a hub model.
+
+    Raises DiffgenError if that fails; its hint is the command that fetches the model.
+    """
     if is_on_disk(model):
         return model
     if model.kind != "hub":
         raise DiffgenError(f"model '{model.name}': {model.place} does not exist", "correct `model:` in the recipe")
     commit = hub.fetch(model.place, model.revision, model.name).name
-    found = replace(model, revision=commit, identity=f"{model.place}@{commit}")
-    if not is_on_disk(found):
+    fetched = replace(model, revision=commit, identity=f"{model.place}@{commit}")
+    if not is_on_disk(fetched):
         raise DiffgenError(
             f"model '{model.name}' ({model.place}) has no .safetensors weights that diffgen can load",
             "use a revision or another repository with safetensors weights; pickled weights can run code and are refused",
         )
-    return found
+    return fetched
 
 
 def needs(model: Model, dtype: str) -> Needs:
-    """What it takes of a device's memory, loaded as `dtype`: by its files where they are here, else by its estimate."""
+    """The device memory that the model needs, loaded as `dtype`: from its files if they are here, else from `memory_gb`."""
     folder, parts = local_folder(model), {}
     if folder is not None:
         parts = folder_parts(folder, dtype)
@@ -111,13 +114,13 @@ def needs(model: Model, dtype: str) -> Needs:
 
 
 def vocabulary(model: Model) -> Vocabulary | None:
-    """The words it was taught; None for a model that has no such list, and reads any text."""
+    """The words that a small model was trained on; None for a model without such a list."""
     folder = local_folder(model)
     return read_vocabulary(folder / model.vocabulary) if folder and model.vocabulary else None
 
 
 def pipeline_class(model: Model) -> str:
-    """The diffusers class that its files name. The model must be on this machine."""
+    """The diffusers class that the model's files name. Raises DiffgenError if they are not on this machine."""
     folder = local_folder(model)
     if folder is not None:
         return class_of_folder(folder)

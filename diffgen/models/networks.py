@@ -1,9 +1,10 @@
-"""One network by its files: a ControlNet, a depth or segmentation model, CLIP. Where it lies, its identity, how to get it.
-Like `models`, imports neither torch nor huggingface_hub, and resolving never downloads."""
+"""A network beside the model: a ControlNet, a depth or segmentation model, CLIP, a detector. Its files and its identity.
+
+Imports neither torch nor huggingface_hub. Resolving never downloads.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +24,10 @@ CONVERT = "convert the weights to .safetensors; pickled files (.bin, .ckpt) can 
 class Network:
     """A network that can be loaded.
 
-    `name` is what the recipe writes: a folder, OWNER/NAME, or OWNER/NAME@REVISION. `role` is "controlnet", "depth",
-    "segmentation", "clip" or "detector" (whose weights may be a file instead of a `folder`). `folder` is None while a hub
-    network is not on this machine; `revision` is then what is asked for, else the commit that is here. The `identity` of a
-    detector that only compares is the path of its file, which may not be there.
+    `name` is as in the recipe: a folder, OWNER/NAME, or OWNER/NAME@REVISION. `role` is "controlnet", "depth",
+    "segmentation", "clip" or "detector". `folder` is None while a hub network is not on this machine; for a detector it may
+    be a file. `revision` is the commit on this machine, or the requested revision if there is none. The `identity` of a
+    detector that compares edits is the path of its file, which may be missing.
     """
 
     name: str
@@ -44,9 +45,9 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Networks that look at what a model makes. They change no pixel and are no part of the model's identity.
+    """Networks that look at finished images. They change no pixel and are not part of the model's identity.
 
-    The `detector` compares an edit with its source; with text2img it labels what was made.
+    The `detector` compares an edit with its source; with text2img it labels the image.
     """
 
     detector: Network | None = None
@@ -57,7 +58,7 @@ class Observers:
 
 
 def require_detector_file(observers: Observers) -> None:
-    """Raises UsageError when the detector is a file that is not there: Ultralytics would download it."""
+    """Raises UsageError if the detector's file is missing, because Ultralytics would download one."""
     detector = observers.detector
     if detector is not None and detector.folder is None and detector.hub_id is None:
         raise UsageError(
@@ -67,7 +68,7 @@ def require_detector_file(observers: Observers) -> None:
 
 
 def resolve_network(name: str, role: str, base: Path, cache: FileCache) -> Network:
-    """The network that a recipe beside `base` means by `name`. Raises UsageError when there is no such thing."""
+    """The network that a recipe in the folder `base` calls `name`. Raises UsageError if there is none."""
     path = base / Path(name).expanduser()
     full_name = Network(name, role, "", None).full_name
     if path.is_dir():
@@ -88,57 +89,57 @@ def resolve_network(name: str, role: str, base: Path, cache: FileCache) -> Netwo
     return _at(Network(name, role, "", None, hub_id), hub.cached_commit(hub_id, revision or None), revision or None)
 
 
-def at_revision(weights: Network, kept: str | None) -> Network:
-    """The network at the commit that a run folder began with, unless the recipe pins one."""
-    if kept is None or weights.hub_id is None or "@" in weights.name:
-        return weights
-    return _at(weights, kept, kept)
+def at_revision(network: Network, kept: str | None) -> Network:
+    """A hub network at the commit `kept` by the run folder, unless the recipe pins one; any other network unchanged."""
+    if kept is None or network.hub_id is None or "@" in network.name:
+        return network
+    return _at(network, kept, kept)
 
 
-def require_network(weights: Network) -> Network:
-    """The network, fetched if need be, with its commit known. Raises DiffgenError with the command that fetches it."""
-    if weights.folder is not None or weights.hub_id is None:
-        return weights
-    commit = hub.fetch_network(weights.hub_id, weights.revision, weights.full_name).name
-    found = _at(weights, commit, commit)
-    if found.folder is None:
-        raise DiffgenError(f"{weights.full_name} has no .safetensors weights that diffgen can load", CONVERT)
-    return found
+def require_network(network: Network) -> Network:
+    """The network with its files on this machine and its commit known. Fetches a hub network.
+
+    Raises DiffgenError if that fails; its hint is the command that fetches the network.
+    """
+    if network.folder is not None or network.hub_id is None:
+        return network
+    commit = hub.fetch_network(network.hub_id, network.revision, network.full_name).name
+    fetched = _at(network, commit, commit)
+    if fetched.folder is None:
+        raise DiffgenError(f"{network.full_name} has no .safetensors weights that diffgen can load", CONVERT)
+    return fetched
 
 
-def is_union(weights: Network) -> bool:
-    """Whether a ControlNet on this machine reads several kinds of maps. By its tensors: published configs may name another
-    class."""
-    return any("task_embedding" in hub.tensors(file) for file in _files(weights))
+def is_union(network: Network) -> bool:
+    """Whether a ControlNet on this machine reads several kinds of maps. Decided by its tensors, because some published
+    configs name another class."""
+    return any("task_embedding" in hub.tensors(file) for file in _files(network))
 
 
-def half_variant(weights: Network) -> str | None:
-    """ "fp16" when the weights are on this machine as `*.fp16.safetensors` only."""
-    return "fp16" if all(".fp16" in file.name for file in _files(weights)) else None
+def half_variant(network: Network) -> str | None:
+    """ "fp16" if the weights are only there as `*.fp16.safetensors`."""
+    return "fp16" if all(".fp16" in file.name for file in _files(network)) else None
 
 
-def _files(weights: Network) -> list[Path]:
-    assert weights.folder is not None
-    return hub.network_weights(Path(weights.folder))
+def _files(network: Network) -> list[Path]:
+    assert network.folder is not None
+    return hub.network_weights(Path(network.folder))
 
 
-def _at(weights: Network, commit: str | None, revision: str | None) -> Network:
-    assert weights.hub_id is not None
-    folder = hub.network_snapshot(weights.hub_id, commit) if commit else None
-    identity = f"{weights.hub_id}@{commit or 'unpinned'}"
-    return replace(weights, identity=identity, folder=str(folder) if folder else None, revision=commit or revision)
+def _at(network: Network, commit: str | None, revision: str | None) -> Network:
+    assert network.hub_id is not None
+    folder = hub.network_snapshot(network.hub_id, commit) if commit else None
+    identity = f"{network.hub_id}@{commit or 'unpinned'}"
+    return replace(network, identity=identity, folder=str(folder) if folder else None, revision=commit or revision)
 
 
 def files_identity(root: Path, files: list[Path], cache: FileCache) -> str:
-    """sha256 over names and contents; the names are in the stamp too, because a renamed file keeps its mtime."""
+    """sha256 over names and contents. The stamp covers the names too, because a renamed file keeps its mtime."""
     names = {p.relative_to(root).as_posix() if p.is_relative_to(root) else p.name: p for p in files}
     order = sorted(names)
-    key = f"{digest_of(*order)}:{stamp([names[n] for n in order])}"
 
     def identity() -> str:
-        whole = hashlib.sha256()
-        for name in order:
-            whole.update(f"{name}\0{file_sha256(names[name])}\0".encode())
-        return f"sha256:{whole.hexdigest()}"
+        contents = "".join(f"{name}\0{file_sha256(names[name])}\0" for name in order)
+        return f"sha256:{digest_of(contents)}"
 
-    return cache.known("weights", root, key, identity)
+    return cache.known("weights", root, f"{digest_of(*order)}:{stamp([names[n] for n in order])}", identity)

@@ -1,4 +1,4 @@
-"""The recipe's model with the networks that the recipe names: ControlNets, estimators, CLIP, detector."""
+"""Resolving the recipe's model together with its ControlNets, estimators, CLIP model and detector."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from diffgen.recipe.sections import Control
 
 
 def resolve_recipe_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
-    """The recipe's model with its networks: of family `controlnet` where the recipe has controls, of `text2img` where it
-    has no dataset.
+    """The recipe's model with its networks. Its family is `controlnet` with controls, `text2img` without a dataset.
 
-    Raises UsageError where controls and model do not go together, or a network is not where the recipe says.
+    Raises UsageError if the model cannot use controls, or a network is not where the recipe says.
     """
     if recipe.text2img is not None:
         model = resolve_model(recipe.model, "text2img", base, cache)
@@ -43,7 +42,7 @@ def resolve_recipe_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
 def _editing_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     if recipe.editor == "text2img":
         raise UsageError(
-            "editor 'text2img' edits no dataset: it makes pictures from noise",
+            "editor 'text2img' makes images from noise and edits no dataset",
             "write `text2img:` in place of `dataset:`, as in docs/text-to-image.md, or remove `editor:`",
         )
     controls = recipe.all_controls
@@ -55,7 +54,7 @@ def _editing_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
         return model
     if model.editor != "img2img":
         raise UsageError(
-            f"controls: model '{model.name}' is edited with '{model.editor}', which no ControlNet guides",
+            f"controls: model '{model.name}' is edited with '{model.editor}', which supports no ControlNet",
             "use a Stable Diffusion 1.x, 2.x or XL model, such as sd15 or sdxl; or remove `controls:`",
         )
     roles = {(control.model, "controlnet"): None for control in controls}
@@ -66,14 +65,16 @@ def _editing_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
 
 
 def _comparing_detector(name: str, base: Path) -> Network:
-    """Ultralytics weights, there or not: `require_detector_file` says so, when they are needed."""
+    """Ultralytics weights. The file may be missing: `require_detector_file` checks it once it is needed."""
     path = base / os.path.expanduser(name)
     return Network(name, "detector", str(path), str(path) if path.is_file() else None)
 
 
 def _labelling_detector(name: str, base: Path, cache: FileCache) -> Network:
-    """The detector that labels what is made: an Ultralytics file, or an open-vocabulary network. Its identity stands in the
-    manifest, so it names it also where it is one of files."""
+    """The detector that labels images made from noise: an Ultralytics file or an open-vocabulary network.
+
+    The manifest shows its identity, so local files get their name in front of the digest.
+    """
     path = base / Path(name).expanduser()
     if path.is_file():
         return Network(name, "detector", f"{path.name}@{files_identity(path, [path], cache)}", str(path))
@@ -81,45 +82,45 @@ def _labelling_detector(name: str, base: Path, cache: FileCache) -> Network:
         raise UsageError(
             f"detector: there is no file {path}", "give an Ultralytics .pt file, its path relative to the recipe"
         )
-    found = resolve_network(name, "detector", base, cache)
-    return found if found.hub_id is not None else replace(found, identity=f"{path.name}@{found.identity}")
+    network = resolve_network(name, "detector", base, cache)
+    return network if network.hub_id is not None else replace(network, identity=f"{path.name}@{network.identity}")
 
 
 def _check_kinds(controls: Sequence[Control], networks: Sequence[Network]) -> None:
-    """Raises UsageError when Union ControlNets, as far as they are on this machine, are not used as they can be."""
-    here = {n.name: is_union(n) for n in networks if n.role == "controlnet" and n.folder is not None}
-    if len(set(here.values())) > 1:
-        names = ", ".join(f"'{name}'" for name, union in here.items() if union)
+    """Raises UsageError if Union ControlNets are mixed with others or lack a map's kind. Checks those on this machine."""
+    unions = {n.name: is_union(n) for n in networks if n.role == "controlnet" and n.folder is not None}
+    if len(set(unions.values())) > 1:
+        names = ", ".join(f"'{name}'" for name, union in unions.items() if union)
         raise UsageError(
             f"controls: {names} is a Union ControlNet, others are not",
             "use Union ControlNets for all maps, or for none",
         )
     for control in controls:
-        if control.kind == "own" and here.get(control.model):
+        if control.kind == "own" and unions.get(control.model):
             raise UsageError(
-                f"controls: '{control.model}' is a Union ControlNet, which must know what a map shows",
+                f"controls: '{control.model}' is a Union ControlNet, which needs to know what a map shows",
                 "write the map's kind (canny, softedge, depth, segmentation) in place of 'own'",
             )
 
 
 def with_revisions(model: Model, recipe: Recipe, kept: Mapping[str, str]) -> Model:
-    """The model and its networks at the commits that a run folder began with, by hub id, where the recipe pins none."""
+    """The model and its networks at the commits `kept` by the run folder (by hub id), except those the recipe pins."""
     model = with_revision(model, recipe.model, kept.get(model.place))
     return _each_network(model, lambda network: at_revision(network, kept.get(network.name)))
 
 
 def require_networks(model: Model, recipe: Recipe) -> Model:
-    """The model with its networks on this machine. Raises DiffgenError with the command that fetches a missing one."""
+    """The model with its networks on this machine. Raises DiffgenError if one cannot be fetched."""
     model = _each_network(model, require_network)
     _check_kinds(recipe.all_controls, model.networks)
     return model
 
 
 def revisions(model: Model) -> dict[str, str]:
-    """The commits of what came from the hub, to be kept in the run folder."""
+    """The commits of the model and networks from the hub, to be kept in the run folder."""
     networks = (*model.networks, *model.observers)
-    found = {network.name: network.revision for network in networks} | {model.place: model.revision}
-    return {name: commit for name, commit in found.items() if commit is not None}
+    commits = {network.name: network.revision for network in networks} | {model.place: model.revision}
+    return {name: commit for name, commit in commits.items() if commit is not None}
 
 
 def missing_networks(model: Model) -> list[Network]:
@@ -129,5 +130,7 @@ def missing_networks(model: Model) -> list[Network]:
 
 
 def _each_network(model: Model, change: Callable[[Network], Network]) -> Model:
-    detector, clip = (None if one is None else change(one) for one in (model.observers.detector, model.observers.clip))
-    return replace(model, networks=tuple(map(change, model.networks)), observers=Observers(detector, clip))
+    observers = Observers(
+        *(network and change(network) for network in (model.observers.detector, model.observers.clip))
+    )
+    return replace(model, networks=tuple(map(change, model.networks)), observers=observers)

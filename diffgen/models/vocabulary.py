@@ -1,4 +1,4 @@
-"""What a small model can be told: which words it was taught, and for which condition. Larger models have no such list."""
+"""The words that a small model was trained on, and the conditions they stand for. Larger models have no such list."""
 
 from __future__ import annotations
 
@@ -8,41 +8,44 @@ from pathlib import Path
 
 from diffgen.errors import DiffgenError, why
 
-Vocabulary = dict[str, list[str]]  # condition -> words that mean it; "" -> other words it has read
+_WORD = re.compile(r"[^\W\d_]+")
+Vocabulary = dict[str, list[str]]  # condition -> words that mean it; "" -> other known words
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """Raises DiffgenError when the file is not a mapping of conditions to lists of words."""
+    """Raises DiffgenError if the file is not a mapping of conditions to lists of words."""
+    hint = "copy or download the model again"
     try:
-        found = json.loads(path.read_text("utf-8"))
+        vocabulary = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DiffgenError(f"{path}: cannot be read: {why(error)}", "copy or download the model again") from None
-    if not isinstance(found, dict) or not all(isinstance(words, list) for words in found.values()):
-        raise DiffgenError(f"{path}: not a mapping of conditions to words", "copy or download the model again")
-    return found
+        raise DiffgenError(f"{path}: cannot be read: {why(error)}", hint) from None
+    if not isinstance(vocabulary, dict) or not all(isinstance(words, list) for words in vocabulary.values()):
+        raise DiffgenError(f"{path}: not a mapping of conditions to words", hint)
+    return vocabulary
 
 
-def meanings(word: str, vocabulary: Vocabulary) -> list[str]:
-    """Conditions that a word means."""
-    return [kind for kind, words in vocabulary.items() if kind and word in words]
+def misunderstood(prompt: str, vocabulary: Vocabulary) -> str | None:
+    """Why the model cannot follow a prompt, as the end of a sentence about the model; None if it can."""
 
+    def conditions(word: str) -> list[str]:
+        return [condition for condition, words in vocabulary.items() if condition and word in words]
 
-def misheard(prompt: str, vocabulary: Vocabulary) -> str | None:
-    """What a prompt asks for that the model was not taught, as the end of a sentence; None when it was."""
-    said = re.findall(r"[^\W\d_]+", prompt.lower())
-    words = list(dict.fromkeys(said))
+    words = _WORD.findall(prompt.lower())
     known = {word for words in vocabulary.values() for word in words}
-    if unknown := [word for word in words if word not in known]:
+    if unknown := [word for word in dict.fromkeys(words) if word not in known]:
         return f"was never taught {', '.join(map(repr, unknown))}"
     # "no snow" does not name snow.
-    wanted = [word for word, before in zip(said, ["", *said], strict=False) if before not in ("no", "without", "not")]
-    meant = [meanings(word, vocabulary) for word in wanted]
-    makes = f"makes only {', '.join(kind for kind in vocabulary if kind)}"
+    named = [
+        conditions(word)
+        for word, before in zip(words, ["", *words], strict=False)
+        if before not in ("no", "without", "not")
+    ]
+    makes = f"makes only {', '.join(condition for condition in vocabulary if condition)}"
     for added in re.findall(r"\badd\s+([^,.;:]+)", prompt.lower()):
-        if not any(meanings(word, vocabulary) for word in re.findall(r"[^\W\d_]+", added)):
+        if not any(map(conditions, _WORD.findall(added))):
             return f"cannot add {added.strip()!r}: it {makes}"
-    if not any(meant):
+    if not any(named):
         return f"{makes}, and this names none of them"
-    # A word of two conditions ("haze") decides nothing.
-    clear = list(dict.fromkeys(kinds[0] for kinds in meant if len(kinds) == 1))
+    # A word of two conditions ("haze") is ambiguous and decides nothing.
+    clear = list(dict.fromkeys(found[0] for found in named if len(found) == 1))
     return f"makes one condition at a time, and this names {' and '.join(clear)}" if len(clear) > 1 else None

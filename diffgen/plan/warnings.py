@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from diffgen.models.model import Model
-from diffgen.models.vocabulary import Vocabulary, misheard
+from diffgen.models.vocabulary import Vocabulary, misunderstood
 from diffgen.plan.plan import Plan
 from diffgen.plan.prompts import condition_text
 from diffgen.recipe.sections import EDGE_MAPS
@@ -16,7 +16,7 @@ def unknown_words(plan: Plan, words: Vocabulary | None) -> list[str]:
     if words is None:
         return []
     heard = (
-        (c.name, misheard(condition_text(c, settings).replace("{objects}", ""), words))
+        (c.name, misunderstood(condition_text(c, settings).replace("{objects}", ""), words))
         for c, settings in plan.conditions
     )
     return [f"{name}: the model {why}" for name, why in heard if why]

@@ -10,7 +10,7 @@ import numpy as np
 from diffgen.dataset.geometry import Canvas, View, cut, fit, merge, views_for
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
-from diffgen.dataset.masks import Mask, object_mask, own_canvas
+from diffgen.dataset.masks import Mask, identity_canvas, object_mask
 from diffgen.editing.detail_transfer import transfer
 from diffgen.editing.editor import EditBatch, Edited
 from diffgen.editing.harmonise import harmonise
@@ -95,7 +95,7 @@ def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pix
 def native_canvas(opened: OpenedSource, settings: Settings) -> tuple[Canvas, float]:
     """The canvas for masks at the source's own size, and the feather in its pixels."""
     height, width = opened.pixels.shape[:2]
-    return own_canvas(width, height), (settings.feather or 0) * width / opened.canvas.inner[0]
+    return identity_canvas(width, height), (settings.feather or 0) * width / opened.canvas.inner[0]
 
 
 def join_tiles(edited: Sequence[Edited | TransientError], rows: Sequence[Row]) -> Edited | TransientError:

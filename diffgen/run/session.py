@@ -13,7 +13,7 @@ from pathlib import Path
 from diffgen.dataset.control_maps import with_maps
 from diffgen.dataset.dataset import Dataset, read_dataset, with_shapes
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.masks import require_masks
+from diffgen.dataset.masks import require_opencv
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
 from diffgen.models.aliases import aliases
@@ -216,7 +216,7 @@ def make_ready(
     for line in session.warnings():
         notify(f"warning: {line}")
     if session.plan.needs_masks:
-        require_masks()
+        require_opencv()
     wanted = session.recipe.batch_size
     if make_worker is not None:
         size = wanted if isinstance(wanted, int) else AUTO_BATCH["cpu"]

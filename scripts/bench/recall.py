@@ -2,9 +2,9 @@
 
     python -m scripts.bench.recall --frames driving/day --detector yolo11n.pt --limit 24
 
-Of what the detector finds in each frame with `facts.SURE` or more, the share that it finds again from each floor on: in
-copies that lost nothing a label is about (JPEGs, noise, the embedded model's round trip: should be 1), and, of every third
-object, where those were painted over, blurred away, or everything was moved or mirrored (should be 0).
+Of what the detector finds in each frame with `detections.CONFIDENT` or more, the share that it finds again from each floor
+on: in copies that lost nothing a label is about (JPEGs, noise, the embedded model's round trip: should be 1), and, of every
+third object, where those were painted over, blurred away, or everything was moved or mirrored (should be 0).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from diffgen.checks.detections import SURE, Detection, match, sure
+from diffgen.checks.detections import CONFIDENT, Detection, confident, match
 from diffgen.checks.detectors.ultralytics import load_detector
 from diffgen.dataset.images import Pixels
 from scripts.pocket.check import Editor, picture
@@ -79,16 +79,16 @@ def main(argv: list[str] | None = None) -> int:
     hits: dict[str, dict[float, list[bool]]] = {}
     for path in images_below(args.frames, args.limit):
         image = picture(load(path), args.long_side)
-        reference = sure(detect([pixels_of(image)])[0])
+        reference = confident(detect([pixels_of(image)])[0])
         for name, version in versions(image, reference[::EVERY], edit).items():
             (made,) = detect([version])
             for floor in FLOORS:
                 found = match(reference, [box for box in made if box.score >= floor])
                 chosen = found[::EVERY] if name.endswith("*") else found
                 hits.setdefault(name, {}).setdefault(floor, []).extend(chosen)
-    print(f"objects from {SURE}, found again from", *FLOORS, sep="  ")
+    print(f"objects from {CONFIDENT}, found again from", *FLOORS, sep="  ")
     for name, row in hits.items():
-        print(f"{name:24}", *(f"{np.mean(found):.3f}" for found in row.values()), f"({len(row[SURE])})", sep="  ")
+        print(f"{name:24}", *(f"{np.mean(found):.3f}" for found in row.values()), f"({len(row[CONFIDENT])})", sep="  ")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffgen.checks.auto_labels import measure_text2img_detections, without_doubles
+from diffgen.checks.auto_labels import measure_text2img_detections, non_max_suppression
 from diffgen.checks.detections import Detection
 from diffgen.checks.verdict import judge
 from diffgen.recipe.sections import Checks
@@ -23,7 +23,7 @@ def test_only_the_datasets_classes_are_recorded_the_surest_first() -> None:
 
 def test_of_two_boxes_on_one_object_the_surer_stays() -> None:
     near, other = Detection(2, 0.4, (0.1, 0.2, 0.5, 0.55)), Detection(0, 0.3, CAR.box)
-    assert without_doubles([near, other, SURE, CAR]) == [SURE, CAR, other]
+    assert non_max_suppression([near, other, SURE, CAR]) == [SURE, CAR, other]
 
 
 @pytest.mark.parametrize(

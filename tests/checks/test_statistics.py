@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diffgen.checks.effect import condition_effect
-from diffgen.checks.statistics import MOST_GAIN, condition_statistics, luminance_matched
+from diffgen.checks.statistics import MAX_GAIN, condition_statistics, luminance_matched
 from diffgen.checks.structure import luminance
 from tests.checks.scenes import SCENE, SIZE
 from tests.fakes import photo
@@ -32,7 +32,7 @@ def test_a_picture_matched_to_itself_stays(seed: int) -> None:
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 LIGHTS: list[tuple[str, Callable[[np.ndarray], np.ndarray], float]] = [
     ("night", lambda a: a * 0.4, 1.5),
-    ("deep dusk", lambda a: 255 * (a / 255) ** 1.8 * 0.6, 9),  # darkens the dark more than MOST_GAIN gives back
+    ("deep dusk", lambda a: 255 * (a / 255) ** 1.8 * 0.6, 9),  # darkens the dark more than MAX_GAIN gives back
     ("bright", lambda a: 255 - (255 - a) * 0.6, 6),
     ("fog", lambda a: a * 0.5 + 110, 6),
 ]
@@ -52,8 +52,8 @@ def test_matching_bounds_how_much_noise_grows() -> None:
     """A nearly black picture of pure noise: the source's contrast is fifty times its own."""
     black = np.random.default_rng(1).normal(6, 1, (120, 160, 1)).round().clip(0, 255).astype(np.uint8).repeat(3, -1)
     matched = luminance_matched(SCENE, black)
-    assert matched.std() <= MOST_GAIN * black.std() + 0.5
-    assert matched.max() <= MOST_GAIN * black.max() + 1
+    assert matched.std() <= MAX_GAIN * black.std() + 0.5
+    assert matched.max() <= MAX_GAIN * black.max() + 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 2)], ids=str)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffgen.checks.detectors.ultralytics import Detector, left_as_it_was, load_detector
+from diffgen.checks.detectors.ultralytics import Detector, load_detector, process_state_restored
 from diffgen.errors import DiffgenError, UsageError
 from tests.fakes import photo
 
@@ -40,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def saved(path: Path, config: str) -> Path:
     """A network from a config that Ultralytics ships, normalised to real statistics: else every picture looks alike."""
-    with left_as_it_was():
+    with process_state_restored():
         from ultralytics import YOLO
 
         torch.manual_seed(3)

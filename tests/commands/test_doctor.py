@@ -40,7 +40,7 @@ def test_doctor_names_every_problem_of_a_recipe(tmp_path: Path, cli: Callable[..
     ("fields", "words"),
     [
         ({"detector": "none.pt"}, "detector: there is no file"),
-        ({"dataset": "none.yaml"}, "none.yaml: there is no such dataset file"),
+        ({"dataset": "none.yaml"}, "none.yaml: dataset file not found"),
         ({"loras": [{"file": "none.safetensors"}]}, "none.safetensors"),
         ({"output": "theirs"}, "holds files that diffgen did not make"),
     ],

@@ -106,7 +106,7 @@ BROKEN: list[tuple[str, bool, Callable[[Path], Any], str, int, str]] = [
     ("records are a folder", True, lambda d: folder_for(d / "out/records.jsonl"), "status", 1, "records.jsonl: cannot"),
     ("recipe of the folder", True, lambda d: folder_for(d / "out/recipe.yaml"), "export", 1, "out/recipe.yaml: cannot"),
     ("what no run left", True, lambda d: (d / "out/images/.tmp/x").mkdir(), "run", 1, "images/.tmp/x: cannot write"),
-    ("zero byte in a list", False, lambda d: zero_in_list(d), "plan", 2, "list.txt:2: a path holds a zero byte"),
+    ("zero byte in a list", False, lambda d: zero_in_list(d), "plan", 2, "list.txt:2: a path contains a zero byte"),
     ("data.yaml is a folder", False, lambda d: folder_for(d / "data/data.yaml"), "plan", 2, "data.yaml is a folder"),
     ("data.yaml is not UTF-8", False, lambda d: not_utf8(d / "data/data.yaml"), "plan", 2, "not UTF-8 text .byte 8"),
     ("split name too long", False, lambda d: make_dataset(d / "data", train=LONG), "plan", 1, "File name too long"),
@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_looked_into_is_not_left_out_in_silence(
     monkeypatch.setattr(os, "scandir", scandir)
     answer = cli("plan", recipe)
     assert answer.code == 2
-    assert f"{closed}: cannot look into this folder: Permission denied" in answer.err
+    assert f"{closed}: cannot read this folder: Permission denied" in answer.err
 
 
 # (value of a recipe's `model`, words of the message)
@@ -218,7 +218,7 @@ def test_a_model_whose_configs_make_no_sense(cli: Callable[..., Any], tmp_path: 
         put(tmp_path / f"m/{part}/w.safetensors", "x")
     answer = cli("models", tmp_path / "m")
     assert answer.code == 1
-    assert "its configs do not tell the sizes" in answer.err
+    assert "its configs do not say which sizes" in answer.err
 
 
 # (what the recipe says more, or otherwise; message after file and line; hint)
@@ -273,7 +273,7 @@ def test_a_file_that_is_no_picture_has_the_same_words_each_time() -> None:
         with pytest.raises(SourceError) as caught:
             read_size(raw)
         texts.add(caught.value.message)
-    assert texts == {"cannot read the image: of no format that is read"}
+    assert texts == {"cannot read the image: unknown format"}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")

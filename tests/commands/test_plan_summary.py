@@ -100,7 +100,7 @@ def test_images_of_one_label_file_and_a_key_that_is_not_followed_are_named(recip
     assert {word: found["count"] for word, found in facts["notes"].items()} == {"download": 1, "one label": 1}
     text = overview_text(facts)
     assert "1 images that have the label file of another image" in text
-    assert "labels/train/00.txt is that of" in text
+    assert "labels/train/00.txt is also that of" in text
     assert "1 key left out: nothing is downloaded" in text
 
 

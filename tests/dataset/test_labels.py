@@ -59,7 +59,7 @@ def test_rows_keep_the_order_of_the_file() -> None:
 
 
 def test_the_message_names_the_row() -> None:
-    with pytest.raises(LabelError, match="row 2: class id 7, but the dataset names 2 classes"):
+    with pytest.raises(LabelError, match="row 2: class id 7, but the dataset has 2 classes"):
         parse_labels(b"0 .5 .5 .1 .1\n7 .5 .5 .1 .1", 2)
 
 

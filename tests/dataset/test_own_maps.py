@@ -77,8 +77,8 @@ def test_a_source_without_a_fitting_map_is_carried_over_and_counted(tmp_path: Pa
     path = guided_recipe(tmp_path, OWN)
     facts = overview(load_recipe(path))["not_edited"]["control map"]
     assert facts["count"] == 2
-    assert "02.png is 64×64, of another aspect than 64×48" in facts["examples"][0]
-    assert "train/03: maps has none of it" in facts["examples"][1]
+    assert "02.png is 64×64, another aspect ratio than 64×48" in facts["examples"][0]
+    assert "train/03: not found in maps" in facts["examples"][1]
     summary, editor = make(path, GuidedEditor())
     assert len(editor.made) == 2
     assert summary.not_edited == {"control map": 2}

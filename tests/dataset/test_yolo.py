@@ -169,7 +169,7 @@ def test_what_is_no_data_yaml_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_folder_or_nothing_in_place_of_the_data_yaml_is_refused(tmp_path: Path) -> None:
-    assert "no such dataset file" in refusal(tmp_path / "data.yaml").message
+    assert "dataset file not found" in refusal(tmp_path / "data.yaml").message
     assert "is a folder" in refusal(tmp_path).message
 
 

@@ -303,7 +303,7 @@ def test_a_detector_that_does_not_know_the_class_ends_the_run_before_it_begins(
 ) -> None:
     monkeypatch.setattr(second_look, "load_detector", lambda *_, **__: SimpleNamespace(names=("dog", "cat")))
     put(tmp_path / "clerk.pt", "weights")
-    with pytest.raises(UsageError, match="knows no class 'person'") as caught:
+    with pytest.raises(UsageError, match="has no class 'person'") as caught:
         painted_run(tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt")
     assert "dog, cat" in caught.value.hint
     assert not (tmp_path / "out/records.jsonl").exists()

@@ -20,7 +20,7 @@ from diffgen.dataset.file_cache import FileCache
 from diffgen.editing.editor import EditBatch, Editor
 from diffgen.editing.families import load_editor
 from diffgen.editing.pipelines.loading import load_pipeline
-from diffgen.editing.pipelines.offload import pick_layout, quantising, whole_weights
+from diffgen.editing.pipelines.offload import not_quantisable, pick_layout, quantising
 from diffgen.errors import DiffgenError
 from diffgen.models.find import resolve_model
 from diffgen.models.loras import Lora
@@ -172,11 +172,11 @@ def test_what_is_loaded_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("model", ["sd"], indirect=True)
 def test_why_not_in_four_bits(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffgen.editing.pipelines.offload.find_spec", lambda _: None)
-    assert "diffgen[memory]" in whole_weights(model)
+    assert "diffgen[memory]" in not_quantisable(model)
     monkeypatch.setattr("diffgen.editing.pipelines.offload.find_spec", lambda _: "here")
-    assert whole_weights(model) == ""
-    assert "LoRA" in whole_weights(replace(model, loras=(Lora("x", 1.0, "0"),)))
-    assert "single file" in whole_weights(replace(model, kind="file"))
+    assert not_quantisable(model) == ""
+    assert "LoRA" in not_quantisable(replace(model, loras=(Lora("x", 1.0, "0"),)))
+    assert "single file" in not_quantisable(replace(model, kind="file"))
 
 
 # --- in a run
@@ -200,16 +200,16 @@ def test_a_run_says_the_layout_and_why(
     assert session.device is not None
     assert (session.device.name, session.device.dtype, session.model.layout) == ("cuda", "bfloat16", RESIDENT)
     assert session.device.reason.endswith(f"memory resident ({words})")
-    assert "bfloat16 (auto: the GPU has it)" in session.device.reason
+    assert "bfloat16 (auto: the GPU supports it)" in session.device.reason
 
 
 def test_on_a_cpu_it_means_nothing_which_is_said_once(sd: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     recipe = _recipe(sd, tmp_path, memory="8gb", device="cpu", conditions=[{"fog": {"steps": 1}}])
     answer = cli("run", str(recipe))
     assert answer.code in (0, 3), answer.err
-    assert answer.err.count("8gb: means nothing on cpu") == 1
+    assert answer.err.count("8gb: has no effect on cpu") == 1
     assert answer.err.count("float32 (auto: cpu)") == 1
-    assert "memory    resident (8gb: means nothing on cpu)" in cli("doctor", str(recipe)).out
+    assert "memory    resident (8gb: has no effect on cpu)" in cli("doctor", str(recipe)).out
 
 
 def test_the_layout_is_recorded_with_the_machine(sd: Path, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def _recipe(model: Path, tmp_path: Path, **fields: Any) -> Path:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("layout", [Layout("model", True, most=8), Layout("sequential", True)], ids=str)
+@pytest.mark.parametrize("layout", [Layout("model", True, max_gib=8), Layout("sequential", True)], ids=str)
 @pytest.mark.parametrize("model", MODELS, indirect=True)
 def test_on_a_gpu(model: Model, layout: Layout, load: Callable[..., Editor]) -> None:
     moved = edits(load_editor(replace(model, layout=layout), "cuda", "float32"), model.editor)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffgen.editing.editor import EditBatch
-from diffgen.editing.pipelines.callbacks import moments
+from diffgen.editing.pipelines.callbacks import shown_steps
 from diffgen.editing.pipelines.schedulers import SCHEDULERS
 from tests.editing.tiny_models import job, picture, settings
 
@@ -30,7 +30,7 @@ def watched(editor: Any, family: str, **fields: Any) -> tuple[list[str], list[np
     ("count", "expected"), [(0, []), (1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (10, [3, 7, 10])], ids=str
 )
 def test_the_moments(count: int, expected: list[int]) -> None:
-    assert moments(count) == expected
+    assert shown_steps(count) == expected
 
 
 @pytest.mark.parametrize("model", ["sd", "sdxl"])

@@ -227,9 +227,9 @@ def test_ultralytics_takes_the_dataset_as_it_is(tmp_path: Path, sd: Path, monkey
     monkeypatch.setattr(detectors, "load_detector", lambda *_, **__: Witness())
     summary = run(load_recipe(recipe(tmp_path, sd, checks={"contrast": None, "confidence": 0.05})))
     assert summary.accepted == 8
-    from diffgen.checks.detectors.ultralytics import left_as_it_was
+    from diffgen.checks.detectors.ultralytics import process_state_restored
 
-    with left_as_it_was():
+    with process_state_restored():
         from ultralytics.cfg import get_cfg
         from ultralytics.data.build import build_yolo_dataset
         from ultralytics.data.utils import check_det_dataset
@@ -245,7 +245,7 @@ def test_a_detector_that_lacks_a_class_says_what_it_knows(
     tmp_path: Path, sd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detectors, "load_detector", lambda *_, **__: Witness(("dog", "cat")))
-    with pytest.raises(UsageError, match="knows no class 'car', so it could not label") as caught:
+    with pytest.raises(UsageError, match="has no class 'car', so it cannot label") as caught:
         run(load_recipe(recipe(tmp_path, sd)))
     assert "dog, cat" in str(caught.value.hint)
     assert not (tmp_path / "out/records.jsonl").exists()

@@ -173,7 +173,7 @@ def _http(name: str) -> Exception:
         (lambda: _http("GatedRepoError"), "accept its licence", "https://huggingface.co/stabilityai/sd-turbo"),
         (lambda: _http("RepositoryNotFoundError"), "not on the hub, or is private", "hf auth login"),
         (lambda: _http("RevisionNotFoundError"), "has no revision", "revision"),
-        (lambda: _http("RemoteEntryNotFoundError"), "no diffusers pipeline", "diffusers"),
+        (lambda: _http("RemoteEntryNotFoundError"), "has no model_index.json", "diffusers"),
         (lambda: _http("LocalEntryNotFoundError"), "hub cannot be reached", "hf download stabilityai/sd-turbo"),
         (lambda: _http("HfHubHTTPError"), "hub cannot be reached", "hf download"),
         (lambda: ConnectionError("no route"), "hub cannot be reached", "hf download"),

@@ -54,7 +54,7 @@ def test_what_is_refused(name: str, content: Any, words: str, tmp_path: Path, ca
 
 def test_a_whole_model_is_no_lora(tmp_path: Path, cache: FileCache) -> None:
     write_lora(tmp_path / "a.safetensors", key="unet.conv_in.weight")
-    with pytest.raises(UsageError, match="holds no LoRA"):
+    with pytest.raises(UsageError, match="contains no LoRA"):
         resolve_loras([entry(file="a.safetensors")], tmp_path, cache)
 
 

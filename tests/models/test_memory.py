@@ -38,15 +38,15 @@ MIB = 2**20 / GIB  # of which the files below have a few: their content is hashe
         ("auto", 48, UNSEEN, "", RESIDENT),
         ("auto", 8, Needs({}), "", RESIDENT),
         ("resident", 4, QWEN, "", RESIDENT),
-        ("16gb", 139, SDXL, "", Layout(vae_in_parts=True, most=16)),
-        ("8gb", 139, SDXL, "", Layout("model", True, most=8)),
-        ("8gb", 8, SDXL, NO, Layout("model", True, most=8)),
+        ("16gb", 139, SDXL, "", Layout(vae_in_parts=True, max_gib=16)),
+        ("8gb", 139, SDXL, "", Layout("model", True, max_gib=8)),
+        ("8gb", 8, SDXL, NO, Layout("model", True, max_gib=8)),
         ("16gb", 16, FLUX, "", Layout("model", True, ("transformer",), 16)),
-        ("16gb", 16, FLUX, NO, Layout("sequential", True, most=16)),
-        ("8gb", 24, FLUX, "", Layout("sequential", True, most=8)),
+        ("16gb", 16, FLUX, NO, Layout("sequential", True, max_gib=16)),
+        ("8gb", 24, FLUX, "", Layout("sequential", True, max_gib=8)),
         ("16gb", 24, QWEN, "", Layout("model", True, ("text_encoder", "transformer"), 16)),
-        ("8gb", 24, QWEN, "", Layout("sequential", True, most=8)),
-        ("16gb", 7.5, SDXL, "", Layout("model", True, most=16)),
+        ("8gb", 24, QWEN, "", Layout("sequential", True, max_gib=8)),
+        ("16gb", 7.5, SDXL, "", Layout("model", True, max_gib=16)),
     ],
 )
 def test_what_fits(requested: str, gib: float, model: Needs, against: str, wanted: Layout) -> None:
@@ -60,7 +60,7 @@ def test_what_fits(requested: str, gib: float, model: Needs, against: str, wante
 def test_devices_that_share_the_machine_s_memory_have_nothing_to_choose(requested: str, device: str) -> None:
     layout, reason = choose_layout(requested, device, 0.0, QWEN)
     assert layout == RESIDENT
-    assert reason == ("" if requested == "auto" else f"{requested}: means nothing on {device}")
+    assert reason == ("" if requested == "auto" else f"{requested}: has no effect on {device}")
     assert forecast(requested, device, QWEN) == reason
 
 
@@ -186,4 +186,4 @@ def test_the_plan_says_what_an_alias_would_need(tmp_path: Path) -> None:
     loaded = planned(tmp_path, model="flux1-dev", editor=None)
     assert overview(loaded)["memory"] == "auto: on a GPU of 36 GiB or more resident, else one part at a time"
     loaded = planned(tmp_path, model="flux1-dev", editor=None, memory="8gb", device="cpu")
-    assert "memory    8gb: means nothing on cpu" in overview_text(overview(loaded))
+    assert "memory    8gb: has no effect on cpu" in overview_text(overview(loaded))

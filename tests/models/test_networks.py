@@ -105,5 +105,5 @@ def test_union_controlnets_for_all_or_for_none(tmp_path: Path, cache: FileCache)
     with pytest.raises(UsageError, match="'union' is a Union ControlNet, others are not"):
         guided(recipe(EDGES, {"kind": "softedge", "model": "union"}), tmp_path, cache)
     (tmp_path / "maps").mkdir()
-    with pytest.raises(UsageError, match="must know what a map shows"):
+    with pytest.raises(UsageError, match="needs to know what a map shows"):
         guided(recipe({"kind": "own", "model": "union", "folder": "maps"}), tmp_path, cache)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diffgen.errors import DiffgenError
-from diffgen.models.vocabulary import Vocabulary, misheard, read_vocabulary
+from diffgen.models.vocabulary import Vocabulary, misunderstood, read_vocabulary
 
 WORDS: Vocabulary = {
     "snow": ["snow"],
@@ -42,7 +42,7 @@ WORDS: Vocabulary = {
     ],
 )
 def test_misheard(text: str, said: str | None) -> None:
-    assert misheard(text, WORDS) == said
+    assert misunderstood(text, WORDS) == said
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"snow": 3}', "\x00"])

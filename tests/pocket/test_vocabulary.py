@@ -9,7 +9,7 @@ import pytest
 from diffgen.dataset.file_cache import FileCache
 from diffgen.models.find import resolve_model
 from diffgen.models.model import vocabulary
-from diffgen.models.vocabulary import Vocabulary, misheard
+from diffgen.models.vocabulary import Vocabulary, misunderstood
 from diffgen.recipe.presets import presets
 
 
@@ -22,7 +22,7 @@ def pocket(tmp_path: Path) -> Vocabulary:
 
 
 def test_pocket_was_taught_every_preset(pocket: Vocabulary) -> None:
-    assert {name: misheard(fields["instruction"], pocket) for name, fields in presets().items()} == dict.fromkeys(
+    assert {name: misunderstood(fields["instruction"], pocket) for name, fields in presets().items()} == dict.fromkeys(
         presets()
     )
 
@@ -35,7 +35,7 @@ def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(pocket: Vocabular
     assert pocket == vocabulary(preset_texts(root / "diffgen/recipe/conditions.yaml")), "the list is of these texts"
     texts = [text for kind, texts in {**PHRASES, **VARIANTS}.items() if kind != "same" for text in texts.split("|")]
     texts += [f"a car, add {text}" for text in texts]
-    assert {text: said for text in texts if (said := misheard(text, pocket))} == {}
-    assert misheard("make it night, add an elephant", pocket), "each of its words stands in the texts"
+    assert {text: said for text in texts if (said := misunderstood(text, pocket))} == {}
+    assert misunderstood("make it night, add an elephant", pocket), "each of its words stands in the texts"
     for word in ("remove", "replace", "purple"):
-        assert misheard(f"make it night and {word} the car", pocket) == f"was never taught '{word}'"
+        assert misunderstood(f"make it night and {word} the car", pocket) == f"was never taught '{word}'"

@@ -1,4 +1,4 @@
-"""Detectors behind one call: pictures in, boxes out."""
+"""Detectors with one interface: pictures in, boxes out."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from diffgen.recipe.sections import LEAST_CONFIDENCE
 def load_labeller(
     network: Network, names: Sequence[str], device: str
 ) -> tuple[Detector | OpenDetector, dict[int, int]]:
-    """The detector, and class id of the dataset -> of the detector for all `names`, the dataset's classes by id.
+    """The detector that labels pictures, and a map from the dataset's class ids to its own. `names` are the classes by id.
 
-    Raises UsageError when it does not know one of them, DiffgenError when it cannot be loaded.
+    Raises UsageError if it lacks one of the classes, DiffgenError if it cannot be loaded.
     """
     assert network.folder is not None
-    place = Path(network.folder)
-    if place.is_dir():
+    path = Path(network.folder)
+    if path.is_dir():
         return load_open_detector(network, names, device), {i: i for i in range(len(names))}
-    detector = load_detector(place, device, confidence=LEAST_CONFIDENCE)
+    detector = load_detector(path, device, confidence=LEAST_CONFIDENCE)
     known = same_names(names, detector.names)
     if unknown := [name for i, name in enumerate(names) if i not in known]:
         raise UsageError(
-            f"detector: {place} knows no class '{unknown[0]}', so it could not label what is made",
-            "use a detector of that class, or an OWLv2 or Grounding DINO model; this one knows: "
+            f"detector: {path} has no class '{unknown[0]}', so it cannot label the images",
+            "use a detector with that class, or an OWLv2 or Grounding DINO model; this one has: "
             + listed_names(detector.names),
         )
     return detector, known

@@ -1,7 +1,7 @@
 """An Ultralytics detector as a plain function: pictures in, boxes out. The only place that imports Ultralytics.
 
-Ultralytics downloads what it lacks, installs packages, and changes settings of other libraries for the whole process
-(8.4: `PIL.Image.open`, `torch.save`, thread counts, how numbers print, environment variables). None of that here.
+By default, Ultralytics downloads missing files, installs packages, and changes other libraries for the whole process (8.4:
+`PIL.Image.open`, `torch.save`, thread counts, number formats, environment variables). This module prevents all of it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from diffgen.checks.detections import SURE, Detection
+from diffgen.checks.detections import CONFIDENT, Detection
 from diffgen.dataset.images import Pixels
 from diffgen.errors import DiffgenError, OutOfMemory, UsageError, why
 
-LARGEST_BATCH = 16  # pictures in one call of the network on an accelerator
+LARGEST_BATCH = 16  # pictures per call on an accelerator
 
-# Read by Ultralytics when it is imported. The last makes it unpickle known classes only: weights are a pickle, and any
-# other class in it may run what it likes.
+# Ultralytics reads these when it is imported. The last makes it unpickle known classes only: weights are a pickle, and any
+# other class in it can run arbitrary code.
 _ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "ULTRALYTICS_SAFE_LOAD": "true"}
 
 
 class Detector:
-    """Finds boxes in (H, W, 3) RGB pictures. `names` are its classes by id; they need not be the dataset's.
+    """Finds boxes in (H, W, 3) RGB pictures. `names` are its own classes by id, not the dataset's.
 
-    What it finds in a picture does not depend on the others of the call: pictures of one size go together, because a
-    batch of mixed sizes is padded to a square; and on a processor, where a batch is no faster, one goes at a time.
+    A picture's boxes do not depend on the other pictures of the call. Only pictures of one size share a batch, because
+    Ultralytics pads a batch of mixed sizes to a square. On a CPU, where a batch is no faster, they run one at a time.
     """
 
     def __init__(self, model: Any, device: str, confidence: float, size: int | None) -> None:
@@ -48,13 +48,12 @@ class Detector:
         by_size: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             by_size.setdefault(image.shape, []).append(i)
-        found: list[list[Detection]] = [[] for _ in images]
-        for same in by_size.values():
-            for start in range(0, len(same), self._batch):
-                chosen = same[start : start + self._batch]
-                for i, boxes in zip(chosen, self._predict([images[i] for i in chosen]), strict=True):
-                    found[i] = boxes
-        return found
+        boxes: dict[int, list[Detection]] = {}
+        for indices in by_size.values():
+            for start in range(0, len(indices), self._batch):
+                batch = indices[start : start + self._batch]
+                boxes |= zip(batch, self._predict([images[i] for i in batch]), strict=True)
+        return [boxes[i] for i in range(len(images))]
 
     def _predict(self, images: list[Pixels]) -> list[list[Detection]]:
         import torch
@@ -68,11 +67,11 @@ class Detector:
             ) from None
 
 
-def load_detector(weights: Path, device: str, *, confidence: float = SURE, size: int | None = None) -> Detector:
-    """The detector in an Ultralytics weights file, ready to run; `size` is the long side in pixels that it sees, by default
-    the one that it was trained at, which its file says.
+def load_detector(weights: Path, device: str, *, confidence: float = CONFIDENT, size: int | None = None) -> Detector:
+    """The detector in an Ultralytics weights file, ready to run.
 
-    Raises UsageError when there is no such file, DiffgenError when it is no detector, or cannot run here.
+    `confidence` is the minimum score, 0 to 1. `size` is the long side in pixels at which it sees pictures; None: the one it
+    was trained at. Raises UsageError if the file is missing, DiffgenError if it is no detector or cannot run here.
     """
     if not weights.is_file():
         raise UsageError(
@@ -89,25 +88,28 @@ def load_detector(weights: Path, device: str, *, confidence: float = SURE, size:
 
 
 def _load(weights: Path, device: str, confidence: float, size: int | None) -> Detector:
-    with left_as_it_was(), tempfile.TemporaryDirectory() as folder:
+    with process_state_restored(), tempfile.TemporaryDirectory() as folder:
         from ultralytics import YOLO
         from ultralytics.nn import tasks
 
-        link = Path(folder, "detector.pt")  # Ultralytics reads meaning into names: yolov5n.pt, o'neil/, an URL
+        link = Path(folder, "detector.pt")  # Ultralytics interprets some names: yolov5n.pt, o'neil/, a URL
         link.symlink_to(weights.resolve())
-        # Whoever imported it before us may have done so without the variable.
-        tasks.SAFE_LOAD, own = os.environ["ULTRALYTICS_SAFE_LOAD"].lower() == "true", getattr(tasks, "SAFE_LOAD", False)
+        # Ultralytics may have been imported earlier, without the variable.
+        tasks.SAFE_LOAD, before = (
+            os.environ["ULTRALYTICS_SAFE_LOAD"].lower() == "true",
+            getattr(tasks, "SAFE_LOAD", False),
+        )
         try:
             model = YOLO(link)
-        except Exception as error:  # whatever the file's bytes lead to  # noqa: BLE001
+        except Exception as error:  # a broken file can raise anything  # noqa: BLE001
             reason = str(error).replace(str(link), str(weights)).strip().splitlines() or [type(error).__name__]
             raise DiffgenError(
                 f"{weights} is not a detector that Ultralytics can load: {reason[0]}",
-                "give the .pt file of a detection model; if you trust the file and it holds classes of its own, set "
+                "give the .pt file of a detection model; if it contains custom classes and you trust it, set "
                 "ULTRALYTICS_SAFE_LOAD=false",
             ) from None
         finally:
-            tasks.SAFE_LOAD = own
+            tasks.SAFE_LOAD = before
         if model.task not in ("detect", "segment", "pose", "obb"):
             raise DiffgenError(
                 f"{weights} is a model for '{model.task}', which finds no boxes",
@@ -115,7 +117,9 @@ def _load(weights: Path, device: str, confidence: float, size: int | None) -> De
             )
         detector = Detector(model, device, confidence, size)
         try:
-            detector([np.zeros((32, 32, 3), np.uint8)])  # the first call sets up the device, and more of the process
+            detector(
+                [np.zeros((32, 32, 3), np.uint8)]
+            )  # the first call sets up the device and changes the process further
         except (ValueError, RuntimeError, AssertionError) as error:
             raise DiffgenError(
                 f"the detector cannot run on {device}: {why(error)}", "see 'diffgen doctor', or use another device"
@@ -124,18 +128,19 @@ def _load(weights: Path, device: str, confidence: float, size: int | None) -> De
 
 
 def _boxes(result: Any) -> list[Detection]:
-    found = result.obb if result.boxes is None else result.boxes  # of a turned box its upright hull
+    boxes = result.obb if result.boxes is None else result.boxes  # for a rotated box, its axis-aligned hull
     height, width = result.orig_shape
-    corners = np.clip(found.xyxy.cpu().numpy().astype(float) / (width, height, width, height), 0, 1)
-    rows = zip(found.cls.tolist(), found.conf.tolist(), corners.tolist(), strict=True)
+    corners = np.clip(boxes.xyxy.cpu().numpy().astype(float) / (width, height, width, height), 0, 1)
+    rows = zip(boxes.cls.tolist(), boxes.conf.tolist(), corners.tolist(), strict=True)
     return sorted(
         (Detection(int(c), s, (x0, y0, x1, y1)) for c, s, (x0, y0, x1, y1) in rows), key=lambda box: -box.score
     )
 
 
 @contextmanager
-def left_as_it_was() -> Iterator[None]:
-    """Undo what importing and starting Ultralytics changes for everybody. Our three variables stay, for its children."""
+def process_state_restored() -> Iterator[None]:
+    """Undo the process-wide changes of importing and starting Ultralytics. The variables of _ENVIRONMENT stay set, for its
+    child processes."""
     import cv2
     import torch
     from PIL import Image
@@ -144,14 +149,14 @@ def left_as_it_was() -> Iterator[None]:
         os.environ.setdefault(name, value)
     environment = dict(os.environ)
     patched = [(Image, "open"), (torch, "save"), *((cv2, name) for name in ("imread", "imwrite", "imshow"))]
-    own = [(module, name, getattr(module, name)) for module, name in patched]
+    originals = [(module, name, getattr(module, name)) for module, name in patched]
     threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
     printing, torch_printing = np.get_printoptions(), torch._tensor_str.get_printoptions()
     try:
         with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # its logger keeps the stream of its first import
             yield
     finally:
-        for module, name, function in own:
+        for module, name, function in originals:
             setattr(module, name, function)
         torch.set_num_threads(threads)
         cv2.setNumThreads(cv2_threads)

@@ -1,4 +1,4 @@
-"""Dataset formats, one file each: what a user points at → a listing of images with their labels. Opens no image."""
+"""Dataset formats, one file each. A format reads what the recipe names into a Listing. Opens no image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from diffgen.dataset.images import SUFFIXES
 from diffgen.errors import UsageError, why
 
 SPLITS = ("train", "val", "test")
-# Every suffix Ultralytics loads; those outside geometry.SUFFIXES are carried over unedited.
+# Every suffix that Ultralytics loads; those outside SUFFIXES are carried over unedited.
 LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
 
-# What a dataset contains that is left out or changed: word -> how `plan` describes it.
+# Omitted or changed content of a dataset: word -> how `plan` describes it.
 NOTES = {
     "category": "annotations left out: of a category that the file does not name",
     "crowd": "annotations left out: of a crowd",
@@ -34,7 +34,7 @@ NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image of a split, the folder that was searched, and its YOLO label: the path of a file that may exist, or its text.
+    """An image of a split, the `folder` that was searched, and its YOLO label: text, or the path of a file that may exist.
 
     Paths are strings here and in Source, because a hundred thousand Path objects take seconds. `size` is the upright
     (width, height) in pixels that the labels were made for, if the format states it.
@@ -45,13 +45,16 @@ class Found:
     folder: str
     label: str | bytes | None
     size: tuple[int, int] | None = None
-    problem: str | None = None  # "word: text" when the format's own annotation of it is broken: carried over unedited
+    problem: str | None = None  # "word: text" if its annotation is broken; the image is then carried over unedited
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a format reads. `names` by class id, without gaps; `extra` are keys of a data.yaml to hand on; `notes` are
-    the examples of each word of NOTES: one line each."""
+    """The result of reading a format.
+
+    `names` by class id, without gaps. `extra` are keys of a data.yaml that the export copies. `notes` are one-line examples
+    by the words of NOTES.
+    """
 
     path: Path
     names: tuple[str, ...]
@@ -63,40 +66,45 @@ class Listing:
 
 
 def images_below(place: Path) -> list[str]:
-    """Every image below a folder, sorted by path, hidden ones left out: as Ultralytics finds them.
+    """Every image below a folder, sorted by path and without hidden ones, as Ultralytics finds them.
 
-    Raises UsageError for a folder that cannot be looked into: its images would be missing without a word.
+    Raises UsageError for an unreadable folder, whose images would be missing silently.
     """
-    found = []
+    images = []
     for folder, dirs, names in os.walk(place, onerror=_refuse, followlinks=True):
         dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
         start = os.path.join(folder, "")
-        found += [start + name for name in names if is_image(name)]
-    return sorted(found)
+        images += [start + name for name in names if is_image(name)]
+    return sorted(images)
 
 
 def sharing(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Of (image, its label file): the images that have the file of another one, as a.png has that of a.jpg."""
+    """One line for each image whose label file also belongs to another image, as for a.jpg and a.png. Pairs are
+    (image, label file)."""
     first: dict[str, str] = {}
-    found = ((image, label, first.setdefault(label, image)) for image, label in pairs)
-    return [f"{image}: {label} is that of {other} too" for image, label, other in found if image != other]
+    owners = ((image, label, first.setdefault(label, image)) for image, label in pairs)
+    return [f"{image}: {label} is also that of {other}" for image, label, other in owners if image != other]
 
 
 def _refuse(error: OSError) -> None:
-    raise UsageError(f"{error.filename}: cannot look into this folder: {why(error)}", "check its permissions") from None
+    raise UsageError(f"{error.filename}: cannot read this folder: {why(error)}", "check its permissions") from None
 
 
 def is_image(name: str) -> bool:
+    """Whether Ultralytics loads a file of this name."""
     return name[name.rfind(".") :].lower() in LOADED and not name.startswith(".")
 
 
 def _leads_back(folder: Path) -> bool:
-    """Whether a folder is a link to one that holds it: following it would never end."""
+    """Whether a folder is a link to one of its parents: following it would never end."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def box_row(class_id: int, box: tuple[float, float, float, float], size: tuple[float, float]) -> str | None:
-    """A YOLO row of a box (x0, y0, x1, y1) in pixels, cut at the picture's edge; None when nothing is left of it."""
+    """A YOLO row of a box (x0, y0, x1, y1) in pixels, clipped to the picture; None if nothing is left.
+
+    `size` is width, height.
+    """
     width, height = size
     x0, x1 = (min(max(x, 0.0), width) for x in (box[0], box[2]))
     y0, y1 = (min(max(y, 0.0), height) for y in (box[1], box[3]))
@@ -107,7 +115,7 @@ def box_row(class_id: int, box: tuple[float, float, float, float], size: tuple[f
 
 
 def outline_row(class_id: int, points: Iterable[float], size: tuple[float, float]) -> str:
-    """A YOLO segment row of x, y, x, y … in pixels, each cut at the picture's edge."""
+    """A YOLO segment row of the points x, y, x, y … in pixels, clipped to the picture. `size` is width, height."""
     return _row(class_id, (min(max(v / size[i % 2], 0.0), 1.0) for i, v in enumerate(points)))
 
 

@@ -1,7 +1,7 @@
 """A YOLO data.yaml, in every form that Ultralytics accepts.
 
-Path rules are Ultralytics' own (8.4: `check_det_dataset`, `get_img_files`, `img2label_paths`), with one difference:
-where two different existing folders could be meant, it takes one silently and we refuse.
+Path rules are those of Ultralytics 8.4 (`check_det_dataset`, `get_img_files`, `img2label_paths`), with one difference: if a
+path can mean two existing folders, Ultralytics silently takes one, and we refuse.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from diffgen.dataset.formats import SPLITS, Found, Listing, images_below, is_ima
 from diffgen.errors import UsageError, why
 from diffgen.recipe.yaml_reader import read_yaml
 
-# Keys of a data.yaml that the export does not hand on: ours to write, executed by Ultralytics (`download`), or folders
-# that the export does not have.
+# Keys of a data.yaml that the export does not copy: it writes its own, Ultralytics would execute them (`download`), or they
+# name folders that the export does not have.
 OWN_KEYS = frozenset({"path", "names", "nc", "download", "minival", "masks_dir", "validation", *SPLITS})
 
 
 def read_yolo(path: Path) -> Listing:
-    """The listing of a data.yaml. Raises UsageError for what makes the dataset unusable."""
+    """The listing of a data.yaml. Raises UsageError if the dataset cannot be used."""
     data = _read_yaml(path)
     names = _names(data, path)
     keypoints = _keypoints(data, path)
     root = _root(data, path)
-    found: list[Found] = []
+    entries: list[Found] = []
     folders: list[Path] = []
     for split in SPLITS:
         if not data.get(split):
@@ -40,24 +40,25 @@ def read_yolo(path: Path) -> Listing:
             raise UsageError(
                 f"{path}: {split}: no images in {data[split]}", "check the path; images need a known suffix"
             )
-        found += [Found(split, image, folder, label_path(image)) for image, folder in images]
-    if not found:
-        raise UsageError(f"{path}: names no split with images", "it needs at least 'train:' and 'val:'")
+        entries += [Found(split, image, folder, label_path(image)) for image, folder in images]
+    if not entries:
+        raise UsageError(f"{path}: no split with images", "it needs at least 'train:' and 'val:'")
     extra = {key: value for key, value in data.items() if key not in OWN_KEYS}
-    notes = {"one label": sharing((entry.image, str(entry.label)) for entry in found)}
+    notes: dict[str, list[str]] = {}
+    if shared := sharing((entry.image, str(entry.label)) for entry in entries):
+        notes["one label"] = shared
     if data.get("download"):
         notes["download"] = [f"{path}: download:"]
-    return Listing(path, names, tuple(found), extra, keypoints, tuple(folders), {w: n for w, n in notes.items() if n})
+    return Listing(path, names, tuple(entries), extra, keypoints, tuple(folders), notes)
 
 
 def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
-    """Label files beside the searched image folders that belong to no image."""
+    """Label files, in the label folders of the given image folders, that are not among `labels`."""
     orphans = []
     for folder in folders:
-        place = os.path.dirname(label_path(os.path.join(folder, "image")))
-        for below, _, names in os.walk(place):
-            start = os.path.join(below, "")
-            files = [start + name for name in names if name.endswith(".txt") and name[0] != "."]
+        label_folder = os.path.dirname(label_path(os.path.join(folder, "image")))
+        for directory, _, names in os.walk(label_folder):
+            files = [os.path.join(directory, name) for name in names if name.endswith(".txt") and name[0] != "."]
             orphans += [file for file in files if file not in labels]
     return sorted(orphans)
 
@@ -67,7 +68,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         data = read_yaml(path.read_bytes().decode("utf-8-sig"), path)
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: there is no such dataset file", "give the path of a data.yaml, relative to the recipe"
+            f"{path}: dataset file not found", "give the path of a data.yaml, relative to the recipe"
         ) from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", f"name the file: {path}/data.yaml") from None
@@ -78,11 +79,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: the dataset file is {why(error)}", "save it as UTF-8") from None
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: this is no data.yaml: not a mapping", "it needs 'train:', 'val:' and 'names:'")
+        raise UsageError(f"{path}: not a data.yaml: not a mapping", "it needs 'train:', 'val:' and 'names:'")
     if data.get("channels") not in (None, 1, 3):
         raise UsageError(
-            f"{path}: channels: {data['channels']}: only pictures of 1 or 3 channels can be edited",
-            "give a dataset of ordinary photographs; take the key out if this one is",
+            f"{path}: channels: {data['channels']}: only images with 1 or 3 channels can be edited",
+            "give a dataset of ordinary photographs; if this is one, remove the key",
         )
     if "val" not in data and "validation" in data:
         data["val"] = data["validation"]
@@ -90,35 +91,34 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _names(data: dict[str, Any], path: Path) -> tuple[str, ...]:
-    names = data.get("names")
+    names: Any = data.get("names")
+    hint = "write 'names: {0: car, 1: person}'"
     if names is None and isinstance(data.get("nc"), int) and 0 < data["nc"] < 100_000:
         return tuple(f"class_{i}" for i in range(data["nc"]))
     values = names.values() if isinstance(names, dict) else names if isinstance(names, list) else ()
-    if values and data.get("nc") is not None and not _is_count(data["nc"], len(values)):
+    if not values:
+        raise UsageError(f"{path}: 'names' is missing or empty", hint)
+    if data.get("nc") is not None and not _is_count(data["nc"], len(values)):
         raise UsageError(
-            f"{path}: nc is {data['nc']!r:.40}, and names has {len(values)}: Ultralytics takes no such file",
-            "name every class, or take nc out",
+            f"{path}: nc is {data['nc']!r:.40}, but names has {len(values)}: Ultralytics rejects such a file",
+            "name every class, or remove nc",
         )
     if any(isinstance(name, (dict, list)) for name in values):
-        raise UsageError(f"{path}: names: a class name must be text", "write 'names: {0: car, 1: person}'")
-    if isinstance(names, list) and names:
+        raise UsageError(f"{path}: names: a class name must be text", hint)
+    if isinstance(names, list):
         return tuple(str(name) for name in names)
-    if isinstance(names, dict) and names:
-        try:
-            by_id = {int(key): str(value) for key, value in names.items()}
-        except (TypeError, ValueError):
-            raise UsageError(
-                f"{path}: names: class ids must be whole numbers", "write 'names: {0: car, 1: person}'"
-            ) from None
-        if min(by_id) < 0 or max(by_id) >= 100_000:
-            raise UsageError(f"{path}: names: class ids must be 0 or more, and under 100000", "number them from 0")
-        return tuple(by_id.get(i, f"unused{i}") for i in range(max(by_id) + 1))
-    raise UsageError(f"{path}: 'names' is missing or empty", "write 'names: {0: car, 1: person}'")
+    try:
+        by_id = {int(key): str(value) for key, value in names.items()}
+    except (TypeError, ValueError):
+        raise UsageError(f"{path}: names: class ids must be whole numbers", hint) from None
+    if min(by_id) < 0 or max(by_id) >= 100_000:
+        raise UsageError(f"{path}: names: class ids must be 0 or more, and under 100000", "number them from 0")
+    return tuple(by_id.get(i, f"unused{i}") for i in range(max(by_id) + 1))
 
 
 def _is_count(value: Any, count: int) -> bool:
     try:
-        return float(value) == count  # Ultralytics takes '10' and 10.0 too
+        return float(value) == count  # Ultralytics also takes '10' and 10.0
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -127,13 +127,7 @@ def _keypoints(data: dict[str, Any], path: Path) -> tuple[int, int] | None:
     shape = data.get("kpt_shape")
     if shape is None:
         return None
-    if (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(type(n) is int for n in shape)
-        and shape[0] > 0
-        and shape[1] in (2, 3)
-    ):
+    if isinstance(shape, list) and [type(n) for n in shape] == [int, int] and shape[0] > 0 and shape[1] in (2, 3):
         return shape[0], shape[1]
     raise UsageError(
         f"{path}: kpt_shape: {shape!r} is not [number of points, 2 or 3]", "for example kpt_shape: [17, 3]"
@@ -141,12 +135,12 @@ def _keypoints(data: dict[str, Any], path: Path) -> tuple[int, int] | None:
 
 
 def _root(data: dict[str, Any], path: Path) -> Path:
-    """The folder that split paths are relative to: `path` absolute, else found in one of three places."""
+    """The folder that split paths are relative to: the key `path` if absolute, else looked up in up to three places."""
     written = data.get("path")
     if not written:
         return path.parent
     if not isinstance(written, str):
-        raise UsageError(f"{path}: path: must be text", "take the key out: splits are then relative to the file")
+        raise UsageError(f"{path}: path: must be text", "remove the key: splits are then relative to the file")
     if Path(written).is_absolute():
         return Path(written)
     candidates = [Path.cwd() / written, path.parent / written]
@@ -156,16 +150,15 @@ def _root(data: dict[str, Any], path: Path) -> Path:
     if not existing:
         tried = ", ".join(str(place) for place in candidates)
         raise UsageError(
-            f"{path}: path: '{written}' is not there (tried {tried})", "make it absolute, or take the key out"
+            f"{path}: path: '{written}' does not exist (tried {tried})", "make it absolute, or remove the key"
         )
-    # With `path: .` the working directory is always there; what lacks the splits cannot be meant.
-    meant = [place for place in existing if _has_splits(place, data)] or existing
-    if len(meant) > 1:
+    # With `path: .` the working directory always exists, so prefer folders that have the splits.
+    roots = [place for place in existing if _has_splits(place, data)] or existing
+    if len(roots) > 1:
         raise UsageError(
-            f"{path}: path: '{written}' could be {meant[0]} or {meant[1]}",
-            "make it absolute, or take the key out",
+            f"{path}: path: '{written}' could be {roots[0]} or {roots[1]}", "make it absolute, or remove the key"
         )
-    return meant[0]
+    return roots[0]
 
 
 def _has_splits(root: Path, data: dict[str, Any]) -> bool:
@@ -175,17 +168,13 @@ def _has_splits(root: Path, data: dict[str, Any]) -> bool:
 
 
 def _ultralytics_datasets() -> Path | None:
-    """`datasets_dir` of Ultralytics' settings file, read without importing it."""
-    folder = os.environ.get("YOLO_CONFIG_DIR")
-    places = [Path(folder)] if folder else [Path.home() / ".config" / "Ultralytics"]
-    for place in places:
-        try:
-            value = json.loads((place / "settings.json").read_text("utf-8")).get("datasets_dir")
-        except (OSError, ValueError, AttributeError):
-            continue
-        if isinstance(value, str):
-            return Path(value)
-    return None
+    """`datasets_dir` of Ultralytics' settings file, read without importing Ultralytics."""
+    folder = Path(os.environ.get("YOLO_CONFIG_DIR") or Path.home() / ".config" / "Ultralytics")
+    try:
+        value = json.loads((folder / "settings.json").read_text("utf-8")).get("datasets_dir")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Path(value) if isinstance(value, str) else None
 
 
 def _places(value: Any, root: Path, path: Path, split: str) -> Iterator[Path]:
@@ -194,9 +183,9 @@ def _places(value: Any, root: Path, path: Path, split: str) -> Iterator[Path]:
             raise UsageError(f"{path}: {split}: must be a path or a list of paths", "for example train: images/train")
         place = root / item
         if not place.exists() and item.startswith("../") and (root / item[3:]).exists():
-            place = root / item[3:]  # as Ultralytics does for exports that point one folder too high
+            place = root / item[3:]  # as Ultralytics does, for exports whose paths point one folder too high
         if not place.exists():
-            raise UsageError(f"{path}: {split}: {place} is not there", "check 'path:' and the split's own path")
+            raise UsageError(f"{path}: {split}: {place} does not exist", "check 'path:' and the split's own path")
         yield Path(os.path.abspath(place))
 
 
@@ -208,16 +197,14 @@ def _images(place: Path) -> list[tuple[str, str]]:
         lines = place.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{place}: cannot read the list of images: {why(error)}", "it must be text, one path a line"
+            f"{place}: cannot read the list of images: {why(error)}", "it must be text, one path per line"
         ) from None
     images = []
     for number, line in enumerate((line.strip() for line in lines), 1):
-        if not line:
-            continue
         if "\0" in line:
-            raise UsageError(f"{place}:{number}: a path holds a zero byte", "it must be text, one path a line")
+            raise UsageError(f"{place}:{number}: a path contains a zero byte", "it must be text, one path per line")
         image = os.path.abspath(place.parent / line[2:] if line.startswith("./") else line)
-        if is_image(os.path.basename(image)):
+        if line and is_image(os.path.basename(image)):
             images.append(image)
     common = os.path.commonpath([os.path.dirname(image) for image in images]) if images else str(place.parent)
     return [(image, common) for image in sorted(images)]

@@ -16,7 +16,7 @@ from diffgen.editing.families.img2img import Img2Img, effective_object_strength,
 from diffgen.editing.pipelines.loading import load_pipeline
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models.load_network import load_network, quiet
-from diffgen.models.memory import STAYING
+from diffgen.models.memory import RESIDENT_PARTS
 from diffgen.models.model import pipeline_class
 from diffgen.models.networks import Network, is_union
 from diffgen.models.pipelines import SPECS, class_to_load, spec_of
@@ -85,7 +85,7 @@ def _guided(cls_name: str, plain: Any, net: Any) -> Any:
     parts |= spec_of(plain).loader_options
     with quiet():
         pipe = cls(**parts, controlnet=net)
-    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *STAYING]
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *RESIDENT_PARTS]
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -13,7 +13,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editing.editor import EditBatch, Edited, Family
-from diffgen.editing.pipelines.callbacks import Watch, moments, step_end, watching
+from diffgen.editing.pipelines.callbacks import Watch, shown_steps, step_end, watching
 from diffgen.editing.pipelines.codecs import codec_of
 from diffgen.editing.pipelines.latents import noise, pooled
 from diffgen.editing.pipelines.loading import load_pipeline
@@ -188,7 +188,7 @@ class Img2Img:
         source, start = self._start
         scheduler = copy.deepcopy(self._pipe.scheduler)
         levels = scheduler.timesteps
-        for k in moments(int((levels <= first[0]).sum())):
+        for k in shown_steps(int((levels <= first[0]).sum())):
             if hasattr(scheduler, "set_begin_index"):  # schedulers that have it ignore the level they are given
                 scheduler.set_begin_index(len(levels) - k)
             latents = noised(scheduler, source, start.to(source.device), levels[-k].repeat(len(source)))

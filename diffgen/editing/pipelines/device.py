@@ -1,4 +1,4 @@
-"""Which device and number type to use, and why."""
+"""Choosing the device and dtype."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from diffgen.errors import UsageError
 
 
 def pick_device(requested: str) -> tuple[str, str]:
-    """The device to use and why. `requested` is "auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    """(device, reason). `requested` is "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises UsageError for an unknown device, or one that torch cannot use.
+    """
     import torch
 
     if requested == "auto":
@@ -22,32 +25,32 @@ def pick_device(requested: str) -> tuple[str, str]:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
             raise UsageError(
-                f"device '{requested}' is not here: torch sees {count} CUDA devices", "use `device: auto` or cpu"
+                f"device '{requested}' is not available: torch sees {count} CUDA devices", "use `device: auto` or cpu"
             )
         return requested, f"asked for: {_cuda_name(int(number or 0))}"
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("device 'mps' is not here: torch sees no Apple GPU", "use `device: auto` or cpu")
+        raise UsageError("device 'mps' is not available: torch sees no Apple GPU", "use `device: auto` or cpu")
     return requested, "asked for"
 
 
 def _cuda_name(index: int) -> str:
     import torch
 
-    found = torch.cuda.get_device_properties(index)
-    return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
+    gpu = torch.cuda.get_device_properties(index)
+    return f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB"
 
 
 def pick_dtype(requested: str, device: str) -> tuple[str, str]:
-    """The dtype to use and why. `requested` is "auto", "float32", "float16" or "bfloat16"."""
+    """(dtype, reason). `requested` is "auto", "float32", "float16" or "bfloat16"; UsageError for any other."""
     if requested != "auto":
         if requested not in ("float32", "float16", "bfloat16"):
             raise UsageError(f"dtype '{requested}' is not known", "use auto, float32, float16 or bfloat16")
         return requested, "asked for"
     if not device.startswith("cuda"):
-        # Half precision without hardware for it is several times slower on a CPU.
+        # On a CPU without hardware support, half precision is several times slower.
         return "float32", f"auto: {device}"
     import torch
 
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bfloat16", "auto: the GPU has it"
+        return "bfloat16", "auto: the GPU supports it"
     return "float16", "auto: the GPU has no bfloat16"

@@ -1,4 +1,4 @@
-"""The noise that an edit starts from, and masks on the grid of the latents."""
+"""The start noise of an edit, and masks at the resolution of the latents."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def pooled(masks: Sequence[NDArray[np.float32]], like: Any) -> Any:
-    """B masks (H, W) -> (B, 1, h, w) on the grid of the latents `like`.
+    """B masks (H, W) -> (B, 1, h, w) at the resolution of the latents `like`.
 
-    Each cell gets the largest value in it, so that a cell that an object only touches still belongs to the object.
+    Each cell gets its largest value, so that a cell that an object merely touches belongs to the object.
     """
     import torch
 
@@ -28,10 +28,10 @@ def pooled(masks: Sequence[NDArray[np.float32]], like: Any) -> Any:
 def noise(
     jobs: Sequence[Job], shape: Sequence[int], views: Sequence[View] | None = None, factor: int = 1
 ) -> tuple[Any, list[Any]]:
-    """Noise (B, *shape) float32 on the CPU, and the jobs' generators, for schedulers that draw more while stepping.
+    """(noise, generators): noise (B, *shape) float32 on the CPU; the generators are for schedulers that draw more.
 
-    Each job has its own generator, on the CPU, so that its noise is the same on every device and in every batch. With
-    `views`, each row is cut from the noise of its whole picture. `factor` is how many pixels wide a cell of `shape` is.
+    Each job has a generator of its own on the CPU, so that its noise is the same on every device and in every batch. With
+    `views`, each row is cut from the noise of its whole picture. `factor` is the width of a cell of `shape` in pixels.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Adding LoRAs to a loaded pipeline: once and into its weights, so that steps take no longer."""
+"""Adding LoRAs to a loaded pipeline. They are fused into its weights, so that steps take no longer."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from diffgen.models.model import Model
 
 
 def add_loras(pipe: Any, model: Model) -> None:
-    """Add the model's LoRAs, each with its weight, to the pipeline's parts.
+    """Fuse the model's LoRAs into the pipeline's parts, each with its weight.
 
-    Raises DiffgenError for one that does not fit, and where peft is missing.
+    Raises DiffgenError if one does not fit the model, or if peft is missing.
     """
     if find_spec("peft") is None:
         raise DiffgenError("loras need the package peft", "pip install 'diffgen[lora]'")
     if not hasattr(pipe, "load_lora_weights"):
-        raise DiffgenError(f"model '{model.name}' ({type(pipe).__name__}) takes no LoRAs", "remove `loras:`")
+        raise DiffgenError(f"model '{model.name}' ({type(pipe).__name__}) does not support LoRAs", "remove `loras:`")
     names = [f"lora{i}" for i in range(len(model.loras))]
     with quiet():
         for name, lora in zip(names, model.loras, strict=True):
             _load(pipe, name, Path(lora.path), model)
-        parts = sorted({part for part, found in pipe.get_list_adapters().items() if found})
+        parts = sorted({part for part, adapters in pipe.get_list_adapters().items() if adapters})
         pipe.set_adapters(names, [lora.weight for lora in model.loras])
         pipe.fuse_lora(components=parts, adapter_names=names)
         pipe.unload_lora_weights()
 
 
 def _load(pipe: Any, name: str, path: Path, model: Model) -> None:
-    # What diffusers and peft raise for the weights of another model.
+    # diffusers and peft raise these for the weights of another model.
     misfits = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError)
     cause: Exception | None = None
     try:
         pipe.load_lora_weights(
             str(path.parent), weight_name=path.name, adapter_name=name, use_safetensors=True, local_files_only=True
         )
-        if any(name in found for found in pipe.get_list_adapters().values()):
+        if any(name in adapters for adapters in pipe.get_list_adapters().values()):
             return
     except misfits as error:
         cause = error

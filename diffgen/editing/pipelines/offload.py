@@ -1,24 +1,24 @@
-"""Moving a pipeline to its device, in a memory layout that suits both: CPU offload, 4-bit weights, VAE in parts."""
+"""Applying a memory layout to a pipeline: CPU offload, 4-bit weights, VAE in parts."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import Any
 
-from diffgen.models.memory import GIB, STAYING, Layout, choose_layout
+from diffgen.models.memory import GIB, RESIDENT_PARTS, Layout, choose_layout
 from diffgen.models.model import Model, needs
 
 
 def pick_layout(requested: str, device: str, dtype: str, model: Model) -> tuple[Layout, str]:
-    """The layout to use and why, "" where there is nothing to choose. `requested` is the recipe's `memory`."""
+    """(layout, reason) for this device. `requested` is the recipe's `memory`; the reason is "" if there is no choice."""
     import torch
 
     size = torch.cuda.get_device_properties(device).total_memory / GIB if device.startswith("cuda") else 0.0
-    return choose_layout(requested, device, size, needs(model, dtype), whole_weights(model))
+    return choose_layout(requested, device, size, needs(model, dtype), not_quantisable(model))
 
 
-def whole_weights(model: Model) -> str:
-    """Why its weights cannot be loaded in four bits; "" where they can."""
+def not_quantisable(model: Model) -> str:
+    """Why the model's weights cannot be loaded in four bits; "" if they can."""
     if find_spec("bitsandbytes") is None:
         return "in four bits it would need bitsandbytes: pip install 'diffgen[memory]'"
     if model.loras:
@@ -27,7 +27,7 @@ def whole_weights(model: Model) -> str:
 
 
 def quantising(layout: Layout, dtype: str) -> dict[str, Any]:
-    """The argument that makes `from_pretrained` quantise the layout's parts; empty where there are none.
+    """The argument that makes `from_pretrained` quantise the layout's parts; empty without such parts.
 
     NF4: Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, 2023.
     """
@@ -36,19 +36,15 @@ def quantising(layout: Layout, dtype: str) -> dict[str, Any]:
     import torch
     from diffusers import PipelineQuantizationConfig
 
-    numbers = {
-        "load_in_4bit": True,
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_compute_dtype": getattr(torch, dtype),
-    }
+    nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": getattr(torch, dtype)}
     config = PipelineQuantizationConfig(
-        quant_backend="bitsandbytes_4bit", quant_kwargs=numbers, components_to_quantize=list(layout.quantised)
+        quant_backend="bitsandbytes_4bit", quant_kwargs=nf4, components_to_quantize=list(layout.quantised)
     )
     return {"quantization_config": config}
 
 
 def place(pipe: Any, layout: Layout, device: str) -> None:
-    """Move the pipeline to the device. Raises torch's errors when it has no room."""
+    """Move the pipeline to the device as the layout says. Raises torch's errors if it does not fit."""
     import torch
 
     if layout.vae_in_parts:
@@ -56,17 +52,17 @@ def place(pipe: Any, layout: Layout, device: str) -> None:
         # AutoencoderTiny needs little memory, and fails when it tiles an image that fits into one tile.
         if type(pipe.vae).__name__ != "AutoencoderTiny":
             pipe.vae.enable_tiling()
-    if layout.most is not None:  # as on such a card: batches are halved, and other processes can use the rest
-        whole = torch.cuda.get_device_properties(device).total_memory / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, layout.most / whole), device)
+    if layout.max_gib is not None:  # behave as on such a card: halve batches, leave the rest to other processes
+        total = torch.cuda.get_device_properties(device).total_memory / GIB
+        torch.cuda.set_per_process_memory_fraction(min(1.0, layout.max_gib / total), device)
     if layout.offload == "none":
         pipe.to(device)
         return
-    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *STAYING]
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *RESIDENT_PARTS]
     if layout.offload == "sequential":
         pipe.enable_sequential_cpu_offload(device=device)
         return
     # diffusers moves the parts in this chain even if they are excluded.
     chain = pipe.model_cpu_offload_seq.split("->")
-    pipe.model_cpu_offload_seq = "->".join(name for name in chain if name not in STAYING)
+    pipe.model_cpu_offload_seq = "->".join(name for name in chain if name not in RESIDENT_PARTS)
     pipe.enable_model_cpu_offload(device=device)

@@ -1,4 +1,4 @@
-"""The diffusers schedulers that suit editing, by class or short name. The table needs no diffusers import."""
+"""The diffusers schedulers that suit editing, by class or short name. The tables need no import of diffusers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffgen.models.pipelines import SPECS
 
 logger = logging.getLogger(__name__)
 
-# Only schedulers that keep what is written into the latents between steps, and run as many steps as asked.
+# Only schedulers that keep changes to the latents between steps, and run as many steps as requested.
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
@@ -23,12 +23,12 @@ SCHEDULERS = {
     "lcm": "LCMScheduler",
 }
 
-# Models trained by flow matching have their own kind of noise schedule, and one of its schedulers suits editing.
+# Models trained by flow matching have another kind of noise schedule. One of its schedulers suits editing.
 FLOW_SCHEDULERS = {"flow_euler": "FlowMatchEulerDiscreteScheduler"}
 
-# Schedulers that are replaced. UniPC and SASolver compute each sample again from what they remember, which undoes a change
-# to the latents. PNDM repeats its second step to warm up, so it runs one step more than asked; and when it starts within
-# the schedule it repeats another step, after which it takes each sample for one of the next level.
+# Schedulers that are replaced. UniPC and SASolver recompute each sample from their history, which undoes changes to the
+# latents. PNDM repeats its second step to warm up, so it runs one step too many; if it starts within the schedule, it
+# repeats another step and from then on takes each sample for one of the next level.
 REPLACED = {
     "unipc": ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"),
     "sasolver": ("SASolverScheduler", "DPMSolverMultistepScheduler"),
@@ -66,38 +66,38 @@ def check_scheduler(name: str, pipeline: str | None) -> None:
 
 
 def noised(scheduler: Any, source: Any, noise: Any, levels: Any) -> Any:
-    """`source` (B, …) with `noise` of that shape at the schedule's `levels` (B,), the scheduler's timesteps."""
+    """`source` (B, …) with `noise` of that shape added, at the timesteps `levels` (B,)."""
     if hasattr(scheduler, "scale_noise"):  # flow matching
         return scheduler.scale_noise(source, levels, noise)
     return scheduler.add_noise(source, noise, levels)
 
 
 class Schedulers:
-    """One pipeline's schedulers by name, all with the noise schedule of its own."""
+    """One pipeline's schedulers by name, all with the noise schedule of the model's own scheduler."""
 
     def __init__(self, own: Any) -> None:
         self._own = own
-        self._made: dict[str | None, Any] = {}
+        self._cache: dict[str | None, Any] = {}
 
     def get(self, name: str | None) -> Any:
         """The scheduler `name`; None is the model's own. A replacement is logged once."""
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        if name not in self._cache:
+            self._cache[name] = self._make(name)
+        return self._cache[name]
 
     def _make(self, name: str | None) -> Any:
         import diffusers
 
         own = type(self._own).__name__
-        asked = scheduler_class(name) if name else own
-        cls = _REPLACEMENT.get(asked, asked)
-        if cls != asked:
-            level = logging.WARNING if name else logging.INFO  # nobody asked for the model's own
-            logger.log(level, "scheduler %s does not suit editing: using %s", asked, cls)
+        requested = scheduler_class(name) if name else own
+        cls = _REPLACEMENT.get(requested, requested)
+        if cls != requested:
+            level = logging.WARNING if name else logging.INFO  # the user did not choose the model's own
+            logger.log(level, "scheduler %s does not suit editing: using %s", requested, cls)
         if cls == own:
             return self._own
-        # Models that predict the sample start from pure noise in one step: other schedulers have no finite level for it.
-        # Flow matching and EDM (CosXL) have noise schedules that the other schedulers do not know.
+        # Models that predict the sample start from pure noise in one step, a level that other schedulers do not have.
+        # Flow matching and EDM (CosXL) have noise schedules that the other schedulers do not support.
         kinds = {name.startswith(_APART) for name in (own, cls)}
         if self._own.config.get("prediction_type") == "sample" or True in kinds:
             raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")
