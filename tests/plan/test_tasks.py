@@ -98,7 +98,7 @@ WRONG = [
     ({"conditions": [{**REMOVE, "strength": 0.5}]}, "strength 0.5 with task: remove"),
     ({"conditions": [REMOVE], "objects": {"strength": 0.2}}, "objects.strength, objects.detail and detail do nothing"),
     ({"conditions": [REMOVE], "detail": 0.2}, "objects.strength, objects.detail and detail do nothing"),
-    ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "in tiles an object would be painted into each"),
+    ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "with tiles an object would be painted into each"),
     ({"conditions": [{**REMOVE, "task": "replace"}]}, "background.*remove.*insert"),
 ]
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, fields: dict[str
 
 def test_insert_refuses_pose_datasets(tmp_path: Path) -> None:
     street(tmp_path, "pose")
-    with pytest.raises(UsageError, match="nothing knows the keypoints"):
+    with pytest.raises(UsageError, match="cannot label the keypoints"):
         plan_of(tmp_path, [INSERT])
 
 
