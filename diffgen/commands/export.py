@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
-from diffgen.output.review import KEPT_AS, read_review
+from diffgen.output.review import REVIEW_FILE, read_review
 from diffgen.recipe.load import LoadedRecipe, load_recipe
 from diffgen.run.loop import export_outputs
 from diffgen.run.session import Session
@@ -28,7 +28,7 @@ def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
     with RunStore(session.folder, session.recipe.image.format) as store:
         _require_same_images(store, session)
         if review is not None:
-            kept = store.folder / KEPT_AS
+            kept = store.folder / REVIEW_FILE
             known = set(store.records)
             with suppress(UsageError):  # a review that is broken, or not there, is about to be replaced
                 known |= read_review(kept).keys()

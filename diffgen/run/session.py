@@ -21,7 +21,7 @@ from diffgen.models.loras import resolve_loras
 from diffgen.models.model import Model, require_on_disk, vocabulary
 from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions, with_revisions
 from diffgen.output.outcome import Judging, Outcome
-from diffgen.output.review import KEPT_AS, Review, read_review
+from diffgen.output.review import REVIEW_FILE, Review, read_review
 from diffgen.plan.plan import Plan, plan_jobs
 from diffgen.plan.text2img import text2img_dataset
 from diffgen.plan.warnings import unknown_words, unsuited_controls, unsupported_guidance
@@ -78,7 +78,7 @@ class Session:
         _check_apart(folder, dataset)
         with no_collector():
             plan = plan_jobs(recipe, dataset, model, limit)
-        kept = folder / KEPT_AS
+        kept = folder / REVIEW_FILE
         review = read_review(kept) if reviewed and kept.is_file() else {}
         return cls(loaded, dataset, model, plan, limit, review)
 
