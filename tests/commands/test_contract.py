@@ -77,7 +77,7 @@ def test_1_when_nothing_is_there_to_train_with(cli: Callable[..., Any], recipe: 
     answer = cli("run", recipe, *sets, editor=FakeEditor())
     for said in (answer, cli("export", tmp_path / "out")):
         assert said.code == 1
-        assert "dataset   empty in train: no image was accepted there, and no source is carried over" in said.out
+        assert "dataset   empty in train: no image was accepted and no source is carried over" in said.out
         assert "yolo train" not in said.out
         assert "nothing could be made" not in said.out
     back = cli("export", tmp_path / "out", "--set", "include_sources=copy")
@@ -150,7 +150,7 @@ def wait_until_it_ends(child: subprocess.Popen[str]) -> str:
     """Read what it says until it has taken notice of a signal."""
     said = ""
     assert child.stderr is not None
-    while "finishing the batches in hand" not in said:
+    while "finishing the current batches" not in said:
         line = child.stderr.readline()
         assert line, said
         said += line
