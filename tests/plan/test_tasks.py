@@ -74,7 +74,7 @@ def test_a_preview_shows_sources_that_suit_the_task(tmp_path: Path) -> None:
         ("01", "without"), ("01", "elsewhere"), ("02", "elsewhere"), ("03", "without"), ("03", "elsewhere"),
     ]  # fmt: skip
     assert {cell.item.job.id for cell in shown} <= {item.job.id for item in plan.items}
-    with pytest.raises(UsageError, match="says which images there are"):
+    with pytest.raises(UsageError, match="chooses which images are made"):
         read_sweep("classes=[car],[person]")
 
 
