@@ -25,7 +25,7 @@ def write_starter(folder: Path) -> list[Path]:
     if existing := [path for path in targets if path.exists()]:
         raise UsageError(f"{existing[0]} exists already", "move it away first; nothing was written")
     dataset, classes, has_val = find_dataset(folder)
-    key = "val_from_train: 0.1               # the dataset has no val split: this share of train becomes it"
+    key = "val_from_train: 0.1               # the dataset has no val split: this share of train becomes val"
     fields = {
         "name": NAMES[0],
         "dataset": dataset,
