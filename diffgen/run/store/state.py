@@ -74,7 +74,8 @@ def read_state(folder: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DiffgenError(
-            f"{folder / STATE}: has another format than {FORMAT}", "use the version of diffgen that wrote it, or a new folder"
+            f"{folder / STATE}: has another format than {FORMAT}",
+            "use the version of diffgen that wrote it, or a new folder",
         )
     for key, types in _STATE_TYPES.items():
         if not isinstance(state.get(key), types):
