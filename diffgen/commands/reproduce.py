@@ -189,20 +189,19 @@ def _changes(then: dict[str, Any], now: dict[str, Any]) -> dict[str, list[Any]]:
     return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
 
 
-def reproduction_text(found: Reproduction) -> str:
+def reproduction_text(result: Reproduction) -> str:
     """A reproduction as text."""
-    again = f"{found.source} under {found.condition}, attempt {found.attempt + 1}, made in a batch of {found.batch}"
-    lines = [f"{'identical' if found.identical else 'differs':<12} {again}  {found.job}"]
-    if not found.identical and found.max_difference is not None:
-        lines.append(
-            f"pixels       differ by at most {found.max_difference} of 255, on average {found.mean_difference:g}"
-        )
-    if not found.identical and found.max_difference is None:
-        lines.append("pixels       not compared: the run's image file is missing")
-    if found.environment is None:
+    image = f"{result.source} under {result.condition}, attempt {result.attempt + 1}, made in a batch of {result.batch}"
+    lines = [f"{'identical' if result.identical else 'differs':<12} {image}  {result.job}"]
+    if not result.identical:
+        pixels = "not compared: the run's image file is missing"
+        if result.max_difference is not None:
+            pixels = f"differ by at most {result.max_difference} of 255, on average {result.mean_difference:g}"
+        lines.append(f"pixels       {pixels}")
+    if result.environment is None:
         lines.append("environment  of the run unknown")
-    elif not found.environment:
+    elif not result.environment:
         lines.append("environment  the same")
     else:
-        lines += [f"environment  {key}: {then} then, {now} now" for key, (then, now) in found.environment.items()]
+        lines += [f"environment  {key}: {then} then, {now} now" for key, (then, now) in result.environment.items()]
     return "\n".join(lines)
