@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from diffgen.recipe.load import LoadedRecipe
     from diffgen.run.summary import Summary
 
-# Click's UsageError: which Click that is, its own or the installed one, is typer's choice.
-_WrongCommandLine: Any = typer.BadParameter.__base__
+# Click's UsageError, of the Click that typer uses: its own copy or the installed one.
+_ClickUsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="diffgen",
@@ -72,12 +72,12 @@ def run(
     sets: Sets = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop after this long (exit code 4); run again to go on.")
+        float | None, typer.Option(min=0, help="Stop after this long (exit code 4); run again to resume.")
     ] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
-    """Make what the recipe asks for and is not made yet, check it, and write the dataset.
+    """Make the recipe's missing images, check them, and write the dataset.
 
     Example: diffgen run configs/winter.yaml --limit 20
     """
@@ -100,23 +100,22 @@ def plan(
     sets: Sets = None,
     look: Annotated[
         bool | None,
-        typer.Option("--look/--no-look", help="Compare pictures across splits. Default: up to 5000 sources."),
+        typer.Option("--look/--no-look", help="Find near-duplicates across splits. Default: up to 5000 sources."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run would do: counts, what cannot be edited and why, small boxes, disk and time. Makes nothing.
+    """Show what a run would do: counts, sources not edited and why, small boxes, disk and time. Makes nothing.
 
     Example: diffgen plan configs/winter.yaml --json
     """
-    from diffgen.commands.plan_summary import overview, overview_text
+    from diffgen.commands.plan_summary import plan_facts, plan_text
 
-    facts = overview(_load(recipe, sets, output), limit, look)
-    _print(facts, overview_text, as_json)
+    _print(plan_facts(_load(recipe, sets, output), limit, look), plan_text, as_json)
 
 
 @app.command()
 def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
-    """Say what a run folder holds: accepted, rejected by reason, failed, still to make. Also while a run is going on.
+    """Show what a run folder holds: accepted, rejected by reason, failed, still to make. Works during a run.
 
     Example: diffgen status runs/winter --json
     """
@@ -139,20 +138,20 @@ def preview(
         ),
     ] = None,
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Show the way through noise and back instead; a row for each image.")
+        bool, typer.Option("--trajectory", help="Show the denoising steps instead, a row for each image.")
     ] = False,
     output: Output = None,
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a few images, draw them beside their sources with boxes and scores, and print where the picture lies.
+    """Make a few images, draw them beside their sources with boxes and scores, and print the picture's path.
 
-    A run goes on from what is made here. Swept images are extra: `diffgen clean` deletes them.
+    A later run keeps these images. Swept images are extra: `diffgen clean` deletes them.
 
     Example: diffgen preview configs/winter.yaml -n 2 --sweep strength=0.3,0.5,0.7
     """
-    from diffgen.commands import preview as pictures
-    from diffgen.commands import trajectory as ways
+    from diffgen.commands import preview as previews
+    from diffgen.commands import trajectory as trajectories
     from diffgen.commands.sweeps import PreviewRequest, read_sweep
     from diffgen.run.progress import choose
 
@@ -160,15 +159,15 @@ def preview(
     request = PreviewRequest(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
 
     if trajectory:
-        path = ways.preview_trajectory(loaded, request, notify=_notify)
+        path = trajectories.preview_trajectory(loaded, request, notify=_notify)
         typer.echo(json.dumps({"trajectory": str(path)}) if as_json else path)
         return
-    found = pictures.preview(loaded, request, progress=choose(False, as_json), notify=_notify)
+    drawn = previews.preview(loaded, request, progress=choose(False, as_json), notify=_notify)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=1))
-    elif found.path is not None:
-        typer.echo(found.path)
-    raise typer.Exit(found.exit_code)
+        typer.echo(json.dumps(drawn.to_dict(), indent=1))
+    elif drawn.path is not None:
+        typer.echo(drawn.path)
+    raise typer.Exit(drawn.exit_code)
 
 
 @app.command()
@@ -178,16 +177,16 @@ def reproduce(
     keep: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the image there.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make one image again and say whether it is the same to the byte, and what differs. Exit code 3: it is not.
+    """Make one image again and show whether it is byte-identical, and what differs. Exit code 3: it is not.
 
     Example: diffgen reproduce runs/winter 3fa9c1
     """
     from diffgen.commands.reproduce import reproduce as make_again
     from diffgen.commands.reproduce import reproduction_text
 
-    found = make_again(_load(run_folder), job, keep=keep, notify=_notify)
-    _print(found.to_dict(), lambda _: reproduction_text(found), as_json)
-    raise typer.Exit(found.exit_code)
+    result = make_again(_load(run_folder), job, keep=keep, notify=_notify)
+    _print(result.to_dict(), lambda _: reproduction_text(result), as_json)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -196,11 +195,11 @@ def export(
     sets: Sets = None,
     review: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Decisions saved from report.html; kept in the run folder from then on."),
+        typer.Option(metavar="FILE", help="Decisions saved by report.html; the run folder keeps a copy."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the records again and write the dataset again, with other thresholds if you like. Makes no image.
+    """Judge the images again, with other thresholds if you like, and write the dataset again. Makes no image.
 
     Example: diffgen export runs/winter --set checks.structure=0.4
     """
@@ -214,10 +213,10 @@ def export(
 @app.command()
 def clean(
     run_folder: RecipePath,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only show what would be deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete images in a run folder that its recipe no longer plans (of conditions taken out, of changed sources).
+    """Delete images that a run folder's recipe no longer plans (of removed conditions or changed sources).
 
     Example: diffgen clean runs/winter --yes
     """
@@ -262,7 +261,7 @@ app.add_typer(models_app, name="models")
 
 @models_app.callback()
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models that have a short name, or show one: licence, size, whether they are on this machine.
+    """List the models that have a short name (licence, size, whether they are on this machine), or show one.
 
     Example: diffgen models pocket
     """
@@ -283,7 +282,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A short name, a hub id, a folder or a file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model is, its defaults, and, for a small one, what it was taught.
+    """Show a model's class and defaults; for a model with a small vocabulary also the conditions it knows.
 
     Example: diffgen models show pocket
     """
@@ -296,7 +295,7 @@ def show(
 def pull(
     name: Annotated[str, typer.Argument(help="A short name (see diffgen models) or a hub id.")], as_json: AsJson = False
 ) -> None:
-    """Fetch a model from the hub, so that a run needs no network.
+    """Download a model from the hub, so that a run needs no network.
 
     Example: diffgen models pull sd-turbo
     """
@@ -309,10 +308,10 @@ def pull(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where your dataset lies.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of your dataset.")] = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented recipe for the dataset at hand, a Makefile fragment and a CI job.
+    """Write a commented recipe for your dataset, a Makefile fragment and a CI job.
 
     Example: diffgen init data/street
     """
@@ -326,11 +325,11 @@ def init(
 @app.command()
 def doctor(
     recipe: Annotated[
-        Path | None, typer.Argument(metavar="[RECIPE]", help="Say what a run of this recipe would use.")
+        Path | None, typer.Argument(metavar="[RECIPE]", help="Show what a run of this recipe would use.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what this machine has and what a run would use: versions, device and why, memory, model. Exit code 1: a problem.
+    """Show what this machine has and what a run would use: versions, device and why, memory, model. Exit code 1: a problem.
 
     Example: diffgen doctor configs/winter.yaml
     """
@@ -373,14 +372,14 @@ def _report(summary: Summary, as_json: bool, quiet: bool = False) -> None:
         _print(summary.to_dict(), lambda _: summary_text(summary), as_json)
 
 
-def _answer(error: str, hint: str | None, exit_code: int) -> None:
-    """What a script gets in place of the facts that it asked for."""
-    typer.echo(json.dumps({"error": error, "hint": hint, "exit_code": exit_code}))
+def _print_json_error(message: str, hint: str | None, exit_code: int) -> None:
+    """With --json, an error is printed on stdout in place of the facts."""
+    typer.echo(json.dumps({"error": message, "hint": hint, "exit_code": exit_code}))
 
 
-def _complain(error: DiffgenError, as_json: bool) -> int:
+def _print_error(error: DiffgenError, as_json: bool) -> int:
     if as_json:
-        _answer(error.message, error.hint, error.exit_code)
+        _print_json_error(error.message, error.hint, error.exit_code)
     typer.echo(f"error: {error.message}", err=True)
     if error.hint:
         typer.echo(f"hint: {error.hint}", err=True)
@@ -392,33 +391,27 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     as_json = "--json" in arguments
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name that is not UTF-8 must not break a message
+        if isinstance(stream, io.TextIOWrapper):  # so that a message can hold a file name that is not UTF-8
             stream.reconfigure(errors="backslashreplace")
     try:
         return int(app(arguments, prog_name="diffgen", standalone_mode=False) or 0)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
-    except _WrongCommandLine as error:
+    except _ClickUsageError as error:
         if as_json:
-            _answer(error.format_message(), "--help shows what there is", error.exit_code)
+            _print_json_error(error.format_message(), "--help lists the options", error.exit_code)
         error.show()
         return int(error.exit_code)
     except DiffgenError as error:
-        return _complain(error, as_json)
+        return _print_error(error, as_json)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our stdout went away (| head)
+    except BrokenPipeError:  # the reader of our stdout has closed it (| head)
         sys.stderr.close()
         return 0
-    except OSError as error:  # a file or a disk that the code asks for in passing, and no bug of ours
+    except OSError as error:  # a file or disk error that no code expected, not a bug of ours
         if error.errno is None:
             raise
-        place = error.filename2 or error.filename or "standard output"
-        return _complain(
-            DiffgenError(f"{place}: {why(error)}", "check that path, its permissions and the disk, then run it again"),
-            as_json,
-        )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        path = error.filename2 or error.filename or "standard output"
+        hint = "check that path, its permissions and the disk, then run it again"
+        return _print_error(DiffgenError(f"{path}: {why(error)}", hint), as_json)

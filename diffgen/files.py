@@ -23,7 +23,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DiffgenError(
             f"{error.filename2 or error.filename or folder}: cannot write: {why(error)}",
-            "free some space or fix the cause, then run the same command again; all committed work is safe",
+            "free disk space or fix the path, and run the same command again; nothing that was committed is lost",
         ) from error
 
 

@@ -22,4 +22,4 @@ def look(recipe: Path, *sweeps: str, editor: Any = None, sets: Sequence[str] = (
 
 
 def verdicts(found: Preview) -> list[tuple[str, str, str]]:
-    return [(f["source"], f["condition"], f["verdict"]) for f in (cell.facts() for cell in found.cells)]
+    return [(f["source"], f["condition"], f["verdict"]) for f in (cell.facts() for cell in found.images)]

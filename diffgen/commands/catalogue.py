@@ -1,4 +1,4 @@
-"""`diffgen conditions` and `diffgen models`: what a recipe can name, as facts and as text."""
+"""`diffgen conditions` and `diffgen models`: the presets and models that a recipe can name, as facts and as text."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from diffgen.models.model import Model, is_on_disk, require_on_disk, vocabulary
 from diffgen.recipe.presets import presets
 from diffgen.recipe.sections import Condition
 
-# Fields of a model that a run fills in, and its list of words, which is shown apart.
-_OF_A_RUN = ("vocabulary", "loras", "networks", "observers", "layout")
+# Fields of a model that are not shown: a run fills them in, or (vocabulary) they have a line of their own.
+_HIDDEN_FIELDS = ("vocabulary", "loras", "networks", "observers", "layout")
 
 
 def condition_facts(name: str) -> dict[str, Any]:
-    """All fields of a preset. Raises UsageError when there is none of that name."""
+    """All fields of a preset. Raises UsageError when there is no preset of that name."""
     if name not in presets():
         raise UsageError(f"there is no preset '{name}'", f"presets: {', '.join(presets())}")
     return Condition.model_validate(name).model_dump(exclude_none=True)
@@ -46,9 +46,12 @@ def models_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def model_facts(name: str) -> dict[str, Any]:
-    """What a model is, by short name, hub id, folder or file; for a small one also the words that it was taught."""
+    """The fields of a model, by short name, hub id, folder or file; also its vocabulary if it has one.
+
+    Raises DiffgenError when the model cannot be found.
+    """
     model = _resolved(name)
-    facts = {key: value for key, value in asdict(model).items() if value is not None and key not in _OF_A_RUN}
+    facts = {key: value for key, value in asdict(model).items() if value is not None and key not in _HIDDEN_FIELDS}
     facts["on_disk"] = is_on_disk(model)
     if (words := vocabulary(model)) is not None:
         facts |= {"conditions": [kind for kind in words if kind], "words": words}
@@ -62,12 +65,12 @@ def model_text(facts: Mapping[str, Any]) -> str:
         if key != "words"
     ]
     if "words" in facts:
-        lines.append("It makes these conditions only, one at a time. --json lists the words that it knows.")
+        lines.append("It makes only these conditions, one at a time. --json lists the words that it knows.")
     return "\n".join(lines)
 
 
 def pull(name: str) -> Model:
-    """The model, fetched from the hub if need be. Raises DiffgenError when it cannot be had."""
+    """The model, downloaded if it is not on this machine. Raises DiffgenError when that fails."""
     return require_on_disk(_resolved(name))
 
 

@@ -9,12 +9,12 @@ from diffgen.run.store.store import RunStore
 
 
 def clean(loaded: LoadedRecipe, *, remove: bool) -> tuple[int, int]:
-    """(images, bytes) in the run folder that the recipe no longer plans; with `remove`, they and their records go.
+    """(images, bytes) in the run folder that the recipe no longer plans; with `remove`, they are deleted.
 
-    Raises UsageError when it is no run folder.
+    Raises UsageError when it is not a run folder.
     """
-    read_state(loaded.output)  # opening a store would make the folder
-    plan = Session.open(loaded).plan  # without the limit of the last run: what that left out is still wanted
+    read_state(loaded.output)  # checks that it is a run folder: opening a store would make one
+    plan = Session.open(loaded).plan  # without the last run's --limit, as images beyond it are still planned
     keep = {item.job.id for item in plan.all_attempts()}
     with RunStore(loaded.output, loaded.recipe.image.format) as store:
         return store.drop_all_but(keep, remove=remove)

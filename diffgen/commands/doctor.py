@@ -1,4 +1,4 @@
-"""What this machine has and what a run would use: for `diffgen doctor` and bug reports."""
+"""`diffgen doctor`: what this machine has and what a run would use. Also for bug reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillo
 
 
 def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
-    """Versions, device, memory, model; `problems` is what would stop a run. Imports torch."""
+    """Versions, device, memory and model; `problems` lists what would stop a run. Imports torch."""
     problems: list[str] = []
     facts: dict[str, Any] = {
         "diffgen": __version__,
@@ -39,14 +39,14 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         "cache": str(cache_dir()),
         "offline": is_offline(),
     }
-    with _noting(problems):
+    with _collecting(problems):
         facts |= _device(loaded)
-    with _noting(problems):
+    with _collecting(problems):
         facts |= _model(loaded, facts, problems)
     if loaded is not None:
-        with _noting(problems):
+        with _collecting(problems):
             check_folder(loaded.output)
-        with _noting(problems):  # the dataset, LoRAs, and what the recipe asks of them
+        with _collecting(problems):  # dataset, LoRAs and detector
             require_detector_file(Session.open(loaded).model.observers)
     return {**facts, "problems": problems}
 
@@ -67,24 +67,23 @@ def _model(loaded: LoadedRecipe | None, facts: dict[str, Any], problems: list[st
             model = resolve_model("pocket", None, Path(), cache)
         else:
             model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
-    here = is_on_disk(model)
-    found: dict[str, Any] = {
-        "model": {"name": model.name, "editor": model.editor, "on_disk": here, "steps": model.steps}
-    }
-    if not here:
+    on_disk = is_on_disk(model)
+    shown = {"name": model.name, "editor": model.editor, "on_disk": on_disk, "steps": model.steps}
+    if not on_disk:
         problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
     for network in missing_networks(model):
         command = network_command(str(network.hub_id), network.revision)
         problems.append(f"{network.full_name} is not on this machine; {command}")
-    if "device" in facts:
-        requested = loaded.recipe.memory if loaded else "auto"
-        layout, why = pick_layout(requested, facts["device"], facts["dtype"], model)
-        found |= {"layout": str(layout), "layout_reason": why}
-    return found
+    if "device" not in facts:
+        return {"model": shown}
+    requested = loaded.recipe.memory if loaded else "auto"
+    layout, why = pick_layout(requested, facts["device"], facts["dtype"], model)
+    return {"model": shown, "layout": str(layout), "layout_reason": why}
 
 
 @contextmanager
-def _noting(problems: list[str]) -> Iterator[None]:
+def _collecting(problems: list[str]) -> Iterator[None]:
+    """Add a DiffgenError to the problems and go on."""
     try:
         yield
     except DiffgenError as error:
@@ -93,7 +92,8 @@ def _noting(problems: list[str]) -> Iterator[None]:
 
 
 def examination_text(facts: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {found or 'missing'}" for name, found in facts["packages"].items())
+    """The facts of `examine` as text."""
+    packages = ", ".join(f"{name} {version or 'missing'}" for name, version in facts["packages"].items())
     memory = f"{facts['memory_gb']} GB" if facts["memory_gb"] else "unknown"
     lines = [
         f"diffgen   {facts['diffgen']}, Python {facts['python']}",
@@ -110,9 +110,8 @@ def examination_text(facts: dict[str, Any]) -> str:
         model = facts["model"]
         here = "on this machine" if model["on_disk"] else "not on this machine"
         lines.append(f"model     {model['name']} ({model['editor']}, {model['steps']} steps), {here}")
-    lines.append(
-        f"hub       {'offline (HF_HUB_OFFLINE)' if facts['offline'] else 'may be asked'}; cache {facts['cache']}"
-    )
+    hub = "offline (HF_HUB_OFFLINE)" if facts["offline"] else "online"
+    lines.append(f"hub       {hub}; cache {facts['cache']}")
     lines += [f"problem   {problem}" for problem in facts["problems"]]
     return "\n".join(lines)
 
@@ -125,5 +124,5 @@ def _memory_gb() -> float | None:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder above that is there."""
+    """The path, or its nearest parent that exists."""
     return path if path.exists() else _existing(path.parent)

@@ -1,4 +1,4 @@
-"""`diffgen init`: look what dataset is at hand, and write a commented recipe, a Makefile fragment and a CI job for it."""
+"""`diffgen init`: find a dataset, and write a commented recipe, a Makefile fragment and a CI job for it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import yaml
 
 from diffgen.errors import UsageError, why
 
-NAMES = ("diffgen.yaml", "diffgen.mk", "diffgen-ci.yml")  # what is written, and the names of the templates
-_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # names of folders, and their splits
-_DEPTH = 3  # folders below the one asked about that are searched
+NAMES = ("diffgen.yaml", "diffgen.mk", "diffgen-ci.yml")  # of the files written, and of their templates
+_FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # folder name -> split
+_DEPTH = 3  # levels of subfolders that are searched
 
 
 def write_starter(folder: Path) -> list[Path]:
-    """Write the three files into `folder`; returns their paths. Raises UsageError, and writes nothing, when one is there."""
+    """Write the three files into `folder` and return their paths. Raises UsageError, writing nothing, if one exists."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder", "give the folder that your dataset lies in")
+        raise UsageError(f"{folder} is not a folder", "give the folder of your dataset")
     targets = [folder / name for name in NAMES]
-    if there := [path for path in targets if path.exists()]:
-        raise UsageError(f"{there[0]} exists already", "move it away first; nothing was written")
+    if existing := [path for path in targets if path.exists()]:
+        raise UsageError(f"{existing[0]} exists already", "move it away first; nothing was written")
     dataset, classes, has_val = find_dataset(folder)
-    key = "val_from_train: 0.1               # the dataset has no val split: this share of train becomes it"
+    key = "val_from_train: 0.1               # the dataset has no val split: this share of train becomes val"
     fields = {
         "name": NAMES[0],
         "dataset": dataset,
@@ -44,36 +44,38 @@ def write_starter(folder: Path) -> list[Path]:
 def find_dataset(folder: Path) -> tuple[str, list[str], bool]:
     """(the recipe's `dataset` as YAML, class names, whether there is a val split) of the first dataset below `folder`.
 
-    Looked for in this order: a YOLO data.yaml, COCO instances, Pascal VOC. Raises UsageError when there is none.
+    A YOLO data.yaml is preferred to COCO instances, these to Pascal VOC. Raises UsageError when there is no dataset.
     """
     for path in _below(folder, ("*.yaml", "*.yml")):
-        if (found := _yolo(path)) is not None:
-            return _quoted(path.relative_to(folder)), *found
+        if (names_and_val := _yolo(path)) is not None:
+            return _quoted(path.relative_to(folder)), *names_and_val
     annotations = {split: path for path in _below(folder, ("*.json",)) if (split := _coco_split(path))}
     if "train" in annotations:
-        splits = {split: _coco_images(folder, path, split) for split, path in sorted(annotations.items())}
-        parts = {split: {"images": images, "annotations": annotations[split]} for split, images in splits.items()}
+        parts = {
+            split: {"images": _coco_images(folder, path, split), "annotations": path}
+            for split, path in sorted(annotations.items())
+        }
         return _mapping("coco", parts, folder), ["your", "class", "names"], "val" in annotations
     for xmls in sorted(path for path in folder.rglob("[Aa]nnotations") if path.is_dir()):
         if parts := _voc(xmls):
             return _mapping("voc", parts, folder), ["your", "class", "names"], "val" in parts
     raise UsageError(
         f"{folder}: found no dataset: no data.yaml, no COCO instances, no VOC Annotations beside JPEGImages or images",
-        "give the folder that holds it, or copy a recipe from configs/",
+        "give the folder that contains it, or copy a recipe from configs/",
     )
 
 
 def _mapping(form: str, splits: dict[str, dict[str, Path]], folder: Path) -> str:
-    """A dataset of that format as YAML, its paths relative to `folder`."""
+    """The `dataset` of a recipe as YAML, with paths relative to `folder`."""
     rows = [f"format: {form}"]
-    for split, places in splits.items():
-        parts = (f"{key}: {_quoted(place.relative_to(folder))}" for key, place in places.items())
+    for split, paths in splits.items():
+        parts = (f"{key}: {_quoted(path.relative_to(folder))}" for key, path in paths.items())
         rows.append(f"{split}: {{{', '.join(parts)}}}")
     return "\n  " + "\n  ".join(rows)
 
 
 def _quoted(text: object) -> str:
-    """Text as a YAML value, in quotes where it needs them, also between the braces of a flow mapping."""
+    """Text as a YAML value, quoted if needed; also valid in a flow mapping."""
     plain = str(text)
     if re.fullmatch(r"[\w./-]+( [\w./-]+)*", plain) and yaml.safe_load(plain) == plain:
         return plain
@@ -81,7 +83,7 @@ def _quoted(text: object) -> str:
 
 
 def _below(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    """Matching files, nearest first; hidden folders and run folders are left out."""
+    """Matching files, nearest first, except in hidden folders, runs/ and node_modules/."""
     for depth in range(_DEPTH + 1):
         for pattern in patterns:
             for path in sorted(folder.glob("*/" * depth + pattern)):
@@ -91,6 +93,7 @@ def _below(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _yolo(path: Path) -> tuple[list[str], bool] | None:
+    """(class names, whether there is a val split) of a data.yaml; None if the file is none."""
     try:
         data = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
@@ -108,7 +111,7 @@ def _yolo(path: Path) -> tuple[list[str], bool] | None:
 
 def _coco_split(path: Path) -> str | None:
     name = path.stem.lower()
-    if name == "_annotations.coco":  # Roboflow: one beside the images of each split
+    if name == "_annotations.coco":  # Roboflow: one file beside the images of each split
         return _FOLDERS.get(path.parent.name)
     if not name.startswith("instances"):
         return None
@@ -128,8 +131,8 @@ def _coco_images(folder: Path, annotations: Path, split: str) -> Path:
 
 
 def _voc(xmls: Path) -> dict[str, dict[str, Path]]:
-    """The splits of a VOC dataset as its own lists name them, else its image folders; nothing where it has no images."""
-    images = next((place for name in ("JPEGImages", "images") if (place := xmls.parent / name).is_dir()), None)
+    """The splits of a VOC dataset: by its ImageSets lists, else by its image folders; none if it has no images."""
+    images = next((path for name in ("JPEGImages", "images") if (path := xmls.parent / name).is_dir()), None)
     if images is None or next(xmls.rglob("*.xml"), None) is None:
         return {}
     both = {"images": images, "annotations": xmls}

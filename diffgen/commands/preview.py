@@ -1,7 +1,7 @@
-"""A few sources under every condition, or under swept settings, in one picture: what a run would make, seen before it.
+"""`diffgen preview`: a few sources under every condition, or with swept settings, in one picture.
 
-It fills the run folder that the run then goes on with, so nothing that is shown is made twice. Images of the recipe itself
-are made in the run's own batches, each as a whole, so that a run comes out with the same bytes as without a preview.
+The images go into the run folder, so a later run does not make them again. Images of the recipe are made in the run's own
+whole batches, so the run gives the same bytes as without a preview.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diffgen.plan.batches import cut_batches, pending_batches
 from diffgen.plan.plan import Plan
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.loop import Making
-from diffgen.run.progress import Progress, Silent
+from diffgen.run.progress import Progress
 from diffgen.run.session import Notify, Session, make_ready
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import STOP_CODES
@@ -34,11 +34,11 @@ PICTURE = "preview.png"
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The picture that was drawn (None when it was interrupted) and what it shows, row by row."""
+    """The picture that was drawn (None if interrupted) and the images it shows, row by row."""
 
     path: Path | None
     made_now: int
-    cells: list[PreviewImage]
+    images: list[PreviewImage]
     stopped: str | None = None
 
     @property
@@ -46,11 +46,11 @@ class Preview:
         """0 drawn, 1 none of the images could be made, 130 and 143 interrupted."""
         if self.stopped is not None:
             return STOP_CODES[self.stopped]
-        return 0 if any(cell.made for cell in self.cells) else 1
+        return 0 if any(image.made for image in self.images) else 1
 
     def to_dict(self) -> dict[str, Any]:
         path = None if self.path is None else str(self.path)
-        tiles = [cell.facts() for cell in self.cells]
+        tiles = [image.facts() for image in self.images]
         return {"preview": path, "made_now": self.made_now, "stopped": self.stopped, "tiles": tiles}
 
 
@@ -62,73 +62,73 @@ def preview(
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
 ) -> Preview:
-    """Make what the picture needs and is not made yet, and draw it as preview.png in the run folder.
+    """Make the images that are not made yet, and draw preview.png in the run folder.
 
-    Raises DiffgenError. A second identical call makes nothing and loads no torch.
+    Raises DiffgenError. A second identical call makes nothing and does not import torch.
     """
     session = Session.open(loaded)
-    cells = preview_images(session, request)
+    images = preview_images(session, request)
     with RunStore(session.folder, session.recipe.image.format) as store:
-        session.write_recipe(replace_old=False)  # the recipe of a run stays the one that its dataset was made by
+        session.write_recipe(replace_old=False)  # an existing run folder keeps the recipe of its dataset
         made_now, stopped = 0, None
-        if _missing(cells, store):
+        if _missing(images, store):
             require_detector_file(session.model.observers)
             session, batch_size, make = make_ready(session, store, make_worker, notify)
-            cells = preview_images(session, request)  # now that the model's commit is known
-            batches = _batches(session.plan, cells, store, batch_size)
+            images = preview_images(session, request)  # job ids may change now that the model's commit is known
+            batches = _batches(session.plan, images, store, batch_size)
             count = len({item.job.id for batch in batches for item in batch.items} - store.done())
             notify(f"{count} images to make in {store.folder}")
-            making = Making(session, store, progress or Silent(), notify)
+            making = Making(session, store, progress or Progress(), notify)
             made_now, stopped = making.run(iter([batches]), make)
         records = store.present()
-    cells = [cell.judged(records) for cell in cells]
+    images = [image.judged(records) for image in images]
     if stopped is not None:
-        return Preview(None, made_now, cells, stopped)
+        return Preview(None, made_now, images, stopped)
     path = session.folder / PICTURE
-    write_atomically(path, png(_sheet(session, cells, swept=bool(request.sweeps))))
-    return Preview(path, made_now, cells)
+    write_atomically(path, png(_sheet(session, images, swept=bool(request.sweeps))))
+    return Preview(path, made_now, images)
 
 
-def _missing(cells: Sequence[PreviewImage], store: RunStore) -> set[str]:
-    return {cell.item.job.id for cell in cells} - store.done()
+def _missing(images: Sequence[PreviewImage], store: RunStore) -> set[str]:
+    return {image.item.job.id for image in images} - store.done()
 
 
-def _batches(plan: Plan, cells: Sequence[PreviewImage], store: RunStore, batch_size: int) -> list[Batch]:
-    """The batches to make: the run's own that hold a missing image, and batches of what the run has no place for.
+def _batches(plan: Plan, images: Sequence[PreviewImage], store: RunStore, batch_size: int) -> list[Batch]:
+    """The run's own batches that have a missing image, and batches of the images that the run does not make.
 
-    The latter are swept settings, and conditions that the run gives to other sources.
+    The latter have swept settings, or conditions that the run gives to other sources.
     """
-    missing = _missing(cells, store)
-    own = [batch for batch in cut_batches(plan.items, batch_size) if any(i.job.id in missing for i in batch.items)]
-    placed = {item.job.id for batch in own for item in batch.items}
-    others = [cell.item for cell in cells if cell.item.job.id in missing - placed]
-    return pending_batches([*own, *cut_batches(others, batch_size)], store.done(), store.records.keys())
+    missing = _missing(images, store)
+    of_run = [batch for batch in cut_batches(plan.items, batch_size) if any(i.job.id in missing for i in batch.items)]
+    extra = missing - {item.job.id for batch in of_run for item in batch.items}
+    extra_items = [image.item for image in images if image.item.job.id in extra]
+    return pending_batches([*of_run, *cut_batches(extra_items, batch_size)], store.done(), store.records.keys())
 
 
-def _sheet(session: Session, cells: Sequence[PreviewImage], swept: bool) -> Image.Image:
-    """A row for each source; where settings are swept, for each source and condition."""
+def _sheet(session: Session, images: Sequence[PreviewImage], swept: bool) -> Image.Image:
+    """A row for each source; with swept settings, for each source and condition."""
 
-    def row_of(cell: PreviewImage) -> tuple[str, str]:
-        return cell.item.source.key, cell.item.job.settings.condition if swept else ""
+    def row_of(image: PreviewImage) -> tuple[str, str]:
+        return image.item.source.key, image.item.job.settings.condition if swept else ""
 
     rows = []
-    for _, group in itertools.groupby(cells, key=row_of):
+    for _, group in itertools.groupby(images, key=row_of):
         row = list(group)
         source = row[0].item.source
         first = source_tile(source, source_shapes(source, session.dataset))
-        rows.append([first, *(_tile(cell, session) for cell in row)])
+        rows.append([first, *(_tile(image, session) for image in row)])
     return contact_sheet(rows, session.dataset.names)
 
 
-def _tile(cell: PreviewImage, session: Session) -> Tile:
-    facts = cell.facts()
+def _tile(image: PreviewImage, session: Session) -> Tile:
+    facts = image.facts()
     if facts["verdict"] == "failed":
-        return Tile(None, f"{cell.label}: failed\n{facts['error']}", good=False)
+        return Tile(None, f"{image.label}: failed\n{facts['error']}", good=False)
     accepted = facts["verdict"] == "accepted"
-    verdict = f"{cell.label}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}"
+    verdict = f"{image.label}: {'accepted' if accepted else 'rejected, ' + facts['verdict']}"
     lines = [verdict, "   ".join(_settings(facts)), "   ".join(_scores(facts))]
-    picture = image_path(session.folder, cell.item.job.id, session.recipe.image.format)
-    return Tile(picture, "\n".join(line for line in lines if line), cell.entry.shapes(session.dataset), accepted)
+    picture = image_path(session.folder, image.item.job.id, session.recipe.image.format)
+    return Tile(picture, "\n".join(line for line in lines if line), image.entry.shapes(session.dataset), accepted)
 
 
 def _settings(facts: dict[str, Any]) -> Iterator[str]:

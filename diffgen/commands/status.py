@@ -1,4 +1,4 @@
-"""`diffgen status`: what a run folder holds, also while a run is going on."""
+"""`diffgen status`: what a run folder holds, also during a run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from diffgen.run.store.images import read_present
 from diffgen.run.store.state import is_locked, read_state
 from diffgen.run.summary import Summary, summarise
 
-RECENT = 64  # the last images made, which the speed of a run is told by
+RECENT = 64  # the speed of a run is that of the last images made
 
 
 def status(loaded: LoadedRecipe) -> Summary:
-    """Read without the folder's lock, so also while a run is writing. Raises UsageError when it is no run folder."""
+    """Summarise a run folder. Takes no lock, so it works during a run. Raises UsageError if it is not a run folder."""
     session = Session.open(loaded, read_state(loaded.output).get("limit"))
     records = read_present(session.folder, session.recipe.image.format)
     summary = summarise(session.outcome(records))

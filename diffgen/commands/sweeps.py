@@ -1,4 +1,4 @@
-"""Which images to look at before a run: a few sources, under every condition or under swept settings."""
+"""Chooses the images of a preview: a few sources, under every condition or with swept settings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from diffgen.recipe.yaml_reader import read_yaml
 from diffgen.run.session import Session
 from diffgen.types import Item, Record
 
-UNSWEPT = ("name", "share", "task", "classes")  # they say which images there are, not how they look
+UNSWEPT = ("name", "share", "task", "classes")  # these choose which images are made, not how they look
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A field of a condition, and the values that it takes in turn."""
+    """A field of a condition and the values to try."""
 
     field: str
     values: tuple[Any, ...]
@@ -37,7 +37,7 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class PreviewRequest:
-    """What a user wants to see: how many sources, which conditions (all when empty), which sweeps."""
+    """What to preview: how many sources, which conditions (empty: all), which sweeps."""
 
     number: int = 4
     conditions: tuple[str, ...] = ()
@@ -46,8 +46,8 @@ class PreviewRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreviewImage:
-    """One image to look at, its first attempt. `settings` are its swept values; `judging` has its thresholds, which may
-    be swept too."""
+    """One image of a preview: an item's first attempt. `settings` are its swept values; `judging` has its thresholds,
+    which may be swept too."""
 
     entry: Entry
     settings: dict[str, Any]
@@ -67,11 +67,11 @@ class PreviewImage:
         return ", ".join([self.item.job.settings.condition, *values])
 
     def judged(self, records: Mapping[str, Record]) -> PreviewImage:
-        """With what became of it, by the records of the run folder."""
+        """The image with its record and verdict; `records` are the run folder's, by job id."""
         return replace(self, entry=self.judging.entry(self.item, records.get(self.item.job.id)))
 
     def facts(self) -> dict[str, Any]:
-        """What is known of it, JSON-ready."""
+        """The image's verdict and scores, JSON-ready."""
         job, record, verdict = self.item.job, self.entry.record, self.entry.verdict
         about = {"source": self.item.source.key, "condition": job.settings.condition, **self.settings, "job": job.id}
         if record is None or verdict is None or not self.made:
@@ -92,31 +92,31 @@ class PreviewImage:
 
 
 def read_sweep(text: str) -> Sweep:
-    """`strength=0.3,0.5`: a field of a condition and its values, each as YAML. Raises UsageError."""
-    field, sign, values = text.partition("=")
-    found = read_yaml(f"[{values}]", Path(f"--sweep {text}"))
-    if not sign or not field.strip() or not found:
+    """Parse `strength=0.3,0.5`: a field of a condition and its values, each as YAML. Raises UsageError."""
+    field, sign, listed = text.partition("=")
+    field, values = field.strip(), read_yaml(f"[{listed}]", Path(f"--sweep {text}"))
+    if not sign or not field or not values:
         raise UsageError(f"--sweep {text}: not of the form field=value,value", "for example --sweep strength=0.3,0.5")
-    if field.strip() in UNSWEPT:
+    if field in UNSWEPT:
         raise UsageError(
-            f"--sweep {text}: '{field.strip()}' says which images there are, not how they look",
+            f"--sweep {text}: '{field}' chooses which images are made, not how they look",
             "sweep strength, guidance, steps, detail, …",
         )
-    return Sweep(field.strip(), tuple(found))
+    return Sweep(field, tuple(values))
 
 
 def preview_images(session: Session, request: PreviewRequest) -> list[PreviewImage]:
-    """The images to show: for each source, for each condition, for each combination of swept values.
+    """The images to show: for each source, each condition, each combination of swept values.
 
-    The sources are the first to be edited in plan order, those with objects before those without. Each is shown under every
-    condition that suits it (tasks want objects or room), also where `share` or `assign` gives the condition to others.
-    Raises DiffgenError for no sources, UsageError for a condition or field that does not exist.
+    The sources are the first in plan order, those with objects before those without. Each is shown under every condition
+    whose task it suits, also if `share` or `assign` gives the condition to other sources. Raises DiffgenError when no
+    source is selected, UsageError for a condition or field that does not exist.
     """
     plan, dataset = session.plan, session.dataset
     names = _names(session.recipe, request.conditions)
     fields = [sweep.field for sweep in request.sweeps]
     if twice := [field for field in fields if fields.count(field) > 1]:
-        raise UsageError(f"--sweep {twice[0]}: given twice", f"give its values in one: --sweep {twice[0]}=0.3,0.4")
+        raise UsageError(f"--sweep {twice[0]}: given twice", f"give all values at once: --sweep {twice[0]}=0.3,0.4")
     wanted = _edits(session, session.recipe, names)
     suited = (source for source, _ in plan.edits if any(fits(source, edit, plan.places) for edit in wanted))
     shown = sorted(suited, key=lambda source: not source.counts)[: request.number]
@@ -128,13 +128,13 @@ def preview_images(session: Session, request: PreviewRequest) -> list[PreviewIma
         as_yaml = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
         recipe = overridden(session.loaded, [f"conditions.{name}.{text}" for name in names for text in as_yaml]).recipe
         edits = _edits(session, recipe, names)
-        own = tuple((source, tuple(edit for edit in edits if fits(source, edit, plan.places))) for source in shown)
-        few = replace(plan, edits=own, variants=1)
-        if few.needs_masks:
+        suiting = tuple((source, tuple(edit for edit in edits if fits(source, edit, plan.places))) for source in shown)
+        small_plan = replace(plan, edits=suiting, variants=1)
+        if small_plan.needs_masks:
             require_opencv()
         judging = Judging(recipe, dataset, session.review)
-        columns.append([PreviewImage(Entry(item), settings, judging) for item in few.items])
-    return [cell for row in zip(*columns, strict=True) for cell in row]
+        columns.append([PreviewImage(Entry(item), settings, judging) for item in small_plan.items])
+    return [image for row in zip(*columns, strict=True) for image in row]
 
 
 def _edits(session: Session, recipe: Recipe, names: Sequence[str]) -> list[Edit]:

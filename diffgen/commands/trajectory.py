@@ -1,8 +1,7 @@
-"""The way of single images from their source through noise to the edit, in one picture: what strength does.
+"""`diffgen preview --trajectory`: the denoising steps of single images in one picture, to see what strength does.
 
-It shows what the editor's family does: img2img noises the source as far as its strength says and denoises it from there;
-instruct begins at pure noise with the source as a condition, and strength says how much of the change is taken; text2img has
-no source.
+img2img adds noise to the source up to the level that strength sets, and denoises from there. instruct starts from pure
+noise with the source as a condition; strength sets the share of the change that is kept. text2img has no source.
 """
 
 from __future__ import annotations
@@ -41,63 +40,56 @@ def preview_trajectory(
     make_editor: Callable[[], Editor] | None = None,
     notify: Notify = lambda _: None,
 ) -> Path:
-    """Draw trajectory.png in the run folder, a row for each image to look at, and return its path.
+    """Draw trajectory.png in the run folder, with a row for each image, and return its path.
 
-    Each image is made on its own, and none of them is kept. Raises DiffgenError.
+    Each image is made in a batch of its own, and none is kept. Raises DiffgenError.
     """
     session = Session.open(loaded)
     if session.recipe.resolution.mode != "fit":
         raise UsageError("--trajectory shows whole pictures, not tiles", "add --set resolution.mode=fit")
     if make_editor is None:
         session = session.fetched()
-    cells = preview_images(session, request)
+    images = preview_images(session, request)
     with RunStore(session.folder, session.recipe.image.format):
         session.write_recipe(replace_old=False)
         editor, maps = (make_editor(), Maps({})) if make_editor else _loaded(session, notify)
         rows = []
-        for cell in cells:
-            source = cell.item.source
-            notify(f"{source.key} under {cell.label}")
+        for image in images:
+            source = image.item.source
+            notify(f"{source.key} under {image.label}")
             shapes = source_shapes(source, session.dataset)
-            first = replace(source_tile(source, shapes), caption=f"{source.key}\n{cell.label}")
-            after = tuple(labelled(shapes, cell.item.job))
-            rows.append(
-                [first, *(Tile(seen, caption, after) for caption, seen in trajectory(editor, cell.item, shapes, maps))]
-            )
+            first = replace(source_tile(source, shapes), caption=f"{source.key}\n{image.label}")
+            after = tuple(labelled(shapes, image.item.job))
+            steps = trajectory(editor, image.item, shapes, maps)
+            rows.append([first, *(Tile(pixels, caption, after) for caption, pixels in steps)])
         path = session.folder / PICTURE
         write_atomically(path, png(contact_sheet(rows, session.dataset.names, TILE)))
     return path
 
 
 def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps) -> list[tuple[str, Pixels]]:
-    """(what is seen, the picture at the source's size) in turn, the edit last: as the model made it, without `detail`.
+    """(caption, picture at the source's size) of each step and last of the edit, as the model made it, without `detail`.
 
-    Raises SourceError for a source that does not decode.
+    Raises SourceError when the source does not decode.
     """
     source, settings = item.source, item.job.settings
     canvas = working_canvas(source.width, source.height, settings)
     mask = working_mask(shapes, item.job, canvas)
-    seen: list[tuple[str, Pixels]] = []
+    steps: list[tuple[str, Pixels]] = []
 
     def watch(caption: str, images: list[Pixels]) -> None:
-        seen.append((caption, unfit(images[0], canvas)))
+        steps.append((caption, unfit(images[0], canvas)))
 
     if source.text is None:
         image = fit(decode(Path(source.path).read_bytes()), canvas)
     else:
-        image = np.zeros((canvas.size[1], canvas.size[0], 3), np.uint8)  # made from noise: only the size counts
-    guides = settings.controls or ()
-    controls = [maps(guide, image) if guide.folder is None else kept_map(source, guide, canvas) for guide in guides]
-    batch = EditBatch(
-        [image],
-        [item.job],
-        None if mask is None else [mask],
-        views_for(canvas, settings),
-        [controls] if controls else None,
-        watch,
-    )
+        image = np.zeros((canvas.size[1], canvas.size[0], 3), np.uint8)  # text2img uses only its size
+    inputs = settings.controls or ()
+    controls = [maps(wanted, image) if wanted.folder is None else kept_map(source, wanted, canvas) for wanted in inputs]
+    masks, views = None if mask is None else [mask], views_for(canvas, settings)
+    batch = EditBatch([image], [item.job], masks, views, [controls] if controls else None, watch)
     (edited,) = editor.edit(batch)
-    return [*seen, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, canvas))]
+    return [*steps, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, canvas))]
 
 
 def _loaded(session: Session, notify: Notify) -> tuple[Editor, Maps]:

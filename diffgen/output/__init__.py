@@ -1,1 +1,1 @@
-"""What goes out: the judged plan, the exported dataset, the report."""
+"""The judged plan and what is written from it: the exported dataset, the manifest and the report."""

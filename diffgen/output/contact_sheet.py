@@ -1,4 +1,4 @@
-"""Contact sheets: sources and what was made of them side by side, boxes drawn. For looking at, not for training."""
+"""Contact sheets: sources beside their edits, with the labels drawn. For people, not for training."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from diffgen.output.outcome import Outcome
 from diffgen.types import Source
 
 GAP = 6  # pixels between tiles
-DOT = 3  # pixels of radius of a keypoint
+KEYPOINT_RADIUS = 3  # pixels
 LINE = 17  # pixels of height for each line of a caption
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 MARKS = {True: "#009E73", False: "#D55E00"}
-PLATE = "#D9D9D9"  # where there is no picture
-# Okabe and Ito's colours, told apart with any colour vision (Color Universal Design, 2008); by class id, in turn.
+PLACEHOLDER = "#D9D9D9"  # drawn where there is no picture
+# By class id, in turn. Okabe and Ito's colours, distinct with any colour vision (Color Universal Design, 2008).
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A picture with the shapes to draw on it and a caption, of several lines if it likes.
+    """A picture, the shapes to draw on it, and a caption of one or more lines.
 
-    `picture` is a file, or (H, W, 3) uint8 RGB; None, and a file that cannot be decoded, is an empty plate. `good` puts a
-    green or a red mark before the caption.
+    `picture` is a file, or (H, W, 3) uint8 RGB. None, or a file that cannot be decoded, is drawn as a grey area. `good`
+    puts a green (True) or red (False) mark before the caption.
     """
 
     picture: Path | Pixels | None
@@ -41,7 +41,7 @@ class Tile:
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], names: Sequence[str], tile_width: int = 420) -> Image.Image:
-    """Rows of tiles, each scaled to `tile_width` pixels."""
+    """Draw rows of tiles, each scaled to a width of `tile_width` pixels. `names` are the class names, by class id."""
     drawn = [_draw_row(row, names, tile_width) for row in rows]
     heights = [max(tile.height for tile in row) + GAP for row in drawn]
     width = max(len(row) for row in drawn) * (tile_width + GAP)
@@ -64,15 +64,16 @@ def _picture(source: Source) -> Path | None:
 
 
 def png(image: Image.Image) -> bytes:
+    """The image encoded as PNG."""
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
 
 
-def run_sheet(outcome: Outcome, most: int = 8, columns: int | None = None) -> Image.Image:
-    """A row for each of the first `most` sources: the source, then every image made of it with its verdict.
+def run_sheet(outcome: Outcome, max_sources: int = 8, columns: int | None = None) -> Image.Image:
+    """A row for each of the first `max_sources` sources: the source, then its images, each with its verdict.
 
-    With `columns`, a source's row is broken after so many tiles. Raises ValueError when no image was made.
+    With `columns`, a row breaks after that many tiles. Raises ValueError when no image was made.
     """
     rows: dict[str, list[Tile]] = {}
     for entry in outcome.entries:
@@ -86,25 +87,25 @@ def run_sheet(outcome: Outcome, most: int = 8, columns: int | None = None) -> Im
     if not rows:
         raise ValueError("no image was made, there is nothing to show")
     lines = []
-    for row in list(rows.values())[:most]:
+    for row in list(rows.values())[:max_sources]:
         width = columns or len(row)
         lines += [row[start : start + width] for start in range(0, len(row), width)]
     return contact_sheet(lines, outcome.dataset.names)
 
 
 def source_shapes(source: Source, dataset: Dataset) -> tuple[Shape, ...]:
-    """The source's labelled objects; none when its label file cannot be parsed. Raises OSError when it is gone."""
+    """The source's labelled objects; none if its label file cannot be parsed. Raises OSError if the file is missing."""
     return dataset.schema.parse_or_nothing(source.read_label())
 
 
 def _draw_row(row: Sequence[Tile], names: Sequence[str], width: int) -> list[Image.Image]:
-    """The pictures of a row stand at one height, below the longest of its captions."""
+    """All pictures of a row start at the same height, below the row's longest caption."""
     lines = max(tile.caption.count("\n") + 1 for tile in row)
     return [_draw(tile, names, width, lines) for tile in row]
 
 
 def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Image:
-    image = _opened(tile.picture, width)
+    image = _scaled(tile.picture, width)
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=11)
     for shape in tile.shapes:
@@ -112,11 +113,11 @@ def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Ima
         points = shape.outline or _corners(shape.box)
         pen.polygon([(x * image.width, y * image.height) for x, y in points], outline=colour, width=2)
         for x, y in shape.keypoints:
-            pen.circle((x * image.width, y * image.height), DOT, fill=colour, outline="black")
+            pen.circle((x * image.width, y * image.height), KEYPOINT_RADIUS, fill=colour, outline="black")
         x, y = shape.box[0] * image.width + 2, max(0.0, shape.box[1] * image.height - 13)
         text = names[shape.class_id]
         if (shape.box[2] - shape.box[0]) * image.width < pen.textlength(text, font=font):
-            continue  # names of small boxes would cover each other, and the picture
+            continue  # a name wider than its box would cover other objects
         pen.rectangle(pen.textbbox((x, y), text, font=font), fill=colour)
         pen.text((x, y), text, fill="black", font=font)
     above = lines * LINE + 3
@@ -133,16 +134,16 @@ def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Ima
     return framed
 
 
-def _opened(picture: Path | Pixels | None, width: int) -> Image.Image:
-    """The picture, `width` pixels wide."""
-    pixels = _read(picture) if isinstance(picture, Path) else picture
+def _scaled(picture: Path | Pixels | None, width: int) -> Image.Image:
+    """The picture at a width of `width` pixels."""
+    pixels = _decoded(picture) if isinstance(picture, Path) else picture
     if pixels is None:
-        return Image.new("RGB", (width, width * 9 // 16), PLATE)
+        return Image.new("RGB", (width, width * 9 // 16), PLACEHOLDER)
     image = Image.fromarray(pixels)
     return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
 
 
-def _read(path: Path) -> Pixels | None:
+def _decoded(path: Path) -> Pixels | None:
     try:
         return decode(path.read_bytes())
     except (OSError, SourceError):
@@ -150,7 +151,7 @@ def _read(path: Path) -> Pixels | None:
 
 
 def _fitting(text: str, pen: ImageDraw.ImageDraw, font: Font, width: float) -> str:
-    """The text, without its middle where it is too long."""
+    """The text; if it is wider than `width` pixels, its middle is replaced by "…"."""
     keep = len(text)
     short = text
     while keep > 2 and pen.textlength(short, font=font) > width:

@@ -1,4 +1,4 @@
-"""What an exported dataset consists of: for each image its file, its name and its label text."""
+"""The images of an exported dataset: for each its file, its name and its label text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from diffgen.output.outcome import Entry, Outcome
 from diffgen.types import Item, Source, digest_of
 
-LONGEST_NAME = 250  # bytes before the suffix; file systems take 255 in all
+MAX_NAME_BYTES = 250  # before the suffix; file systems allow 255 with it
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedImage:
-    """One image of the export. `name` is its path below images/SPLIT, without suffix; `file` is what is copied there.
+    """One image of the export. `name` is its path below images/SPLIT without suffix; `file` is the file to copy.
 
-    `entry` is None for the source's own image, which is linked instead of copied where `link` is set.
+    `entry` is None for a source's own image; `link` means that it is linked and not copied.
     """
 
     split: str
@@ -35,22 +35,22 @@ class ExportedImage:
 
     @property
     def label_file(self) -> str:
-        """Path below the dataset folder, whether or not the image has labels."""
+        """Path below the dataset folder, also if the image has no labels."""
         return f"labels/{self.split}/{self.name}.txt"
 
     @property
     def labelled(self) -> bool:
-        """Whether the export has a label file for it."""
+        """Whether the export has a label file for the image."""
         changed = self.entry is not None and (self.entry.dropped or self.entry.added)
         return self.source.label is not None or bool(changed)
 
     def label(self) -> bytes | None:
-        """The text of its label file. Raises OSError."""
+        """The text of the label file; None without one. Raises OSError."""
         return self.source.read_label() if self.entry is None else self.entry.label()
 
 
 def exported_images(outcome: Outcome) -> Iterator[ExportedImage]:
-    """Sources first, then accepted images, each in plan order, with names that are unique in their split."""
+    """Sources, then accepted images, each in plan order, with names that are unique in their split."""
     names = _Names()
     recipe = outcome.recipe
     for source in outcome.plan.sources:
@@ -62,36 +62,36 @@ def exported_images(outcome: Outcome) -> Iterator[ExportedImage]:
     for entry in outcome.entries:
         if entry.accepted:
             source = entry.item.source
-            name = names.unique(source.split, made_name(entry.item))
+            name = names.unique(source.split, edit_name(entry.item))
             yield ExportedImage(source.split, name, f".{recipe.image.format}", outcome.image(entry), source, entry)
 
 
-def made_name(item: Item) -> str:
-    """The name of a made image before it is made unique: the source's name, the condition, and the variant."""
+def edit_name(item: Item) -> str:
+    """The name of an edited image, not yet unique: the source's name, the condition and the variant."""
     return f"{item.source.name}__{item.job.settings.condition}-{item.job.variant}"
 
 
 class _Names:
-    """Hands out each name once in its split, whatever the case: some file systems do not tell Car.jpg from car.jpg."""
+    """Gives out each name once per split, ignoring case: some file systems do not distinguish Car.jpg and car.jpg."""
 
     def __init__(self) -> None:
         self._taken: set[tuple[str, str]] = set()
 
     def unique(self, split: str, wanted: str) -> str:
-        name = free = fitting_name(wanted)
+        name = unique = shortened(wanted)
         n = 1
-        while (split, free.casefold()) in self._taken:
+        while (split, unique.casefold()) in self._taken:
             n += 1
-            free = fitting_name(f"{name}-{n}")
-        self._taken.add((split, free.casefold()))
-        return free
+            unique = shortened(f"{name}-{n}")
+        self._taken.add((split, unique.casefold()))
+        return unique
 
 
-def fitting_name(name: str) -> str:
-    """A name whose last part, with any suffix, fits file systems: a long one is cut and ends in a hash of the whole."""
+def shortened(name: str) -> str:
+    """The name, its last part cut to MAX_NAME_BYTES and ended with a hash of the whole part if it is longer."""
     folder, sep, last = name.rpartition("/")
     raw = os.fsencode(last)
-    if len(raw) <= LONGEST_NAME:
+    if len(raw) <= MAX_NAME_BYTES:
         return name
-    kept = raw[: LONGEST_NAME - 9].decode("utf-8", "ignore")
+    kept = raw[: MAX_NAME_BYTES - 9].decode("utf-8", "ignore")
     return f"{folder}{sep}{kept}-{digest_of(last)[:8]}"

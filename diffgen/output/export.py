@@ -1,7 +1,7 @@
-"""The accepted images as a YOLO dataset that Ultralytics trains on unedited. Derived: safe to delete.
+"""Writes the sources and accepted images as a YOLO dataset that Ultralytics can train on. Derived: safe to delete.
 
-It is built beside the old one and swapped in, so that nobody sees a half-written or stale dataset. It holds no times,
-hosts or absolute paths and is in plan order: the same run gives the same bytes.
+It is built beside the old one and swapped in, so nobody sees a half-written or stale dataset. It holds no times, hosts or
+absolute paths and is in plan order: the same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from diffgen.output.manifest import manifest_row
 from diffgen.output.outcome import Outcome
 from diffgen.types import digest_of
 
-_FICLONE = 0x40049409  # ioctl of Linux: share the blocks of a file (btrfs, xfs)
-# What the kernel answers where two files cannot share blocks.
+_FICLONE = 0x40049409  # Linux ioctl: share the blocks of a file (btrfs, xfs)
+# What the kernel answers when two files cannot share blocks.
 _NOT_CLONED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
 def export_dataset(outcome: Outcome) -> str:
-    """Write `dataset/` in the run folder unless it is up to date. Returns the digest of what it is made from.
+    """Write `dataset/` in the run folder unless it is up to date. Returns the digest of its contents' origin.
 
-    Raises DiffgenError when the disk does not take it, or a file is in its place.
+    Raises DiffgenError when it cannot be written, or when a file is in its place.
     """
     folder = outcome.folder
     target, building, old = folder / "dataset", folder / ".dataset.new", folder / ".dataset.old"
@@ -42,7 +42,7 @@ def export_dataset(outcome: Outcome) -> str:
         return digest
     for place in (target, building, old):
         if place.exists() and not place.is_dir():
-            raise DiffgenError(f"{place} is a file, where a folder belongs", "move it away, then run again")
+            raise DiffgenError(f"{place} is a file, but must be a folder", "move it away, then run again")
     try:
         for leftover in (building, old):
             _remove(leftover)
@@ -58,19 +58,19 @@ def export_dataset(outcome: Outcome) -> str:
     except OSError as error:
         raise DiffgenError(
             f"{target}: cannot write the dataset: {error.filename or folder}: {why(error)}",
-            "make room, or mend what is in the way, then run the same command again; the images made so far are kept",
+            "free disk space or fix the path, then run the same command again; the images made so far are kept",
         ) from error
     return digest
 
 
 def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
-    """Changes when the export would: links hold paths, which the outcome's fingerprint leaves out."""
+    """Changes when the export would. Adds the targets of links: the outcome's fingerprint holds no absolute path."""
     links = [os.fsencode(image.file) for image in images if image.link]
     return digest_of(outcome.fingerprint(exported=True), *links)
 
 
 def _exported(target: Path) -> str | None:
-    """The digest in the first line of the manifest, or None when there is no whole export."""
+    """The digest in the first line of the manifest; None without a complete export."""
     try:
         with (target / "manifest.jsonl").open(encoding="utf-8") as file:
             head = json.loads(file.readline())
@@ -80,48 +80,49 @@ def _exported(target: Path) -> str | None:
 
 
 def _complete(target: Path, images: list[ExportedImage]) -> bool:
+    """Whether every image and label file is there; a broken link counts."""
     files = (file for image in images for file in (image.image, *([image.label_file] if image.labelled else [])))
     return all(os.path.lexists(f"{target}/{file}") for file in files)
 
 
 def _remove(folder: Path) -> None:
-    """A folder of ours, or the link that somebody put in its place; what a link leads to stays."""
+    """Delete a folder of ours. If somebody put a link in its place, delete only the link."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder)
 
 
-def _write_image(building: Path, one: ExportedImage) -> None:
-    """One image and its label file, which is read back and compared."""
-    image, label = building / one.image, building / one.label_file
+def _write_image(building: Path, exported: ExportedImage) -> None:
+    """Write an image and its label file; the label file is read back and compared."""
+    image, label = building / exported.image, building / exported.label_file
     if os.path.normpath(image) != str(image) or label_path(str(image)) != str(label):
         raise AssertionError(
             f"Ultralytics would look for the labels of {image} at {label_path(str(image))}, not {label}"
         )
     image.parent.mkdir(parents=True, exist_ok=True)
-    if one.link:
-        # Relative to where the link is after the swap: that differs from here by the name of one folder only.
-        image.symlink_to(os.path.relpath(one.file, image.parent))
+    if exported.link:
+        # Also valid after the swap, which changes the name of one folder and not the depth.
+        image.symlink_to(os.path.relpath(exported.file, image.parent))
     else:
-        _copy(one.file, image, share=one.entry is not None)
-    if one.labelled:
-        raw = one.label() or b""
+        _copy(exported.file, image, share=exported.entry is not None)
+    if exported.labelled:
+        raw = exported.label() or b""
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_bytes(raw)
         if label.read_bytes() != raw:
-            raise AssertionError(f"{label} does not hold the labels of {one.source.key}")
+            raise AssertionError(f"{label} does not hold the labels of {exported.source.key}")
 
 
 def _write_data_yaml(building: Path, outcome: Outcome, images: list[ExportedImage]) -> None:
     splits = [split for split in SPLITS if any(image.split == split for image in images)]
-    for split in splits:  # Ultralytics warns when a split has no labels folder at all
+    for split in splits:  # Ultralytics warns about a split without a labels folder
         (building / "labels" / split).mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {split: f"images/{split}" for split in splits}
     note = ""
     if outcome.recipe.text2img is not None and "val" not in splits:
         data["val"] = "images/train"
-        note = "# Nothing to validate on was made: val is train again, and its metrics say nothing. Name real photographs.\n"
+        note = "# There are no val images: val is train again, so its metrics mean nothing. Use labelled photographs.\n"
     data["names"] = dict(enumerate(outcome.dataset.names))
     data.update(outcome.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
@@ -137,7 +138,7 @@ def _write_manifest(building: Path, images: list[ExportedImage], digest: str) ->
 
 
 def _copy(source: Path, target: Path, share: bool = False) -> None:
-    """Copy by reference where the file system can; `share` allows a hard link (our own images, never rewritten)."""
+    """Copy by reference if the file system can; `share` allows a hard link (our own images, which never change)."""
     with source.open("rb") as from_file, target.open("wb") as to_file:
         try:
             fcntl.ioctl(to_file.fileno(), _FICLONE, from_file.fileno())
@@ -151,5 +152,5 @@ def _copy(source: Path, target: Path, share: bool = False) -> None:
             os.link(source, target)
             return
         except OSError:
-            pass  # another file system, or one without hard links: a plain copy does
+            pass  # another file system, or one without hard links: copy
     shutil.copyfile(source, target)

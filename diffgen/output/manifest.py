@@ -12,7 +12,7 @@ from diffgen.types import Record
 
 
 def manifest_row(image: ExportedImage) -> dict[str, Any]:
-    """JSON-ready. Of a source's own image only where it comes from, and why it was not edited if that is so."""
+    """The line as a JSON-ready dict. A source's own image has only its origin and, if any, why it was not edited."""
     source, entry = image.source, image.entry
     row: dict[str, Any] = {"image": image.image, "source": source.key, "source_digest": source.digest}
     if entry is None:
@@ -37,7 +37,7 @@ def manifest_row(image: ExportedImage) -> dict[str, Any]:
 
 
 def named_facts(record: Record) -> dict[str, Any]:
-    """The facts of a record with a name for every number: records keep some of them as bare lists, to stay small."""
+    """The facts of a record with a name for every number; records keep some as bare lists to stay small."""
     facts = dict(record.facts)
     for key in ("before", "after"):
         if key in facts:
@@ -50,7 +50,7 @@ def named_facts(record: Record) -> dict[str, Any]:
 
 
 def _label_origin(entry: Entry) -> dict[str, Any]:
-    """Who labelled a picture made from noise. `confidences` are of the label rows, in their order."""
+    """What labelled a text-to-image picture. `confidences` belong to the label rows, in order."""
     return {
         "label_origin": "detector",
         "label_detector": entry.item.job.settings.annotator,

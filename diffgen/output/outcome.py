@@ -1,6 +1,6 @@
-"""A plan met with its records: for each item the attempt that counts, its verdict, and the label rows that change.
+"""A judged plan: for each item the attempt that counts, its verdict, and the label rows that change.
 
-Everything that goes out is made from an `Outcome`: dataset, manifest, report, summary and contact sheets.
+Dataset, manifest, report, summary and contact sheets are all made from an `Outcome`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from diffgen.checks.auto_labels import is_text2img, label_rows, labelled_detections
 from diffgen.checks.tasks import added_row
@@ -24,13 +25,13 @@ from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One item of the plan as the attempt that counts. `record` and `verdict` are None while it is still to be made."""
+    """One item of the plan, as the attempt that counts. `record` and `verdict` are None until the image is made."""
 
     item: Item
     record: Record | None = None
     verdict: Verdict | None = None
-    dropped: tuple[int, ...] = ()  # label rows (from 0) removed because their objects were lost or painted out
-    added: tuple[str, ...] = ()  # label rows added for objects that were painted in, or found in a generated picture
+    dropped: tuple[int, ...] = ()  # label rows (from 0) removed because their objects were lost or painted over
+    added: tuple[str, ...] = ()  # label rows added for objects that were inserted, or found in a generated picture
     confidences: tuple[float, ...] = ()  # text2img: the detector's confidence in each added row
     low_confidence: bool = False  # text2img: a person should look at the least confident row
 
@@ -43,7 +44,7 @@ class Entry:
         return self.record is not None and self.record.status == "made"
 
     def label(self) -> bytes | None:
-        """The image's label text: the source's own, without the dropped rows and with the added ones. Raises OSError."""
+        """The image's label text: the source's without dropped rows, with added ones. Raises OSError."""
         raw = self.item.source.read_label()
         if self.dropped:
             raw = without_rows(raw or b"", self.dropped)
@@ -52,12 +53,12 @@ class Entry:
         return raw
 
     def shapes(self, dataset: Dataset) -> tuple[Shape, ...]:
-        """The objects labelled on the image; none when the label file cannot be parsed."""
+        """The image's labelled objects; none if the label text cannot be parsed. Raises OSError."""
         return dataset.schema.parse_or_nothing(self.label())
 
 
 class Judging:
-    """Verdicts by the recipe's thresholds, a condition's own in their place, and by a person's review."""
+    """Judges records by the recipe's thresholds (or a condition's own) and by a person's review."""
 
     def __init__(self, recipe: Recipe, dataset: Dataset, review: Review) -> None:
         self.review = review
@@ -71,17 +72,17 @@ class Judging:
         return judge(record, self.checks(item), item.job.settings.condition, self.review.get(item.job.id))
 
     def entry(self, item: Item, record: Record | None) -> Entry:
-        """This very attempt, whether or not it is the one that counts; label rows also where it is rejected."""
+        """The entry of exactly this attempt, whether or not it is the one that counts. Rejected images have rows too."""
         if record is None:
             return Entry(item)
         entry = Entry(item, record, self.verdict(item, record))
         if record.status != "made":
             return entry
-        return self._with_detections(entry) if is_text2img(record.facts) else self._with_rows(entry)
+        with_rows = self._with_detections if is_text2img(record.facts) else self._with_changed_rows
+        return with_rows(entry, record.facts)
 
-    def _with_rows(self, entry: Entry) -> Entry:
-        assert entry.record is not None
-        facts, item = entry.record.facts, entry.item
+    def _with_changed_rows(self, entry: Entry, facts: Mapping[str, Any]) -> Entry:
+        item = entry.item
         kept_by_hand = self.review.get(item.job.id) == "keep"  # a person decided: every label stays
         lost = lost_objects(facts, self.checks(item)) if entry.accepted and not kept_by_hand else ()
         shapes = self._dataset.shapes.get(item.source.digest)
@@ -89,39 +90,38 @@ class Judging:
         dropped = tuple(sorted({*facts.get("removed", ()), *lost}))
         return replace(entry, dropped=dropped, added=() if row is None else (row,))
 
-    def _with_detections(self, entry: Entry) -> Entry:
-        assert entry.record is not None
-        facts, checks = entry.record.facts, self.checks(entry.item)
+    def _with_detections(self, entry: Entry, facts: Mapping[str, Any]) -> Entry:
+        checks = self.checks(entry.item)
         _, confidences = labelled_detections(facts, checks.confidence)
         unsure = bool(confidences) and checks.review_below is not None and min(confidences) < checks.review_below
         return replace(
             entry,
             added=label_rows(facts, checks.confidence),
             confidences=tuple(confidences),
-            # Whoever kept the picture by hand need not look at it again.
+            # A picture that a person has decided on need not be looked at again.
             low_confidence=unsure and entry.accepted and entry.item.job.id not in self.review,
         )
 
     def settle(self, item: Item, records: Mapping[str, Record], plan: Plan) -> Entry:
-        """The first accepted attempt; else the next one still to be made; else the last one."""
+        """The attempt of an item that counts: the first accepted one; else the next one to make; else the last one."""
         while True:
             entry = self.entry(item, records.get(item.job.id))
-            following = None if entry.verdict is None else plan.next_attempt(item, entry.verdict)
-            if following is None:
+            retry = None if entry.verdict is None else plan.next_attempt(item, entry.verdict)
+            if retry is None:
                 return entry
-            item = following
+            item = retry
 
     def next_round(self, items: Sequence[Item], records: Mapping[str, Record], plan: Plan) -> list[Item]:
-        """The attempts that follow a round of `items`: those of its rejected images. None before all of it is made."""
+        """The next attempts at the rejected images of a round; none until the whole round is made."""
         if any(item.job.id not in records for item in items):
             return []
-        following = (plan.next_attempt(item, self.verdict(item, records[item.job.id])) for item in items)
-        return [item for item in following if item is not None]
+        retries = (plan.next_attempt(item, self.verdict(item, records[item.job.id])) for item in items)
+        return [item for item in retries if item is not None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A judged plan and the run folder whose images it speaks of. `entries` are in plan order, one for each item."""
+    """A judged plan and the run folder that holds its images. `entries` are in plan order, one for each item."""
 
     folder: Path
     recipe: Recipe
@@ -131,7 +131,7 @@ class Outcome:
 
     @classmethod
     def of(cls, folder: Path, recipe: Recipe, plan: Plan, review: Review, records: Mapping[str, Record]) -> Outcome:
-        """`records` are those whose image is there, by job id."""
+        """Judge a plan. `records` are by job id; a record whose image file is missing must be left out."""
         judging = Judging(recipe, plan.dataset, review)
         entries = tuple(judging.settle(item, records, plan) for item in plan.items)
         return cls(folder, recipe, plan, review, entries)
@@ -141,18 +141,18 @@ class Outcome:
         return self.plan.dataset
 
     def image(self, entry: Entry) -> Path:
-        """Where the image of an entry lies, made or not."""
+        """The path of an entry's image, made or not."""
         return image_path(self.folder, entry.item.job.id, self.recipe.image.format)
 
     def exports_source(self, source: Source) -> bool:
-        """Whether the exported dataset holds the source's own image. One without a digest is listed but has no file."""
+        """Whether the exported dataset holds the source's own image. A source without a digest has no image file."""
         wanted = self.recipe.include_sources != "none" or source.split not in self.recipe.select.splits
         return wanted and bool(source.digest)
 
     def fingerprint(self, *, exported: bool) -> str:
-        """Changes when what goes out changes: with `exported` the accepted images and the sources, else every entry.
+        """A digest of the sources and of all entries, or with `exported` of the accepted ones only.
 
-        Holds no host, time or absolute path, so that the same run has the same fingerprint anywhere.
+        It holds no host, time or absolute path, so the same run has the same fingerprint everywhere.
         """
         return digest_of(*(row.encode("utf-8", "backslashreplace") for row in self._rows(exported)))
 

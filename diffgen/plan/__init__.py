@@ -1,1 +1,1 @@
-"""Recipe × dataset → the jobs of a run, in order, as batches."""
+"""Turns a recipe and a dataset into the jobs of a run, in order, cut into batches."""

@@ -1,4 +1,4 @@
-"""Items to batches of equal settings and working size, and what is left of them."""
+"""Cuts items into batches of equal settings and working size, and drops what is done."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def working_size(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
 
 
 def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
-    """Batches in plan order: one batch shares settings and working size, and holds each job once.
+    """Batches in plan order. The items of a batch share settings and working size; each job is in one batch only.
 
-    Cut from the whole plan, before what is done is taken away, so that a resumed run makes the same batches.
+    Cut the whole plan and drop finished jobs afterwards (`pending_batches`): then a resumed run makes the same batches.
     """
     open_groups: dict[tuple[str, tuple[int, int]], list[Item]] = {}
     seen: set[str] = set()
@@ -25,9 +25,8 @@ def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
         if item.job.id in seen:
             continue
         seen.add(item.job.id)
-        group = open_groups.setdefault(
-            (item.job.settings.digest, working_size((item.source.width, item.source.height), item.job.settings)), []
-        )
+        size = working_size((item.source.width, item.source.height), item.job.settings)
+        group = open_groups.setdefault((item.job.settings.digest, size), [])
         group.append(item)
         if len(group) == batch_size:
             batches.append(Batch(tuple(group)))
@@ -37,11 +36,11 @@ def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
 
 
 def pending_batches(batches: Iterable[Batch], done: Set[str], tried: Set[str] = frozenset()) -> list[Batch]:
-    """What is left of the batches.
+    """The batches that still have jobs to run; `done` and `tried` are job ids.
 
-    A batch is run again whole where all that it lacks was `tried` before (it failed, or its image was deleted): made in
-    other company, an image would differ in its last bits. What is new (another selection, an edited label) runs without
-    what is done, which would cost the device's time for nothing.
+    If every missing job was `tried` before (it failed, or its image was deleted), the whole batch runs again: the last
+    bits of an image depend on the other images of its batch. New jobs (a larger selection, an edited label) run without
+    the finished ones, which would only cost device time.
     """
     pending = []
     for batch in batches:

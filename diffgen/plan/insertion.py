@@ -1,4 +1,4 @@
-"""Where an object may be painted in: as large and as high in the picture as the dataset's own, on free ground. Pure."""
+"""Chooses where to insert an object: sized and placed like the dataset's own objects, away from all others. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from diffgen.errors import UsageError
 from diffgen.types import Settings, Source, unit
 
 Place = tuple[float, float, float, float]  # x0, y0, x1, y1 in shares of the picture
-Draw = Callable[[str, int], float]  # (what for, which try) -> a number in [0, 1)
-TRIES = 64
+Sample = Callable[[str, int], float]  # (purpose, number of the try) -> a number in [0, 1)
+MAX_TRIES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectSize:
-    """A labelled object's height and the middle of it, in shares of its picture's height; width ÷ height in pixels."""
+    """A labelled object: height and vertical centre in shares of the picture's height; width ÷ height in pixels."""
 
     height: float
     middle: float
@@ -28,26 +28,27 @@ class ObjectSize:
 
 
 class SizePrior:
-    """The sizes and heights that objects have, each drawn as often as it occurs.
+    """The empirical distribution of object sizes and vertical positions.
 
-    On a ring, by a mark in [0, 1) of its own: an object more in the dataset changes only the draws next to its mark, so
-    that places, and with them images, stay as a dataset grows (consistent hashing, Karger et al. 1997).
+    Every object sits on a ring at its own mark in [0, 1). A new object changes only the samples next to its mark, so
+    places, and with them images, stay the same as a dataset grows (consistent hashing, Karger et al. 1997).
     """
 
     def __init__(self, objects: Iterable[tuple[float, ObjectSize]]) -> None:
         ring = sorted(objects, key=lambda pair: pair[0])
         self._marks = [mark for mark, _ in ring]
-        self._templates = [template for _, template in ring]
+        self._sizes = [size for _, size in ring]
 
     def __bool__(self) -> bool:
-        return bool(self._templates)
+        return bool(self._sizes)
 
-    def draw(self, at: float) -> ObjectSize:
-        return self._templates[bisect_left(self._marks, at) % len(self._templates)]
+    def sample(self, at: float) -> ObjectSize:
+        """The object whose mark follows `at` on the ring, a number in [0, 1)."""
+        return self._sizes[bisect_left(self._marks, at) % len(self._sizes)]
 
 
 def object_size(shape: Shape, size: tuple[int, int]) -> ObjectSize | None:
-    """Of an object in a picture of `size` (width, height) pixels; None for one without area."""
+    """The size of an object in a picture of `size` (width, height) pixels; None if its box has no area."""
     x0, y0, x1, y1 = shape.box
     if x1 <= x0 or y1 <= y0:
         return None
@@ -55,23 +56,23 @@ def object_size(shape: Shape, size: tuple[int, int]) -> ObjectSize | None:
 
 
 def find_place(
-    law: SizePrior, shapes: Sequence[Shape], size: tuple[int, int], least: float, margin: float, draw: Draw
+    prior: SizePrior, shapes: Sequence[Shape], size: tuple[int, int], least: float, margin: float, sample: Sample
 ) -> Place | None:
-    """A free place in a picture of `size` pixels that holds `shapes`, or None where some tries found none.
+    """A free place in a picture of `size` (width, height) pixels that holds `shapes`; None if MAX_TRIES found none.
 
-    Size and height by the law, from left to right anywhere; both sides at least `least` pixels, and `margin` pixels away
-    from every labelled object.
+    Size and vertical position come from the prior, the horizontal position is uniform. Both sides have `least` pixels or
+    more, and every labelled object is at least `margin` pixels away.
     """
     width, height = size
-    apart_x, apart_y = margin / width, margin / height
-    for n in range(TRIES):
-        template = law.draw(draw("template", n))
+    margin_x, margin_y = margin / width, margin / height
+    for n in range(MAX_TRIES):
+        template = prior.sample(sample("template", n))
         tall, wide = template.height, template.height * height * template.aspect / width
         if tall * height < least or wide * width < least or wide > 1 or tall > 1:
             continue
-        left = draw("left", n) * (1 - wide)
+        left = sample("left", n) * (1 - wide)
         top = min(max(0.0, template.middle - tall / 2), 1 - tall)
-        x0, y0, x1, y1 = left - apart_x, top - apart_y, left + wide + apart_x, top + tall + apart_y
+        x0, y0, x1, y1 = left - margin_x, top - margin_y, left + wide + margin_x, top + tall + margin_y
         boxes = (shape.box for shape in shapes)
         if all(x1 <= box[0] or box[2] <= x0 or y1 <= box[1] or box[3] <= y0 for box in boxes):
             return round(left, 6), round(top, 6), round(left + wide, 6), round(top + tall, 6)
@@ -85,35 +86,33 @@ def find_places(
     sources: Iterable[Source],
     seeds: Callable[[Source], Sequence[int]],
 ) -> dict[str, tuple[Place, ...]]:
-    """Source digest -> a place for each of its `seeds`, for the sources that have room for all of them.
+    """Source digest -> one place for each of its `seeds`; only sources with room for all of them.
 
-    No side of a place is under `least_object` pixels of the working size, and what is painted around it touches no other
-    object. Raises UsageError when the dataset has no object to learn from.
+    Both sides of a place have `least_object` pixels or more at the working size, and its feathered edge touches no other
+    object. Raises UsageError when the dataset has no object to learn sizes from.
     """
-    law = _size_prior(dataset, settings)
-    if not law:
+    prior = _size_prior(dataset, settings)
+    if not prior:
         raise UsageError(
             f"conditions: '{settings.condition}' inserts an object, and the dataset has none to learn sizes and places from",
             "label some objects first, of any class",
         )
-    found = {}
+    places = {}
     for source in sources:
         size, shapes = (source.width, source.height), dataset.shapes.get(source.digest, ())
         scale = working_canvas(*size, settings).inner[0] / source.width
         least, margin = least_object / scale, ((settings.feather or 0) + 2) / scale
-        places = [find_place(law, shapes, size, least, margin, partial(unit, seed)) for seed in seeds(source)]
-        free = tuple(place for place in places if place is not None)
-        if len(free) == len(places):
-            found[source.digest] = free
-    return found
+        tried = [find_place(prior, shapes, size, least, margin, partial(unit, seed)) for seed in seeds(source)]
+        free = tuple(place for place in tried if place is not None)
+        if len(free) == len(tried):
+            places[source.digest] = free
+    return places
 
 
 def _size_prior(dataset: Dataset, settings: Settings) -> SizePrior:
-    """Sizes and heights of the class that is inserted, or, where none is labelled, of all classes."""
+    """Sizes of the inserted class; of all classes if none of its objects is labelled."""
     sources = {source.digest: source for source in dataset.sources if source.digest in dataset.shapes}
     rows = [(s, i, shape) for s in sources.values() for i, shape in enumerate(dataset.shapes[s.digest])]
-    own = [row for row in rows if settings.classes and row[2].class_id in settings.classes]
-    marked = [
-        (unit("template", s.image_digest, i), object_size(shape, (s.width, s.height))) for s, i, shape in own or rows
-    ]
-    return SizePrior((mark, template) for mark, template in marked if template is not None)
+    of_class = [row for row in rows if settings.classes and row[2].class_id in settings.classes]
+    sized = ((s, i, object_size(shape, (s.width, s.height))) for s, i, shape in of_class or rows)
+    return SizePrior((unit("template", s.image_digest, i), size) for s, i, size in sized if size is not None)

@@ -1,4 +1,4 @@
-"""Recipe × dataset → items. Pure: no files, no clock, no torch; the same input gives the same plan."""
+"""Plans every image of a recipe over a dataset. Pure: no files, no clock, no torch; same input, same plan."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from diffgen.types import Item, Job, Settings, Source, Verdict, unit
 
 @dataclass(frozen=True)
 class Plan:
-    """`sources` are all that the exported dataset holds, edited or not, in plan order (none of text2img); `edits` are those
-    to edit, each with its conditions, in plan order. `items` follow from them, `variants` for each edit."""
+    """All images to make. `sources` are what the exported dataset holds, edited or not (none for text2img); `edits` are
+    the sources to edit, each with its conditions. Both are in plan order. Each edit gives `variants` items."""
 
     sources: tuple[Source, ...]
     edits: tuple[tuple[Source, tuple[Edit, ...]], ...]
@@ -30,24 +30,24 @@ class Plan:
     seed: int
     variants: int
     attempts: int = 1
-    restore: frozenset[str] = frozenset()  # conditions whose next attempt holds the objects
-    # Source digest and condition -> where each variant gets an object; sources without room for one are not in `edits`.
+    restore: frozenset[str] = frozenset()  # conditions whose first retry leaves the objects unedited
+    # (source digest, condition) -> a place for each variant's inserted object; a source without room is not edited.
     places: Mapping[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
-        """Every image to make. Made when first asked for: half a million jobs take seconds."""
+        """Every image to make. Computed on first use: half a million jobs take seconds."""
         return tuple(self._items())
 
     @cached_property
     def conditions(self) -> tuple[Edit, ...]:
-        """The conditions that sources get, each with its settings."""
-        groups = {id(edits): edits for _, edits in self.edits}.values()  # most sources share theirs
+        """The conditions that at least one source gets, each with its settings."""
+        groups = {id(edits): edits for _, edits in self.edits}.values()  # most sources share one tuple
         return tuple({edit[0].name: edit for edits in groups for edit in edits}.values())
 
     @property
     def needs_masks(self) -> bool:
-        """Whether masks or control maps are made, or detail is brought back."""
+        """Whether a job makes masks or control maps, or transfers detail: all of these need OpenCV."""
         return bool(self.restore) or any(
             s.object_strength is not None or s.object_detail or s.detail or s.controls or s.task
             for _, s in self.conditions
@@ -55,20 +55,21 @@ class Plan:
 
     @property
     def inserted(self) -> frozenset[int]:
-        """The classes that a detector must be able to confirm."""
+        """Ids of the classes that tasks insert; the detector must know them to confirm the objects."""
         return frozenset(i for _, s in self.conditions if s.task == "insert" for i in s.classes or ())
 
     def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
-        """What is made of a rejected item next. Less strength does not help where nothing happened.
+        """The item's next attempt, or None.
 
-        Where a person said no, nothing that nobody has looked at takes the place.
+        An `unchanged` image gets none, as less strength would change it even less. Nor does one rejected in a review: no
+        image that nobody has looked at takes its place.
         """
         if verdict.accepted or verdict.reason in ("failed", "unchanged", "review"):
             return None
         return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
 
     def all_attempts(self) -> Iterator[Item]:
-        """Every item, each followed by all attempts that could come after it."""
+        """Every item, each followed by all of its possible later attempts."""
         for item in self.items:
             attempt: Item | None = item
             while attempt is not None:
@@ -76,47 +77,37 @@ class Plan:
                 attempt = self.next_attempt(attempt, Verdict(False))
 
     def _items(self) -> Iterator[Item]:
-        prompts: dict[tuple[str, str, str], str] = {}  # one text object a prompt: half a million jobs share a few
+        prompts: dict[tuple[str, str, str], str] = {}  # half a million jobs share a few prompts: keep each text once
         for source, edits in self.edits:
             whole = describe(source, self.dataset.names)
             for condition, settings in edits:
                 objects = whole if settings.task is None else painted_words(source, settings, self.dataset.names)
-                places = self.places.get((source.digest, condition.name))
                 key = condition.name, source.text or "", objects
                 if (prompt := prompts.get(key)) is None:
                     prompt = prompts[key] = resolve_prompt(source, condition, settings, objects)
-                for variant in range(self.variants):
-                    seed = _seed(self.seed, source, condition, variant)
-                    maps = _own_maps(source, settings) if settings.controls else ()
+                negative, maps = condition.negative_prompt, _own_maps(source, settings) if settings.controls else ()
+                places = self.places.get((source.digest, condition.name))
+                for variant, seed in enumerate(_seeds(self.seed, self.variants, condition, source)):
                     place = places[variant] if places else None
-                    job = Job(
-                        source.digest,
-                        settings,
-                        prompt,
-                        condition.negative_prompt,
-                        seed,
-                        variant,
-                        maps=maps,
-                        place=place,
+                    yield Item(
+                        source, Job(source.digest, settings, prompt, negative, seed, variant, maps=maps, place=place)
                     )
-                    yield Item(source, job)
 
 
 def _own_maps(source: Source, settings: Settings) -> tuple[str, ...]:
     digests = {folder: digest for folder, _, digest in source.maps}
-    return tuple(digests[guide.folder] for guide in settings.controls or () if guide.folder is not None)
+    return tuple(digests[control.folder] for control in settings.controls or () if control.folder is not None)
 
 
-def _seed(seed: int, source: Source, condition: Condition, variant: int) -> int:
-    return int(unit("seed", seed, source.digest, condition.name, variant) * 2**48)
-
-
-def _seeds(recipe: Recipe, condition: Condition, source: Source) -> list[int]:
-    return [_seed(recipe.seed, source, condition, variant) for variant in range(recipe.variants)]
+def _seeds(seed: int, variants: int, condition: Condition, source: Source) -> list[int]:
+    return [int(unit("seed", seed, source.digest, condition.name, n) * 2**48) for n in range(variants)]
 
 
 def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None) -> Plan:
-    """Every image the recipe asks for. Raises UsageError when the recipe names what the dataset does not have."""
+    """Plan every image that the recipe asks for; `limit` edits only the first sources of each split.
+
+    Raises UsageError when the recipe names a split or class that the dataset lacks, or asks what the model cannot do.
+    """
     if recipe.text2img is not None:
         return _text2img_plan(recipe, dataset, model, limit)
     sources = with_val(recipe, dataset)
@@ -134,14 +125,12 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
     conditions = edits_of(recipe, model, dataset)
-    places = {
-        (digest, condition.name): found
-        for condition, settings in conditions
-        if settings.task == "insert"
-        for digest, found in find_places(
-            dataset, settings, model.least_object, chosen, partial(_seeds, recipe, condition)
-        ).items()
-    }
+    places: dict[tuple[str, str], tuple[Place, ...]] = {}
+    for condition, settings in conditions:
+        if settings.task == "insert":
+            seeds = partial(_seeds, recipe.seed, recipe.variants, condition)
+            free = find_places(dataset, settings, model.least_object, chosen, seeds)
+            places |= {(digest, condition.name): found for digest, found in free.items()}
     if recipe.assign == "all" and all(condition.share >= 1 and not condition.task for condition, _ in conditions):
         edits = tuple((source, conditions) for source in chosen)
     else:
@@ -156,7 +145,7 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
 
 
 def _text2img_plan(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None) -> Plan:
-    """The plan where nothing is edited: all images are made, those of val too, if the recipe asks for a val."""
+    """The plan of a text-to-image recipe: every image is generated, also those of val if the recipe asks for one."""
     chosen = list(dataset.sources) if recipe.val_from_train is None else with_val(recipe, dataset)
     if limit is not None:
         chosen = first_sources(chosen, limit)

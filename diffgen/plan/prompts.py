@@ -9,24 +9,25 @@ from diffgen.plan.text2img import prompt_of
 from diffgen.recipe.sections import Condition
 from diffgen.types import Settings, Source
 
-# The most class names a prompt lists: encoders cut long prompts silently, and what is cut is the condition.
-MOST_OBJECTS = 4
+# Class names that a prompt lists at most: text encoders silently truncate long prompts, and would lose the condition.
+MAX_OBJECT_NAMES = 4
 
 
 def condition_text(condition: Condition, settings: Settings) -> str:
-    """What the editor's family reads of a condition, `{objects}` not yet filled in."""
+    """The text of a condition that the editor's family reads: instruction or prompt, `{objects}` not yet filled in."""
     instruct = settings.editor == "instruct" and condition.instruction
     return str(condition.instruction if instruct else condition.prompt)
 
 
 def resolve_prompt(source: Source, condition: Condition, settings: Settings, objects: str) -> str:
+    """The prompt of a source under a condition; `objects` fills in `{objects}`."""
     if source.text is not None:
         return prompt_of(source, condition.prompt, objects)
     return condition_text(condition, settings).replace("{objects}", objects)
 
 
 def painted_words(source: Source, settings: Settings, names: Sequence[str]) -> str:
-    """The objects that are to be seen where a task paints, in words: what is inserted, or what is not removed."""
+    """The objects that a task's prompt names: all of them (background), the inserted one, or those not removed."""
     if settings.task == "background":
         return describe(source, names)
     if settings.task == "insert":
@@ -37,7 +38,7 @@ def painted_words(source: Source, settings: Settings, names: Sequence[str]) -> s
 
 def describe(source: Source, names: Sequence[str]) -> str:
     """The objects of a picture in words, most frequent first: "cars, a person and a traffic light"."""
-    ranked = sorted(source.counts, key=lambda pair: (-pair[1], pair[0]))[:MOST_OBJECTS]
+    ranked = sorted(source.counts, key=lambda pair: (-pair[1], pair[0]))[:MAX_OBJECT_NAMES]
     words = [_article(names[i]) if n == 1 else _plural(names[i]) for i, n in ranked]
     if not words:
         return "a scene"

@@ -1,4 +1,4 @@
-"""Which sources are edited, which become val, and which conditions each gets: by hash, so the choice is stable."""
+"""Chooses the sources to edit, those that become val, and the conditions of each. By hash, so choices are stable."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ Edit = tuple[Condition, Settings]
 
 
 def first_sources(chosen: Sequence[Source], limit: int) -> list[Source]:
+    """The first `limit` sources of each split."""
     return [s for split in SPLITS for s in [c for c in chosen if c.split == split][:limit]]
 
 
 def fits(source: Source, edit: Edit, places: Mapping[tuple[str, str], tuple[Place, ...]]) -> bool:
-    """Whether a source has what the condition's task needs: objects to keep, objects to remove, room for one more."""
+    """Whether a source has what the condition's task needs: objects to keep or remove, or room for one more."""
     condition, settings = edit
     if settings.task == "insert":
         return (source.digest, condition.name) in places
@@ -32,7 +33,10 @@ def fits(source: Source, edit: Edit, places: Mapping[tuple[str, str], tuple[Plac
 
 
 def with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
-    """All sources; without a val split, a share of train becomes val by hash: whole sources, then never edited."""
+    """All sources of the dataset; if it has no val split, the share `val_from_train` of train becomes val, by hash.
+
+    Copies of one picture go to the same split. Raises UsageError when there is no val split and no share.
+    """
     if "val" in dataset.splits:
         return list(dataset.sources)
     if recipe.val_from_train is None:
@@ -41,23 +45,22 @@ def with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
             "add 'val:' to it, or 'val_from_train: 0.1' to the recipe",
         )
     train = sorted({s.image_digest for s in dataset.sources if s.split == "train"}, key=lambda d: unit("val", d))
-    good = {s.image_digest for s in dataset.sources if s.split == "train" and s.problem is None}
-    sound = [digest for digest in train if digest in good]
-    if len(sound) < 2:
+    usable = {s.image_digest for s in dataset.sources if s.split == "train" and s.problem is None}
+    ranked = [digest for digest in train if digest in usable]
+    if len(ranked) < 2:
         raise UsageError(
-            f"{dataset.path}: val_from_train needs two sound pictures or more in train", "add 'val:' to the dataset"
+            f"{dataset.path}: val_from_train needs two usable pictures or more in train", "add 'val:' to the dataset"
         )
     moved = {digest for digest in train if unit("val", digest) < recipe.val_from_train}
-    moved |= {sound[0]}  # a small dataset: at least one picture that can be read on either side
-    moved -= {sound[-1]}
+    moved = (moved | {ranked[0]}) - {ranked[-1]}  # even a small dataset has a usable picture in train and in val
     sources = [
         replace(s, split="val") if s.split == "train" and s.image_digest in moved else s for s in dataset.sources
     ]
-    order = {"train": 0, "val": 1, "test": 2}
-    return sorted(sources, key=lambda source: order[source.split])  # stable: plan order within a split is kept
+    return sorted(sources, key=lambda source: SPLITS.index(source.split))  # stable: keeps the order within a split
 
 
 def select_sources(recipe: Recipe, sources: Iterable[Source], names: Sequence[str]) -> list[Source]:
+    """The sources that `select:` picks for editing. Raises UsageError for a class that the dataset does not have."""
     select = recipe.select
     wanted = None
     if select.classes is not None:
@@ -82,10 +85,10 @@ def select_sources(recipe: Recipe, sources: Iterable[Source], names: Sequence[st
 
 
 def assigned_edits(recipe: Recipe, conditions: tuple[Edit, ...], source: Source) -> tuple[Edit, ...]:
-    """The conditions of one source.
+    """The conditions of one source, by `assign:` and the conditions' shares.
 
     `one` is rendezvous hashing weighted by share (Thaler and Ravishankar 1998; weights after Wang, Schindelhauer 2005):
-    a condition added later takes sources from the others and moves no other source.
+    a new condition takes sources from the others, and no other source changes its condition.
     """
     digest = source.image_digest
     if recipe.assign == "one" and conditions:

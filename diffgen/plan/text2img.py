@@ -1,6 +1,6 @@
-"""Sources that are no pictures: what a recipe's `text2img` asks for, in the shape that plans, runs and exports know.
+"""The sources of a text-to-image recipe, in the form that plans, runs and exports use.
 
-Such a source is a class, a template and a number. It has a size and a digest as pictures have, no file and no label.
+Such a source is a class, a prompt template and a number. Like a picture it has a size and a digest, but no file or label.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from diffgen.types import Source, canonical, digest_of
 
 
 def text2img_dataset(wanted: TextToImage, model: Model, recipe: Path) -> Dataset:
-    """The dataset to be made: a source for each class and number, the classes in turn, so that the first few show all.
+    """The dataset to generate: `images` sources for each class, the classes in turn so that a `--limit` run shows all.
 
-    All classes enter every digest: a picture is labelled for all of them, and so is another one when there is one more.
+    Every digest includes all classes: a picture is labelled for all of them, so a new class makes it another picture.
     """
     size = wanted.width or model.native, wanted.height or model.native
     return Dataset(recipe, tuple(wanted.classes), {}, tuple(_sources(wanted, size)))
@@ -44,11 +44,11 @@ def _sources(wanted: TextToImage, size: tuple[int, int]) -> Iterator[Source]:
 
 
 def prompt_of(source: Source, words: str, thing: str) -> str:
-    """The prompt of such a source: `words` is the condition's prompt, `thing` its class as a noun with an article.
+    """The prompt of a text-to-image source: `words` is the condition's prompt, `thing` the class with its article.
 
-    The words of a condition are what its prompt says after `{objects}`, or all of it where that does not stand there.
+    `{condition}` in the template becomes the part of `words` after `{objects}`, or all of it without `{objects}`.
     """
     assert source.text is not None
-    _, found, after = words.partition("{objects}")
-    condition = (after if found else words).strip(" ,").replace("{objects}", thing)
+    _, placeholder, after = words.partition("{objects}")
+    condition = (after if placeholder else words).strip(" ,").replace("{objects}", thing)
     return source.text.replace("{condition}", condition).replace("{class}", thing)

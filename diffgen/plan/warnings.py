@@ -1,4 +1,4 @@
-"""What a plan asks of a model that the model is not likely to do well."""
+"""Warnings about a plan that its model is not likely to carry out well."""
 
 from __future__ import annotations
 
@@ -12,32 +12,22 @@ from diffgen.recipe.sections import EDGE_MAPS
 
 
 def unknown_words(plan: Plan, words: Vocabulary | None) -> list[str]:
-    """One line for each condition whose text asks a model of few words for more than it was taught."""
+    """One line for each condition whose text a model with a small vocabulary (`words`) does not understand."""
     if words is None:
         return []
-    heard = (
-        (c.name, misunderstood(condition_text(c, settings).replace("{objects}", ""), words))
-        for c, settings in plan.conditions
-    )
-    return [f"{name}: the model {why}" for name, why in heard if why]
+    texts = ((c.name, condition_text(c, settings).replace("{objects}", "")) for c, settings in plan.conditions)
+    return [f"{name}: the model {why}" for name, text in texts if (why := misunderstood(text, words))]
 
 
 def unsupported_guidance(plan: Plan, model: Model) -> list[str]:
-    """One line for each condition that guides a model of few words, whose training knew one guidance only, by another."""
+    """One line for each guidance that differs from the only one a model with a small vocabulary was trained for."""
     if model.vocabulary is None:
         return []
-    asked = (
-        (c.name, key, own, value)
-        for c, settings in plan.conditions
-        for key, own, value in (
-            ("guidance", model.guidance, settings.guidance),
-            ("image_guidance", model.image_guidance, settings.image_guidance),
-        )
-        if value != own
-    )
     return [
-        f"{name}: the model was trained for {key} {own:g} only, and this asks for {value:g}"
-        for name, key, own, value in asked
+        f"{c.name}: the model was trained for {key} {getattr(model, key):g} only, and this asks for {value:g}"
+        for c, settings in plan.conditions
+        for key in ("guidance", "image_guidance")
+        if (value := getattr(settings, key)) != getattr(model, key)
     ]
 
 
@@ -45,10 +35,10 @@ _NO_EDGES = re.compile(r"\b(night|snow\w*|blizzard)\b", re.IGNORECASE)
 
 
 def unsuited_controls(plan: Plan) -> list[str]:
-    """One line for each condition that edges hold to the daylight it should leave: its shadows, its bare ground."""
+    """One line for each night or snow condition with edge maps, which keep the daylight's shadows and bare ground."""
     lines = []
     for condition, settings in plan.conditions:
-        edges = {g.kind: None for g in settings.controls or () if g.kind in EDGE_MAPS and g.weight}
+        edges = dict.fromkeys(c.kind for c in settings.controls or () if c.kind in EDGE_MAPS and c.weight)
         if edges and _NO_EDGES.search(f"{condition.name} {condition.prompt}"):
             lines.append(
                 f"{condition.name}: {' and '.join(edges)} maps hold the daylight's shadows and the bare ground in "

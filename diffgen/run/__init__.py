@@ -1,1 +1,1 @@
-"""Making images: session, loop, worker and run folder."""
+"""Makes images: session, loop, worker and run folder."""

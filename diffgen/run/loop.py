@@ -1,4 +1,4 @@
-"""The loop of a run: while jobs are pending, make and commit them; then judge, export, sum up."""
+"""The loop of a run: make and commit pending jobs until none is left; then judge, export and summarise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from diffgen.output.report.page import write_report
 from diffgen.plan.batches import cut_batches, pending_batches
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.executors.local import local
-from diffgen.run.progress import Progress, Silent
+from diffgen.run.progress import Progress
 from diffgen.run.session import Notify, Session, make_ready
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import STOP_CODES, Summary, summarise
@@ -34,9 +34,11 @@ def run(
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
 ) -> Summary:
-    """Make what is missing, then export. A second call of a finished run makes nothing and loads no torch.
+    """Make the missing images, then export. For a finished run it makes nothing and does not import torch.
 
-    `make_worker` replaces the worker of this process (tests, other executors). Raises DiffgenError.
+    `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines;
+    `make_worker` replaces this process's worker (for tests). Raises UsageError for a recipe that does not suit its dataset
+    or model, DiffgenError when the run cannot go on.
     """
     started = time.monotonic()
     session = Session.open(loaded, limit)
@@ -49,35 +51,36 @@ def run(
             session, batch_size, make = make_ready(session, store, make_worker, notify)
             jobs = {item.job.id for item in session.plan.items}
             left = len(jobs - store.done())
-            notify(f"{left or 'more attempts at rejected ones'} of {len(jobs)} images to make in {store.folder}")
+            todo = f"{left} of {len(jobs)} images to make" if left else "rejected images to retry"
+            notify(f"{todo} in {store.folder}")
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            making = Making(session, store, progress or Silent(), notify, deadline)
+            making = Making(session, store, progress or Progress(), notify, deadline)
             made_now, stopped = making.run(_rounds(session, store, batch_size), make)
-            # A night may have passed: export what the dataset says now, never a label that has changed since.
+            # A run can take all night: read the dataset again, so that no outdated label is exported.
             session = session.reread()
         outcome = session.outcome(store.present())
         summary = summarise(outcome, made_now=made_now, stopped=stopped)
-        if stopped in (None, "max-minutes"):  # whoever interrupts wants it to end now; the next run exports
+        if stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
             export_outputs(outcome, summary, store.state["environments"])
     return replace(summary, seconds=round(time.monotonic() - started, 1))
 
 
 def export_outputs(outcome: Outcome, summary: Summary, environments: Mapping[str, Any]) -> None:
-    """The dataset, and then the report, which speaks of it."""
+    """Write the dataset and the report."""
     export_dataset(outcome)
     write_report(outcome, summary.to_dict(), environments)
 
 
 def has_work(session: Session, store: RunStore) -> bool:
-    """Whether an image is still to be made, of the plan or of a later attempt."""
+    """Whether an image of the plan or a retry is still to be made."""
     done = store.done()
     return any(item.job.id not in done for items in _attempts(session, store) for item in items)
 
 
 def _attempts(session: Session, store: RunStore) -> Iterator[Sequence[Item]]:
-    """The plan's items, then, when all of those are committed, the next attempts at rejected ones, and so on.
+    """The plan's items, then the retries of those that were rejected, and so on.
 
-    Ask for a round only when the one before is committed: which images are rejected decides it.
+    Take the next round only when the last one is committed: it depends on which images were rejected.
     """
     items: Sequence[Item] = session.plan.items
     while items:
@@ -86,9 +89,9 @@ def _attempts(session: Session, store: RunStore) -> Iterator[Sequence[Item]]:
 
 
 def _rounds(session: Session, store: RunStore, batch_size: int) -> Iterator[list[Batch]]:
-    """The batches left of each round of attempts.
+    """The pending batches of each round of attempts.
 
-    Batches are cut from a whole round before what is done is taken away, so that a resumed run makes the same ones.
+    Batches are cut from the whole round, and finished jobs dropped afterwards, so a resumed run makes the same batches.
     """
     for items in _attempts(session, store):
         if batches := pending_batches(cut_batches(items, batch_size), store.done(), store.records.keys()):
@@ -97,20 +100,20 @@ def _rounds(session: Session, store: RunStore, batch_size: int) -> Iterator[list
 
 @dataclass(slots=True)
 class Making:
-    """Makes rounds of batches and commits each batch, counting as it goes. `deadline` is a time.monotonic()."""
+    """Makes rounds of batches, commits each batch and counts images. `deadline` is a value of time.monotonic()."""
 
     session: Session
     store: RunStore
     progress: Progress
     notify: Notify
     deadline: float | None = None
-    total: int = 0  # images of the rounds begun so far
-    finished: int = 0  # of those, made or failed
+    total: int = 0  # images of the rounds started so far
+    finished: int = 0  # of these, made or failed
     accepted: int = 0
     made: int = 0
 
     def run(self, rounds: Iterator[list[Batch]], make_worker: MakeWorker) -> tuple[int, str | None]:
-        """How many images were made, and why it stopped early, if it did: "SIGINT", "SIGTERM" or "max-minutes"."""
+        """Returns the number of images made, and why it stopped early: "SIGINT", "SIGTERM", "max-minutes" or None."""
         with _signals(self.notify) as stop, self.progress:
             worker = make_worker()
             environment = self.store.environment(worker.environment)
@@ -134,7 +137,7 @@ class Making:
     def _commit(self, batch: Batch, results: Sequence[Result], environment: str) -> None:
         stamped = [replace(result, record=replace(result.record, environment=environment)) for result in results]
         self.store.commit(stamped)
-        # Conditions of equal settings share batches: each image is judged by its own condition.
+        # Conditions with equal settings share batches, but each image is judged by its own condition's checks.
         items = {item.job.id: item for item in batch.items}
         for result in stamped:
             self.finished += 1
@@ -148,26 +151,24 @@ class Making:
 
 @contextmanager
 def _signals(notify: Notify) -> Iterator[list[str]]:
-    """Ctrl-C and SIGTERM put their name in the list, so that the batches in hand are finished; a second one ends at once."""
+    """Ctrl-C and SIGTERM add their name to the list, so current batches are finished; a second one exits at once."""
     stop: list[str] = []
 
     def handle(number: int, _: Any) -> None:
         name = signal.Signals(number).name
         if any(reason != "max-minutes" for reason in stop):
-            os._exit(STOP_CODES[name])  # what is committed is safe at any moment
+            os._exit(STOP_CODES[name])  # commits are atomic, so nothing is lost
         stop.insert(0, name)
         notify(
-            f"{name}: finishing the batches in hand; once more to stop at once. Run the same command again to go on."
+            f"{name}: finishing the current batches; repeat it to stop at once, run the same command again to resume"
         )
 
-    before = {}
-    try:
+    handlers = {}
+    with suppress(ValueError):  # not the main thread: the caller handles signals
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, handle)
-    except ValueError:  # not the main thread: whoever started us handles signals
-        before = {}
+            handlers[number] = signal.signal(number, handle)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""One picture on its way through the worker: opened, cut into tiles, joined, and finished with the pixel levers."""
+"""The worker's steps on one picture: open it, cut it into tiles, join them, and apply the pixel levers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from diffgen.editing.tasks import working_mask
 from diffgen.errors import TransientError
 from diffgen.types import Job, Record, Settings, Source
 
-# A row whose source does not decode is edited as this grey, so that its neighbours stay in their rows: results depend
-# (in the last bits) on the composition of a batch. What is made from noise has it as its source.
+# Grey level that stands in for a source that does not decode, so the other images keep their rows in the batch (the last
+# bits of a result depend on the batch). Also the "source" of text-to-image pictures.
 _BLANK = 128
 
 
@@ -30,18 +30,19 @@ class OpenedSource:
     pixels: Pixels
     shapes: tuple[Shape, ...]
     canvas: Canvas
-    maps: tuple[Pixels, ...] = ()  # of the settings' controls, at the working size
+    maps: tuple[Pixels, ...] = ()  # one for each of the settings' controls, at the working size
     failure: Record | None = None
 
 
 def blank(source: Source) -> Pixels:
+    """A grey picture of the source's size, (H, W, 3) uint8."""
     return np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image for the editor: a picture at the working size, or a tile of it, as `view` says; `mask` where its objects
-    have a strength of their own, or where a task paints."""
+    """One image of an editor's batch: a picture at the working size, or the tile `view` of it. `mask` is set if objects
+    have a strength of their own, or a task paints."""
 
     image: Pixels
     job: Job
@@ -51,7 +52,7 @@ class Row:
 
 
 def rows_of(opened: OpenedSource, job: Job) -> list[Row]:
-    """A picture as the editor gets it: whole, or in tiles."""
+    """The rows of a picture: one for the whole picture, or one for each tile."""
     settings, image = job.settings, fit(opened.pixels, opened.canvas)
     mask = working_mask(opened.shapes, job, opened.canvas)
     views = views_for(opened.canvas, settings)
@@ -60,14 +61,14 @@ def rows_of(opened: OpenedSource, job: Job) -> list[Row]:
     side = settings.long_side // settings.multiple * settings.multiple
 
     def tile(view: View) -> Row:
-        maps = tuple(cut(found, view, side) for found in opened.maps)
+        maps = tuple(cut(whole, view, side) for whole in opened.maps)
         return Row(cut(image, view, side), job, None if mask is None else cut(mask, view, side), view, maps)
 
     return [tile(view) for view in views]
 
 
 def batch_of(rows: Sequence[Row]) -> EditBatch:
-    """Rows of one settings and one size as the editor takes them: all of them have a mask and maps, or none has."""
+    """An editor's batch of rows with equal settings and size. All rows have a mask or none has; the same for maps."""
     masks = [row.mask for row in rows if row.mask is not None]
     return EditBatch(
         [row.image for row in rows],
@@ -79,13 +80,13 @@ def batch_of(rows: Sequence[Row]) -> EditBatch:
 
 
 def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pixels:
-    """Held objects in the scene's light, and the source's detail where it is wanted back, at the source's own size."""
+    """Match the light of less-edited objects to the scene, and bring back the source's detail, at the source's size."""
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
-    held = settings.object_strength is not None and settings.object_strength < settings.strength
+    weaker_objects = settings.object_strength is not None and settings.object_strength < settings.strength
     amount: Mask | float = scene
-    if opened.shapes and (held or objects):
+    if opened.shapes and (weaker_objects or objects):
         mask = object_mask(opened.shapes, *native_canvas(opened, settings))
-        if held:
+        if weaker_objects:
             pixels = harmonise(opened.pixels, pixels, mask)
         if objects:
             amount = np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
@@ -93,17 +94,18 @@ def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pix
 
 
 def native_canvas(opened: OpenedSource, settings: Settings) -> tuple[Canvas, float]:
-    """The canvas for masks at the source's own size, and the feather in its pixels."""
+    """The canvas for masks at the source's size, and the feather in source pixels."""
     height, width = opened.pixels.shape[:2]
     return identity_canvas(width, height), (settings.feather or 0) * width / opened.canvas.inner[0]
 
 
 def join_tiles(edited: Sequence[Edited | TransientError], rows: Sequence[Row]) -> Edited | TransientError:
+    """A picture joined from its edited tiles, or the first tile's error."""
     tiles: list[Edited] = []
-    for one in edited:
-        if isinstance(one, TransientError):
-            return one
-        tiles.append(one)
+    for tile in edited:
+        if isinstance(tile, TransientError):
+            return tile
+        tiles.append(tile)
     if len(tiles) == 1:
         return tiles[0]
     return replace(tiles[0], image=merge([tile.image for tile in tiles], [row.view for row in rows]))

@@ -1,4 +1,4 @@
-"""How far a run is, on stderr: a bar on a terminal; a plain line, or one of JSON, every half minute elsewhere."""
+"""Reports a run's progress on stderr: a bar on a terminal; elsewhere a line of text or JSON every half minute."""
 
 from __future__ import annotations
 
@@ -7,40 +7,30 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 EVERY_SECONDS = 30.0
 
 Clock = Callable[[], float]
 
 
-class Progress(Protocol):
-    """Told when a round begins and after each batch: `made` of `total` images of this invocation, `accepted` of those."""
+class Progress:
+    """Reports nothing: the base of the classes that do."""
 
-    def __enter__(self) -> Progress: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def update(self, made: int, total: int, accepted: int, condition: str) -> None: ...
-
-
-class Silent:
-    """Says nothing."""
-
-    def __enter__(self) -> Silent:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        """Called at the end of a run, also after an error."""
 
     def update(self, made: int, total: int, accepted: int, condition: str) -> None:
-        pass
+        """Called when a round starts and after each batch. `made` of the invocation's `total` images are finished; of
+        these `accepted` passed the checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast, and how long still."""
+    """Images per second, and the estimated seconds left; None if unknown or finished."""
 
     per_second: float
     seconds_left: float | None
@@ -51,7 +41,7 @@ class Speed:
 
 
 class Stopwatch:
-    """Counts from the last time that nothing was made yet, so that loading a model is no part of the speed."""
+    """Measures the speed from the last update with `made` = 0, so it excludes loading the model."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -66,8 +56,8 @@ class Stopwatch:
         return Speed(per_second, left)
 
 
-class Lines(Silent):
-    """One line every `EVERY_SECONDS` at the most, and one at the end: for pipes and CI logs. `as_json`: for machines."""
+class Lines(Progress):
+    """At most one line every EVERY_SECONDS, and one at the end: for pipes and CI logs; with `as_json` for machines."""
 
     def __init__(self, stream: TextIO, clock: Clock = time.monotonic, *, as_json: bool = False) -> None:
         self._stream = stream
@@ -99,7 +89,7 @@ def _json_line(made: int, total: int, accepted: int, condition: str, speed: Spee
     return json.dumps({"progress": facts})
 
 
-class Bar(Silent):
+class Bar(Progress):
     """A rich progress bar of the terminal's width."""
 
     def __enter__(self) -> Bar:
@@ -130,17 +120,18 @@ class Bar(Silent):
 
 
 def choose(quiet: bool, as_json: bool = False) -> Progress:
-    """The one that fits where stderr goes."""
+    """The progress report that suits stderr: a terminal or not."""
     if quiet:
-        return Silent()
+        return Progress()
     return Bar() if sys.stderr.isatty() else Lines(sys.stderr, as_json=as_json)
 
 
 def rate(per_second: float) -> str:
-    """Slow models in minutes: 0.02 images/s says little."""
+    """The speed as text; below 0.1 images per second it is given per minute."""
     return f"{per_second:.2f} images/s" if per_second >= 0.1 or not per_second else f"{60 * per_second:.1f} images/min"
 
 
 def duration(seconds: float) -> str:
+    """Seconds as text, in seconds, minutes or hours."""
     minutes, hours = round(seconds / 60), seconds / 3600
     return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 120 else f"{hours:.1f} h"

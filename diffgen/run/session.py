@@ -1,4 +1,4 @@
-"""One command's world: a recipe met with its dataset, model, plan and run folder, and, to make images, a device."""
+"""What a command works with: a recipe, its dataset, model, plan and run folder, and, to make images, a device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diffgen.models.loras import resolve_loras
 from diffgen.models.model import Model, require_on_disk, vocabulary
 from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions, with_revisions
 from diffgen.output.outcome import Judging, Outcome
-from diffgen.output.review import KEPT_AS, Review, read_review
+from diffgen.output.review import REVIEW_FILE, Review, read_review
 from diffgen.plan.plan import Plan, plan_jobs
 from diffgen.plan.text2img import text2img_dataset
 from diffgen.plan.warnings import unknown_words, unsuited_controls, unsupported_guidance
@@ -33,19 +33,18 @@ from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import Device, MakeWorker, load_worker
 from diffgen.types import Record
 
-# Images per batch when the recipe says "auto". On a CPU a larger batch is no faster; on a GPU it is, and the worker
-# halves a batch that does not fit.
-AUTO_BATCH = {"cpu": 4}
-AUTO_BATCH_ACCELERATOR = 16
+# Images per batch for `batch_size: auto`. Larger batches are faster on a GPU but not on a CPU; the worker halves a batch
+# that does not fit into memory.
+AUTO_BATCH_CPU, AUTO_BATCH_ACCELERATOR = 4, 16
 
 Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Session:
-    """Everything that is known before an image is made. Reading one loads no torch and writes nothing but caches.
+    """Everything known before an image is made. `open` does not import torch and writes nothing but caches.
 
-    `review` is what a person decided, by job id; `limit` that of the command line; `device` is set by `on_device`.
+    `review` holds a person's decisions by job id; `limit` is the command line's; `on_device` sets `device`.
     """
 
     loaded: LoadedRecipe
@@ -58,9 +57,9 @@ class Session:
 
     @classmethod
     def open(cls, loaded: LoadedRecipe, limit: int | None = None, *, reviewed: bool = True) -> Session:
-        """Read the dataset, find the model and plan. The review is the run folder's own, unless `reviewed` is False.
+        """Read the dataset, find the model and plan. Uses the run folder's review unless `reviewed` is False.
 
-        Raises UsageError for a recipe that does not suit its dataset or model, DiffgenError for what cannot be read.
+        Raises UsageError for a recipe that does not suit its dataset or model, DiffgenError for files it cannot read.
         """
         recipe, folder = loaded.recipe, loaded.output
         with FileCache() as cache, no_collector():
@@ -78,7 +77,7 @@ class Session:
         _check_apart(folder, dataset)
         with no_collector():
             plan = plan_jobs(recipe, dataset, model, limit)
-        kept = folder / KEPT_AS
+        kept = folder / REVIEW_FILE
         review = read_review(kept) if reviewed and kept.is_file() else {}
         return cls(loaded, dataset, model, plan, limit, review)
 
@@ -96,17 +95,17 @@ class Session:
         return Judging(self.recipe, self.dataset, self.review)
 
     def outcome(self, records: Mapping[str, Record]) -> Outcome:
-        """The plan judged by `records`, those whose image is there, by job id."""
+        """The plan judged by `records`, by job id; leave out records whose image file is missing."""
         return Outcome.of(self.folder, self.recipe, self.plan, self.review, records)
 
     def reread(self) -> Session:
-        """The same as it is now: files may have changed since."""
+        """The session opened again: files may have changed."""
         return Session.open(self.loaded, self.limit)
 
     def fetched(self) -> Session:
-        """With the model and its networks on this machine. A hub commit that was unknown until now changes the job ids.
+        """The session with its model and networks downloaded. A hub commit that was unknown before changes the job ids.
 
-        Raises DiffgenError with the command that fetches what cannot be had.
+        Raises DiffgenError, with the command that fetches it, when a download fails.
         """
         model = require_networks(require_on_disk(self.model), self.recipe)
         if model == self.model:
@@ -114,7 +113,7 @@ class Session:
         return replace(self, model=model, plan=plan_jobs(self.recipe, self.dataset, model, self.limit))
 
     def on_device(self, threads: int | None = None) -> Session:
-        """With a device chosen (this imports torch) and the model laid out for it. `threads` is of the CPU, None: all."""
+        """The session with a device and a memory layout chosen; imports torch. `threads` are CPU threads, None: all."""
         from diffgen.editing.pipelines.device import pick_device, pick_dtype
         from diffgen.editing.pipelines.offload import pick_layout
 
@@ -127,15 +126,15 @@ class Session:
         return replace(self, model=replace(self.model, layout=layout), device=device)
 
     def make_worker(self) -> MakeWorker:
-        """What loads the model and makes the worker of this process. Needs a device."""
+        """A function that loads the model and returns a worker. Needs a device."""
         device = self.device
         assert device is not None
         return lambda: load_worker(self.model, device, self.dataset, self.plan.inserted)
 
     def warnings(self) -> Iterator[str]:
-        """What the plan asks of the model that it is not likely to do well."""
+        """Lines about the plan that its model is not likely to carry out well, and about a missing val split."""
         if self.recipe.text2img is not None and self.recipe.val_from_train is None:
-            yield "nothing to validate on will be made; train with a copy of data.yaml that names labelled photographs"
+            yield "no val images will be made; train with a copy of data.yaml whose val names labelled photographs"
         yield from unknown_words(self.plan, vocabulary(self.model))
         yield from unsupported_guidance(self.plan, self.model)
         yield from unsuited_controls(self.plan)
@@ -145,16 +144,16 @@ class Session:
         return self.loaded.to_yaml(self.folder, aliases())
 
     def write_recipe(self, *, replace_old: bool = True) -> None:
-        """Keep the recipe in the run folder, which is there."""
+        """Write the recipe to the run folder, which must exist."""
         path = self.folder / "recipe.yaml"
         if replace_old or not path.exists():
             write_atomically(path, self.recipe_text())
 
 
 def open_run(folder: Path) -> Outcome:
-    """What a run folder holds, judged by the recipe kept there, without its lock: also while a run is writing.
+    """Judge a run folder by the recipe it keeps. Takes no lock, so it works while a run is writing.
 
-    Raises UsageError when it is no run folder.
+    Raises UsageError when `folder` is not a run folder.
     """
     loaded = load_recipe(folder)
     session = Session.open(loaded, read_state(loaded.output).get("limit"))
@@ -171,22 +170,19 @@ def _read_dataset(loaded: LoadedRecipe, cache: FileCache) -> Dataset:
 
 
 def _check_apart(folder: Path, dataset: Dataset) -> None:
-    """Raises UsageError where the run folder holds sources, or lies in a folder that is searched for them."""
+    """Raises UsageError when the run folder contains sources, or is inside a folder that is searched for them."""
     parents = {source.path.rpartition(os.sep)[0] for source in dataset.sources if source.path}
-    above = next((parent for parent in parents if Path(parent).resolve().is_relative_to(folder)), None)
-    below = next((searched for searched in dataset.folders if folder.is_relative_to(searched.resolve())), None)
-    if above or below:
-        raise UsageError(
-            f"output {folder} "
-            + (f"holds images of the dataset ({above})" if above else f"lies in its folder {below}"),
-            "choose a run folder outside the dataset's folders",
-        )
+    inside = next((parent for parent in parents if Path(parent).resolve().is_relative_to(folder)), None)
+    around = next((searched for searched in dataset.folders if folder.is_relative_to(searched.resolve())), None)
+    if inside or around:
+        problem = f"contains images of the dataset ({inside})" if inside else f"is inside the dataset's folder {around}"
+        raise UsageError(f"output {folder} {problem}", "choose a run folder outside the dataset's folders")
 
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Pause the garbage collector: planning makes millions of small values and no garbage, and half of its time went
-    into searching them."""
+    """Pause the garbage collector: planning makes millions of small objects and no garbage, and collection took half of
+    its time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -204,28 +200,27 @@ def cpu_count() -> int:
 def make_ready(
     session: Session, store: RunStore, make_worker: MakeWorker | None, notify: Notify
 ) -> tuple[Session, int, MakeWorker]:
-    """What it takes to make images: the session with its model on this machine, the batch size, the worker's maker.
+    """Prepare to make images: returns the session with its model downloaded, the batch size, and a worker's maker.
 
-    A run folder keeps its first batch size, threads and hub commits, so that resuming gives the same bytes.
-    `make_worker` replaces ours, which then nothing is fetched or loaded for.
+    A run folder keeps its first batch size, threads and hub commits, so a resumed run gives the same bytes. With
+    `make_worker` nothing is downloaded and no device is chosen.
     """
     if make_worker is None:
         session = session.fetched()
-        if found := revisions(session.model):
-            store.note(revisions={**store.state.get("revisions", {}), **found})
+        if pinned := revisions(session.model):
+            store.note(revisions={**store.state.get("revisions", {}), **pinned})
     for line in session.warnings():
         notify(f"warning: {line}")
     if session.plan.needs_masks:
         require_opencv()
-    wanted = session.recipe.batch_size
-    if make_worker is not None:
-        size = wanted if isinstance(wanted, int) else AUTO_BATCH["cpu"]
-        return session, store.settle(batch_size=size, threads=cpu_count())["batch_size"], make_worker
-    session = session.on_device(store.settle(threads=cpu_count())["threads"])
-    assert session.device is not None
-    auto = AUTO_BATCH.get(session.device.name, AUTO_BATCH_ACCELERATOR)
+    wanted, threads = session.recipe.batch_size, store.settle(threads=cpu_count())["threads"]
+    if make_worker is None:
+        session = session.on_device(threads)
+    device = session.device
+    auto = AUTO_BATCH_CPU if device is None or device.name == "cpu" else AUTO_BATCH_ACCELERATOR
     size = store.settle(batch_size=auto if wanted == "auto" else wanted)["batch_size"]
-    notify(f"model {session.model.name}, {session.device.reason}, batches of {size}")
+    if device is not None:
+        notify(f"model {session.model.name}, {device.reason}, batches of {size}")
     if wanted not in ("auto", size):
-        notify(f"batch_size stays {size}, as this run folder began; a new folder takes the new one")
-    return session, size, session.make_worker()
+        notify(f"batch_size stays {size}, the value this run folder started with; use a new folder for another")
+    return session, size, make_worker or session.make_worker()

@@ -1,4 +1,4 @@
-"""What a run folder holds of its plan, in numbers and as text."""
+"""The summary of a run: how much of the plan is made, accepted, rejected and failed, in numbers and as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffgen.run.progress import Speed
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run folder holds of its plan, in numbers. The reasons are the words that `status` and the report count."""
+    """The numbers of a run. `rejected`, `failed` and `not_edited` count by reason. Field names are the JSON keys."""
 
     output: str
     planned: int
@@ -29,13 +29,13 @@ class Summary:
     seconds: float = 0.0
     stopped: str | None = None
     require: float = 0.0
-    saved: int = 0  # accepted in a later attempt than the first
-    to_review: int = 0  # accepted with labels that a detector is not sure of
-    unjudged: int = 0  # accepted, and made before the recipe named the detector or the CLIP model that it names now
+    saved: int = 0  # accepted on a retry
+    to_review: int = 0  # accepted with labels of low confidence
+    unjudged: int = 0  # accepted, but made before the recipe named its current detector or CLIP model
     errors: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)  # splits that training needs, and the dataset has no picture in
-    running: bool = False  # `status` only: somebody is making images in the folder now …
-    images_per_second: float | None = None  # … and this fast, by the last ones made
+    empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image
+    running: bool = False  # `status` only: a process is making images in the folder now
+    images_per_second: float | None = None  # `status` only: the speed of that process
 
     @property
     def share(self) -> float:
@@ -43,7 +43,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 nothing could be made or trained with, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
+        """0 done, 1 no image or an empty split, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
         if self.stopped in STOP_CODES:
             return STOP_CODES[self.stopped]
         if not self.planned or (not self.accepted and not self.rejected):
@@ -54,7 +54,7 @@ class Summary:
 
     @property
     def export_code(self) -> int:
-        """What the dataset alone is worth, whatever is still to be made."""
+        """The exit code for the dataset as it is, ignoring images that are still to be made."""
         return 3 if self.share < self.require else 1 if self.empty else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
 
 
 def summarise(outcome: Outcome, *, made_now: int = 0, stopped: str | None = None) -> Summary:
-    """Count. Items are counted, not jobs: a source that is in the dataset twice counts twice."""
+    """Count the outcome's items, not its jobs: a source that is in the dataset twice counts twice."""
     recipe, sources, entries = outcome.recipe, outcome.plan.sources, outcome.entries
     accepted = [entry for entry in entries if entry.accepted]
     rejected = [entry for entry in entries if entry.made and not entry.accepted]
@@ -74,7 +74,7 @@ def summarise(outcome: Outcome, *, made_now: int = 0, stopped: str | None = None
     kept = Counter(entry.item.job.settings.condition for entry in accepted)
     filled = {source.split for source in sources if outcome.exports_source(source)}
     filled |= {entry.item.source.split for entry in accepted}
-    # With text2img and no val of its own, train is val too.
+    # A text2img dataset without val uses train as val.
     needed = ("train",) if recipe.text2img is not None else ("train", "val")
     return Summary(
         output=str(outcome.folder),
@@ -102,54 +102,52 @@ def _counted(words: Iterable[str]) -> dict[str, int]:
 
 
 def _unmeasured(entry: Entry, recipe: Recipe) -> bool:
-    """Whether the recipe names a detector or CLIP model that the image was made without."""
+    """Whether the recipe names a detector or CLIP model that has not measured the image."""
     if entry.record is None or recipe.text2img is not None:
         return False
     observers = {"found": recipe.detector, "clip": recipe.clip}
     return any(named and fact not in entry.record.facts for fact, named in observers.items())
 
 
-MOST_NAMED = 5  # files named per reason
+MAX_EXAMPLES = 5  # files listed per reason
 
 
 def summary_text(summary: Summary) -> str:
-    """What `run`, `status` and `export` print."""
+    """The text that `run`, `status` and `export` print."""
     lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%})  {summary.output}"]
     for name, count in summary.conditions.items():
         lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
     if summary.saved:
-        lines.append(f"saved     {summary.saved} by a later attempt with less strength")
+        lines.append(f"retried   {summary.saved} accepted on a later attempt")
     if summary.to_review:
-        lines.append(
-            f"review    {summary.to_review} with labels that the detector is not sure of: look at them in report.html"
-        )
+        lines.append(f"review    {summary.to_review} with labels of low confidence: look at them in report.html")
     if summary.unjudged:
         lines.append(
-            f"unjudged  {summary.unjudged} were made before the recipe named its detector or CLIP model, which has not seen "
-            "them; a new output folder has them made and judged"
+            f"unjudged  {summary.unjudged} made before the recipe named its detector or CLIP model, so not measured by it; "
+            "use a new output folder to have them measured"
         )
     if summary.rejected:
         lines.append("rejected  " + ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items()))
     if summary.failed:
         lines.append("failed    " + ", ".join(f"{kind} {count}" for kind, count in summary.failed.items()))
-        lines += [f"  {error}" for error in summary.errors[:MOST_NAMED]]
+        lines += [f"  {error}" for error in summary.errors[:MAX_EXAMPLES]]
     if summary.not_edited:
         lines.append("unedited  " + ", ".join(f"{word} {count}" for word, count in summary.not_edited.items()))
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
     elif summary.pending:
-        lines.append(f"pending   {summary.pending}; the same 'diffgen run' again makes them")
+        lines.append(f"pending   {summary.pending}; run the same 'diffgen run' again to make them")
     if summary.require and summary.share < summary.require:
         lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
     if summary.exit_code == 1 and not summary.pending and not summary.accepted and not summary.rejected:
         why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
-        lines.append(f"nothing could be made: {why}; 'diffgen plan' says what it finds")
+        lines.append(f"nothing could be made: {why}; 'diffgen plan' says more")
     if summary.stopped is not None or summary.running:
         return "\n".join(lines)
     if summary.empty:
         lines.append(
-            f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted there, and no source is carried over; "
-            "there is nothing to train with"
+            f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted and no source is carried over, "
+            "so training is not possible"
         )
     else:
         lines.append(f"train     yolo train data={summary.output}/dataset/data.yaml")
@@ -157,7 +155,7 @@ def summary_text(summary: Summary) -> str:
 
 
 def _speed(summary: Summary) -> str:
-    """What is left of a run that is going on, and how fast it goes."""
+    """How many images a running run still has to make, and its speed."""
     speed = summary.images_per_second
     if not speed or not summary.pending:
         return f"{summary.pending} still to make"

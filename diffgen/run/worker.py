@@ -1,7 +1,7 @@
-"""One process's device: bytes in, bytes and facts out. Writes no file and takes no decision.
+"""Makes the images of a batch on one device: reads sources, returns encoded images and facts. Writes and decides nothing.
 
-Decoding, checking and encoding run in the calling threads; the editor runs in one thread of its own, so several calls
-overlap while the device is used by one at a time.
+Decoding, checking and encoding run in the calling threads. The editor runs in one thread of its own, so calls overlap
+while the device serves one at a time.
 """
 
 from __future__ import annotations
@@ -33,24 +33,28 @@ from diffgen.version import __version__
 
 logger = logging.getLogger(__name__)
 
-MAX_CONSECUTIVE_FAILURES = 3  # batches in a row: then the device is broken, not a batch
+MAX_CONSECUTIVE_FAILURES = 3  # failed batches in a row after which the device counts as broken
 
 
-class Work(Protocol):
-    """What the driver needs of a worker. `environment` describes the machine and versions, for the records."""
+class BatchWorker(Protocol):
+    """What the loop needs of a worker. `environment` describes the machine and versions, for the records."""
 
     environment: dict[str, Any]
 
     def __call__(self, batch: Batch) -> list[Result]:
-        """One result per item, in order."""
+        """Make the batch's images: one result per item, in order."""
 
 
 class _DeviceError(TransientError):
-    """The device failed at this row's batch."""
+    """The device failed at the batch of this row."""
 
 
 def _device_failed(error: RuntimeError) -> str:
     return f"the device failed: {(str(error).splitlines() or ['RuntimeError'])[0][:200]}"
+
+
+def _failure(item: Item, kind: str, reason: object) -> Record:
+    return Record(item.job.id, "failed", kind=kind, error=f"{item.source.key}: {reason}")
 
 
 class Worker:
@@ -65,7 +69,7 @@ class Worker:
         maps: Maps | None = None,
         shapes: Mapping[str, tuple[Shape, ...]] | None = None,
     ) -> None:
-        """`shapes` are the objects of sources whose labels are parsed already, by the source's digest."""
+        """`shapes` are labels that are parsed already, by the source's digest."""
         self.environment = environment
         self._editor = editor
         self._schema = schema
@@ -73,8 +77,8 @@ class Worker:
         self._maps = maps or Maps({})
         self._shapes = shapes or {}
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._failed_in_a_row = 0  # batches that the device failed at since one succeeded
-        self._max_batch: int | None = None  # the largest batch that fitted since memory ran out
+        self._failed_in_a_row = 0  # batches since the device last succeeded
+        self._max_batch: int | None = None  # images per batch, set once memory has run out
 
     def __call__(self, batch: Batch) -> list[Result]:
         opened = [self._open(item) for item in batch.items]
@@ -95,56 +99,53 @@ class Worker:
             raw = Path(source.path).read_bytes()
             label = source.read_label() or b""
             if hashlib.sha256(raw + b"\0" + label).hexdigest() != source.digest:
-                raise TransientError("the image or its label changed while the run was going on")
+                raise TransientError("the image or its label changed during the run")
             pixels = decode(raw)
             if pixels.shape != (source.height, source.width, 3):
-                raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, its header says otherwise")
+                raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, not the size in its header")
             shapes = self._shapes.get(source.digest) or self._schema.parse(label)
-            return OpenedSource(pixels, shapes, canvas, self._guiding(item, pixels, canvas))
-        except (SourceError, LabelError) as error:
-            failure = Record(item.job.id, "failed", kind="source", error=f"{source.key}: {error}")
-        except TransientError as error:
-            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {error}")
-        except OSError as error:
-            failure = Record(item.job.id, "failed", kind="transient", error=f"{source.key}: {why(error)}")
-        nothing = np.zeros((canvas.size[1], canvas.size[0], 3), dtype=np.uint8)
-        return OpenedSource(blank(source), (), canvas, (nothing,) * len(settings.controls or ()), failure)
+            return OpenedSource(pixels, shapes, canvas, self._control_maps(item, pixels, canvas))
+        except (SourceError, LabelError, TransientError, OSError) as error:
+            kind = "source" if isinstance(error, (SourceError, LabelError)) else "transient"
+            failure = _failure(item, kind, why(error))
+        black = np.zeros((canvas.size[1], canvas.size[0], 3), dtype=np.uint8)
+        return OpenedSource(blank(source), (), canvas, (black,) * len(settings.controls or ()), failure)
 
-    def _guiding(self, item: Item, pixels: Pixels, canvas: Canvas) -> tuple[Pixels, ...]:
-        """The maps that the settings' controls ask for, of the whole working picture: tiles are cut from one map."""
+    def _control_maps(self, item: Item, pixels: Pixels, canvas: Canvas) -> tuple[Pixels, ...]:
+        """The map of each control, of the whole working picture: tiles are cut from it."""
         if not item.job.settings.controls:
             return ()
         whole = fit(pixels, canvas)
         maps = []
-        for guide in item.job.settings.controls:
-            if guide.folder is not None:
-                maps.append(kept_map(item.source, guide, canvas))
+        for control in item.job.settings.controls:
+            if control.folder is not None:
+                maps.append(kept_map(item.source, control, canvas))
                 continue
             try:
-                maps.append(self._device.submit(self._maps, guide, whole).result())
+                maps.append(self._device.submit(self._maps, control, whole).result())
             except RuntimeError as error:
-                raise TransientError(f"the {guide.kind} map: {_device_failed(error)}") from None
+                raise TransientError(f"the {control.kind} map: {_device_failed(error)}") from None
         return tuple(maps)
 
     def _timed(self, pictures: Sequence[Sequence[Row]]) -> tuple[list[Edited | TransientError], float]:
-        """The edited images and the device's seconds per image: without the time a batch waits for its turn."""
+        """The edited images, and the device's seconds per image: without the time that a batch waits for the device."""
         started = time.perf_counter()
         rows = [row for picture in pictures for row in picture]
-        most = len(pictures)  # tiles run in batches no larger than pictures do
-        found = [made for i in range(0, len(rows), most) for made in self._edit(rows[i : i + most])]
-        if all(isinstance(made, _DeviceError) for made in found):
+        size = len(pictures)  # batches of tiles are no larger than batches of pictures
+        edited = [result for i in range(0, len(rows), size) for result in self._edit(rows[i : i + size])]
+        if all(isinstance(result, _DeviceError) for result in edited):
             self._failed_in_a_row += 1
             if self._failed_in_a_row == MAX_CONSECUTIVE_FAILURES:
-                hint = "see 'diffgen doctor'; the same command goes on with what is made"
-                raise DiffgenError(f"{MAX_CONSECUTIVE_FAILURES} batches in a row: {found[0]}", hint)
+                hint = "see 'diffgen doctor'; the same command resumes the run"
+                raise DiffgenError(f"{MAX_CONSECUTIVE_FAILURES} batches in a row: {edited[0]}", hint)
         else:
             self._failed_in_a_row = 0
-        edited = iter(found)
-        whole = [join_tiles([next(edited) for _ in picture], picture) for picture in pictures]
+        tiles = iter(edited)
+        whole = [join_tiles([next(tiles) for _ in picture], picture) for picture in pictures]
         return whole, (time.perf_counter() - started) / len(pictures)
 
     def _edit(self, rows: Sequence[Row]) -> list[Edited | TransientError]:
-        """Edit in one go; when memory runs out in halves, which is remembered, down to one image, which then fails."""
+        """Edit rows as one batch. When memory runs out, halve the batch, for the rest of the run; one image then fails."""
         if self._max_batch is not None and len(rows) > self._max_batch:
             return self._halves(rows)
         try:
@@ -153,9 +154,11 @@ class Worker:
             if len(rows) == 1:
                 return [error]
             self._max_batch = (len(rows) + 1) // 2
-            logger.warning("no room for %d images at once: at most %d from now on", len(rows), self._max_batch)
+            logger.warning(
+                "out of memory with a batch of %d images: at most %d from now on", len(rows), self._max_batch
+            )
             return self._halves(rows)
-        except RuntimeError as error:  # torch's word for a device that fails; a bug of ours has another name
+        except RuntimeError as error:  # torch raises it when a device fails
             return [_DeviceError(_device_failed(error)) for _ in rows]
 
     def _halves(self, rows: Sequence[Row]) -> list[Edited | TransientError]:
@@ -167,31 +170,30 @@ class Worker:
         if opened.failure is not None:
             return Result(opened.failure)
         if isinstance(edited, TransientError):
-            return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {edited}"))
+            return Result(_failure(item, "transient", edited))
         pixels = unfit(edited.image, opened.canvas)
         if pixels.shape != opened.pixels.shape:
             raise AssertionError(f"job {job.id}: made {pixels.shape} from {opened.pixels.shape}")
-        done: dict[str, Any] = {}
+        task_facts: dict[str, Any] = {}
         if settings.task is not None:
             whole, feather = native_canvas(opened, settings)
             mask = paint_mask(opened.shapes, job, whole, feather)
-            # A model that fails makes all of its picture black, of which the source would hide most.
-            done = {"contrast": round(float(luminance(pixels).std()), 4)}
-            done |= measure_task(opened.shapes, job, mask, whole)
+            # Measured before compositing: a model that fails paints all black, and the source would cover most of it.
+            task_facts = {"contrast": round(float(luminance(pixels).std()), 4)}
+            task_facts |= measure_task(opened.shapes, job, mask, whole)
             pixels = composite(opened.pixels, pixels, mask)
         pixels = with_levers(opened, settings, pixels)
         try:
             note = f"diffgen {__version__}, job {job.id}"
             how = "edited" if item.source.text is None else "made"
             image = encode(pixels, settings.image_format, settings.quality, note, how)
-        except (OSError, ValueError) as error:  # more pixels a side than the format can hold
-            message = f"{item.source.key}: cannot be written as {settings.image_format}: {why(error)}"
-            return Result(Record(job.id, "failed", kind="source", error=message))
+        except (OSError, ValueError) as error:  # a side is longer than the format allows
+            return Result(_failure(item, "source", f"cannot be written as {settings.image_format}: {why(error)}"))
         facts: dict[str, Any] = {"strength": round(edited.strength, 4)}
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
         if item.source.text is None:
-            facts |= measure(opened.pixels, pixels, opened.shapes) | done
+            facts |= measure(opened.pixels, pixels, opened.shapes) | task_facts
         else:
             facts |= measure_text2img(pixels, asked=item.source.counts[0][0])
         if self._second_look:
@@ -200,6 +202,6 @@ class Worker:
                 facts |= self._device.submit(look, item, opened.shapes, opened.pixels, pixels).result()
             except (OutOfMemory, RuntimeError) as error:
                 reason = error if isinstance(error, OutOfMemory) else f"measuring: {_device_failed(error)}"
-                return Result(Record(job.id, "failed", kind="transient", error=f"{item.source.key}: {reason}"))
+                return Result(_failure(item, "transient", reason))
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)

@@ -1,4 +1,4 @@
-"""Loading all that a worker needs, and describing what may change the last bits of an image."""
+"""Loads a worker's editor and observers, and describes the environment that may change the last bits of an image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from diffgen.editing.control_maps import load_maps
 from diffgen.editing.families import load_editor
 from diffgen.models.memory import RESIDENT
 from diffgen.models.model import Model
-from diffgen.run.worker import Work, Worker
+from diffgen.run.worker import BatchWorker, Worker
 from diffgen.version import __version__
 
-MakeWorker = Callable[[], Work]
+MakeWorker = Callable[[], BatchWorker]
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a worker computes: "cpu", "cuda", "cuda:1" or "mps"; "float32", "float16" or "bfloat16"; threads of the CPU.
-
-    `reason` tells people why it was chosen.
-    """
+    """Where a worker computes. `name` is "cpu", "cuda", "cuda:1" or "mps"; `dtype` "float32", "float16" or "bfloat16";
+    `threads` are CPU threads; `reason` says in words why it was chosen."""
 
     name: str
     dtype: str
@@ -34,10 +32,10 @@ class Device:
 
 
 def load_worker(model: Model, device: Device, dataset: Dataset, inserted: Collection[int] = ()) -> Worker:
-    """Load the model (this imports torch) and make the worker for it.
+    """Load the model and its observers (imports torch) and return the worker.
 
-    `inserted` are class ids that the detector must know, as it has to confirm what is inserted. Raises DiffgenError when
-    something cannot be loaded, UsageError when the detector lacks a class.
+    `inserted` are ids of classes that tasks insert, which the detector must know. Raises DiffgenError when something
+    cannot be loaded, UsageError when the detector lacks a class.
     """
     import torch
 
@@ -50,12 +48,12 @@ def load_worker(model: Model, device: Device, dataset: Dataset, inserted: Collec
 
 
 def describe_environment(model: Model, device: Device) -> dict[str, Any]:
-    """What may change the last bits of an image: device, number type, threads, memory layout and versions."""
+    """Everything that may change the last bits of an image: device, dtype, threads, memory layout and versions."""
     import torch
 
     cuda = device.name.startswith("cuda")
     packages = ("torch", "diffusers", "transformers", "numpy", "pillow")
-    found: dict[str, Any] = {
+    environment: dict[str, Any] = {
         "device": device.name,
         "device_name": torch.cuda.get_device_name(device.name) if cuda else platform.processor() or platform.machine(),
         "dtype": device.dtype,
@@ -65,14 +63,14 @@ def describe_environment(model: Model, device: Device) -> dict[str, Any]:
         **{package: installed_version(package) for package in packages},
     }
     if model.layout != RESIDENT:
-        found["memory"] = str(model.layout)
+        environment["memory"] = str(model.layout)
     if model.layout.quantised:
-        found["bitsandbytes"] = installed_version("bitsandbytes")
+        environment["bitsandbytes"] = installed_version("bitsandbytes")
     if any(network.role == "controlnet" for network in model.networks):
         import cv2
 
-        found["opencv"] = cv2.__version__
-    return found
+        environment["opencv"] = cv2.__version__
+    return environment
 
 
 def installed_version(package: str) -> str | None:

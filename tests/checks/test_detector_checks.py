@@ -66,7 +66,7 @@ def test_images_made_before_the_detector_was_named_are_counted(tmp_path: Path) -
     put(tmp_path / "clerk.pt", "weights")
     later = status(load_recipe(recipe, ["detector=clerk.pt"]))
     assert (later.accepted, later.unjudged) == (3, 3)
-    assert "unjudged  3 were made before" in summary_text(later)
+    assert "unjudged  3 made before" in summary_text(later)
 
 
 def test_thresholds_of_detection() -> None:

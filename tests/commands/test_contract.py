@@ -77,7 +77,7 @@ def test_1_when_nothing_is_there_to_train_with(cli: Callable[..., Any], recipe: 
     answer = cli("run", recipe, *sets, editor=FakeEditor())
     for said in (answer, cli("export", tmp_path / "out")):
         assert said.code == 1
-        assert "dataset   empty in train: no image was accepted there, and no source is carried over" in said.out
+        assert "dataset   empty in train: no image was accepted and no source is carried over" in said.out
         assert "yolo train" not in said.out
         assert "nothing could be made" not in said.out
     back = cli("export", tmp_path / "out", "--set", "include_sources=copy")
@@ -101,7 +101,7 @@ def test_interrupted_it_finishes_what_is_in_hand_and_says_how_to_go_on(number: i
     os.close(gate)
     out, err = child.communicate(timeout=240)
     assert child.returncode == code, before + err
-    assert "Run the same command again" in before + err
+    assert "run the same command again" in before + err
     facts = json.loads(out)
     assert 0 < facts["accepted"] < 24
     assert facts["pending"] == 24 - facts["accepted"]
@@ -150,7 +150,7 @@ def wait_until_it_ends(child: subprocess.Popen[str]) -> str:
     """Read what it says until it has taken notice of a signal."""
     said = ""
     assert child.stderr is not None
-    while "finishing the batches in hand" not in said:
+    while "finishing the current batches" not in said:
         line = child.stderr.readline()
         assert line, said
         said += line

@@ -160,7 +160,7 @@ def test_a_file_called_dataset_stays_where_it_is(cli: Callable[..., Any], recipe
     mine = put(tmp_path / "out/dataset", "mine")
     answer = cli("run", recipe, editor=FakeEditor())
     assert answer.code == 1
-    assert f"{mine} is a file, where a folder belongs" in answer.err
+    assert f"{mine} is a file, but must be a folder" in answer.err
     assert mine.read_text() == "mine"
 
 

@@ -88,7 +88,7 @@ def test_every_condition_is_shown_though_the_recipe_gives_a_source_one(tmp_path:
     data = make_dataset(tmp_path / "data")
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", assign="one")
     found, first = look(recipe, number=4)
-    assert len(found.cells) == 8
+    assert len(found.images) == 8
     _, after = make(recipe)
     assert not {*first.made} & {*after.made}
 
@@ -198,4 +198,4 @@ def test_a_preview_shows_what_a_person_decided(recipe: Path, tmp_path: Path, mon
     first = editor.made[0]
     export(load_recipe(recipe), put(tmp_path / "mine.yaml", f"{first}: reject\n"))
     found, _ = previewed(recipe, monkeypatch, Painter())
-    assert {f["verdict"] for f in (cell.facts() for cell in found.cells) if f["job"] == first} == {"review"}
+    assert {f["verdict"] for f in (cell.facts() for cell in found.images) if f["job"] == first} == {"review"}

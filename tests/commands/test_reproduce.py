@@ -125,7 +125,7 @@ def test_ids_that_cannot_be_made_again(recipe: Path, tmp_path: Path) -> None:
     look = PreviewRequest(number=1, sweeps=(Sweep("strength", (0.21,)),))
     swept = preview(load_recipe(recipe), look, make_worker=lambda: fake_worker(FakeEditor()))
     with pytest.raises(UsageError, match="does not plan job"):
-        again(tmp_path / "out", swept.cells[0].item.job.id)
+        again(tmp_path / "out", swept.images[0].item.job.id)
     with pytest.raises(UsageError, match="has no job 'nosuch'"):
         again(tmp_path / "out", "nosuch")
     with pytest.raises(UsageError, match="is not a run folder"):

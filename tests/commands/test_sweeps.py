@@ -20,13 +20,13 @@ from tests.fakes_preview import TILE, look, verdicts
 
 def test_swept_values_are_columns_and_each_condition_a_row(recipe: Path) -> None:
     found, editor = look(recipe, "strength=0.3,0.5", "objects.strength=0,0.2", number=1)
-    assert [cell.settings for cell in found.cells][:4] == [
+    assert [cell.settings for cell in found.images][:4] == [
         {"strength": 0.3, "objects.strength": 0},
         {"strength": 0.3, "objects.strength": 0.2},
         {"strength": 0.5, "objects.strength": 0},
         {"strength": 0.5, "objects.strength": 0.2},
     ]
-    used = [(cell.item.job.settings.strength, cell.item.job.settings.object_strength) for cell in found.cells]
+    used = [(cell.item.job.settings.strength, cell.item.job.settings.object_strength) for cell in found.images]
     assert used == 2 * [(0.3, 0), (0.3, 0.2), (0.5, 0), (0.5, 0.2)]
     assert len(editor.made) == 8
     picture = Image.open(found.path)
@@ -47,19 +47,19 @@ def test_swept_values_are_columns_and_each_condition_a_row(recipe: Path) -> None
 )
 def test_any_field_of_a_condition_can_be_swept(recipe: Path, sweep: str, field: str, value: Any) -> None:
     found, _ = look(recipe, sweep, number=1, conditions=("night",))
-    assert getattr(found.cells[0].item.job.settings, field) == value
+    assert getattr(found.images[0].item.job.settings, field) == value
 
 
 def test_a_prompt_is_swept_by_quoted_texts(recipe: Path) -> None:
     found, _ = look(recipe, 'instruction="dusk, no lamps","dawn"', number=1, conditions=("night",))
-    assert [cell.item.job.prompt for cell in found.cells] == ["dusk, no lamps", "dawn"]
+    assert [cell.item.job.prompt for cell in found.images] == ["dusk, no lamps", "dawn"]
 
 
 def test_a_swept_threshold_makes_one_image_and_judges_it_twice(recipe: Path) -> None:
     found, editor = look(recipe, "checks.contrast=0,1", number=1, conditions=("night",))
     assert [verdict for _, _, verdict in verdicts(found)] == ["accepted", "degenerate"]
     assert len(set(editor.made)) == len(editor.made)
-    assert len({cell.item.job.id for cell in found.cells}) == 1
+    assert len({cell.item.job.id for cell in found.images}) == 1
 
 
 def test_the_recipes_own_value_in_a_sweep_is_made_in_the_runs_own_batch(recipe: Path) -> None:
@@ -84,7 +84,7 @@ def test_swept_images_are_extra_until_clean(cli: Callable[..., Any], recipe: Pat
         ("strength", "field=value"),
         ("strength=", "field=value"),
         ("=1", "field=value"),
-        ("share=0.5", "says which images there are"),
+        ("share=0.5", "chooses which images are made"),
         ("strength=[", "--sweep"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.commands.plan_summary import plan_facts, plan_text
 from diffgen.dataset.dataset import Dataset, read_dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.leakage import identical, near
@@ -60,13 +60,13 @@ def test_plan_reports_both_and_may_be_told_not_to_look(tmp_path: Path) -> None:
     data = dataset(tmp_path / "d")
     (tmp_path / "d/images/val/00.jpg").write_bytes((tmp_path / "d/images/train/02.jpg").read_bytes())
     loaded = load_recipe(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out"))
-    facts = overview(loaded)
+    facts = plan_facts(loaded)
     assert facts["leakage"] == {
         "identical": {"count": 1, "examples": ["train/02 = val/00"]},
         "near": {"count": 0, "examples": []},
     }
-    assert "train/02 = val/00" in overview_text(facts)
-    assert overview(loaded, look=False)["leakage"]["near"] is None
+    assert "train/02 = val/00" in plan_text(facts)
+    assert plan_facts(loaded, look=False)["leakage"]["near"] is None
 
 
 def test_a_picture_too_large_to_be_read_is_not_decoded(

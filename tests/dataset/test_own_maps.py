@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.commands.plan_summary import overview
+from diffgen.commands.plan_summary import plan_facts
 from diffgen.dataset.geometry import canvas_of, fit
 from diffgen.editing.control_maps import PALETTE, own_map
 from diffgen.errors import SourceError, UsageError
@@ -75,7 +75,7 @@ def test_a_source_without_a_fitting_map_is_carried_over_and_counted(tmp_path: Pa
     maps_for(tmp_path, names=range(2))
     save(tmp_path / "maps/train/02.png", photo(1, (64, 64)))
     path = guided_recipe(tmp_path, OWN)
-    facts = overview(load_recipe(path))["not_edited"]["control map"]
+    facts = plan_facts(load_recipe(path))["not_edited"]["control map"]
     assert facts["count"] == 2
     assert "02.png is 64×64, another aspect ratio than 64×48" in facts["examples"][0]
     assert "train/03: not found in maps" in facts["examples"][1]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diffgen.commands.plan_summary import overview
+from diffgen.commands.plan_summary import plan_facts
 from diffgen.editing.pipelines.schedulers import FLOW_SCHEDULERS, SCHEDULERS, check_scheduler
 from diffgen.errors import UsageError
 from diffgen.models.aliases import aliases
@@ -36,7 +36,7 @@ def test_the_recipe_that_the_docs_give_for_it_plans(name: str, tmp_path: Path) -
     (tmp_path / "recipes").mkdir()
     recipe = tmp_path / "recipes/r.yaml"
     recipe.write_text(recipe_for(name))
-    facts = overview(load_recipe(recipe))
+    facts = plan_facts(load_recipe(recipe))
     assert facts["model"]["name"] == name
     assert facts["images"] == facts["to_make"] > 0
     assert facts["memory"] or name == "pocket"

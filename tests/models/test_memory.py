@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.commands.plan_summary import plan_facts, plan_text
 from diffgen.dataset.file_cache import FileCache
 from diffgen.models.find import resolve_model
 from diffgen.models.memory import GIB, RESIDENT, Layout, Needs, choose_layout, forecast
@@ -174,16 +174,16 @@ def planned(tmp_path: Path, **fields: Any) -> Any:
 def test_memory_is_in_no_job_id_and_in_the_plan(tmp_path: Path) -> None:
     loaded = planned(tmp_path, model=MODEL, memory="auto")
     ids = [item.job.id for item in Session.open(loaded).plan.items]
-    facts = overview(loaded)
-    assert f"memory    {facts['memory']}" in overview_text(facts) or not facts["memory"]
+    facts = plan_facts(loaded)
+    assert f"memory    {facts['memory']}" in plan_text(facts) or not facts["memory"]
     for mode in ("resident", "16gb", "8gb"):
         other = planned(tmp_path, model=MODEL, memory=mode)
         assert [item.job.id for item in Session.open(other).plan.items] == ids
-        assert overview(other)["memory"].startswith("on a GPU")
+        assert plan_facts(other)["memory"].startswith("on a GPU")
 
 
 def test_the_plan_says_what_an_alias_would_need(tmp_path: Path) -> None:
     loaded = planned(tmp_path, model="flux1-dev", editor=None)
-    assert overview(loaded)["memory"] == "auto: on a GPU of 36 GiB or more resident, else one part at a time"
+    assert plan_facts(loaded)["memory"] == "auto: on a GPU of 36 GiB or more resident, else one part at a time"
     loaded = planned(tmp_path, model="flux1-dev", editor=None, memory="8gb", device="cpu")
-    assert "memory    8gb: has no effect on cpu" in overview_text(overview(loaded))
+    assert "memory    8gb: has no effect on cpu" in plan_text(plan_facts(loaded))

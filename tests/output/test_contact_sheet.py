@@ -31,7 +31,7 @@ def test_a_tile_shows_the_score_that_decided(recipe: Path, monkeypatch: pytest.M
         previewing, "contact_sheet", lambda rows, names: captions.extend(rows) or contact_sheet(rows, names)
     )
     found, _ = look(recipe, "strength=0,1", number=1, conditions=("night",), sets=["checks.happened=0.1"])
-    still, dark = (cell.facts() for cell in found.cells)
+    still, dark = (cell.facts() for cell in found.images)
     assert (still["verdict"], dark["verdict"]) == ("unchanged", "accepted")
     assert still["happened"] < 0.1 <= dark["happened"]
     assert {"contrast", "new_objects", "clip"} <= set(still)

@@ -61,7 +61,7 @@ def test_counts_per_condition_and_class(tmp_path: Path) -> None:
         assert sum(map(int, row[3].split(" / "))) == accepted.count(name)
     assert page.rows("car")[0][0] == "24"
     assert page.rows("person")[0][0] == "12", "every second picture holds one, under two conditions"
-    assert f"{summary.saved} saved by a later attempt" in page.texts["li"]
+    assert f"{summary.saved} accepted on a retry" in page.texts["li"]
 
 
 def test_labels_before_and_after_by_class_and_size(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_histogram_counts_all_and_shows_the_threshold() -> None:
     assert drawn.bars[-1] == (1, 0)
     assert drawn.bars[BINS // 2] == (2, 0)
     assert drawn.mark == 0.25
-    assert "5 values from -0.5 to 1, median 0.5, at least 0.25" in drawn.text
+    assert "5 values from -0.5 to 1, median 0.5, threshold: at least 0.25" in drawn.text
     assert max(y + height for _, _, y, height in drawn.rects) <= 30.01
     wide = histogram(SCORES[1], [1.0], [], 10.0)
     assert wide.mark == 0.5

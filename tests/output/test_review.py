@@ -15,7 +15,7 @@ from diffgen.commands.status import status
 from diffgen.errors import UsageError
 from diffgen.output.review import read_review
 from diffgen.recipe.load import load_recipe
-from diffgen.run.progress import Silent
+from diffgen.run.progress import Progress
 from tests.fakes import make, put, tree, write_recipe
 from tests.fakes_attempts import Melting, run_it
 
@@ -58,7 +58,7 @@ def test_a_given_review_replaces_a_kept_one_that_is_broken(recipe: Path, tmp_pat
 
 
 def test_progress_counts_no_image_that_a_person_rejected(recipe: Path, tmp_path: Path) -> None:
-    class Counts(Silent):
+    class Counts(Progress):
         last = (0, 0)
 
         def update(self, made: int, total: int, accepted: int, condition: str) -> None:

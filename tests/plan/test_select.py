@@ -117,7 +117,7 @@ def test_val_from_train_has_a_picture_that_can_be_read_on_either_side() -> None:
         broken = [source(i, problem="unreadable: cut off") for i in range(n, n + 6)]
         found = plan([*broken, source(50), source(51)], val_from_train=0.01)
         assert sorted(s.split for s in found.sources if s.problem is None) == ["train", "val"]
-    with pytest.raises(UsageError, match="two sound pictures"):
+    with pytest.raises(UsageError, match="two usable pictures"):
         plan([*broken, source(50)], val_from_train=0.1)
 
 

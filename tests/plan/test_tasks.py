@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffgen.checks.detectors.names import same_names
-from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.commands.plan_summary import plan_facts, plan_text
 from diffgen.commands.sweeps import PreviewRequest, preview_images, read_sweep
 from diffgen.errors import UsageError
 from diffgen.recipe.load import load_recipe
@@ -74,7 +74,7 @@ def test_a_preview_shows_sources_that_suit_the_task(tmp_path: Path) -> None:
         ("01", "without"), ("01", "elsewhere"), ("02", "elsewhere"), ("03", "without"), ("03", "elsewhere"),
     ]  # fmt: skip
     assert {cell.item.job.id for cell in shown} <= {item.job.id for item in plan.items}
-    with pytest.raises(UsageError, match="says which images there are"):
+    with pytest.raises(UsageError, match="chooses which images are made"):
         read_sweep("classes=[car],[person]")
 
 
@@ -98,7 +98,7 @@ WRONG = [
     ({"conditions": [{**REMOVE, "strength": 0.5}]}, "strength 0.5 with task: remove"),
     ({"conditions": [REMOVE], "objects": {"strength": 0.2}}, "objects.strength, objects.detail and detail do nothing"),
     ({"conditions": [REMOVE], "detail": 0.2}, "objects.strength, objects.detail and detail do nothing"),
-    ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "in tiles an object would be painted into each"),
+    ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "with tiles an object would be painted into each"),
     ({"conditions": [{**REMOVE, "task": "replace"}]}, "background.*remove.*insert"),
 ]
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, fields: dict[str
 
 def test_insert_refuses_pose_datasets(tmp_path: Path) -> None:
     street(tmp_path, "pose")
-    with pytest.raises(UsageError, match="nothing knows the keypoints"):
+    with pytest.raises(UsageError, match="cannot label the keypoints"):
         plan_of(tmp_path, [INSERT])
 
 
@@ -138,12 +138,12 @@ def test_classes_are_known_by_name() -> None:
 @pytest.mark.parametrize(
     ("condition", "rows", "fields", "why"),
     [
-        (INSERT, "0 0.5 0.5 1 1\n", {}, "no selected picture has free ground for a person"),
+        (INSERT, "0 0.5 0.5 1 1\n", {}, "no selected picture has room for a person"),
         (REMOVE, "0 0.5 0.5 1 1\n", {}, "no selected picture has a labelled person"),
         ({**REMOVE, "classes": None}, "", {}, "no selected picture has a labelled object"),
         (BACKGROUND, "", {}, "no selected picture has a labelled object"),
         (BACKGROUND, "0 0.5 0.5 1 1\n", {"select": {"share": 1e-9}}, "no picture is selected that can be edited"),
-        ({**BACKGROUND, "share": 1e-9}, "0 0.5 0.5 1 1\n", {}, "its share fell on none of the pictures"),
+        ({**BACKGROUND, "share": 1e-9}, "0 0.5 0.5 1 1\n", {}, "its share selects none of the pictures"),
     ],
 )
 def test_plan_says_why_a_task_has_no_picture(
@@ -162,6 +162,6 @@ def test_plan_says_why_a_task_has_no_picture(
         conditions=[condition],
         **fields,
     )
-    facts = overview(load_recipe(recipe))
+    facts = plan_facts(load_recipe(recipe))
     assert facts["idle"][condition["name"]].startswith(why)
-    assert f"none: {why}" in overview_text(facts)
+    assert f"none: {why}" in plan_text(facts)

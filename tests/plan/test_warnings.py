@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffgen.commands.plan_summary import overview, overview_text
+from diffgen.commands.plan_summary import plan_facts, plan_text
 from diffgen.recipe.load import load_recipe
 from tests.fakes import FakeEditor, make, make_dataset, write_recipe
 from tests.fakes_controls import EDGES, GuidedEditor, network
@@ -22,10 +22,10 @@ def test_edges_at_night_and_in_snow_are_warned_of(tmp_path: Path) -> None:
     path = write_recipe(
         tmp_path / "r.yaml", data, tmp_path / "out", editor="img2img", conditions=conditions, controls=[EDGES]
     )
-    facts = overview(load_recipe(path))
+    facts = plan_facts(load_recipe(path))
     assert [line.partition(":")[0] for line in facts["controls"]] == ["night", "heavy-snow", "mine"]
-    assert "use depth and segmentation" in overview_text(facts)
-    assert overview(load_recipe(path, ["controls=[]"]))["controls"] == []
+    assert "use depth and segmentation" in plan_text(facts)
+    assert plan_facts(load_recipe(path, ["controls=[]"]))["controls"] == []
     plain = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", editor="img2img", controls=[EDGES])
     talk: list[str] = []
     make(plain, GuidedEditor(), notify=talk.append)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diffgen.commands.plan_summary import overview
+from diffgen.commands.plan_summary import plan_facts
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import UsageError
 from diffgen.recipe.load import load_recipe
@@ -97,7 +97,7 @@ EXAMPLES = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/controlnet.md").read_t
 def test_the_recipes_of_the_docs_plan(text: str, tmp_path: Path) -> None:
     make_dataset(tmp_path / "datasets/street")
     maps_for(tmp_path, "maps/lidar-depth")
-    facts = overview(load_recipe(put(tmp_path / "configs/r.yaml", text)))
+    facts = plan_facts(load_recipe(put(tmp_path / "configs/r.yaml", text)))
     assert facts["images"] > 0
     assert facts["controls"] == []
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from diffgen.run.progress import Bar, Lines, Silent, choose, rate
+from diffgen.run.progress import Bar, Lines, Progress, choose, rate
 
 
 class Clock:
@@ -80,7 +80,7 @@ def test_lines_for_machines() -> None:
 
 
 def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert type(choose(True)) is Silent
+    assert type(choose(True)) is Progress
     assert type(choose(False)) is Lines
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert type(choose(False)) is Bar

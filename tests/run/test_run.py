@@ -20,7 +20,7 @@ from diffgen.errors import DiffgenError, UsageError
 from diffgen.models.model import with_revision
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
-from diffgen.run.progress import Silent
+from diffgen.run.progress import Progress
 from diffgen.run.session import Session
 from diffgen.run.store.records import read_records
 from diffgen.run.store.state import read_state
@@ -260,7 +260,7 @@ def test_progress_judges_each_image_by_its_own_condition(tmp_path: Path) -> None
     """Conditions of equal settings share batches."""
     told: list[tuple[int, int, int, str]] = []
 
-    class Told(Silent):
+    class Told(Progress):
         def update(self, *what: Any) -> None:
             told.append(what)  # type: ignore[arg-type]
 

@@ -36,7 +36,7 @@ def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
 def test_an_unfinished_run_says_how_to_go_on_and_does_not_offer_training(recipe: Path, tmp_path: Path) -> None:
     summary, _ = make(recipe, max_minutes=0)
     text = summary_text(summary)
-    assert "pending   8; the same 'diffgen run' again makes them" in text
+    assert "pending   8; run the same 'diffgen run' again to make them" in text
     assert "yolo train" not in text
     assert yaml.safe_load((tmp_path / "out/recipe.yaml").read_text())["output"] == "."
 

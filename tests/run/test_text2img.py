@@ -131,7 +131,9 @@ def test_every_command_knows_such_a_run(tmp_path: Path, cli: Any) -> None:
     path = write(tmp_path)
     answer = cli("plan", path)
     assert answer.code == 0
-    assert "dataset   none: pictures are made from noise and labelled by detector.pt: the weaker way" in answer.out
+    assert (
+        "dataset   none: pictures are generated, and labelled by detector.pt, so labels are less reliable" in answer.out
+    )
     assert "without label file" not in answer.out
     facts = json.loads(cli("plan", path, "--json").out)
     assert facts["images"] == 12

@@ -1,4 +1,4 @@
-# Include this in your Makefile. A finished run called again does nothing, so the target is phony on purpose.
+# Include this in your Makefile. The target is phony on purpose: a finished run has nothing to do.
 .PHONY: diffgen
 diffgen:
 	diffgen run {name} --quiet

@@ -1,4 +1,4 @@
-"""What the script of the report shows: every made or failed image, as columns of equal length to keep the page small."""
+"""The data of the report's gallery: every made or failed image, in columns of equal length to keep the page small."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _JOB = ("id", "source", "condition", "verdict", "prompt", "settings", "seed", "a
 
 
 def gallery(outcome: Outcome, scores: Sequence[Scores]) -> dict[str, Any]:
-    """JSON-ready. Each source and each text is held once; `scores` are those of the outcome's entries.
+    """The gallery as a JSON-ready dict. Each source and text is stored once; `scores` belong to the outcome's entries.
 
     `jobs` are in plan order; `verdict` is an index into `reasons` (0: accepted). `errors`, `dropped`, `added` and `weak`
-    (low confidence) are by index into `jobs`.
+    (low confidence) refer to jobs by index.
     """
     shown = [(entry, row) for entry, row in zip(outcome.entries, scores, strict=True) if entry.verdict is not None]
     texts = _Texts()
@@ -43,14 +43,14 @@ def gallery(outcome: Outcome, scores: Sequence[Scores]) -> dict[str, Any]:
         "jobs": _columns(_JOB, jobs),
         "errors": {i: entry.record.error for i, entry in entries if entry.record and entry.record.error},
         "dropped": {i: list(entry.dropped) for i, entry in entries if entry.dropped},
-        "added": {i: [short_row(row.split()) for row in entry.added] for i, entry in entries if entry.added},
+        "added": {i: [short_row(row) for row in entry.added] for i, entry in entries if entry.added},
         "weak": [i for i, entry in entries if entry.low_confidence],
         "review": dict(outcome.review),
     }
 
 
 class _Texts:
-    """Texts that many images share, by kind, each with its place in the list of its kind."""
+    """Texts that many images share: by kind, each text with its index."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, dict[Any, int]] = {
@@ -62,7 +62,7 @@ class _Texts:
         return self._kinds[kind].setdefault(text, len(self._kinds[kind]))
 
     def lists(self) -> dict[str, list[Any]]:
-        return {kind: list(found) for kind, found in self._kinds.items()}
+        return {kind: list(texts) for kind, texts in self._kinds.items()}
 
 
 @dataclass(slots=True)
@@ -72,15 +72,15 @@ class _Sources:
     folder: Path
     texts: _Texts
     rows: list[tuple[Any, ...]] = field(default_factory=list)
-    places: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def number(self, source: Source) -> int:
-        if source.key not in self.places:
-            self.places[source.key] = len(self.places)
-            place, _, file = href(source.path, self.folder).rpartition("/") if source.path else ("", "", "")
-            folder = self.texts.number("folders", place)
-            self.rows.append((source.key, folder, file, source.width, source.height, label_text(source)))
-        return self.places[source.key]
+        if source.key not in self.numbers:
+            self.numbers[source.key] = len(self.rows)
+            folder, _, file = href(source.path, self.folder).rpartition("/") if source.path else ("", "", "")
+            number = self.texts.number("folders", folder)
+            self.rows.append((source.key, number, file, source.width, source.height, label_text(source)))
+        return self.numbers[source.key]
 
 
 def _job(entry: Entry, scores: Scores, source: int, texts: _Texts) -> tuple[Any, ...]:
@@ -106,12 +106,13 @@ def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, l
 
 
 def href(path: str, folder: Path) -> str:
-    """A relative URL of a file as seen from the page in `folder`; bytes that are not UTF-8 are quoted as they are."""
-    place, _, file = path.rpartition(os.sep)
-    return f"{folder_href(place, folder)}{quote(os.fsencode(file))}"
+    """The URL of a file relative to the page in `folder`; bytes that are not UTF-8 are percent-encoded unchanged."""
+    parent, _, file = path.rpartition(os.sep)
+    return f"{folder_href(parent, folder)}{quote(os.fsencode(file))}"
 
 
 @lru_cache(maxsize=4096)  # many sources share few folders
-def folder_href(place: str, folder: Path) -> str:
-    relative = os.path.relpath(place or os.sep, folder)
+def folder_href(path: str, folder: Path) -> str:
+    """The URL of the folder `path` relative to `folder`, ending in "/" unless they are the same."""
+    relative = os.path.relpath(path or os.sep, folder)
     return "" if relative == "." else f"{quote(os.fsencode(relative))}/"

@@ -1,7 +1,7 @@
-"""A judged plan → report.html: one file that opens from disk, needs no network and shows the run folder's own images.
+"""Writes report.html: one file that opens from disk, needs no network and shows the run folder's own images.
 
-Derived: safe to delete, written anew when it would say something else. All text in it comes from files that anybody may
-have written: HTML is escaped by Jinja2, data is JSON without '<', and the page may run only its own script.
+Derived: safe to delete, and rewritten when its contents would change. Its text comes from untrusted files, so Jinja2
+escapes HTML, data is JSON without '<', and the page may run only its own script.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ NAME = "report.html"
 
 
 def write_report(outcome: Outcome, totals: Mapping[str, Any], environments: Mapping[str, Any]) -> str:
-    """Write report.html in the run folder unless it is up to date. Returns the digest of what it shows.
+    """Write report.html in the run folder unless it is up to date. Returns the digest of its contents.
 
-    `totals` is the summary of the run as `status --json` gives it; `environments` is that of run.json. Reads the run
-    folder's recipe.yaml and the label files, decodes no image. Raises DiffgenError when the disk does not take the page.
+    `totals` is the run's summary as in `status --json`; `environments` is that of run.json. Reads the run folder's
+    recipe.yaml and the label files, decodes no image. Raises DiffgenError when the page cannot be written.
     """
     folder = outcome.folder
     recipe = (folder / "recipe.yaml").read_text("utf-8")
@@ -62,21 +62,21 @@ def write_report(outcome: Outcome, totals: Mapping[str, Any], environments: Mapp
         recipe=recipe,
         environments={key: yaml.safe_dump(details, sort_keys=True) for key, details in environments.items()},
     )
-    # A path in it may hold bytes that are not UTF-8.
+    # A path in the page may hold bytes that are not UTF-8.
     write_atomically(folder / NAME, page.encode("utf-8", "backslashreplace").decode("utf-8"))
     return digest
 
 
 def _script_json(data: Any) -> str:
-    """JSON that nothing in it can end the script element of; also for parsers that end a line at U+2028."""
+    """JSON that cannot close its script element. ASCII only, as some parsers end a line at U+2028."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
 
 
 def _policy(style: str, script: str) -> str:
-    """The Content-Security-Policy: this page's own style and script, images of where the page lies, and nothing else."""
-    own, run = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
+    """The Content-Security-Policy: this page's own style and script, images next to the page, and nothing else."""
+    styles, scripts = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
     return (
-        f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{own}'; script-src 'sha256-{run}'; "
+        f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{styles}'; script-src 'sha256-{scripts}'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -93,17 +93,17 @@ def _template() -> Any:
 
 
 def _digest(outcome: Outcome, recipe: str, environments: Mapping[str, Any]) -> str:
-    """Changes when the page would: beside the outcome it shows versions, machines, decisions, and where sources lie."""
+    """Changes when the page would. Besides the outcome it shows versions, machines, decisions and source paths."""
     head = canonical([__version__, dict(outcome.review), environments, recipe])
     assets = [_asset(f"report.{kind}") for kind in ("html.j2", "css", "js")]
-    places = sorted({source.path.rpartition(os.sep)[0] for source in outcome.plan.sources})
-    links = [folder_href(place, outcome.folder) for place in places]
+    folders = sorted({source.path.rpartition(os.sep)[0] for source in outcome.plan.sources})
+    links = [folder_href(folder, outcome.folder) for folder in folders]
     parts = (head, outcome.fingerprint(exported=False), *assets, *links)
     return digest_of(*(part.encode("utf-8", "backslashreplace") for part in parts))
 
 
 def _written(path: Path) -> str | None:
-    """The digest in the second line of a whole report; it is written atomically, so that a half one cannot be."""
+    """The digest in the second line of the report. A half-written report cannot exist: it is written atomically."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             file.readline()

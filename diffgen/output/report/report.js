@@ -1,19 +1,19 @@
 "use strict";
 // One file, longer than others here, because the page may run one script only: its policy names that script's hash.
-// Text reaches the page by textContent and attributes only, never as HTML; styles by the element's style object, which
-// the page's policy allows where it forbids style attributes.
+// Text is set by textContent and attributes only, never as HTML. Styles are set on the element's style object: the page's
+// policy forbids style attributes.
 const data = JSON.parse(document.getElementById("data").textContent);
 const { jobs, sources } = data;
 const PAGE = 48;
 const $ = (id) => document.getElementById(id);
 
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
-// --- what an image is: everything by its number in the plan
+// --- an image: `i` is its index in `jobs`
 
 const sourceOf = (i) => jobs.source[i];
 const nameOf = (i) => sources.name[sourceOf(i)];
@@ -34,16 +34,16 @@ function sourceImage(i) {
 }
 
 function verdictText(i) {
-  const mine = decisionOf(i);
-  const own = mine === "reject" ? "rejected by hand" : mine === "keep" ? "kept by hand" : "";
-  const accepted = weak.has(i) && !own ? "accepted, to be reviewed" : "accepted";
-  const found = reasonOf(i) === "" ? accepted : failed(i) ? "failed" : `rejected: ${reasonOf(i)}`;
-  return own && mine !== data.review[jobs.id[i]] ? `${found}; ${own}` : own || found;
+  const decision = decisionOf(i);
+  const byHand = { reject: "rejected by hand", keep: "kept by hand" }[decision] ?? "";
+  const accepted = weak.has(i) && !byHand ? "accepted, to be reviewed" : "accepted";
+  const checked = reasonOf(i) === "" ? accepted : failed(i) ? "failed" : `rejected: ${reasonOf(i)}`;
+  return byHand && decision !== data.review[jobs.id[i]] ? `${checked}; ${byHand}` : byHand || checked;
 }
 
-// Shapes of a label text as lists of points, 0 to 1; the rules are those of diffgen/labels.py.
+// Shapes of a label text as lists of points, 0 to 1; the same rules as in diffgen/dataset/labels.py.
 function shapesOf(i) {
-  const own = sources.label[sourceOf(i)].split("\n").filter(Boolean), rows = [...own, ...addedTo(i)];
+  const kept = sources.label[sourceOf(i)].split("\n").filter(Boolean), rows = [...kept, ...addedTo(i)];
   const numbers = rows.map((row) => row.split(" ").map(Number));
   const [count, dims] = data.keypoints || [0, 2], pose = count && numbers.every((row) => row.length === 5 + count * dims);
   const boxes = pose || numbers.every((row) => row.length === 5);
@@ -54,11 +54,12 @@ function shapesOf(i) {
     const dots = [];
     for (let n = 4; pose && n < v.length; n += dims)
       if (dims === 3 ? v[n + 2] > 0 : Math.max(v[n], v[n + 1]) > 0) dots.push([v[n], v[n + 1]]);
-    return { kind, points, dots, text: rows[row], dropped: (data.dropped[i] || []).includes(row), added: row >= own.length };
+    const dropped = (data.dropped[i] || []).includes(row);
+    return { kind, points, dots, text: rows[row], dropped, added: row >= kept.length };
   });
 }
 
-// --- decisions: the run folder's review, and over it what was decided here since
+// --- decisions: the run folder's review, overridden by what was decided on this page
 
 const KEY = `diffgen review of ${location.pathname}`;
 const here = new Map();
@@ -66,7 +67,7 @@ try {
   const known = new Set(jobs.id);
   for (const [id, word] of Object.entries(JSON.parse(localStorage.getItem(KEY)) || {}))
     if (known.has(id) && ["reject", "keep", ""].includes(word)) here.set(id, word);
-} catch { /* no storage, or not ours: decisions last as long as the page */ }
+} catch { /* no storage, or not our data: decisions last until the page is closed */ }
 
 const decisionOf = (i) => here.get(jobs.id[i]) ?? data.review[jobs.id[i]] ?? "";
 const changed = () => [...here].filter(([id, word]) => word !== (data.review[id] ?? "")).length;
@@ -97,7 +98,7 @@ function runFolder() {
   try {
     const path = decodeURIComponent(location.pathname).replace(/\/[^/]*$/, "");
     if (location.protocol === "file:") return /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
-  } catch { /* a path that is no UTF-8 */ }
+  } catch { /* the path is not UTF-8 */ }
   return "OUT";
 }
 
@@ -148,12 +149,12 @@ function dress(card, i) {
 function card(i, n) {
   const image = element("img", { loading: "lazy", decoding: "async", src: failed(i) ? sourceImage(i) : imageOf(i) });
   const name = element("span", { className: "name", title: nameOf(i), textContent: nameOf(i) });
-  const made = element("button", { type: "button", className: "card", tabIndex: n ? -1 : 0 }, image, name,
+  const button = element("button", { type: "button", className: "card", tabIndex: n ? -1 : 0 }, image, name,
     element("span", { textContent: conditionOf(i) }), element("span"));
-  made.classList.toggle("failed", failed(i));
-  made.dataset.i = i;
-  dress(made, i);
-  return element("li", {}, made);
+  button.classList.toggle("failed", failed(i));
+  button.dataset.i = i;
+  dress(button, i);
+  return element("li", {}, button);
 }
 
 const pages = () => Math.max(1, Math.ceil(shown.length / PAGE));
@@ -188,7 +189,7 @@ function moveFocus(card, key) {
 // --- one image
 
 const dialog = $("dialog");
-let current = 0; // its place in `shown`, which a filter may not change while the dialog is open
+let current = 0; // index in `shown`, which cannot be filtered while the dialog is open
 
 function open(at) {
   current = at;
@@ -222,12 +223,12 @@ function open(at) {
 }
 
 function drawing(tag, attributes) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
 }
 
-// The class's name at the upper left of a box that is wide enough for it: names of small boxes would cover each other.
+// The class name, in the upper left corner of a box that is wide enough for it: other names would cover each other.
 function drawName({ kind, points }, width, height) {
   const size = (13 * width) / Math.max(1, $("stage").clientWidth);
   const left = Math.min(...points.map(([x]) => x)) * width, top = Math.min(...points.map(([, y]) => y)) * height;
@@ -252,20 +253,20 @@ function drawShapes(i, width, height) {
   $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped, added }) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = colourOf(kind);
-    const fate = dropped ? " (its row is left out)" : added ? " (inserted)" : "";
-    const name = ` ${data.names[kind]}${fate} `;
+    const change = dropped ? " (label removed)" : added ? " (label added)" : "";
+    const name = ` ${data.names[kind]}${change} `;
     return element("li", {}, swatch, name, element("code", { textContent: text }));
   }));
 }
 
 function showVerdict() {
-  const i = shown[current], mine = decisionOf(i);
+  const i = shown[current], decision = decisionOf(i);
   $("verdict-text").textContent = verdictText(i);
-  for (const [id, word] of [["reject", "reject"], ["keep", "keep"]]) {
-    $(id).disabled = failed(i);
-    $(id).setAttribute("aria-pressed", mine === word);
+  for (const word of ["reject", "keep"]) {
+    $(word).disabled = failed(i);
+    $(word).setAttribute("aria-pressed", decision === word);
   }
-  $("undo").disabled = failed(i) || !mine;
+  $("undo").disabled = failed(i) || !decision;
 }
 
 function slide(to) {
@@ -343,7 +344,7 @@ for (const id of ["before", "after"])
   $(id).addEventListener("error", () => {
     if (!$(id).getAttribute("src")) return;
     $("missing").hidden = false;
-    $("missing").textContent = `The ${id === "before" ? "source" : "edit"} cannot be shown from here.`;
+    $("missing").textContent = `The ${id === "before" ? "source" : "edit"} cannot be loaded.`;
   });
 dialog.addEventListener("close", () => {
   const to = Math.floor(current / PAGE);
@@ -355,7 +356,7 @@ $("theme").addEventListener("click", () => {
   const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
   const next = now === "dark" ? "light" : "dark";
   document.documentElement.dataset.theme = next;
-  try { localStorage.setItem("diffgen theme", next); } catch { /* it lasts as long as the page */ }
+  try { localStorage.setItem("diffgen theme", next); } catch { /* it lasts until the page is closed */ }
 });
 
 // --- start

@@ -1,10 +1,10 @@
-"""A judged plan in numbers for the report: per condition, per class, scores as histograms, labels before and after."""
+"""The numbers of the report: images per condition and class, score histograms, labels before and after."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,39 +24,39 @@ BINS = 24
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A number that a threshold is held against: its range on paper, and whether more of it is better."""
+    """A score that a threshold is compared with: the range of its histogram, and whether higher is better."""
 
     name: str
     about: str
     low: float
     high: float
-    more: bool = True
+    higher_is_better: bool = True
 
 
 SCORES = (
     Score("structure", "agreement of the objects' edges with the source (lower quartile)", 0.0, 1.0),
-    Score("registration", "shift against the source in pixels", 0.0, 6.0, more=False),
-    Score("happened", "how far the picture moved the condition's way; 1 is a plain case", 0.0, 2.0),
-    Score("recall", "share of what the detector finds in the source that it finds again", 0.0, 1.0),
-    Score("clip", "how much nearer to the prompt the edit came, by CLIP", -0.1, 0.2),
+    Score("registration", "shift against the source in pixels", 0.0, 6.0, higher_is_better=False),
+    Score("happened", "how far the picture changed towards the condition; 1 is a typical case", 0.0, 2.0),
+    Score("recall", "share of the detector's finds in the source that it finds again", 0.0, 1.0),
+    Score("clip", "how much closer to the prompt the edit is than the source, by CLIP", -0.1, 0.2),
 )
 
 Scores = tuple[float | None, ...]  # one for each of SCORES
 
 
 def scores_of(entry: Entry) -> Scores:
-    """None where there is none (not made, not measured, no detector)."""
+    """The scores of an entry's image; None for each that was not measured, as for an image that was not made."""
     if entry.record is None or not entry.made:
         return (None,) * len(SCORES)
     facts, condition = entry.record.facts, entry.item.job.settings.condition
-    shift, happened = judged_shift(facts), judged_effect(facts, condition)
-    values = judged_structure(facts), shift, happened, judged_recall(facts), judged_clip(facts)
+    shift, effect = judged_shift(facts), judged_effect(facts, condition)
+    values = judged_structure(facts), shift, effect, judged_recall(facts), judged_clip(facts)
     return tuple(None if value is None else round(value, 3) for value in values)
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts (accepted, rejected) in BINS bins from `low` to `high`; what lies beyond is in the outermost."""
+    """Counts (accepted, rejected) in BINS bins from the score's `low` to `high`; the outermost bins hold outliers."""
 
     score: Score
     bars: tuple[tuple[int, int], ...]
@@ -66,44 +66,42 @@ class Histogram:
 
     @property
     def rects(self) -> list[tuple[str, int, float, float]]:
-        """(what, x, y, height) of each bar in a drawing of 120 × 30, rejected on top of accepted."""
+        """(CSS class, x, y, height) of each bar in a 120 × 30 drawing, rejected on top of accepted."""
         scale = 29 / max(sum(bar) for bar in self.bars)
-        found = []
-        for i, (accepted, rejected) in enumerate(self.bars):
-            for what, below, count in (("accepted", 0, accepted), ("rejected", accepted, rejected)):
-                if count:
-                    found.append(
-                        (what, i * 120 // BINS, round(30 - scale * (below + count), 2), round(scale * count, 2))
-                    )
-        return found
+        return [
+            (verdict, i * 120 // BINS, round(30 - scale * (below + count), 2), round(scale * count, 2))
+            for i, (accepted, rejected) in enumerate(self.bars)
+            for verdict, below, count in (("accepted", 0, accepted), ("rejected", accepted, rejected))
+            if count
+        ]
 
     @property
     def mark(self) -> float | None:
-        """Where the threshold stands: 0 to 1."""
+        """Where the threshold is along the axis, 0 to 1; None without one."""
         if self.threshold is None:
             return None
         return min(1.0, max(0.0, (self.threshold - self.score.low) / (self.high - self.score.low)))
 
 
 def histogram(score: Score, accepted: list[float], rejected: list[float], threshold: float | None) -> Histogram:
-    """Of one value or more."""
-    high = max(score.high, 2 * threshold if threshold is not None and not score.more else 0.0)
+    """The histogram of at least one value."""
+    high = max(score.high, 2 * threshold if threshold is not None and not score.higher_is_better else 0.0)
     bars = [
         np.histogram(np.clip(values, score.low, high), BINS, (score.low, high))[0] for values in (accepted, rejected)
     ]
     numbers = np.array(accepted + rejected)
     text = f"{len(numbers)} values from {numbers.min():g} to {numbers.max():g}, median {np.median(numbers):g}"
     if threshold is not None:
-        text += f", {'at least' if score.more else 'at most'} {threshold:g} is asked"
+        text += f", threshold: at {'least' if score.higher_is_better else 'most'} {threshold:g}"
     return Histogram(score, tuple((int(a), int(r)) for a, r in zip(*bars, strict=True)), high, threshold, text)
 
 
-Values = tuple[list[float], list[float]]  # of accepted images, and of rejected ones
+Values = tuple[list[float], list[float]]  # of accepted images, of rejected images
 
 
 @dataclass(slots=True)
 class Row:
-    """Images of one condition, or with objects of one class. `attempts` counts the accepted by attempt, from 0."""
+    """Images of one condition, or with objects of one class. `attempts` counts accepted images by attempt, from 0."""
 
     name: str
     planned: int = 0
@@ -114,7 +112,7 @@ class Row:
     histograms: dict[str, Histogram] = field(default_factory=dict)
 
     def draw(self, *thresholds: float | None) -> None:
-        """Histograms of the scores that have values, with their thresholds in the order of SCORES."""
+        """Make the histograms of the scores that have values; the thresholds are in the order of SCORES."""
         for score, values, threshold in zip(SCORES, self.values, thresholds, strict=False):
             if any(values):
                 self.histograms[score.name] = histogram(score, *values, threshold)
@@ -132,25 +130,21 @@ class Row:
 
 
 def label_text(source: Source) -> str:
-    """The rows of a source's label file, shortened; "" without a file, and for one that is gone or not a label file."""
+    """The rows of a source's label file, shortened; "" if there is no file, or it cannot be read as labels."""
     try:
         text = (source.read_label() or b"").decode("utf-8-sig")
-        return "\n".join(short_row(line.split()) for line in text.splitlines() if line.strip())
+        return "\n".join(short_row(line) for line in text.splitlines() if line.strip())
     except (OSError, ValueError):
         return ""
 
 
-def short_row(numbers: Iterable[str]) -> str:
-    """A label row with four digits at most after the point."""
-    return " ".join(map(_short, numbers))
-
-
-def _short(number: str) -> str:
-    return f"{float(number):.4f}".rstrip("0").rstrip(".")
+def short_row(row: str) -> str:
+    """A label row with at most four decimals. Raises ValueError for one that is not numbers."""
+    return " ".join(f"{float(number):.4f}".rstrip("0").rstrip(".") for number in row.split())
 
 
 def by_condition(outcome: Outcome, scores: Sequence[Scores]) -> list[Row]:
-    """A row for each condition of the recipe with a histogram of each score. `scores` are those of the entries."""
+    """A row for each condition of the recipe, with a histogram of each score. `scores` belong to the entries."""
     recipe = outcome.recipe
     rows = {condition.name: Row(condition.name) for condition in recipe.conditions}
     for entry, measured in zip(outcome.entries, scores, strict=True):
@@ -166,7 +160,7 @@ def by_condition(outcome: Outcome, scores: Sequence[Scores]) -> list[Row]:
 
 
 def by_class(outcome: Outcome) -> list[Row]:
-    """A row for each class: the planned images that have it labelled or were asked for it, and its objects' structure."""
+    """A row for each class: the images with labelled objects of it (text2img: asked for it), and their structure."""
     rows: dict[int, Row] = {}
     for entry in outcome.entries:
         source = entry.item.source
@@ -184,17 +178,17 @@ def by_class(outcome: Outcome) -> list[Row]:
 
 
 def label_counts(outcome: Outcome) -> list[tuple[str, list[tuple[int, int]]]]:
-    """Objects of each class (before, after): in the dataset that came in and in the one that goes out, all splits.
+    """For each class that has objects: its name and counts (input dataset, exported dataset) over all splits.
 
-    A pair for each of COCO_SIZES, by the box in source pixels, and one for all; only classes that have objects.
+    There is one pair for each of COCO_SIZES, by the box in source pixels, and one for all sizes.
     """
     before: Counter[tuple[int, str]] = Counter()
     after: Counter[tuple[int, str]] = Counter()
     for source in outcome.plan.sources:
-        found = _sizes(source)
-        before.update(found)
+        sizes = _sizes(source)
+        before.update(sizes)
         if outcome.exports_source(source):
-            after.update(found)
+            after.update(sizes)
     for entry in outcome.entries:
         if entry.accepted:
             source = entry.item.source
@@ -210,15 +204,16 @@ def label_counts(outcome: Outcome) -> list[tuple[str, list[tuple[int, int]]]]:
 
 
 def _sizes(source: Source) -> list[tuple[int, str]]:
-    """Of each label row its class id and its word of COCO_SIZES."""
+    """(class id, size) of each label row, the size as one of COCO_SIZES."""
     return [(class_id, size_word(side)) for class_id, side in zip(source.classes, source.sides, strict=True)]
 
 
 def _side(shape: Shape, source: Source) -> float:
+    """The square root of the box's area in source pixels."""
     x0, y0, x1, y1 = shape.box
     return math.sqrt(max(0.0, x1 - x0) * max(0.0, y1 - y0) * source.width * source.height)
 
 
 def size_word(side: float) -> str:
-    """Which of COCO_SIZES an object is of, by the square root of its box's area in pixels."""
-    return next(word for word, (least, below) in COCO_SIZES.items() if least <= side < below)
+    """Which of COCO_SIZES an object has; `side` is the square root of its box's area in pixels."""
+    return next(size for size, (least, below) in COCO_SIZES.items() if least <= side < below)

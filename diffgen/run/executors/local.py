@@ -1,4 +1,4 @@
-"""Where batches run: (make_worker, batches) → results as they come, in batch order."""
+"""Runs batches in this process. An executor takes (worker, batches, stopping) and yields results in batch order."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from diffgen.run.worker import Work
+from diffgen.run.worker import BatchWorker
 from diffgen.types import Batch, Result
 
-# Batches under way at once: one on the device, one being decoded, one being checked and encoded.
+# Batches in progress at once: one on the device, one being decoded, one being checked and encoded.
 OVERLAP = 3
 
 
-def local(worker: Work, batches: Iterable[Batch], stopping: Callable[[], bool]) -> Iterator[list[Result]]:
-    """This process. `stopping` is asked before each new batch; what is under way is finished and yielded."""
+def local(worker: BatchWorker, batches: Iterable[Batch], stopping: Callable[[], bool]) -> Iterator[list[Result]]:
+    """The results of each batch. When `stopping` returns True, no new batch starts; those in progress are finished."""
     waiting: deque[Future[list[Result]]] = deque()
     with ThreadPoolExecutor(OVERLAP, thread_name_prefix="batch") as pool:
         try:

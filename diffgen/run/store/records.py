@@ -1,4 +1,4 @@
-"""records.jsonl: batches of records, each ended by a trailer."""
+"""Reads records.jsonl: batches of records, each followed by a trailer line with their count and checksum."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ RECORDS = "records.jsonl"
 
 
 def read_records(folder: Path) -> tuple[dict[str, Record], int]:
-    """(records by job id, the later of two winning; how many bytes hold them). What follows was never committed.
+    """(records by job id, the newest of each; the bytes that hold them). Later bytes were never committed.
 
-    Raises DiffgenError when a damaged batch has complete ones after it: that is no interrupted write.
+    Raises DiffgenError when a complete batch follows a damaged one: an interrupted write does not explain that.
     """
     records: dict[str, Record] = {}
-    good = 0
-    for batch, good in read_commits(folder):  # noqa: B007 - the last one's end is wanted
+    end = 0
+    for batch, end in read_commits(folder):  # noqa: B007 - the last end is returned
         records.update((record.id, record) for record in batch)
-    return records, good
+    return records, end
 
 
 def read_commits(folder: Path) -> Iterator[tuple[list[Record], int]]:
-    """Every committed batch in turn: (its records, where it ends in bytes). Raises DiffgenError as `read_records`."""
+    """Every committed batch in order: (its records, the byte where it ends). Raises DiffgenError as `read_records`."""
     try:
         raw = (folder / RECORDS).read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""run.json, the lock, and what may be a run folder."""
+"""run.json, the lock, and the check whether a folder can be a run folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from diffgen.errors import DiffgenError, UsageError, why
 FORMAT = 1
 
 STATE = "run.json"
-PATIENCE_SECONDS = 0.2  # with the lock of another process
+LOCK_WAIT_SECONDS = 0.2
 
-# Of run.json, where it is written: what is read from it before anything else could notice.
-_KINDS = {"environments": dict, "revisions": dict | None, "batch_size": int | None, "limit": int | None}
+# Types of the values in run.json, checked on reading so that a damaged file gives a clear message.
+_STATE_TYPES = {"environments": dict, "revisions": dict | None, "batch_size": int | None, "limit": int | None}
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -24,7 +24,7 @@ def is_run_folder(folder: Path) -> bool:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process has the run folder open to write: a run is going on. Takes the lock for a moment to find out."""
+    """Whether a process is writing to the run folder. Takes the lock for a moment to find out."""
     try:
         handle = os.open(folder / "lock", os.O_RDONLY)
     except OSError:
@@ -38,18 +38,19 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def check_folder(folder: Path, *, make: bool = False) -> None:
-    """Raises DiffgenError for what can be no run folder, as it holds what is not ours. With `make`, it is there then."""
+def check_folder(folder: Path, *, create: bool = False) -> None:
+    """Raises DiffgenError when `folder` is a file, not writable, or holds files that diffgen did not make.
+
+    With `create`, a missing folder is made.
+    """
     try:
-        if make:
+        if create:
             folder.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in folder.iterdir()}
     except FileNotFoundError:
         return  # a run will make it
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(
-            f"{error.filename} is not a folder", "choose another run folder, or move away what is in its place"
-        ) from None
+        raise UsageError(f"{error.filename} is not a folder", "choose another run folder, or move the file") from None
     except OSError as error:
         raise DiffgenError(
             f"{folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
@@ -62,20 +63,21 @@ def check_folder(folder: Path, *, make: bool = False) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """run.json. Raises UsageError when the folder is not one of ours, or of a later version."""
+    """Read run.json. Raises UsageError when it is not a run folder, DiffgenError when run.json cannot be used."""
     try:
         state = json.loads((folder / STATE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"{folder} is not a run folder", "give the folder that 'diffgen run' wrote") from None
+        raise UsageError(f"{folder} is not a run folder", "give a folder that 'diffgen run' wrote") from None
     except (OSError, ValueError) as error:
         raise DiffgenError(
             f"{folder / STATE}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
         ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DiffgenError(
-            f"{folder / STATE}: of another format than {FORMAT}", "use the diffgen that wrote it, or a new folder"
+            f"{folder / STATE}: has another format than {FORMAT}",
+            "use the version of diffgen that wrote it, or a new folder",
         )
-    for key, kinds in _KINDS.items():
-        if not isinstance(state.get(key), kinds):
+    for key, types in _STATE_TYPES.items():
+        if not isinstance(state.get(key), types):
             raise DiffgenError(f"{folder / STATE}: {key} is damaged", "restore the file, or start in a new folder")
     return state

@@ -1,7 +1,7 @@
 """An open run folder: the only writer of its records and images.
 
-A batch is committed as a whole: images to temporary names, fsync, rename; then its records and a trailer in one write,
-fsync. Opening drops whatever follows the last complete trailer, so that an interrupted batch is made again, whole."""
+A batch is committed as a whole: write its images to temporary files, fsync, rename; then append its records and a trailer
+in one write, fsync. Opening drops everything after the last complete trailer, so an interrupted batch is made again."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from diffgen.errors import DiffgenError, why
 from diffgen.files import disk_errors, image_path, sync_folder, write_atomically
 from diffgen.run.store.images import UNFINISHED, done, image_files, image_ids, present_records
 from diffgen.run.store.records import RECORDS, read_records, trailer_line
-from diffgen.run.store.state import FORMAT, PATIENCE_SECONDS, STATE, check_folder, is_run_folder, read_state
+from diffgen.run.store.state import FORMAT, LOCK_WAIT_SECONDS, STATE, check_folder, is_run_folder, read_state
 from diffgen.types import Record, Result
 
 
 class RunStore:
-    """An open run folder. One process at a time: opening takes the lock, `close` (or leaving `with`) gives it back."""
+    """An open run folder. One process at a time: opening takes the lock; `close`, or leaving `with`, releases it.
+
+    Opening raises DiffgenError when the folder is locked, damaged, not writable, or holds files of others.
+    """
 
     def __init__(self, folder: Path, image_format: str) -> None:
         self.folder = folder
         self.image_format = image_format
-        check_folder(folder, make=True)
+        check_folder(folder, create=True)
         self._lock = self._take_lock()
         try:
             if is_run_folder(folder):
@@ -37,11 +39,11 @@ class RunStore:
             else:
                 self.state = {"format": FORMAT, "environments": {}}
                 self._write_state()
-            self.records, good = read_records(folder)
+            self.records, end = read_records(folder)
             with disk_errors(folder):
-                self._cut(good)
-                self._sweep()
-            self._images = image_ids(folder, image_format)  # listed once: from here on only we change them
+                self._truncate_records(end)
+                self._delete_unfinished()
+            self._images = image_ids(folder, image_format)  # listed once: only this object changes them while locked
         except BaseException:
             self.close()
             raise
@@ -53,29 +55,28 @@ class RunStore:
             raise DiffgenError(
                 f"{self.folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
             ) from None
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + LOCK_WAIT_SECONDS  # `is_locked` of another process takes it for a moment
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return handle
             except OSError:
-                if time.monotonic() < deadline:  # `is_locked` holds it for a moment
-                    time.sleep(PATIENCE_SECONDS / 10)
-                    continue
-            os.close(handle)
-            raise DiffgenError(
-                f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
-            )
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(LOCK_WAIT_SECONDS / 10)
+        os.close(handle)
+        raise DiffgenError(
+            f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
+        )
 
-    def _cut(self, good: int) -> None:
+    def _truncate_records(self, end: int) -> None:
         path = self.folder / RECORDS
-        if path.exists() and path.stat().st_size > good:
+        if path.exists() and path.stat().st_size > end:
             with path.open("r+b") as file:
-                file.truncate(good)
-                file.flush()
+                file.truncate(end)
                 os.fsync(file.fileno())
 
-    def _sweep(self) -> None:
+    def _delete_unfinished(self) -> None:
         folder = self.folder / "images" / UNFINISHED
         if folder.is_dir():
             for leftover in folder.iterdir():
@@ -85,20 +86,20 @@ class RunStore:
         write_atomically(self.folder / STATE, json.dumps(self.state, indent=1, sort_keys=True) + "\n")
 
     def settle(self, **choices: Any) -> dict[str, Any]:
-        """Keep each choice (batch size, threads) at its first value for the life of the folder; returns those."""
+        """Keep each choice (batch size, threads) at its first value for the folder's lifetime; returns those values."""
         if any(key not in self.state for key in choices):
             self.state = {**choices, **self.state}
             self._write_state()
         return {key: self.state[key] for key in choices}
 
     def note(self, **facts: Any) -> None:
-        """Write facts about the folder (which export it holds) over older ones."""
+        """Write facts about the folder (limit, hub commits) to run.json, replacing older values."""
         if any(self.state.get(key) != value for key, value in facts.items()):
             self.state = {**self.state, **facts}
             self._write_state()
 
     def environment(self, details: dict[str, Any]) -> str:
-        """A short key for the machine and versions that make the next records; the details go into run.json."""
+        """The key under which run.json keeps these details: the machine and versions that make the next records."""
         key = f"{zlib.crc32(json.dumps(details, sort_keys=True).encode()):08x}"
         if key not in self.state["environments"]:
             self.state["environments"][key] = details
@@ -106,11 +107,11 @@ class RunStore:
         return key
 
     def drop_all_but(self, keep: set[str], *, remove: bool) -> tuple[int, int]:
-        """(images, bytes) of jobs outside `keep`; with `remove`, these images and their records are deleted."""
+        """(images, bytes) of the jobs whose id is not in `keep`; with `remove`, their images and records are deleted."""
         stale = [path for path in image_files(self.folder) if path.stem not in keep]
         size = sum(path.stat().st_size for path in stale)
         if remove:
-            # Records first: an image without a record is made again, a record without its image would be a gap.
+            # Records first: if this is interrupted, images without records are left over, which does no harm.
             kept = [record for record in self.records.values() if record.id in keep]
             lines = "".join(f"{record.to_json()}\n" for record in kept)
             trailer = trailer_line(len(kept), lines.encode()).decode()
@@ -123,24 +124,21 @@ class RunStore:
         return len(stale), size
 
     def present(self) -> dict[str, Record]:
-        """Records whose image is there, or never was: an image that somebody deleted is as good as not made."""
+        """The records, by job id, without those whose image was deleted: these jobs count as not made."""
         return present_records(self.records, self._images)
 
     def done(self) -> set[str]:
-        """Jobs that need no work."""
+        """Ids of the jobs that need no work."""
         return done(self.present())
 
     def commit(self, results: Sequence[Result]) -> None:
-        """Make one batch part of the run, whole or not at all. Raises DiffgenError when the disk does not take it."""
+        """Commit one batch, as a whole or not at all. Raises DiffgenError when it cannot be written."""
         with disk_errors(self.folder):
             self._commit_images(results)
             lines = "".join(f"{result.record.to_json()}\n" for result in results).encode()
             path = self.folder / RECORDS
             first = not path.exists()
-            with path.open("ab") as file:
-                file.write(lines + trailer_line(len(results), lines) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(path, "ab", lines + trailer_line(len(results), lines) + b"\n")
             if first:
                 sync_folder(self.folder)
         self.records.update((result.record.id, result.record) for result in results)
@@ -155,15 +153,12 @@ class RunStore:
                 continue
             target = image_path(self.folder, result.record.id, self.image_format)
             temporary = unfinished / target.name
-            with temporary.open("wb") as file:
-                file.write(result.image)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(temporary, "wb", result.image)
             moves.append((temporary, target))
         for temporary, target in moves:
             target.parent.mkdir(exist_ok=True)
             os.replace(temporary, target)
-        # A power cut must not take a name that a record speaks of: the images', and their folders'.
+        # After a power cut, every image that a record names must be there: sync the directory entries too.
         for folder in {self.folder, unfinished.parent, *(target.parent for _, target in moves)}:
             sync_folder(folder)
 
@@ -175,7 +170,12 @@ class RunStore:
     def __enter__(self) -> RunStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _write_synced(path: Path, mode: str, content: bytes) -> None:
+    with path.open(mode) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

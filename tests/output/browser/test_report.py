@@ -482,10 +482,10 @@ def test_inserted_and_removed_objects_are_drawn_as_the_label_file_says(browser: 
         "return [...document.querySelectorAll('#overlay polygon.line')].map((p) => [...p.points].map((q) => [q.x, q.y]))"
     )
     assert np.allclose(np.array(last)[[0, 2]] / (160, 96), [[x - w / 2, y - h / 2], [x + w / 2, y + h / 2]], atol=1e-3)
-    assert "person (inserted)" in browser.text("#label-list li:last-child")
+    assert "person (label added)" in browser.text("#label-list li:last-child")
     assert browser.js("return document.querySelector('#overlay polygon.dropped')") is None
     browser.open(tmp_path / "without/report.html")
     browser.all(".card")[0].click()
     browser.shown()
     assert not browser.all("#overlay polygon.line:not(.dropped)")
-    assert "(its row is left out)" in browser.text("#label-list")
+    assert "(label removed)" in browser.text("#label-list")
