@@ -93,8 +93,8 @@ def test_what_is_left_out_is_counted_by_its_reason(
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        pytest.param([{"id": 7, **A}, {"id": 7, **B}], r"the id 7 stands for two images: a\.png .*, b\.png", id="one id"),
-        pytest.param([{"id": 7, **A}, {"id": "7", **B}], "the id 7 stands for two images", id="one id, once as text"),
+        pytest.param([{"id": 7, **A}, {"id": 7, **B}], r"the id 7 belongs to two images: a\.png .*, b\.png", id="one id"),
+        pytest.param([{"id": 7, **A}, {"id": "7", **B}], "the id 7 belongs to two images", id="one id, once as text"),
         pytest.param([{"id": 7, **A}, {"id": 8, **A, "file_name": "x/a.png"}], "both lead to", id="one file, two names"),
         pytest.param([{**A}], "no id", id="no id"),
         pytest.param([{"id": 7, **A, "width": 10**400}], "no id, file_name, width", id="a width of 400 digits"),

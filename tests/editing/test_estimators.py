@@ -85,7 +85,7 @@ def test_a_plain_depth_is_no_trouble(folders: dict[str, Path], monkeypatch: pyte
 
 
 def test_classes_that_are_not_ade20ks_are_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises(DiffgenError, match="knows 19 classes") as caught:
+    with pytest.raises(DiffgenError, match="has 19 classes") as caught:
         load_estimator(weights(folders["cityscapes"], "segmentation"), "cpu")
     assert "ADE20K" in str(caught.value.hint)
 

@@ -23,10 +23,10 @@ NOTES = {
     "download": "key left out: nothing is downloaded",
     "format": "images left out: not a suffix that Ultralytics loads",
     "listed twice": "images with a further id: they have the annotations of both",
-    "mask": "annotations with a mask: their box stands for it",
+    "mask": "annotations with a mask: their box is used instead",
     "no annotation": "images without annotation file: background",
     "no image": "annotations left out: no image has their image_id",
-    "not there": "names of a list that are no image",
+    "not there": "names in a list that match no image",
     "one label": "images that have the label file of another image",
     "unused": "annotation files without image, not used",
 }

@@ -132,7 +132,7 @@ def _images(data: dict[str, Any], path: Path) -> dict[str, tuple[str, Size]]:
         first, other = images.setdefault(identity, (name, size))
         if (first, other) != (name, size):
             raise UsageError(
-                f"{path}: the id {identity:.40} stands for two images: {first} ({_by(other)}), {name} ({_by(size)})",
+                f"{path}: the id {identity:.40} belongs to two images: {first} ({_by(other)}), {name} ({_by(size)})",
                 "give every image an id of its own, and its annotations the same image_id",
             )
     return images

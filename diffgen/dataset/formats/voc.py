@@ -97,7 +97,7 @@ def _listed(split: str, folder: Path, names: Path, images: list[Path]) -> tuple[
         wanted = [line.split()[0] for line in names.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"dataset.{split}.list: {names}: cannot be read: {why(error)}", "it must be text, one image name a line"
+            f"dataset.{split}.list: {names}: cannot be read: {why(error)}", "it must be text, one image name per line"
         ) from None
     called = {image: image.relative_to(folder).as_posix() for image in images}
     known = set(wanted)
@@ -106,7 +106,7 @@ def _listed(split: str, folder: Path, names: Path, images: list[Path]) -> tuple[
         first = f"'{wanted[0]:.80}' is no image of {folder}" if wanted else "it is empty"
         raise UsageError(
             f"dataset.{split}.list: {names} names no image: {first}",
-            "write one image name a line, as it stands below 'images:'",
+            "write one image name per line, relative to 'images:'",
         )
     there = {form for image in found for form in (called[image], os.path.splitext(called[image])[0])}
     return found, [name for name in wanted if name not in there]
