@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffgen.checks.structure import REC_709
-from diffgen.dataset.images import Pixels
+from diffgen.dataset.images import REC_709, Pixels
 
 # For `luminance_matched`: one step of an 8-bit picture becomes at most three, and so does its noise. Chosen by the recall of
 # yolo11n at night, severity 65 (135 objects): .57 unmatched; .63, .64, .62, .62 at a gain of 2, 3, 4, 6; .68 for either at

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffgen.dataset.images import Pixels
+from diffgen.dataset.images import REC_709, Pixels
 from diffgen.dataset.labels import Shape
 from diffgen.dataset.masks import outline_mask
 
 Plane = NDArray[np.float32]  # (H, W)
 Field = NDArray[np.complex64]  # (H, W)
 
-REC_709 = np.array([0.2126, 0.7152, 0.0722], np.float32)  # luma weights of R, G, B, applied to sRGB values
 FLAT = 5e-4  # mean gradient of the luminance per pixel: an eighth of one step of an 8-bit picture
 MIN_OBJECT_SIDE = (
     8  # pixels; smaller objects have too few gradients to be judged (their agreement is recorded all the same)

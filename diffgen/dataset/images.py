@@ -16,6 +16,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from diffgen.errors import SourceError, why
 
 Pixels = NDArray[np.uint8]
+REC_709 = np.array([0.2126, 0.7152, 0.0722], np.float32)  # luma weights of R, G, B, applied to sRGB values
 
 # Suffixes of files that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are carried over unchanged.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo"})
