@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from diffgen.errors import UsageError
 from diffgen.lru import LRUCache
 from diffgen.models.networks import Observers
 from diffgen.types import Item
+from diffgen.version import installed_version
 
 Detect = Callable[[Sequence[Pixels]], list[list[Detection]]]
 CACHED_SOURCES = 64  # whose detections and vectors are kept: the conditions of one source are edited in turn
@@ -92,7 +92,7 @@ def load_second_look(
     elif observers.detector is not None:
         weights = Path(str(observers.detector.folder))
         environment["detector"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-        environment["ultralytics"] = version("ultralytics")
+        environment["ultralytics"] = installed_version("ultralytics")
         detector = ultralytics = load_detector(weights, device, confidence=FOUND_AGAIN)
         known = same_names(names, ultralytics.names)
         if unknown := [names[i] for i in sorted(inserted) if i not in known]:

@@ -20,8 +20,7 @@ from diffgen.models.resolve import missing_networks, resolve_recipe_model
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Session
 from diffgen.run.store.state import check_folder
-from diffgen.run.worker_setup import installed_version
-from diffgen.version import __version__
+from diffgen.version import __version__, installed_version
 
 PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
 

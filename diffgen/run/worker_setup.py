@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from diffgen.checks.second_look import load_second_look
@@ -15,7 +14,7 @@ from diffgen.editing.families import load_editor
 from diffgen.models.memory import RESIDENT
 from diffgen.models.model import Model
 from diffgen.run.worker import BatchWorker, Worker
-from diffgen.version import __version__
+from diffgen.version import __version__, installed_version
 
 MakeWorker = Callable[[], BatchWorker]
 
@@ -71,11 +70,3 @@ def describe_environment(model: Model, device: Device) -> dict[str, Any]:
 
         environment["opencv"] = cv2.__version__
     return environment
-
-
-def installed_version(package: str) -> str | None:
-    """The version of an installed distribution, None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

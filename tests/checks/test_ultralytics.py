@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 import torch
 
 from diffgen.checks.detectors.ultralytics import Detector, load_detector, process_state_restored
+from diffgen.checks.second_look import load_second_look
 from diffgen.errors import DiffgenError, UsageError
+from diffgen.models.networks import Network, Observers
 from tests.fakes import photo
 
 pytestmark = pytest.mark.editors
@@ -150,9 +153,18 @@ def test_the_name_of_the_file_means_nothing(weights: Path, tmp_path: Path) -> No
 
 
 def test_without_ultralytics_it_says_so(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_there(package: str) -> Any:
+        raise PackageNotFoundError(package)
+
     monkeypatch.setitem(sys.modules, "ultralytics", None)
-    with pytest.raises(DiffgenError, match="Ultralytics cannot be imported"):
-        load_detector(weights, "cpu")
+    monkeypatch.setattr("importlib.metadata.distribution", not_there)
+    observers = Observers(detector=Network(str(weights), "detector", str(weights), str(weights)))
+    for load in (
+        lambda: load_detector(weights, "cpu"),
+        lambda: load_second_look(observers, ["car"], "cpu", labels=False),
+    ):
+        with pytest.raises(DiffgenError, match="Ultralytics cannot be imported"):
+            load()
 
 
 class Trap:
