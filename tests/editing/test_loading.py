@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.editing.editor import EditBatch, Editor
@@ -200,6 +201,17 @@ def test_half_precision_of_some_parts_only(copy: Path, sd: Path, cache: FileCach
     file = next((copy / "text_encoder").glob("*.safetensors"))
     file.rename(file.with_suffix(".fp16.safetensors"))
     assert np.array_equal(_edit(loaded(str(copy), cache), "img2img"), _edit(loaded(str(sd), cache), "img2img"))
+
+
+def test_weights_that_are_there_in_both_precisions(copy: Path, cache: FileCache) -> None:
+    """The variant is the pipeline's: because of the U-Net the text encoder is loaded in half precision."""
+    file = next((copy / "unet").glob("*.safetensors"))
+    file.rename(file.with_suffix(".fp16.safetensors"))
+    file = next((copy / "text_encoder").glob("*.safetensors"))
+    half = {key: tensor.half() for key, tensor in load_file(file).items()}
+    save_file(half, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
+    encoder = loaded(str(copy), cache)._pipe.text_encoder
+    assert all(parameter.equal(parameter.half().float()) for parameter in encoder.parameters())
 
 
 def test_a_hub_snapshot_is_loaded_from_the_cache(

@@ -114,12 +114,11 @@ def _check_weights(module: Any, folder: Path, model: Model) -> None:
     """Raises DiffgenError for weights that were not loaded, which transformers fills with random numbers and only logs."""
     if not type(module).__name__.startswith(("CLIP", "T5")):  # others may name weights differently in file and module
         return
-    # Some versions of transformers add this prefix, others do not.
-    there = {
-        key.removeprefix("text_model."): (file, key)
-        for file in hub.network_weights(folder)
-        for key in hub.tensors(file)
-    }
+    there: dict[str, list[tuple[Path, str]]] = {}
+    for file in sorted(folder.glob("*.safetensors")):  # the weights may be here twice, in half precision too
+        for key in hub.tensors(file):
+            # Some versions of transformers add this prefix, others do not.
+            there.setdefault(key.removeprefix("text_model."), []).append((file, key))
     state = {key.removeprefix("text_model."): tensor for key, tensor in module.state_dict().items()}
     tied = {tensor.data_ptr() for key, tensor in state.items() if key in there}
     lacking = sorted(key for key, tensor in state.items() if key not in there and tensor.data_ptr() not in tied)
@@ -127,9 +126,13 @@ def _check_weights(module: Any, folder: Path, model: Model) -> None:
         raise DiffgenError(f"model '{model.name}': {folder} lacks {lacking[0]} and {len(lacking) - 1} more", _AGAIN)
     # A version that does not read the other's names loads nothing at all.
     name = min(there.keys() & state.keys())
-    file, key = there[name]
+    if not any(_tensor(file, key).to(state[name]).equal(state[name]) for file, key in there[name]):
+        raise DiffgenError(
+            f"model '{model.name}': the installed transformers does not load {there[name][0][0]}",
+            "pip install -U transformers",
+        )
+
+
+def _tensor(file: Path, key: str) -> Any:
     with safe_open(file, framework="pt") as opened:
-        if not opened.get_tensor(key).to(state[name]).equal(state[name]):
-            raise DiffgenError(
-                f"model '{model.name}': the installed transformers does not load {file}", "pip install -U transformers"
-            )
+        return opened.get_tensor(key)
