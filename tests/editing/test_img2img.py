@@ -13,7 +13,7 @@ import pytest
 from diffgen.editing.editor import EditBatch
 from diffgen.editing.families import effective_strength
 from diffgen.editing.families.img2img import schedule
-from tests.editing.tiny_models import Calls, denoiser, job, picture, settings
+from tests.editing.tiny_models import Calls, denoiser, job, picture, settings, stock_edit
 
 pytestmark = pytest.mark.editors
 
@@ -67,28 +67,14 @@ def test_the_unet_runs_exactly_the_steps(
 def test_the_stock_pipeline_gives_the_same_picture(model: str, load: Any, request: Any) -> None:
     """Our batching, caching and decoding change nothing, but for the VAE's mode in place of a sample."""
     import diffusers
-    import torch
 
     folder, image = request.getfixturevalue(model), picture(0)
     wanted = settings("img2img", strength=0.5, steps=3, guidance=5.0, scheduler="ddim")
     ours = load(folder).edit(EditBatch([image], [job(wanted, seed=4, negative="sun")]))[0].image
     name = f"StableDiffusion{'XL' if model == 'sdxl' else ''}Img2ImgPipeline"
     stock = getattr(diffusers, name).from_pretrained(str(folder), safety_checker=None)
-    stock.scheduler = diffusers.DDIMScheduler.from_config(stock.scheduler.config)
-    posterior = diffusers.models.autoencoders.vae.DiagonalGaussianDistribution
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(posterior, "sample", lambda self, generator=None: self.mode())
-        plain = stock(
-            prompt="snow",
-            negative_prompt="sun",
-            image=torch.from_numpy(image).permute(2, 0, 1)[None] / 255,
-            generator=torch.Generator().manual_seed(4),
-            num_inference_steps=6,
-            strength=0.5,
-            guidance_scale=5.0,
-            output_type="np",
-        ).images[0]
-    assert np.abs(ours - plain * 255).max() <= 1
+    plain = stock_edit(stock, image, 6, 0.5)
+    assert np.abs(ours - plain).max() <= 1
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.3, 4), (0.9, 3), (1.0, 2), (0.02, 1)])
