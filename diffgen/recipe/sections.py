@@ -1,4 +1,7 @@
-"""The sections of a recipe: selection, checks, objects, conditions, dataset formats, image files, LoRAs."""
+"""The sections of a recipe: selection, checks, objects, conditions, dataset formats, image files, LoRAs.
+
+It is long because each key stands with its bounds and the description that docs/recipe.md is written from.
+"""
 
 from __future__ import annotations
 
