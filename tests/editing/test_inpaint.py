@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,30 +33,14 @@ MASK[16:40, 8:32] = 1  # whole cells of the latents, so that ours and the stock 
 SOFT = MASK * np.linspace(0.1, 1, 64, dtype=np.float32)
 
 
-@pytest.fixture(scope="session")
-def load_inpaint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    loaded: dict[Path, Any] = {}
-    cache = FileCache(tmp_path_factory.mktemp("cache"))
-
-    def get(folder: Path, fresh: bool = False) -> Any:
-        if fresh or folder not in loaded:
-            made = load_editor(resolve_model(str(folder), "inpaint", folder.parent, cache), "cpu", "float32")
-            if fresh:
-                return made
-            loaded[folder] = made
-        return loaded[folder]
-
-    return get
-
-
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def editor(model: str, load_inpaint: Any, request: pytest.FixtureRequest) -> Any:
-    return load_inpaint(request.getfixturevalue(model))
+def editor(model: str, load: Any, request: pytest.FixtureRequest) -> Any:
+    return load(request.getfixturevalue(model), "inpaint")
 
 
 def asked(**changes: Any) -> Any:
@@ -146,9 +129,9 @@ def test_watching_changes_nothing(editor: Any) -> None:
 
 
 def test_texts_and_sources_are_encoded_once(
-    model: str, load_inpaint: Any, request: Any, monkeypatch: pytest.MonkeyPatch
+    model: str, load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    editor = load_inpaint(request.getfixturevalue(model), fresh=True)
+    editor = load(request.getfixturevalue(model), "inpaint", fresh=True)
     texts = Calls(monkeypatch, editor._pipe.text_encoder, "forward")
     vae = Calls(monkeypatch, editor._pipe.vae, "encode")
     images = [picture(0), picture(1)]
@@ -177,9 +160,9 @@ def test_a_plain_unet_is_held_to_the_source_outside(
 
 
 @pytest.mark.parametrize("masks", [None, [], [MASK[:8]]])
-def test_it_needs_a_mask_for_each_picture(sd_inpaint: Path, load_inpaint: Any, masks: Any) -> None:
+def test_it_needs_a_mask_for_each_picture(sd_inpaint: Path, load: Any, masks: Any) -> None:
     with pytest.raises(ValueError, match="a mask as large as its image"):
-        load_inpaint(sd_inpaint).edit(EditBatch([picture(0)], [job(asked())], masks))
+        load(sd_inpaint, "inpaint").edit(EditBatch([picture(0)], [job(asked())], masks))
 
 
 def test_its_classes_have_this_editor_by_themselves(

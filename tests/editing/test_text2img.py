@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,9 @@ import yaml
 
 from diffgen.checks import detectors
 from diffgen.checks.detections import Detection
-from diffgen.dataset.file_cache import FileCache
 from diffgen.editing.editor import EditBatch
-from diffgen.editing.families import effective_object_strength, effective_strength, load_editor
+from diffgen.editing.families import effective_object_strength, effective_strength
 from diffgen.errors import UsageError
-from diffgen.models.find import resolve_model
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from tests.editing.tiny_models import Calls, denoiser, job, settings
@@ -30,28 +27,14 @@ MODELS = ("sd", "sdxl", "lcm", "sd3", "flux", "zimage")
 ONE_PASS = ("lcm", "flux")
 
 
-@pytest.fixture(scope="module")
-def make_editor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    loaded: dict[tuple[Path, str], Any] = {}
-    with FileCache(tmp_path_factory.mktemp("cache")) as cache:
-
-        def get(folder: Path, dtype: str = "float32") -> Any:
-            if (folder, dtype) not in loaded:
-                model = resolve_model(str(folder), "text2img", folder.parent, cache)
-                loaded[folder, dtype] = load_editor(model, "cpu", dtype)
-            return loaded[folder, dtype]
-
-        yield get
-
-
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def editor(model: str, make_editor: Any, request: pytest.FixtureRequest) -> Any:
-    return make_editor(request.getfixturevalue(model))
+def editor(model: str, load: Any, request: pytest.FixtureRequest) -> Any:
+    return load(request.getfixturevalue(model), "text2img")
 
 
 def asked(model: str = "", **changes: Any) -> Any:
@@ -95,7 +78,7 @@ def test_a_picture_does_not_depend_on_its_batch(editor: Any, model: str) -> None
 
 
 def test_each_text_is_read_once_and_the_steps_are_those_asked_for(
-    editor: Any, model: str, make_editor: Any, monkeypatch: pytest.MonkeyPatch
+    editor: Any, model: str, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe, wanted = editor._pipe, asked(model, steps=3, guidance=4.0)
     texts = Calls(monkeypatch, pipe.text_encoder, "forward")
@@ -133,8 +116,8 @@ def test_the_stock_pipeline_gives_the_same_picture(editor: Any, model: str, requ
     assert np.abs(ours - plain * 255).max() <= 1
 
 
-def test_another_scheduler_makes_another_picture(make_editor: Any, sd: Path) -> None:
-    editor = make_editor(sd)
+def test_another_scheduler_makes_another_picture(load: Any, sd: Path) -> None:
+    editor = load(sd, "text2img")
     own, other = one(editor, asked()), one(editor, asked(scheduler="euler"))
     assert (own != other).any()
 
@@ -148,9 +131,9 @@ def test_watching_changes_nothing(editor: Any, model: str) -> None:
     assert np.array_equal(made.image, one(editor, wanted))
 
 
-def test_half_precision_makes_nearly_the_same_picture(editor: Any, model: str, make_editor: Any, request: Any) -> None:
+def test_half_precision_makes_nearly_the_same_picture(editor: Any, model: str, load: Any, request: Any) -> None:
     wanted = asked(model, guidance=4.0)
-    half = one(make_editor(request.getfixturevalue(model), "bfloat16"), wanted).astype(int)
+    half = one(load(request.getfixturevalue(model), "text2img", "bfloat16"), wanted).astype(int)
     assert np.abs(half - one(editor, wanted)).mean() < 8
     assert half.std() > 1
 

@@ -374,17 +374,18 @@ def qwen_plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Editor]]:
-    """Load a folder as a run does; once a session each."""
-    loaded: dict[Path, Editor] = {}
+def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Editor]]:
+    """Load a folder as a run does, for its own family or the named one; once a session each, but for `fresh` ones."""
+    loaded: dict[tuple[Path, str | None, str], Editor] = {}
     with FileCache(tmp_path_factory.mktemp("cache")) as cache:
 
-        def get(folder: Path, fresh: bool = False) -> Editor:
-            if fresh or folder not in loaded:
-                editor = load_editor(resolve_model(str(folder), None, folder.parent, cache), "cpu", "float32")
+        def get(folder: Path, family: str | None = None, dtype: str = "float32", fresh: bool = False) -> Editor:
+            key = folder, family, dtype
+            if fresh or key not in loaded:
+                editor = load_editor(resolve_model(str(folder), family, folder.parent, cache), "cpu", dtype)
                 if fresh:
                     return editor
-                loaded[folder] = editor
-            return loaded[folder]
+                loaded[key] = editor
+            return loaded[key]
 
         yield get
