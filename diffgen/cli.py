@@ -293,17 +293,19 @@ def show(
 
 @models_app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(help="A short name (see diffgen models) or a hub id.")], as_json: AsJson = False
+    name: Annotated[
+        str, typer.Argument(help="A short name (see diffgen models), a hub id, or a recipe: all it needs.")
+    ],
+    as_json: AsJson = False,
 ) -> None:
-    """Download a model from the hub, so that a run needs no network.
+    """Download a model from the hub at its newest commit, so that a run needs no network.
 
     Example: diffgen models pull sd-turbo
     """
-    from diffgen.commands.catalogue import pull as fetch
+    from diffgen.commands.pull import pull as fetch
+    from diffgen.commands.pull import pulled_text
 
-    model = fetch(name)
-    facts = {"name": model.name, "place": model.place, "revision": model.revision}
-    _print(facts, lambda _: f"{model.name} is on this machine: {model.identity}", as_json)
+    _print(fetch(name), pulled_text, as_json)
 
 
 @app.command()

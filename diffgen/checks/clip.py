@@ -16,7 +16,7 @@ from PIL import Image
 
 from diffgen.dataset.images import Pixels
 from diffgen.errors import OutOfMemory, why
-from diffgen.models import hub
+from diffgen.models import weights
 from diffgen.models.load_network import load_network, load_processor
 from diffgen.models.networks import Network
 
@@ -80,7 +80,7 @@ def load_clip(network: Network, device: str) -> Clip:
     model = load_network(CLIPModel, network, device, hint=hint, types=("clip",))
     tokenizer = load_processor(CLIPTokenizer, network, hint=hint)
     path = Path(str(network.folder)) / "preprocessor_config.json"
-    config = hub.read_json(path) if path.is_file() else {}
+    config = weights.read_json(path) if path.is_file() else {}
     return Clip(model, tokenizer, device, config.get("image_mean", _MEAN), config.get("image_std", _DEVIATION))
 
 

@@ -12,7 +12,7 @@ import yaml
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import UsageError
 from diffgen.models.find import resolve_model
-from diffgen.models.model import Model, is_on_disk, require_on_disk, vocabulary
+from diffgen.models.model import Model, is_on_disk, vocabulary
 from diffgen.recipe.presets import presets
 from diffgen.recipe.sections import Condition
 
@@ -67,11 +67,6 @@ def model_text(facts: Mapping[str, Any]) -> str:
     if "words" in facts:
         lines.append("It makes only these conditions, one at a time. --json lists the words that it knows.")
     return "\n".join(lines)
-
-
-def pull(name: str) -> Model:
-    """The model, downloaded if it is not on this machine. Raises DiffgenError when that fails."""
-    return require_on_disk(_resolved(name))
 
 
 def _resolved(name: str) -> Model:

@@ -12,10 +12,11 @@ from typing import Any
 
 from diffgen.dataset.file_cache import FileCache, cache_dir
 from diffgen.errors import DiffgenError
+from diffgen.models.fetch import pull_command
 from diffgen.models.find import resolve_model
-from diffgen.models.hub import is_offline, network_command
+from diffgen.models.hub import is_offline
 from diffgen.models.model import is_on_disk
-from diffgen.models.networks import require_detector_file
+from diffgen.models.networks import network_command, require_detector_file
 from diffgen.models.resolve import missing_networks, resolve_recipe_model
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Session
@@ -69,10 +70,9 @@ def _model(loaded: LoadedRecipe | None, facts: dict[str, Any], problems: list[st
     on_disk = is_on_disk(model)
     shown = {"name": model.name, "editor": model.editor, "on_disk": on_disk, "steps": model.steps}
     if not on_disk:
-        problems.append(f"model '{model.name}' is not on this machine; diffgen models pull {model.name}")
+        problems.append(f"model '{model.name}' is not on this machine; {pull_command(model.name, model.revision)}")
     for network in missing_networks(model):
-        command = network_command(str(network.hub_id), network.revision)
-        problems.append(f"{network.full_name} is not on this machine; {command}")
+        problems.append(f"{network.full_name} is not on this machine; {network_command(network)}")
     if "device" not in facts:
         return {"model": shown}
     requested = loaded.recipe.memory if loaded else "auto"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models import hub
+from diffgen.models import weights
 from diffgen.models.pipelines import SPECS, PipelineSpec
 
 
@@ -19,9 +19,9 @@ def sizes_of_folder(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
     """
     if "native" in facts and "multiple" in facts:
         return {}
-    vae = hub.read_json(folder / "vae" / "config.json")
+    vae = weights.read_json(folder / "vae" / "config.json")
     transformer = folder / "transformer"
-    model = hub.read_json((transformer if transformer.is_dir() else folder / "unet") / "config.json")
+    model = weights.read_json((transformer if transformer.is_dir() else folder / "unet") / "config.json")
     # Each entry halves the size, except the first (AutoencoderTiny) or the last (AutoencoderKL). AutoencoderKLQwenImage
     # lists the entries after the first.
     levels = vae.get("num_encoder_blocks") or vae.get("block_out_channels")
@@ -43,13 +43,13 @@ def sizes_of_folder(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
 def scheduler_of_folder(folder: Path) -> dict[str, str]:
     """`scheduler`, if it is LCM's, whose short schedules a plan must know."""
     config = folder / "scheduler" / "scheduler_config.json"
-    name = hub.read_json(config).get("_class_name") if config.is_file() else None
+    name = weights.read_json(config).get("_class_name") if config.is_file() else None
     return {"scheduler": "lcm"} if name == "LCMScheduler" else {}
 
 
 def class_of_folder(folder: Path) -> str:
     """The pipeline class that model_index.json names. Raises DiffgenError if it names none."""
-    name = hub.read_json(folder / "model_index.json").get("_class_name")
+    name = weights.read_json(folder / "model_index.json").get("_class_name")
     if not isinstance(name, str):
         raise DiffgenError(f"{folder}/model_index.json names no pipeline class", "copy or download the model again")
     return name
@@ -69,12 +69,24 @@ def class_defaults(cls: str) -> dict[str, Any]:
     return SPECS[cls].defaults if cls in SPECS else {}
 
 
+def check_parts_of_file(file: Path) -> None:
+    """Raises UsageError if a single file in the original layout lacks the VAE or the text encoder, as many do."""
+    names = weights.tensors(file)
+    has = {part: any(name.startswith(prefixes) for name in names) for part, prefixes in weights.ORIGINAL_PARTS.items()}
+    if has["unet"] and not all(has.values()):
+        lacking = " and ".join(part for part, here in has.items() if not here)
+        raise UsageError(
+            f"model: {file} has no {lacking.replace('_', ' ')}, only what belongs to its denoiser",
+            "use a checkpoint with all parts, or a folder in diffusers layout",
+        )
+
+
 def spec_of_file(file: Path) -> PipelineSpec:
     """The pipeline class of a single-file checkpoint in the original layout, from its tensor names and shapes.
 
     The spec's `single_file` is set. Raises UsageError for any other checkpoint.
     """
-    shapes = hub.tensors(file)
+    shapes = weights.tensors(file)
     first = shapes.get("model.diffusion_model.input_blocks.0.0.weight", ())
     channels = first[1] if len(first) == 4 else None
     two_encoders = any(key.startswith("conditioner.embedders.") for key in shapes)

@@ -9,9 +9,10 @@ from typing import Any
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models import hub
+from diffgen.models import hub, weights
 from diffgen.models.aliases import FACTS, FAMILY_DEFAULTS, PACKAGE, alias_entry, aliases, model_facts, suggestion
 from diffgen.models.configs import (
+    check_parts_of_file,
     class_defaults,
     class_of_folder,
     editor_of_class,
@@ -19,8 +20,10 @@ from diffgen.models.configs import (
     sizes_of_folder,
     spec_of_file,
 )
-from diffgen.models.model import Model, is_on_disk
-from diffgen.models.networks import CONVERT, PICKLES, files_identity
+from diffgen.models.fetch import fetch, pull_command
+from diffgen.models.model import Model, hub_title, is_on_disk
+from diffgen.models.networks import CONVERT, files_identity
+from diffgen.models.weights import PICKLES
 from diffgen.recipe.sections import HUB_ID
 
 _PLACES = ("alias", "folder", "file", "hub")
@@ -71,7 +74,7 @@ def model_rows(cache: FileCache) -> list[dict[str, Any]]:
         else:
             folder = PACKAGE / entry["path"]
             on_disk = (folder / "model_index.json").is_file()
-            entry = {**(hub.read_json(folder / "diffgen.json") if on_disk else {}), **entry}
+            entry = {**(weights.read_json(folder / "diffgen.json") if on_disk else {}), **entry}
         columns = ("editor", "licence", "size_mb", "native", "steps", "about")
         rows.append({"name": name, "on_disk": on_disk, **{key: entry.get(key) for key in columns}})
     return rows
@@ -119,10 +122,10 @@ def _hub_model(name: str, hub_id: str, revision: str | None, editor: str | None,
     if editor is None or "native" not in facts or "multiple" not in facts:
         # Its configs say, a few kilobytes. They are not read otherwise, so that ids do not depend on what is on the disk.
         folder = hub.index_folder(hub_id, commit) if commit else None
-        folder = folder or hub.fetch(hub_id, revision, name, weights=False)
+        folder = folder or fetch(hub_id, revision, hub_title(name, hub_id), pull_command(name, revision), weights=False)
         commit = folder.name
     identity = f"{hub_id}@{commit or 'unpinned'}"
-    place = {"kind": "hub", "place": hub_id, "revision": commit, "identity": identity}
+    place = {"kind": "hub", "place": hub_id, "revision": commit or revision, "identity": identity}
     return _model(name, editor, facts, folder, place)
 
 
@@ -134,7 +137,7 @@ def _folder_model(name: str, folder: Path, editor: str | None, facts: dict[str, 
             f"model: {folder} has no model_index.json, so it is not a diffusers pipeline",
             "give the folder that `save_pretrained` or `hf download` wrote",
         )
-    if missing := hub.missing_parts(folder):
+    if missing := weights.missing_parts(folder):
         pickled = any(next(folder.glob(f"*/*{suffix}"), None) for suffix in PICKLES)
         hint = CONVERT if pickled else "copy or download the model again"
         raise UsageError(f"model: {folder} lacks {', '.join(missing)}", hint)
@@ -156,6 +159,7 @@ def _file_model(
         raise UsageError(
             f"model: config {config} has no model_index.json", "give a pipeline's folder, weights optional"
         )
+    check_parts_of_file(file)
     files = [file]
     if config is not None:
         files += [p for p in config.rglob("*.json") if p.is_file()]
@@ -178,7 +182,7 @@ def _model(name: str, editor: str | None, facts: dict[str, Any], folder: Path | 
         cls = class_of_folder(folder)
         editor = editor or editor_of_class(cls, folder)
         path = folder / "diffgen.json"
-        stated = hub.read_json(path) if path.is_file() else {}
+        stated = weights.read_json(path) if path.is_file() else {}
         defaults = {**class_defaults(cls), **scheduler_of_folder(folder), "pipeline": cls}
         sizes = sizes_of_folder(folder, {**defaults, **stated, **facts})
         facts = {**defaults, **sizes, **model_facts(stated, str(path)), **facts}

@@ -1,6 +1,6 @@
 """Loading networks of diffusers and transformers: silently, without running code from a repository, and completely.
 
-Nothing is downloaded here: see `models.networks` and `models.hub`.
+Nothing is downloaded here: see `models.networks` and `models.fetch`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import DiffgenError, OutOfMemory, why
-from diffgen.models import hub
+from diffgen.models import weights
 from diffgen.models.networks import Network, half_variant
 
 
@@ -113,7 +113,7 @@ def _loaded(load: Callable[[], Any], network: Network, device: str, hint: str) -
 
 
 def _check_type(network: Network, types: Sequence[str]) -> None:
-    kind = hub.read_json(Path(str(network.folder)) / "config.json").get("model_type") if types else None
+    kind = weights.read_json(Path(str(network.folder)) / "config.json").get("model_type") if types else None
     if types and kind not in types:
         raise ValueError(f"its model_type is {kind}")
 

@@ -10,7 +10,8 @@ from typing import Any
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError, why
 from diffgen.files import file_sha256, stamp
-from diffgen.models import hub
+from diffgen.models import weights
+from diffgen.models.fetch import fetch_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,25 @@ def resolve_loras(entries: Sequence[Mapping[str, Any]], base: Path, cache: FileC
     return tuple(_resolve(entry, base, cache) for entry in entries)
 
 
+# Parts of the names of tensors of the relatives of LoRA (LyCORIS) -> what they are called. They are not sums of two factors,
+# so diffusers leaves them out, or cannot read them, without saying so.
+_NOT_LORAS = {"hada_w": "LoHa", "lokr_w": "LoKr", "oft_": "OFT adapter", "glora": "GLoRA"}
+
+
 def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
     if entry.get("hub"):
-        path = hub.fetch_file(entry["hub"], entry["weight_name"], entry.get("revision"))
+        path = fetch_file(entry["hub"], entry["weight_name"], entry.get("revision"))
     else:
         path = base / Path(entry["file"]).expanduser()
         if not path.is_file():
             raise UsageError(f"loras: {path} does not exist", "paths are relative to the recipe")
     if path.suffix != ".safetensors":
         raise UsageError(f"loras: {path} is not a .safetensors file", "pickled files can run code and are refused")
-    if not any("lora" in key.lower() for key in hub.tensors(path)):
+    names = [key.lower() for key in weights.tensors(path)]
+    for mark, kind in _NOT_LORAS.items():
+        if any(mark in name for name in names):
+            raise UsageError(f"loras: {path} is a {kind}, which cannot be added here", "use a plain LoRA")
+    if not any("lora" in name for name in names):
         raise UsageError(f"loras: {path} contains no LoRA", "give weights whose tensors are named lora_…")
     try:
         digest = cache.known("lora", path, stamp([path]), lambda: file_sha256(path))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffgen.models import hub
+from diffgen.models import weights
 
 GIB = 2**30
 CARDS = {"8gb": 8.0, "16gb": 16.0}  # GiB of the device that the modes named after a card may use
@@ -121,34 +121,26 @@ def forecast(requested: str, device: str, needs: Needs, not_quantisable: str = "
 
 def folder_parts(folder: Path, dtype: str) -> dict[str, float]:
     """GiB of each part in a pipeline's folder, loaded as `dtype`. Raises DiffgenError for broken files."""
-    parts = hub.components(hub.read_json(folder / "model_index.json"))
-    return {name: network_gib(folder / name, dtype) for name, has_weights in parts.items() if has_weights}
+    parts = weights.components(weights.read_json(folder / "model_index.json"))
+    return {name: network_gib(folder / name, dtype) for name, stem in parts.items() if stem}
 
 
 def network_gib(folder: Path, dtype: str) -> float:
     """GiB of the network in a folder, loaded as `dtype`."""
-    return sum(sum(_sizes(file, dtype).values()) for file in hub.network_weights(folder))
+    return sum(sum(_sizes(file, dtype).values()) for file in weights.network_weights(folder))
 
 
 def file_parts(file: Path, dtype: str) -> dict[str, float]:
     """GiB of each part of a single file in the original layout, by the prefixes of its tensors' names."""
     parts: dict[str, float] = {}
     for key, size in _sizes(file, dtype).items():
-        for prefix, part in _ORIGINAL.items():
-            if key.startswith(prefix):
+        for part, prefixes in weights.ORIGINAL_PARTS.items():
+            if key.startswith(prefixes):
                 parts[part] = parts.get(part, 0.0) + size
     return parts
-
-
-_ORIGINAL = {
-    "model.diffusion_model.": "unet",
-    "first_stage_model.": "vae",
-    "cond_stage_model.": "text_encoder",
-    "conditioner.embedders.": "text_encoder",
-}
 
 
 def _sizes(file: Path, dtype: str) -> dict[str, float]:
     """GiB of each tensor, loaded as `dtype` whatever its type in the file. Reads the header only."""
     size = 4 if dtype == "float32" else 2
-    return {key: math.prod(shape) * size / GIB for key, shape in hub.tensors(file).items()}
+    return {key: math.prod(shape) * size / GIB for key, shape in weights.tensors(file).items()}

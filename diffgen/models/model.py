@@ -14,6 +14,7 @@ from diffgen.errors import DiffgenError
 from diffgen.models import hub
 from diffgen.models.aliases import aliases
 from diffgen.models.configs import class_of_folder, spec_of_file
+from diffgen.models.fetch import fetch, pull_command
 from diffgen.models.loras import Lora
 from diffgen.models.memory import RESIDENT, Layout, Needs, file_parts, folder_parts, network_gib
 from diffgen.models.networks import Network, Observers
@@ -88,14 +89,14 @@ def require_on_disk(model: Model) -> Model:
         return model
     if model.kind != "hub":
         raise DiffgenError(f"model '{model.name}': {model.place} does not exist", "correct `model:` in the recipe")
-    commit = hub.fetch(model.place, model.revision, model.name).name
-    fetched = replace(model, revision=commit, identity=f"{model.place}@{commit}")
-    if not is_on_disk(fetched):
-        raise DiffgenError(
-            f"model '{model.name}' ({model.place}) has no .safetensors weights that diffgen can load",
-            "use a revision or another repository with safetensors weights; pickled weights can run code and are refused",
-        )
-    return fetched
+    title = hub_title(model.name, model.place)
+    commit = fetch(model.place, model.revision, title, pull_command(model.name, model.revision)).name
+    return replace(model, revision=commit, identity=f"{model.place}@{commit}")
+
+
+def hub_title(name: str, hub_id: str) -> str:
+    """What messages call a hub model."""
+    return f"model '{name}' ({hub_id})" if name != hub_id else f"model '{name}'"
 
 
 def needs(model: Model, dtype: str) -> Needs:
@@ -126,4 +127,4 @@ def pipeline_class(model: Model) -> str:
         return class_of_folder(folder)
     if model.kind == "file":
         return class_of_folder(Path(model.config)) if model.config else spec_of_file(Path(model.place)).name
-    raise DiffgenError(f"model '{model.name}' is not on this machine", hub.fetch_command(model.place, model.revision))
+    raise DiffgenError(f"model '{model.name}' is not on this machine", pull_command(model.name, model.revision))

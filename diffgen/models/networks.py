@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.errors import DiffgenError, UsageError
+from diffgen.errors import UsageError
 from diffgen.files import file_sha256, stamp
-from diffgen.models import hub
+from diffgen.models import hub, weights
+from diffgen.models.fetch import fetch, pull_command
+from diffgen.models.weights import PICKLED, PICKLES
 from diffgen.recipe.sections import HUB_ID
 from diffgen.types import digest_of
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-CONVERT = "convert the weights to .safetensors; pickled files (.bin, .ckpt) can run code and are refused"
+CONVERT = f"convert the weights to .safetensors; {PICKLED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def resolve_network(name: str, role: str, base: Path, cache: FileCache) -> Netwo
     path = base / Path(name).expanduser()
     full_name = Network(name, role, "", None).full_name
     if path.is_dir():
-        files = hub.network_weights(path)
+        files = weights.network_weights(path)
         if not files:
             pickled = any(next(path.glob(f"*{suffix}"), None) for suffix in PICKLES)
             raise UsageError(
@@ -103,17 +104,19 @@ def require_network(network: Network) -> Network:
     """
     if network.folder is not None or network.hub_id is None:
         return network
-    commit = hub.fetch_network(network.hub_id, network.revision, network.full_name).name
-    fetched = _at(network, commit, commit)
-    if fetched.folder is None:
-        raise DiffgenError(f"{network.full_name} has no .safetensors weights that diffgen can load", CONVERT)
-    return fetched
+    commit = fetch(network.hub_id, network.revision, network.full_name, network_command(network)).name
+    return _at(network, commit, commit)
+
+
+def network_command(network: Network) -> str:
+    """The command that fetches a hub network."""
+    return pull_command(network.name, network.revision)
 
 
 def is_union(network: Network) -> bool:
     """Whether a ControlNet on this machine reads several kinds of maps. Decided by its tensors, because some published
     configs name another class."""
-    return any("task_embedding" in hub.tensors(file) for file in _files(network))
+    return any("task_embedding" in weights.tensors(file) for file in _files(network))
 
 
 def half_variant(network: Network) -> str | None:
@@ -123,7 +126,7 @@ def half_variant(network: Network) -> str | None:
 
 def _files(network: Network) -> list[Path]:
     assert network.folder is not None
-    return hub.network_weights(Path(network.folder))
+    return weights.network_weights(Path(network.folder))
 
 
 def _at(network: Network, commit: str | None, revision: str | None) -> Network:

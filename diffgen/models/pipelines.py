@@ -85,7 +85,7 @@ class PipelineSpec:
 
 
 # Flagged images would become black pictures. Made images are marked as synthetic in their metadata, not by a watermark.
-_NO_SAFETY_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
+_NO_SAFETY_CHECKER = {"requires_safety_checker": False}
 _NO_WATERMARK = {"add_watermarker": False}
 
 # What the classes of one architecture have in common.

@@ -5,6 +5,7 @@ Loading downloads nothing: `models.model.require_on_disk` has fetched everything
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from safetensors import safe_open
 from diffgen.editing.pipelines.loras import add_loras
 from diffgen.editing.pipelines.offload import place, quantising
 from diffgen.errors import DiffgenError
-from diffgen.models import hub
+from diffgen.models import weights
+from diffgen.models.fetch import pull_command
 from diffgen.models.load_network import load_errors, out_of_memory, quiet
 from diffgen.models.model import Model, local_folder, pipeline_class
 from diffgen.models.pipelines import SPECS, PipelineSpec, class_to_load
@@ -55,12 +57,14 @@ def _read(spec: PipelineSpec, model: Model, dtype: str) -> Any:
     import torch
 
     cls = getattr(diffusers, spec.name)
+    # Passed as None, or diffusers would load what the index names and we have not fetched.
+    unused = {name: None for name in weights.UNUSED if name in inspect.signature(cls.__init__).parameters}
     numbers = getattr(torch, dtype)
     float32_vae = dtype == "float16" and spec.float32_vae
     if model.kind == "file":
         # from_single_file takes one dtype only.
         pipe = cls.from_single_file(
-            model.place, config=model.config, dtype=numbers, local_files_only=True, **spec.loader_options
+            model.place, config=model.config, dtype=numbers, local_files_only=True, **unused, **spec.loader_options
         )
         if float32_vae:
             pipe.vae.to(torch.float32)
@@ -68,15 +72,15 @@ def _read(spec: PipelineSpec, model: Model, dtype: str) -> Any:
     folder = _folder(model)
     return cls.from_pretrained(
         str(folder), dtype={"default": numbers, "vae": torch.float32} if float32_vae else numbers,
-        variant=hub.half_variant(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False,
-        **quantising(model.layout, dtype), **spec.loader_options,
+        variant=weights.half_variant(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False,
+        **quantising(model.layout, dtype), **unused, **spec.loader_options,
     )  # fmt: skip
 
 
 def _folder(model: Model) -> Path:
     folder = local_folder(model)
     if folder is None or not folder.is_dir():
-        hint = hub.fetch_command(model.place, model.revision) if model.kind == "hub" else _AGAIN
+        hint = pull_command(model.name, model.revision) if model.kind == "hub" else _AGAIN
         raise DiffgenError(f"model '{model.name}' is not on this machine", hint)
     return folder
 
@@ -100,7 +104,7 @@ def _load_error(error: Exception, cls_name: str, model: Model, device: str) -> D
 
 
 def _check_parts(pipe: Any, spec: PipelineSpec, model: Model) -> None:
-    needed = [name for name in pipe.components if name not in (*hub.UNUSED, *spec.optional_parts)]
+    needed = [name for name in pipe.components if name not in (*weights.UNUSED, *spec.optional_parts)]
     lacking = [name for name in needed if getattr(pipe, name, None) is None]
     if lacking:
         raise DiffgenError(f"model '{model.name}' lacks {', '.join(lacking)}", _AGAIN)
@@ -116,7 +120,7 @@ def _check_weights(module: Any, folder: Path, model: Model) -> None:
         return
     there: dict[str, list[tuple[Path, str]]] = {}
     for file in sorted(folder.glob("*.safetensors")):  # the weights may be here twice, in half precision too
-        for key in hub.tensors(file):
+        for key in weights.tensors(file):
             # Some versions of transformers add this prefix, others do not.
             there.setdefault(key.removeprefix("text_model."), []).append((file, key))
     state = {key.removeprefix("text_model."): tensor for key, tensor in module.state_dict().items()}

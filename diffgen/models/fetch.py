@@ -1,0 +1,143 @@
+"""Fetching models from the Hugging Face hub. The only module that uses the network."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from diffgen.errors import DiffgenError, why
+from diffgen.models import hub
+from diffgen.models.weights import (
+    PICKLED,
+    missing_parts,
+    network_weights,
+    read_json,
+    wanted_files,
+    wanted_network_files,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Unreachable(DiffgenError):
+    """The hub does not answer, or not to the end."""
+
+
+def pull_command(name: str, revision: str | None = None) -> str:
+    """The command that fetches what a run loads of a model or network, and nothing else."""
+    return f"diffgen models pull {name}{f'@{revision}' if revision and '@' not in name else ''}"
+
+
+def fetch_file(hub_id: str, name: str, revision: str | None) -> Path:
+    """The path of one file of a repository, downloaded unless it is here. Raises DiffgenError if it cannot be fetched."""
+    commit = hub.cached_commit(hub_id, revision)
+    if commit and (path := hub.snapshot_folder(hub_id, commit) / name).is_file():
+        return path
+    command = f"hf download {hub_id} {name}" + (f" --revision {revision}" if revision else "")
+    with _hub_errors(f"'{hub_id}'", hub_id, revision, command, "file of that name", name):
+        from huggingface_hub import hf_hub_download
+
+        logger.warning("fetching %s/%s", hub_id, name)
+        return Path(hf_hub_download(hub_id, name, revision=revision))
+
+
+def fetch(hub_id: str, revision: str | None, title: str, command: str, weights: bool = True) -> Path:
+    """Download what is not here of a pipeline or network, at the commit that `revision` is on the hub now.
+
+    Returns the snapshot folder, which is named after its commit. Without `weights`, only what a plan reads. `title` and
+    `command` are for messages. Raises DiffgenError if it cannot be fetched, or has no weights that we load.
+    """
+    with _hub_errors(title, hub_id, revision, command, "diffusers pipeline", "model_index.json"):
+        folder = _download(title, hub_id, revision, weights)
+    if weights and (lacking := _lacking(folder)):
+        raise DiffgenError(
+            f"{title}: the hub has no {', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''}",
+            f"use a revision or another repository with .safetensors weights; {PICKLED}",
+        )
+    hub.remember_commit(hub_id, revision, folder.name)
+    return folder
+
+
+def _lacking(folder: Path) -> list[str]:
+    if (folder / "model_index.json").is_file():
+        return missing_parts(folder)
+    return [] if network_weights(folder) else ["model.safetensors"]
+
+
+def _download(title: str, hub_id: str, revision: str | None, weights: bool) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+
+    info = HfApi().model_info(hub_id, revision=revision, timeout=10)
+    if info.sha is None:
+        raise DiffgenError(f"{title}: the hub gives no commit for it", "set `revision:` in the recipe")
+    files = [f.rfilename for f in info.siblings or []]
+    network = "model_index.json" not in files and "config.json" in files
+    index = Path(hf_hub_download(hub_id, "config.json" if network else "model_index.json", revision=info.sha))
+    wanted = wanted_network_files(files) if network else wanted_files(files, read_json(index))
+    if weights:
+        logger.warning("fetching %s, commit %s", title, info.sha[:12])
+    # The small files first: where an interrupted download has left all weights, it has left all of these too.
+    small = [f for f in wanted if not f.endswith(".safetensors")]
+    for chosen in (small, sorted(set(wanted) - set(small)) if weights else []):
+        if chosen:
+            snapshot_download(hub_id, revision=info.sha, allow_patterns=[_literal(f) for f in chosen])
+    return hub.snapshot_folder(hub_id, info.sha)
+
+
+def _literal(name: str) -> str:
+    """A pattern that only this name matches."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+@contextlib.contextmanager
+def _hub_errors(title: str, hub_id: str, revision: str | None, command: str, kind: str, file: str) -> Iterator[None]:
+    """Turn errors of huggingface_hub into DiffgenErrors. A repository with the expected `kind` of content has the `file`."""
+    if hub.is_offline():
+        raise DiffgenError(
+            f"{title} is not on this machine, and HF_HUB_OFFLINE is set",
+            f"fetch it where there is a network: {command}",
+        )
+
+    from huggingface_hub import errors
+
+    # The HTTP library of huggingface_hub has changed before. Its errors are among the bases of the hub's own.
+    http = cast("tuple[type[Exception], ...]", tuple(set(errors.HfHubHTTPError.__bases__) - {OSError}))
+    login = f"`hf auth login`, then: {command}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise DiffgenError(
+            f"{title}: you must accept its licence first", f"accept it on https://huggingface.co/{hub_id}, then {login}"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise DiffgenError(f"{title} has no revision '{revision}'", "correct or remove the revision") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(title, command, error.__cause__ or error) from error
+    except errors.EntryNotFoundError as error:
+        raise DiffgenError(f"{title} has no {file}", f"use the id of a repository with a {kind}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise DiffgenError(
+            f"{title} is not on the hub, or is private", f"check the id; for a private model {login}"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise DiffgenError(f"{title}: the hub refuses your token ({status})", login) from error
+        raise _unreachable(title, command, error, f"the hub answered with {status}" if status else "") from error
+    except http as error:
+        raise _unreachable(title, command, error) from error
+    except OSError as error:
+        if error.errno is not None and not isinstance(error, ConnectionError):
+            raise DiffgenError(
+                f"{title} cannot be stored in {hub.cache_folder()}: {why(error)}",
+                "make room, or set HF_HUB_CACHE to another folder",
+            ) from error
+        raise _unreachable(title, command, error, f"its download broke off ({why(error)})") from error
+
+
+def _unreachable(title: str, command: str, error: BaseException, what: str = "") -> Unreachable:
+    what = what or f"the hub cannot be reached ({type(error).__name__})"
+    return Unreachable(f"{title} is not on this machine and {what}", f"try again where there is a network: {command}")
