@@ -148,7 +148,7 @@ def test_a_model_that_is_not_here_is_said_before_any_work(tmp_path: Path) -> Non
         model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
     with pytest.raises(DiffgenError, match="CLIP model 'openai/none' is not on this machine") as caught:
         require_networks(model, loaded.recipe)
-    assert "hf download openai/none" in str(caught.value.hint)
+    assert "diffgen models pull openai/none" in str(caught.value.hint)
     broken = load_recipe(tmp_path / "r.yaml", [f"clip={data.parent}"])
     with pytest.raises(UsageError, match=r"CLIP model .* has no config.json with .safetensors weights"):
         run(broken)

@@ -70,7 +70,7 @@ def test_doctor_names_the_networks_that_are_not_here(tmp_path: Path, cli: Callab
         clip="someone/clip",
     )
     out = cli("doctor", recipe).out
-    assert "ControlNet 'someone/net' is not on this machine; hf download someone/net" in out
+    assert "ControlNet 'someone/net' is not on this machine; diffgen models pull someone/net" in out
     assert "depth estimator 'someone/depth' is not on this machine" in out
     assert "CLIP model 'someone/clip' is not on this machine" in out
     assert "(controlnet, 20 steps)" in out
@@ -79,7 +79,7 @@ def test_doctor_names_the_networks_that_are_not_here(tmp_path: Path, cli: Callab
 def test_pull_offline_is_one_error_with_the_command(cli: Callable[..., Any]) -> None:
     answer = cli("models", "pull", "sd-turbo")
     assert answer.code == 1
-    assert "hf download stabilityai/sd-turbo" in answer.err
+    assert "diffgen models pull sd-turbo" in answer.err
 
 
 def test_pull_of_the_embedded_model_has_nothing_to_do(cli: Callable[..., Any]) -> None:

@@ -215,7 +215,7 @@ def test_a_model_whose_configs_make_no_sense(cli: Callable[..., Any], tmp_path: 
     put(tmp_path / "m/vae/config.json", json.dumps({"block_out_channels": [1, 2]}))
     put(tmp_path / "m/unet/config.json", json.dumps({"sample_size": size}))
     for part in ("vae", "unet"):
-        put(tmp_path / f"m/{part}/w.safetensors", "x")
+        put(tmp_path / f"m/{part}/diffusion_pytorch_model.safetensors", "x")
     answer = cli("models", tmp_path / "m")
     assert answer.code == 1
     assert "its configs do not say which sizes" in answer.err

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: found in its cache, fetched and pinned."""
+"""Models of the Hugging Face hub in its cache: found, whole or not, and what is wanted of a repository."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError
-from diffgen.models import hub
+from diffgen.models import weights
 from diffgen.models.find import resolve_model
 from diffgen.models.model import is_on_disk, local_folder, pipeline_class, require_on_disk
-from tests.fakes_hub import COMMIT, SD, FakeHub, write_snapshot
+from tests.fakes_hub import COMMIT, SD, write_snapshot
 
 
 def test_a_cached_hub_model_has_its_commit(cache: FileCache, tmp_path: Path) -> None:
@@ -36,7 +35,10 @@ def test_a_commit_without_a_ref_is_enough(cache: FileCache, tmp_path: Path) -> N
     assert is_on_disk(resolve_model({"alias": "sd-turbo", "revision": COMMIT}, None, tmp_path, cache))
 
 
-@pytest.mark.parametrize("lost", ["unet/model.safetensors", "vae", "model_index.json"])
+@pytest.mark.parametrize(
+    "lost",
+    ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "tokenizer/merges.txt", "vae", "model_index.json"],
+)
 def test_half_a_download_is_not_on_disk(lost: str, cache: FileCache, tmp_path: Path) -> None:
     folder = write_snapshot(tmp_path, "stabilityai/sd-turbo")
     (folder / lost).rename(folder / "elsewhere")
@@ -44,7 +46,7 @@ def test_half_a_download_is_not_on_disk(lost: str, cache: FileCache, tmp_path: P
     assert not is_on_disk(model)
     with pytest.raises(DiffgenError) as caught:
         require_on_disk(model)
-    assert f"--revision {COMMIT}" in (caught.value.hint or "")
+    assert f"pull sd-turbo@{COMMIT}" in (caught.value.hint or "")
 
 
 def test_any_hub_id_that_is_here(cache: FileCache, tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_a_hub_id_that_has_a_short_name_is_that_model(cache: FileCache, tmp_path
 def test_a_hub_id_that_is_not_here_says_so(cache: FileCache, tmp_path: Path) -> None:
     with pytest.raises(DiffgenError, match="'someone/winter' is not on this machine") as caught:
         resolve_model("someone/winter", None, tmp_path, cache)
-    assert "hf download someone/winter" in (caught.value.hint or "")
+    assert "diffgen models pull someone/winter" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
@@ -89,8 +91,10 @@ def test_huggingface_hub_finds_the_files_that_we_find(cache: FileCache, tmp_path
     from huggingface_hub import try_to_load_from_cache
 
     folder = write_snapshot(tmp_path, "stabilityai/sd-turbo")
-    found = try_to_load_from_cache("stabilityai/sd-turbo", "unet/model.safetensors", cache_dir=tmp_path / "hub")
-    assert found == str(folder / "unet" / "model.safetensors")
+    found = try_to_load_from_cache(
+        "stabilityai/sd-turbo", "unet/diffusion_pytorch_model.safetensors", cache_dir=tmp_path / "hub"
+    )
+    assert found == str(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
 INDEX = {"_class_name": "StableDiffusionPipeline", **SD}
@@ -118,7 +122,7 @@ FILES = [
 
 
 def test_only_what_is_loaded_is_fetched() -> None:
-    assert sorted(hub.wanted_files(FILES, INDEX)) == [
+    assert sorted(weights.wanted_files(FILES, INDEX)) == [
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
@@ -132,76 +136,3 @@ def test_only_what_is_loaded_is_fetched() -> None:
         "vae/diffusion_pytorch_model-00002-of-00002.safetensors",
         "vae/diffusion_pytorch_model.safetensors.index.json",
     ]
-
-
-def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> FakeHub:
-    return FakeHub(monkeypatch, lambda hub_id: write_snapshot(tmp_path, hub_id), error=error)
-
-
-def test_fetching_pins_the_commit(cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = resolve_model("sd-turbo", None, tmp_path, cache)
-    fake = fake_hub(tmp_path, monkeypatch)
-    model = require_on_disk(before)
-    assert model.revision == COMMIT
-    assert model.identity == f"stabilityai/sd-turbo@{COMMIT}"
-    assert is_on_disk(model)
-    assert resolve_model("sd-turbo", None, tmp_path, cache) == model
-    assert fake.asked == 1
-
-
-def test_an_unknown_id_is_described_by_its_configs(
-    cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = fake_hub(tmp_path, monkeypatch)
-    model = resolve_model("someone/winter", None, tmp_path, cache)
-    assert (model.editor, model.native, model.revision) == ("img2img", 512, COMMIT)
-    assert not is_on_disk(model)  # no weights yet
-    assert resolve_model("someone/winter", None, tmp_path, cache) == model
-    assert fake.asked == 1
-
-
-def _http(name: str) -> Exception:
-    from huggingface_hub import errors
-
-    cls = getattr(errors, name)
-    return cls.__new__(cls, name)  # built without the response that their constructors want
-
-
-@pytest.mark.parametrize(
-    ("make", "words", "hint"),
-    [
-        (lambda: _http("GatedRepoError"), "accept its licence", "https://huggingface.co/stabilityai/sd-turbo"),
-        (lambda: _http("RepositoryNotFoundError"), "not on the hub, or is private", "hf auth login"),
-        (lambda: _http("RevisionNotFoundError"), "has no revision", "revision"),
-        (lambda: _http("RemoteEntryNotFoundError"), "has no model_index.json", "diffusers"),
-        (lambda: _http("LocalEntryNotFoundError"), "hub cannot be reached", "hf download stabilityai/sd-turbo"),
-        (lambda: _http("HfHubHTTPError"), "hub cannot be reached", "hf download"),
-        (lambda: ConnectionError("no route"), "hub cannot be reached", "hf download"),
-    ],
-)
-def test_what_the_hub_may_answer(
-    make: Any, words: str, hint: str, cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_hub(tmp_path, monkeypatch, make())
-    with pytest.raises(DiffgenError, match=words) as caught:
-        require_on_disk(resolve_model("sd-turbo", None, tmp_path, cache))
-    assert hint in (caught.value.hint or "")
-
-
-def test_weights_that_are_only_pickled_are_refused_after_fetching(
-    cache: FileCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = fake_hub(tmp_path, monkeypatch)
-    inner = fake.snapshot
-
-    def without_weights(*args: Any, **kwargs: Any) -> str:
-        folder = inner(*args, **kwargs)
-        for path in Path(folder).rglob("*.safetensors"):
-            path.unlink()
-        return folder
-
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", without_weights)
-    with pytest.raises(DiffgenError, match=r"no \.safetensors weights"):
-        require_on_disk(resolve_model("sd-turbo", None, tmp_path, cache))

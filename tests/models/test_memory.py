@@ -131,6 +131,8 @@ def folder(tmp_path: Path) -> Path:
     for i in (1, 2):
         file = root / f"unet/diffusion_pytorch_model-0000{i}-of-00002.safetensors"
         write_safetensors(file, {f"w{i}": [1 << 10, 1 << 9]}, "F16")
+    where = {f"w{i}": f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)}
+    (root / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
     write_safetensors(root / "unet/diffusion_pytorch_model.non_ema.safetensors", {"w": [1 << 10, 1 << 10]})
     write_safetensors(root / "vae/diffusion_pytorch_model.safetensors", {"w": [1 << 9, 1 << 9]})
     write_safetensors(root / "vae/diffusion_pytorch_model.fp16.safetensors", {"w": [1 << 9, 1 << 9]}, "F16")

@@ -37,7 +37,7 @@ def test_hub_aliases_resolve_without_model_and_network(name: str, cache: FileCac
     assert not is_on_disk(model)
     with pytest.raises(DiffgenError, match="not on this machine") as caught:
         require_on_disk(model)
-    assert f"hf download {entry['hub']}" in (caught.value.hint or "")
+    assert f"diffgen models pull {name}" in (caught.value.hint or "")
 
 
 def test_every_alias_names_a_known_family_and_every_class_too() -> None:
@@ -111,14 +111,16 @@ def test_identity_follows_the_contents(cache: FileCache, tmp_path: Path) -> None
     assert resolve_model("b/elsewhere", None, tmp_path, cache).identity == identity  # not the spelling
     cache.flush()
     assert resolve_model("a", None, tmp_path, cache).identity == identity  # remembered
-    (first / "scheduler" / "config.json").write_text('{"x": 1}')
+    (first / "scheduler" / "scheduler_config.json").write_text('{"x": 1}')
     assert resolve_model("a", None, tmp_path, cache).identity != identity
-    (copy / "unet" / "model.safetensors").rename(copy / "unet" / "other.safetensors")
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(
+        copy / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    )
     assert resolve_model("b/elsewhere", None, tmp_path, cache).identity != identity
 
 
 def test_weights_are_hashed_once(cache: FileCache, tmp_path: Path) -> None:
-    file = write_model(tmp_path / "a") / "unet" / "model.safetensors"
+    file = write_model(tmp_path / "a") / "unet" / "diffusion_pytorch_model.safetensors"
     before = resolve_model("a", None, tmp_path, cache)
     cache.flush()
     stat = file.stat()
@@ -166,12 +168,10 @@ def test_what_cannot_be_meant(spec: Any, words: str, hint: str, cache: FileCache
     assert hint in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize(
-    ("weights", "hint"), [("model.bin", "pickled"), ("model.ckpt", "pickled"), ("nothing.txt", "copy or download")]
-)
-def test_safetensors_only(weights: str, hint: str, cache: FileCache, tmp_path: Path) -> None:
-    write_model(tmp_path / "m", weights=weights)
-    with pytest.raises(UsageError, match=r"lacks text_encoder/\*.safetensors, unet") as caught:
+@pytest.mark.parametrize(("suffix", "hint"), [(".bin", "pickled"), (".ckpt", "pickled"), (".txt", "copy or download")])
+def test_safetensors_only(suffix: str, hint: str, cache: FileCache, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", suffix=suffix)
+    with pytest.raises(UsageError, match=r"lacks text_encoder/model\.safetensors, unet") as caught:
         resolve_model("m", None, tmp_path, cache)
     assert hint in (caught.value.hint or "")
 
@@ -200,9 +200,12 @@ def write_tensors(file: Path, shapes: dict[str, list[int]]) -> None:
 def test_a_single_file_tells_its_class(
     channels: int, xl: bool, cls: str, editor: str, native: int, cache: FileCache, tmp_path: Path
 ) -> None:
-    shapes = {"model.diffusion_model.input_blocks.0.0.weight": [320, channels, 3, 3]}
-    if xl:
-        shapes["conditioner.embedders.1.model.ln_final.weight"] = [1280]
+    encoder = "conditioner.embedders.1.model.ln_final.weight" if xl else "cond_stage_model.transformer.weight"
+    shapes = {
+        "model.diffusion_model.input_blocks.0.0.weight": [320, channels, 3, 3],
+        "first_stage_model.decoder.conv_in.weight": [1],
+        encoder: [1280],
+    }
     write_tensors(tmp_path / "m.safetensors", shapes)
     model = resolve_model("m.safetensors", None, tmp_path, cache)
     assert (model.kind, model.editor, model.native, model.multiple) == ("file", editor, native, 8)
@@ -212,11 +215,11 @@ def test_a_single_file_tells_its_class(
 
 def test_a_single_file_with_its_configs(cache: FileCache, tmp_path: Path) -> None:
     write_tensors(tmp_path / "m.safetensors", {"anything": [1]})
-    write_model(tmp_path / "configs", unet={"sample_size": 96}, weights="none.txt")
+    write_model(tmp_path / "configs", unet={"sample_size": 96}, suffix=".txt")
     spec = {"file": "m.safetensors", "config": "configs"}
     model = resolve_model(spec, None, tmp_path, cache)
     assert (model.editor, model.native, model.config) == ("img2img", 768, str(tmp_path / "configs"))
-    (tmp_path / "configs" / "scheduler" / "config.json").write_text('{"x": 1}')
+    (tmp_path / "configs" / "scheduler" / "scheduler_config.json").write_text('{"x": 1}')
     assert resolve_model(spec, None, tmp_path, cache).identity != model.identity
 
 
