@@ -14,7 +14,7 @@ from typing import Literal
 from diffgen.models import weights
 
 GIB = 2**30
-CARDS = {"8gb": 8.0, "16gb": 16.0}  # GiB of the device that the modes named after a card may use
+CARDS = {"8gb": 8.0, "16gb": 16.0, "24gb": 24.0}  # GiB of the device that the modes named after a card may use
 WORKING_GIB = 2.0  # beside the weights: CUDA itself and one picture; batches that need more are halved
 NF4_RATIO = 0.3  # of half-precision weights: four bits each, their scales, and the layers that are not quantised
 # Small parts that are called throughout a run. They stay on the device, beside the largest of the others.
@@ -25,18 +25,20 @@ RESIDENT_PARTS = ("vae", "controlnet", "estimator")
 class Layout:
     """How a model uses the device's memory.
 
-    `offload` is what moves to the device when it is called: "none" (all is resident), "model" (a part such as the UNet) or
-    "sequential" (a layer). With `vae_in_parts`, the VAE works on one picture at a time, and on tiles of a large one. The
+    `offload` is what moves to the device when it is needed: "none" (all is resident), "parts" (a whole part such as the UNet
+    while it is called) or "streamed" (block after block, while the one before works). With `vae_in_parts`, the VAE works on one picture at a time, and on tiles of a large one. The
     parts in `quantised` have four bits per weight. `max_gib` limits the device memory; None: no limit.
     """
 
-    offload: Literal["none", "model", "sequential"] = "none"
+    offload: Literal["none", "parts", "streamed"] = "none"
     vae_in_parts: bool = False
     quantised: tuple[str, ...] = ()
     max_gib: float | None = None
 
     def __str__(self) -> str:
-        words = [{"none": "resident", "model": "one part at a time", "sequential": "one layer at a time"}[self.offload]]
+        words = [
+            {"none": "resident", "parts": "one part at a time", "streamed": "streamed block by block"}[self.offload]
+        ]
         if self.vae_in_parts:
             words.append("autoencoder in parts")
         if self.quantised:
@@ -73,9 +75,9 @@ class Needs:
 
 
 def choose_layout(
-    requested: str, device: str, device_gib: float, needs: Needs, not_quantisable: str = ""
+    requested: str, device: str, free_gib: float, needs: Needs, not_quantisable: str = ""
 ) -> tuple[Layout, str]:
-    """(layout, reason) for a recipe's `memory` on a device with `device_gib`. The reason is "" if there is no choice.
+    """(layout, reason) for a recipe's `memory` on a device with `free_gib` of free memory. The reason is "" if there is no choice.
 
     "auto" offloads only if the whole model does not fit. Quantised weights change every pixel, so they need a mode named
     after a card, for parts that do not fit on it. `not_quantisable` is why this model cannot be quantised; "": it can.
@@ -85,7 +87,7 @@ def choose_layout(
     if requested == "resident":
         return RESIDENT, "asked for"
     limit = CARDS.get(requested)
-    available = min(limit or math.inf, device_gib)
+    available = min(limit or math.inf, free_gib)
     whole_layout = Layout(vae_in_parts=limit is not None, max_gib=limit)
     if needs.total is None:
         return whole_layout, f"{requested}: its memory needs are unknown"
@@ -95,13 +97,13 @@ def choose_layout(
     room = available - needs.resident
     large = tuple(name for name, size in needs.movable.items() if size > room)
     if not large:
-        return Layout("model", True, max_gib=limit), reason
+        return Layout("parts", True, max_gib=limit), reason
     reason += f", its {' and '.join(large)} alone too much"
     if limit is not None and not not_quantisable:
         if all(needs.parts[name] * NF4_RATIO <= room for name in large):
-            return Layout("model", True, large, limit), reason
+            return Layout("parts", True, large, limit), reason
         not_quantisable = "in four bits too"
-    return Layout("sequential", True, max_gib=limit), reason + (f"; {not_quantisable}" if limit is not None else "")
+    return Layout("streamed", True, max_gib=limit), reason + (f"; {not_quantisable}" if limit is not None else "")
 
 
 def forecast(requested: str, device: str, needs: Needs, not_quantisable: str = "") -> str:
@@ -116,7 +118,7 @@ def forecast(requested: str, device: str, needs: Needs, not_quantisable: str = "
     total = math.ceil(needs.total)
     text = f"auto: on a GPU of {total} GiB or more {RESIDENT}, else one part at a time"
     by_part = math.ceil(needs.resident + max(needs.movable.values(), default=0.0)) if needs.parts else total
-    return text if by_part >= total else f"{text}, under {by_part} GiB one layer at a time"
+    return text if by_part >= total else f"{text}, under {by_part} GiB streamed block by block"
 
 
 def folder_parts(folder: Path, dtype: str) -> dict[str, float]:
@@ -126,7 +128,9 @@ def folder_parts(folder: Path, dtype: str) -> dict[str, float]:
 
 
 def network_gib(folder: Path, dtype: str) -> float:
-    """GiB of the network in a folder, loaded as `dtype`."""
+    """GiB of the network in a folder, loaded as `dtype`, or of an Ultralytics file, which keeps half-precision numbers."""
+    if folder.is_file():
+        return folder.stat().st_size * (2 if dtype == "float32" else 1) / GIB
     return sum(sum(_sizes(file, dtype).values()) for file in weights.network_weights(folder))
 
 

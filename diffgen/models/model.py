@@ -108,9 +108,10 @@ def needs(model: Model, dtype: str) -> Needs:
         parts = file_parts(Path(model.place), dtype)
     estimate = None if model.memory_gb is None else model.memory_gb * (2 if dtype == "float32" else 1)
     for network in (*model.networks, *model.observers):
-        if parts and network.folder is not None and Path(network.folder).is_dir():
-            role = "controlnet" if network.role == "controlnet" else "estimator"
-            parts[role] = parts.get(role, 0.0) + network_gib(Path(network.folder), dtype)
+        if parts and network.folder is not None:
+            beside = network.role == "controlnet"
+            part, numbers = ("controlnet", dtype) if beside else ("estimator", "float32")  # as each is loaded
+            parts[part] = parts.get(part, 0.0) + network_gib(Path(network.folder), numbers)
     return Needs(parts, estimate)
 
 

@@ -17,7 +17,7 @@ CodecName = Literal["plain", "packed", "flux2", "qwen"]
 # How text becomes embeddings: see `editing.pipelines.prompts`.
 ReaderName = Literal["sd", "sdxl", "sd3", "flux", "flux2", "zimage"]
 # How the family `instruct` calls the pipeline: a file each in `editing.families.instruct`.
-AdapterName = Literal["pix2pix", "kontext", "klein", "qwen_edit"]
+AdapterName = Literal["pix2pix", "kontext", "klein", "qwen_edit", "longcat"]
 # The guidance scale at which a pipeline runs the model a second time with the negative prompt. Distilled models
 # (LCM, FLUX.2 klein) read the scale as a number instead, or ignore it.
 SecondPass = Literal["never", "above_0", "above_1", "above_1_unless_distilled"]
@@ -73,6 +73,7 @@ class PipelineSpec:
     codec: CodecName = "plain"
     patch: int = 1  # latents per side of a token; image sides must divide by it
     adapter: AdapterName | None = None  # only for the family `instruct`
+    batches: bool = True  # False: one picture a call
     optional_parts: tuple[str, ...] = ()  # components that a complete model may lack
     float32_vae: bool = False  # the VAE overflows in float16 and then decodes to black
     loader_options: Mapping[str, Any] = field(default_factory=dict)  # for from_pretrained and the constructor
@@ -103,7 +104,8 @@ _sdxl = partial(
 _flow = partial(PipelineSpec, flow=True, patch=2, native=1024)
 # FLUX.1 dev reads the guidance scale as a number, schnell ignores it.
 _flux = partial(_flow, reader=PromptReader("flux", ("tokenizer_2",)), second_pass="never", codec="packed")
-_qwen = partial(_flow, steps=30, guidance=4.0, reader=None, second_pass="above_1", codec="qwen", adapter="qwen_edit")
+_one_picture = partial(_flow, reader=None, second_pass="above_1", batches=False)
+_qwen = partial(_one_picture, steps=30, guidance=4.0, codec="qwen", adapter="qwen_edit")
 
 # Those of them that edit image to image.
 _sd_img2img = partial(
@@ -195,6 +197,9 @@ _ALL = (
     _as_itself(_flow, "instruct", "Flux2KleinPipeline", steps=4, guidance=1.0, reader=PromptReader("flux2"), **_KLEIN),
     _as_itself(_qwen, "instruct", "QwenImageEditPipeline"),
     _as_itself(_qwen, "instruct", "QwenImageEditPlusPipeline"),
+    _as_itself(
+        _one_picture, "instruct", "LongCatImageEditPipeline", steps=50, guidance=4.5, codec="packed", adapter="longcat"
+    ),
 )
 SPECS: dict[str, PipelineSpec] = {spec.name: spec for spec in _ALL}
 

@@ -100,7 +100,7 @@ class Recipe(Section):
         description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` checks that it exists, `plan` does not",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
-    memory: Literal["auto", "resident", "16gb", "8gb"] = Field(
+    memory: Literal["auto", "resident", "24gb", "16gb", "8gb"] = Field(
         "auto",
         description="how the model is placed on a GPU: whole, or so that it fits a card of that size; see models.md",
     )

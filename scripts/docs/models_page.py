@@ -72,6 +72,6 @@ def _row(name: str) -> str:
         f"`{name}`", place, entry["editor"], f"`{entry['pipeline']}`", entry["licence"],
         f"{entry['size_mb'] / 1000:.1f}" if "hub" in entry else "0", f"{entry['memory_gb']:g}", entry["steps"],
         f"{entry['guidance']:g}", f"{entry['smallest']} to {entry['native']}" if "smallest" in entry else entry["native"],
-        "one picture a call" if SPECS[entry["pipeline"]].adapter == "qwen_edit" else "yes",
+        "yes" if SPECS[entry["pipeline"]].batches else "one picture a call",
     ]  # fmt: skip
     return f"| {' | '.join(str(cell) for cell in cells)} |\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,14 +201,45 @@ def _looks_at(stock: Any, image: np.ndarray, size: Any) -> Any:
     return lambda prompt, _, device: inner(prompt, seen, device)
 
 
-@pytest.mark.parametrize("model", ["qwen_edit", "qwen_plus"])
+def test_the_stock_longcat_gives_the_same_picture_without_its_rescaling(
+    longcat: Path, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from diffusers.pipelines.longcat_image import pipeline_longcat_image_edit as module
+    from PIL import Image
+
+    image = picture(0, 48, 80)
+    wanted = settings("instruct", strength=1.0, steps=2, guidance=4.0)
+    editor = load(longcat)
+    ours = editor.edit(EditBatch([image], [job(wanted, seed=4, negative="sun")]))[0].image
+    stock = type(editor._pipe).from_pretrained(str(longcat))
+    width, height = module.calculate_dimensions(1024**2, 80 / 48)
+    seen = stock.image_processor.resize(Image.fromarray(image), height, width)
+    seen = stock.image_processor.resize(seen, height // 2, width // 2)
+    inner = stock._encode_prompt
+    monkeypatch.setattr(stock, "_encode_prompt", lambda prompt, _: inner(prompt, seen))
+    monkeypatch.setattr(module, "calculate_dimensions", lambda *_: (80, 48))
+    noise = torch.randn((1, 16, 6, 10), generator=torch.Generator().manual_seed(4))
+    plain = stock(
+        image=Image.fromarray(image),
+        prompt="snow",
+        negative_prompt="sun",
+        guidance_scale=4.0,
+        num_inference_steps=2,
+        latents=stock._pack_latents(noise, 1, 16, 6, 10),
+        output_type="np",
+    ).images[0]
+    assert np.abs(ours - plain * 255).max() <= 1
+
+
+@pytest.mark.parametrize("model", ["qwen_edit", "qwen_plus", "longcat"])
 def test_one_at_a_time_is_said(model: str, load: Any, request: Any, caplog: Any) -> None:
     load(request.getfixturevalue(model), fresh=True)
     assert "one at a time" in caplog.text
 
 
 @pytest.mark.parametrize("size", [(64, 80), (80, 64), (48, 144)])
-@pytest.mark.parametrize("model", ["kontext", "klein", "qwen_edit", "qwen_plus"])
+@pytest.mark.parametrize("model", ["kontext", "klein", "qwen_edit", "qwen_plus", "longcat"])
 def test_the_model_sees_the_source_at_the_working_size(
     model: str, size: tuple[int, int], load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,7 +162,21 @@ def test_sdxl_in_float16_keeps_its_vae_in_float32(sdxl: Path, cache: FileCache) 
 
 @pytest.mark.parametrize(
     "name",
-    ["sd", "ip2p", "pocket_like", "sdxl", "lcm", "sd3", "flux", "zimage", "cosxl", "kontext", "klein", "qwen_plus"],
+    [
+        "sd",
+        "ip2p",
+        "pocket_like",
+        "sdxl",
+        "lcm",
+        "sd3",
+        "flux",
+        "zimage",
+        "cosxl",
+        "kontext",
+        "klein",
+        "qwen_plus",
+        "longcat",
+    ],
 )
 def test_bfloat16_runs(name: str, cache: FileCache, request: Any) -> None:
     folder = request.getfixturevalue(name)

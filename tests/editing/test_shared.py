@@ -19,12 +19,14 @@ pytestmark = pytest.mark.editors
 FAMILY = {
     **dict.fromkeys(("sd", "sdxl", "lcm", "sd3", "flux", "schnell", "zimage"), "img2img"),
     **dict.fromkeys(
-        ("ip2p", "xl_ip2p", "pocket_like", "cosxl", "kontext", "klein", "klein_base", "qwen_plus"), "instruct"
+        ("ip2p", "xl_ip2p", "pocket_like", "cosxl", "kontext", "klein", "klein_base", "qwen_plus", "longcat"),
+        "instruct",
     ),
 }
 VARIANTS = ("schnell", "klein_base")  # which differ from flux and klein in guidance only
 MODELS = tuple(name for name in FAMILY if name not in VARIANTS)
-FLOW = {"sd3", "flux", "schnell", "zimage", "kontext", "klein", "klein_base", "qwen_plus"}  # sides in 16 px
+FLOW = {"sd3", "flux", "schnell", "zimage", "kontext", "klein", "klein_base", "qwen_plus", "longcat"}  # sides in 16 px
+ONE_BY_ONE = {"qwen_plus", "longcat"}  # one picture a call, whose prompt is read with it
 ONE_PASS = {"lcm", "flux", "schnell", "kontext", "klein"}  # guidance is a number that the model reads, or nothing
 PIX2PIX = {"ip2p", "xl_ip2p", "pocket_like", "cosxl"}
 
@@ -35,6 +37,7 @@ CLASS = {
     "ip2p": "StableDiffusionInstructPix2PixPipeline", "xl_ip2p": "StableDiffusionXLInstructPix2PixPipeline",
     "pocket_like": "StableDiffusionInstructPix2PixPipeline", "cosxl": "StableDiffusionXLInstructPix2PixPipeline",
     "kontext": "FluxKontextPipeline", "klein": "Flux2KleinPipeline", "qwen_plus": "QwenImageEditPlusPipeline",
+    "longcat": "LongCatImageEditPipeline",
 }  # fmt: skip
 
 
@@ -250,7 +253,7 @@ def _changes(editor: Any, image: Any, levels: list[Any], monkeypatch: Any) -> li
 
 
 @pytest.mark.parametrize(
-    "model", [name for name in differing("reader") if name != "qwen_plus"]
+    "model", [name for name in differing("reader") if name not in ONE_BY_ONE]
 )  # which looks at the picture while it reads
 def test_the_text_encoder_runs_once_a_distinct_text(model: str, load: Any, request: Any, monkeypatch: Any) -> None:
     editor = load(request.getfixturevalue(model), fresh=True)
@@ -288,7 +291,7 @@ def test_guidance_off_means_one_row_an_image(
     unet = Calls(monkeypatch, denoiser(editor), "forward")
     wanted = asked(model, guidance=guidance, image_guidance=image_guidance)
     editor.edit(EditBatch([picture(0), picture(1)], [job(wanted, i, negative="sun") for i in range(2)]))
-    assert unet.rows == ([1] * 4 if model == "qwen_plus" else [2, 2])
+    assert unet.rows == ([1] * 4 if model in ONE_BY_ONE else [2, 2])
 
 
 @pytest.mark.parametrize("model", FAMILY)
@@ -296,7 +299,7 @@ def test_guidance_on_multiplies_rows(editor: Any, model: str, monkeypatch: pytes
     unet = Calls(monkeypatch, denoiser(editor), "forward")
     wanted = asked(model, guidance=3.0, image_guidance=1.5)
     editor.edit(EditBatch([picture(0), picture(1)], [job(wanted, i) for i in range(2)]))
-    one_by_one = {"klein_base": [2] * 4, "qwen_plus": [1] * 8}  # two passes a step
+    one_by_one = {"klein_base": [2] * 4, "qwen_plus": [1] * 8, "longcat": [1] * 8}  # two passes a step
     rows = 2 if model in ONE_PASS else 6 if model in PIX2PIX else 4
     assert unet.rows == one_by_one.get(model, [rows, rows])
 
@@ -353,7 +356,9 @@ def test_schedulers_that_do_not_suit_are_replaced(sd: Any, load: Any, name: str,
     assert np.array_equal(made, one(editor, settings("img2img", scheduler=instead, steps=3), picture(0)))
 
 
-@pytest.mark.parametrize("model", [name for name in differing("reader") if name != "qwen_plus"])  # which cuts nothing
+@pytest.mark.parametrize(
+    "model", [name for name in differing("reader") if name not in ONE_BY_ONE]
+)  # which cuts nothing
 def test_a_long_prompt_is_cut_with_one_warning(editor: Any, model: str, caplog: Any) -> None:
     text = f"snow on every roof, road and tree of {model}"
     for _ in range(2):

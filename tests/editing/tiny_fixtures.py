@@ -374,6 +374,34 @@ def qwen_plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def longcat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LongCat-Image-Edit. Its pipeline counts on 16 latent channels."""
+    import diffusers
+
+    def make(folder: Path) -> Any:
+        parts = qwen_vl()
+        return diffusers.LongCatImageEditPipeline(
+            vae=kl(shift_factor=0.1, scaling_factor=0.4, latent_channels=16),
+            transformer=diffusers.LongCatImageTransformer2DModel(
+                in_channels=64,
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=16,
+                pooled_projection_dim=16,
+                axes_dims_rope=[4, 4, 8],
+            ),
+            text_encoder=parts["text_encoder"],
+            tokenizer=parts["tokenizer"],
+            text_processor=parts["processor"],
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        )
+
+    return saved(tmp_path_factory, "longcat", make)
+
+
+@pytest.fixture(scope="session")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Editor]]:
     """Load a folder as a run does, for its own family or the named one; once a session each, but for `fresh` ones."""
     loaded: dict[tuple[Path, str | None, str], Editor] = {}

@@ -179,10 +179,9 @@ def kl(**config: Any) -> Any:
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
         norm_num_groups=4,
         sample_size=64,
-        **config,
+        **{"latent_channels": 4, **config},
     )
 
 

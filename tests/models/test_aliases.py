@@ -25,7 +25,7 @@ pytestmark = pytest.mark.editors
 
 # The folders in which tests write tiny models, and so the classes that they run: see test_shared and test_instruct.
 TINY = (
-    "sd", "sdxl", "lcm", "sd3", "flux", "zimage", "ip2p", "xl_ip2p", "kontext", "klein", "qwen_edit", "qwen_plus",
+    "sd", "sdxl", "lcm", "sd3", "flux", "zimage", "ip2p", "xl_ip2p", "kontext", "klein", "qwen_edit", "qwen_plus", "longcat",
 )  # fmt: skip
 HUB = [name for name, entry in aliases().items() if "hub" in entry]
 

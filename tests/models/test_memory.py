@@ -31,22 +31,24 @@ MIB = 2**20 / GIB  # of which the files below have a few: their content is hashe
     [
         ("auto", 24, SDXL, "", RESIDENT),
         ("auto", 139, FLUX, "", RESIDENT),
-        ("auto", 7.5, SDXL, "", Layout("model", True)),
-        ("auto", 31, FLUX, "", Layout("model", True)),
-        ("auto", 16, FLUX, "", Layout("sequential", True)),
-        ("auto", 24, UNSEEN, "", Layout("model", True)),
+        ("auto", 7.5, SDXL, "", Layout("parts", True)),
+        ("auto", 31, FLUX, "", Layout("parts", True)),
+        ("auto", 16, FLUX, "", Layout("streamed", True)),
+        ("auto", 24, UNSEEN, "", Layout("parts", True)),
         ("auto", 48, UNSEEN, "", RESIDENT),
         ("auto", 8, Needs({}), "", RESIDENT),
         ("resident", 4, QWEN, "", RESIDENT),
         ("16gb", 139, SDXL, "", Layout(vae_in_parts=True, max_gib=16)),
-        ("8gb", 139, SDXL, "", Layout("model", True, max_gib=8)),
-        ("8gb", 8, SDXL, NO, Layout("model", True, max_gib=8)),
-        ("16gb", 16, FLUX, "", Layout("model", True, ("transformer",), 16)),
-        ("16gb", 16, FLUX, NO, Layout("sequential", True, max_gib=16)),
-        ("8gb", 24, FLUX, "", Layout("sequential", True, max_gib=8)),
-        ("16gb", 24, QWEN, "", Layout("model", True, ("text_encoder", "transformer"), 16)),
-        ("8gb", 24, QWEN, "", Layout("sequential", True, max_gib=8)),
-        ("16gb", 7.5, SDXL, "", Layout("model", True, max_gib=16)),
+        ("8gb", 139, SDXL, "", Layout("parts", True, max_gib=8)),
+        ("8gb", 8, SDXL, NO, Layout("parts", True, max_gib=8)),
+        ("16gb", 16, FLUX, "", Layout("parts", True, ("transformer",), 16)),
+        ("16gb", 16, FLUX, NO, Layout("streamed", True, max_gib=16)),
+        ("24gb", 139, FLUX, "", Layout("parts", True, ("transformer",), 24)),
+        ("24gb", 24, FLUX, NO, Layout("streamed", True, max_gib=24)),
+        ("8gb", 24, FLUX, "", Layout("streamed", True, max_gib=8)),
+        ("16gb", 24, QWEN, "", Layout("parts", True, ("text_encoder", "transformer"), 16)),
+        ("8gb", 24, QWEN, "", Layout("streamed", True, max_gib=8)),
+        ("16gb", 7.5, SDXL, "", Layout("parts", True, max_gib=16)),
     ],
 )
 def test_what_fits(requested: str, gib: float, model: Needs, against: str, wanted: Layout) -> None:
@@ -56,7 +58,7 @@ def test_what_fits(requested: str, gib: float, model: Needs, against: str, wante
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
-@pytest.mark.parametrize("requested", ["auto", "resident", "16gb", "8gb"])
+@pytest.mark.parametrize("requested", ["auto", "resident", "24gb", "16gb", "8gb"])
 def test_devices_that_share_the_machine_s_memory_have_nothing_to_choose(requested: str, device: str) -> None:
     layout, reason = choose_layout(requested, device, 0.0, QWEN)
     assert layout == RESIDENT
@@ -66,8 +68,8 @@ def test_devices_that_share_the_machine_s_memory_have_nothing_to_choose(requeste
 
 def test_a_controlnet_has_to_fit_beside_the_unet() -> None:
     with_net = Needs({**SDXL.parts, "controlnet": 2.3})
-    assert choose_layout("auto", "cuda", 9.5, with_net)[0] == Layout("model", True)
-    assert choose_layout("auto", "cuda", 9, with_net)[0] == Layout("sequential", True)
+    assert choose_layout("auto", "cuda", 9.5, with_net)[0] == Layout("parts", True)
+    assert choose_layout("auto", "cuda", 9, with_net)[0] == Layout("streamed", True)
 
 
 def test_the_reason_says_both_numbers_and_what_is_missing() -> None:
@@ -78,14 +80,14 @@ def test_the_reason_says_both_numbers_and_what_is_missing() -> None:
 
 def test_a_layout_in_words() -> None:
     assert str(RESIDENT) == "resident"
-    assert str(Layout("model", True, ("transformer",), 16)) == (
+    assert str(Layout("parts", True, ("transformer",), 16)) == (
         "one part at a time, autoencoder in parts, transformer in four bits, at most 16 GiB"
     )
 
 
 def test_a_forecast_for_a_device_that_nobody_has_looked_at() -> None:
     assert forecast("auto", "auto", FLUX) == (
-        "auto: on a GPU of 34 GiB or more resident, else one part at a time, under 25 GiB one layer at a time"
+        "auto: on a GPU of 34 GiB or more resident, else one part at a time, under 25 GiB streamed block by block"
     )
     assert forecast("auto", "cuda", UNSEEN) == "auto: on a GPU of 38 GiB or more resident, else one part at a time"
     assert forecast("8gb", "auto", SDXL).startswith(

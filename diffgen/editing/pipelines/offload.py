@@ -13,8 +13,8 @@ def pick_layout(requested: str, device: str, dtype: str, model: Model) -> tuple[
     """(layout, reason) for this device. `requested` is the recipe's `memory`; the reason is "" if there is no choice."""
     import torch
 
-    size = torch.cuda.get_device_properties(device).total_memory / GIB if device.startswith("cuda") else 0.0
-    return choose_layout(requested, device, size, needs(model, dtype), not_quantisable(model))
+    free = torch.cuda.mem_get_info(device)[0] / GIB if device.startswith("cuda") else 0.0
+    return choose_layout(requested, device, free, needs(model, dtype), not_quantisable(model))
 
 
 def not_quantisable(model: Model) -> str:
@@ -58,11 +58,33 @@ def place(pipe: Any, layout: Layout, device: str) -> None:
     if layout.offload == "none":
         pipe.to(device)
         return
-    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *RESIDENT_PARTS]
-    if layout.offload == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
+    if layout.offload == "streamed":
+        _stream(pipe, device)
         return
+    pipe._exclude_from_cpu_offload = [*pipe._exclude_from_cpu_offload, *RESIDENT_PARTS]
     # diffusers moves the parts in this chain even if they are excluded.
     chain = pipe.model_cpu_offload_seq.split("->")
     pipe.model_cpu_offload_seq = "->".join(name for name in chain if name not in RESIDENT_PARTS)
     pipe.enable_model_cpu_offload(device=device)
+
+
+def _stream(pipe: Any, device: str) -> None:
+    """On a GPU a stream of its own copies each block while the one before works, so that large batches hide the copies.
+
+    The layers of language models lie too deep to be found as blocks, so those are streamed layer by layer.
+    """
+    import torch
+    from diffusers.hooks import apply_group_offloading
+
+    streams = device.startswith("cuda")
+    for name, part in pipe.components.items():
+        if not isinstance(part, torch.nn.Module):
+            continue
+        if name in RESIDENT_PARTS:
+            part.to(device)
+            continue
+        blocks = name in ("unet", "transformer")
+        apply_group_offloading(
+            part, torch.device(device), torch.device("cpu"), "block_level" if blocks else "leaf_level",
+            num_blocks_per_group=1 if blocks else None, non_blocking=streams, use_stream=streams,
+        )  # fmt: skip

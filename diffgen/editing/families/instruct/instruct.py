@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from diffgen.editing.editor import EditBatch, Edited, Family
 from diffgen.editing.families.instruct.klein import Klein
 from diffgen.editing.families.instruct.kontext import Kontext
+from diffgen.editing.families.instruct.longcat import LongCat
 from diffgen.editing.families.instruct.pix2pix import Pix2Pix
 from diffgen.editing.families.instruct.qwen_edit import QwenEdit
 from diffgen.editing.pipelines.codecs import codec_of
@@ -43,6 +44,7 @@ _ADAPTERS: dict[AdapterName, Callable[[Any, Codec], Adapter]] = {
     "kontext": Kontext,
     "klein": Klein,
     "qwen_edit": QwenEdit,
+    "longcat": LongCat,
 }
 
 # The lowest percentage that a model is told. Below it the latents are interpolated instead.

@@ -1,22 +1,19 @@
 """Qwen-Image-Edit and its Plus form: a language model reads the source with the prompt, and the source's tokens follow the
 noisy ones.
 
-By itself it would bring every source to about a megapixel, which is another size than that of the edit. It takes one picture
-per call, and its text embeddings depend on the picture, so they cannot be reused.
+By itself it would bring every source to about a megapixel, which is another size than that of the edit.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editing.editor import EditBatch
+from diffgen.editing.families.instruct.one_at_a_time import OneAtATime
 from diffgen.editing.pipelines.callbacks import Watch, from_noise
 from diffgen.editing.pipelines.codecs import Codec
-from diffgen.editing.pipelines.latents import noise
 from diffgen.editing.pipelines.prompts import has_second_pass
-from diffgen.editing.pipelines.schedulers import Schedulers
 from diffgen.models.load_network import quiet
 from diffgen.models.pipelines import spec_of
 from diffgen.types import Job
@@ -25,32 +22,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-logger = logging.getLogger(__name__)
-
 
 class QwenEdit:
     def __init__(self, pipe: Any, codec: Codec) -> None:
         self._pipe, self._codec = pipe, codec
-        self._schedulers = Schedulers(pipe.scheduler)
+        self._loop = OneAtATime(pipe, codec, self._one)
         self._source: Any = None
         self._grid: tuple[int, int, int] = (1, 0, 0)
         # Replaced: a method and an argument of the transformer. Both would be for the source at another size.
         pipe.prepare_latents = self._prepared
         pipe.transformer.register_forward_pre_hook(self._with_shapes, with_kwargs=True)
-        logger.warning("this model edits pictures one at a time, whatever the batch size: %s", type(pipe).__name__)
 
     def edited(self, source: Any, batch: EditBatch, prompts: Sequence[str]) -> Any:
         """See `Adapter`."""
-        import torch
-
-        start, generators = noise(batch.jobs, source.shape[1:], batch.views, self._codec.factor)
-        self._pipe.scheduler = self._schedulers.get(batch.settings.scheduler)
-        watch = batch.watch if len(batch.jobs) == 1 else None  # it expects whole batches, and here pictures run in turn
-        rows = [
-            self._one(source[i : i + 1], start[i : i + 1], batch.images[i], job, prompts[i], generators[i], watch)
-            for i, job in enumerate(batch.jobs)
-        ]
-        return torch.cat(rows)
+        return self._loop.edited(source, batch, prompts)
 
     def _one(
         self,

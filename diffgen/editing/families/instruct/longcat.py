@@ -1,0 +1,85 @@
+"""LongCat-Image-Edit and its Turbo: a language model reads the source with the prompt, and the source's tokens follow the
+noisy ones.
+
+By itself it would bring every source to about a megapixel, which is another size than that of the edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from diffgen.editing.editor import EditBatch
+from diffgen.editing.families.instruct.one_at_a_time import OneAtATime
+from diffgen.editing.pipelines.callbacks import Watch, from_noise
+from diffgen.editing.pipelines.codecs import Codec
+from diffgen.editing.pipelines.prompts import has_second_pass
+from diffgen.models.load_network import quiet
+from diffgen.models.pipelines import spec_of
+from diffgen.types import Job
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class LongCat:
+    def __init__(self, pipe: Any, codec: Codec) -> None:
+        self._pipe, self._codec = pipe, codec
+        self._loop = OneAtATime(pipe, codec, self._one)
+        self._source: Any = None
+        # The only method replaced: it would be for the source at another size.
+        pipe.prepare_latents = self._prepared
+
+    def edited(self, source: Any, batch: EditBatch, prompts: Sequence[str]) -> Any:
+        """See `Adapter`."""
+        return self._loop.edited(source, batch, prompts)
+
+    def _one(
+        self,
+        source: Any,
+        start: Any,
+        image: NDArray[np.uint8],
+        job: Job,
+        prompt: str,
+        generator: Any,
+        watch: Watch | None,
+    ) -> Any:
+        from PIL import Image
+
+        pipe, codec, guidance = self._pipe, self._codec, job.settings.guidance
+        guided = has_second_pass(spec_of(pipe).second_pass, pipe, guidance)
+        self._source = codec.to_model(source)
+        tokens = codec.pack(start).to(source.device)
+        with quiet():
+            made = pipe(
+                # The pipeline has no step callbacks.
+                **from_noise(watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens, calls_back=False),
+                image=Image.fromarray(image),
+                prompt=prompt,
+                negative_prompt=job.negative_prompt or "",
+                guidance_scale=guidance if guided else 1.0,
+                latents=tokens,
+                num_inference_steps=job.settings.steps,
+                generator=generator,
+                output_type="latent",
+            ).images
+        return codec.from_model(codec.unpack(made, source.shape[2:]))
+
+    def _prepared(
+        self, _i: Any, _b: Any, _c: Any, _h: Any, _w: Any, dtype: Any, text: int, device: Any, _g: Any, latents: Any
+    ) -> Any:
+        """Replaces the pipeline's `prepare_latents`: tokens of the noise and of the source, and the places of both, (n, 3).
+
+        `text` is the number of the prompt's tokens, whose places come first.
+        """
+        import torch
+        from diffusers.pipelines.longcat_image.pipeline_longcat_image_edit import prepare_pos_ids
+
+        height, width = (side // 2 for side in self._source.shape[2:])
+        places = [
+            prepare_pos_ids(modality_id=i, type="image", start=(text, text), height=height, width=width).to(device)
+            for i in (1, 2)
+        ]
+        source = self._codec.pack(self._source).to(device, dtype)
+        return latents.to(device, dtype), source, places[0], places[1].to(torch.float64)
