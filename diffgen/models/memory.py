@@ -26,8 +26,9 @@ class Layout:
     """How a model uses the device's memory.
 
     `offload` is what moves to the device when it is needed: "none" (all is resident), "parts" (a whole part such as the UNet
-    while it is called) or "streamed" (block after block, while the one before works). With `vae_in_parts`, the VAE works on one picture at a time, and on tiles of a large one. The
-    parts in `quantised` have four bits per weight. `max_gib` limits the device memory; None: no limit.
+    while it is called) or "streamed" (block after block, while the one before works). With `vae_in_parts`, the VAE works on
+    one picture at a time, and on tiles of a large one. The parts in `quantised` have four bits per weight. `max_gib` limits
+    the device memory; None: no limit.
     """
 
     offload: Literal["none", "parts", "streamed"] = "none"
@@ -77,7 +78,7 @@ class Needs:
 def choose_layout(
     requested: str, device: str, free_gib: float, needs: Needs, not_quantisable: str = ""
 ) -> tuple[Layout, str]:
-    """(layout, reason) for a recipe's `memory` on a device with `free_gib` of free memory. The reason is "" if there is no choice.
+    """(layout, reason) for a recipe's `memory` on a device with `free_gib` free. The reason is "" if there is no choice.
 
     "auto" offloads only if the whole model does not fit. Quantised weights change every pixel, so they need a mode named
     after a card, for parts that do not fit on it. `not_quantisable` is why this model cannot be quantised; "": it can.

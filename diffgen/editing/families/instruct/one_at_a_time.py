@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of source latents (1, C, h, w), start noise of that shape, image, job, prompt, generator and watcher: the edit as source latents.
+# Of source latents (1, C, h, w), start noise of that shape, image, job, prompt, generator, watcher: the edit as such latents.
 EditOne = Callable[["Any", "Any", "NDArray[np.uint8]", Job, str, "Any", "Watch | None"], "Any"]
 
 
