@@ -50,5 +50,9 @@ class TransientError(DiffgenError):
     """One batch failed for a reason that may pass (memory, a missing file). The next run tries it again."""
 
 
+class NotFinite(TransientError):
+    """The model's numbers became infinite or NaN for this image: the number type cannot hold them."""
+
+
 class OutOfMemory(TransientError):
     """The device has no room for this batch; the worker halves it."""

@@ -15,7 +15,7 @@ from diffgen.errors import DiffgenError
 from diffgen.models.fetch import pull_command
 from diffgen.models.find import resolve_model
 from diffgen.models.hub import is_offline
-from diffgen.models.model import is_on_disk
+from diffgen.models.model import Model, is_on_disk
 from diffgen.models.networks import network_command, require_detector_file
 from diffgen.models.resolve import missing_networks, resolve_recipe_model
 from diffgen.recipe.load import LoadedRecipe
@@ -39,10 +39,13 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         "cache": str(cache_dir()),
         "offline": is_offline(),
     }
+    model = None
     with _collecting(problems):
-        facts |= _device(loaded)
+        model = _resolved(loaded)
     with _collecting(problems):
-        facts |= _model(loaded, facts, problems)
+        facts |= _device(loaded, model)
+    with _collecting(problems):
+        facts |= _model(loaded, model, facts, problems)
     if loaded is not None:
         with _collecting(problems):
             check_folder(loaded.output)
@@ -51,22 +54,28 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
     return {**facts, "problems": problems}
 
 
-def _device(loaded: LoadedRecipe | None) -> dict[str, Any]:
+def _resolved(loaded: LoadedRecipe | None) -> Model:
+    with FileCache() as cache:
+        if loaded is None:
+            return resolve_model("pocket", None, Path(), cache)
+        return resolve_recipe_model(loaded.recipe, loaded.base, cache)
+
+
+def _device(loaded: LoadedRecipe | None, model: Model | None) -> dict[str, Any]:
     from diffgen.editing.pipelines.device import pick_device, pick_dtype
 
     device, why = pick_device(loaded.recipe.device if loaded else "auto")
-    dtype, why_dtype = pick_dtype(loaded.recipe.dtype if loaded else "auto", device)
+    dtype, why_dtype = pick_dtype(loaded.recipe.dtype if loaded else "auto", device, model.pipeline if model else None)
     return {"device": device, "device_reason": why, "dtype": dtype, "dtype_reason": why_dtype}
 
 
-def _model(loaded: LoadedRecipe | None, facts: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+def _model(
+    loaded: LoadedRecipe | None, model: Model | None, facts: dict[str, Any], problems: list[str]
+) -> dict[str, Any]:
     from diffgen.editing.pipelines.offload import pick_layout
 
-    with FileCache() as cache:
-        if loaded is None:
-            model = resolve_model("pocket", None, Path(), cache)
-        else:
-            model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
+    if model is None:
+        return {}
     on_disk = is_on_disk(model)
     shown = {"name": model.name, "editor": model.editor, "on_disk": on_disk, "steps": model.steps}
     if not on_disk:

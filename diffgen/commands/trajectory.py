@@ -21,7 +21,7 @@ from diffgen.editing.control_maps import Maps, kept_map, load_maps
 from diffgen.editing.editor import EditBatch, Editor
 from diffgen.editing.families import load_editor
 from diffgen.editing.tasks import working_mask
-from diffgen.errors import UsageError
+from diffgen.errors import TransientError, UsageError
 from diffgen.files import write_atomically
 from diffgen.output.contact_sheet import Tile, contact_sheet, png, source_shapes, source_tile
 from diffgen.recipe.load import LoadedRecipe
@@ -89,6 +89,8 @@ def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps
     masks, views = None if mask is None else [mask], views_for(canvas, settings)
     batch = EditBatch([image], [item.job], masks, views, [controls] if controls else None, watch)
     (edited,) = editor.edit(batch)
+    if isinstance(edited, TransientError):
+        raise edited
     return [*steps, (f"the edit, strength {edited.strength:.2f}", unfit(edited.image, canvas))]
 
 

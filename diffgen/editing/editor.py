@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from diffgen.dataset.geometry import View
 from diffgen.editing.pipelines.callbacks import Watch
+from diffgen.errors import NotFinite, TransientError
 from diffgen.types import Job, Settings
 
 if TYPE_CHECKING:
@@ -70,16 +71,21 @@ class EditBatch:
         return height, width
 
     def results(
-        self, edited: Sequence[NDArray[np.uint8]], strength: float, object_strength: float | None = None
-    ) -> list[Edited]:
-        """The edited images with the strengths that they really got.
+        self, edited: Sequence[NDArray[np.uint8] | NotFinite], strength: float, object_strength: float | None = None
+    ) -> list[Edited | TransientError]:
+        """The edited images with the strengths that they really got; errors as they are.
 
         Raises AssertionError where an image has another size than its source, because labels would not fit.
         """
+        made: list[Edited | TransientError] = []
         for image, source in zip(edited, self.images, strict=True):
+            if isinstance(image, NotFinite):
+                made.append(image)
+                continue
             if image.shape != source.shape:
                 raise AssertionError(f"the model made {image.shape} of {source.shape}: labels would not fit")
-        return [Edited(image, strength, None if self.masks is None else object_strength) for image in edited]
+            made.append(Edited(image, strength, None if self.masks is None else object_strength))
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +103,11 @@ class Edited:
 class Editor(Protocol):
     """A loaded model. Not thread-safe: the worker calls it from one thread."""
 
-    def edit(self, batch: EditBatch) -> list[Edited]:
-        """One edited image for each of the batch, in order. Raises OutOfMemory when the device has no room for so many."""
+    def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
+        """For each image of the batch, in order, the edited one, or NotFinite where the model's numbers overflowed.
+
+        Raises OutOfMemory when the device has no room for so many.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from diffgen.dataset.control_maps import with_maps
 from diffgen.dataset.dataset import Dataset, read_dataset, with_shapes
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.masks import require_opencv
+from diffgen.editing.pipelines.device import check_dtype
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
 from diffgen.models.aliases import aliases
@@ -74,6 +75,7 @@ class Session:
                 model = replace(model, loras=loras)
         state = read_state(folder) if is_run_folder(folder) else {}
         model = with_revisions(model, recipe, state.get("revisions", {}))
+        check_dtype(recipe.dtype, model.pipeline)
         _check_apart(folder, dataset)
         with no_collector():
             plan = plan_jobs(recipe, dataset, model, limit)
@@ -118,7 +120,7 @@ class Session:
         from diffgen.editing.pipelines.offload import pick_layout
 
         name, why_device = pick_device(self.recipe.device)
-        dtype, why_dtype = pick_dtype(self.recipe.dtype, name)
+        dtype, why_dtype = pick_dtype(self.recipe.dtype, name, self.model.pipeline)
         layout, why_layout = pick_layout(self.recipe.memory, name, dtype, self.model)
         reason = f"device {name} ({why_device}), {dtype} ({why_dtype})"
         reason += f", memory {layout} ({why_layout})" if why_layout else ""

@@ -26,7 +26,7 @@ from diffgen.dataset.labels import LabelError, LabelSchema, Shape
 from diffgen.editing.control_maps import Maps, kept_map
 from diffgen.editing.editor import Edited, Editor
 from diffgen.editing.tasks import composite, paint_mask
-from diffgen.errors import DiffgenError, OutOfMemory, SourceError, TransientError, why
+from diffgen.errors import DiffgenError, NotFinite, OutOfMemory, SourceError, TransientError, why
 from diffgen.run.picture import OpenedSource, Row, batch_of, blank, join_tiles, native_canvas, rows_of, with_levers
 from diffgen.types import Batch, Item, Record, Result
 from diffgen.version import __version__
@@ -133,7 +133,7 @@ class Worker:
         rows = [row for picture in pictures for row in picture]
         size = len(pictures)  # batches of tiles are no larger than batches of pictures
         edited = [result for i in range(0, len(rows), size) for result in self._edit(rows[i : i + size])]
-        if all(isinstance(result, _DeviceError) for result in edited):
+        if all(isinstance(result, (_DeviceError, NotFinite)) for result in edited):
             self._failed_in_a_row += 1
             if self._failed_in_a_row == MAX_CONSECUTIVE_FAILURES:
                 hint = "see 'diffgen doctor'; the same command resumes the run"
@@ -149,7 +149,7 @@ class Worker:
         if self._max_batch is not None and len(rows) > self._max_batch:
             return self._halves(rows)
         try:
-            return list(self._editor.edit(batch_of(rows)))
+            return self._editor.edit(batch_of(rows))
         except OutOfMemory as error:
             if len(rows) == 1:
                 return [error]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from diffgen.errors import DiffgenError, UsageError
 from diffgen.models.find import resolve_model
 from diffgen.models.load_network import out_of_memory, quiet
 from tests.editing.tiny_models import as_original, job, picture, settings
+from tests.fakes import make_dataset, write_recipe
 
 pytestmark = pytest.mark.editors
 
@@ -62,20 +63,36 @@ def test_devices_that_are_not_here(device: str, words: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("requested", "device", "bf16", "wanted"),
+    ("requested", "device", "pipeline", "bf16", "wanted", "why"),
     [
-        ("auto", "cpu", True, "float32"),
-        ("auto", "mps", True, "float32"),
-        ("auto", "cuda", True, "bfloat16"),
-        ("auto", "cuda:1", False, "float16"),
-        ("float16", "cuda", True, "float16"),
+        ("auto", "cpu", "FluxPipeline", True, "float32", "auto: cpu"),
+        ("auto", "mps", None, True, "float32", "auto: mps"),
+        ("auto", "cuda", "StableDiffusionXLPipeline", True, "float16", "auto: as U-Nets are trained"),
+        ("auto", "cuda", "FluxPipeline", True, "bfloat16", "auto: as this model was trained"),
+        ("auto", "cuda:1", "ZImagePipeline", False, "bfloat16", "emulates bfloat16, slowly"),
+        ("float16", "cuda", "StableDiffusionPipeline", True, "float16", "asked for"),
     ],
 )
-def test_dtype(requested: str, device: str, bf16: bool, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dtype(
+    requested: str, device: str, pipeline: str, bf16: bool, wanted: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
-    dtype, reason = pick_dtype(requested, device)
+    dtype, reason = pick_dtype(requested, device, pipeline)
     assert dtype == wanted
-    assert reason.startswith("auto" if requested == "auto" else "asked")
+    assert why in reason
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "zimage", "klein", "qwen_plus"])
+def test_float16_is_refused_for_what_overflows_in_it(
+    name: str, tmp_path: Path, request: Any, cli: Callable[..., Any]
+) -> None:
+    folder = request.getfixturevalue(name)
+    data = make_dataset(tmp_path / "data", counts=(1, 1))
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", model=str(folder), editor=None, dtype="float16")
+    answer = cli("plan", str(recipe))
+    assert answer.code == 2
+    assert "overflows in it" in answer.err
+    assert "bfloat16" in answer.err
 
 
 def test_an_unknown_dtype_is_an_error() -> None:
@@ -155,9 +172,31 @@ def test_channels_last_and_no_safety_checker(sd: Path, sdxl: Path, load: Any) ->
     assert load(sdxl)._pipe.watermark is None
 
 
-def test_sdxl_in_float16_keeps_its_vae_in_float32(sdxl: Path, cache: FileCache) -> None:
-    pipe = loaded(str(sdxl), cache, dtype="float16")._pipe
-    assert (pipe.unet.dtype, pipe.text_encoder.dtype, pipe.vae.dtype) == (torch.float16, torch.float16, torch.float32)
+@pytest.mark.parametrize(
+    ("name", "dtype", "upcast", "decoder"),
+    [
+        ("sd", "float16", None, torch.float16),
+        ("sd", "float16", True, torch.float32),
+        ("sdxl", "float16", None, torch.float32),
+        ("sdxl", "float16", False, torch.float16),  # as the repaired VAE says
+        ("sdxl", "bfloat16", True, torch.bfloat16),
+        ("flux", "bfloat16", None, torch.bfloat16),
+        ("pocket_like", "float16", None, torch.float16),
+    ],
+)
+def test_the_autoencoder_encodes_in_float32_and_decodes_in_what_holds_it(
+    name: str, dtype: str, upcast: bool | None, decoder: Any, cache: FileCache, request: Any, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(request.getfixturevalue(name), tmp_path / "model"))
+    config = json.loads((folder / "vae/config.json").read_text())
+    config.pop("force_upcast", None)
+    (folder / "vae/config.json").write_text(
+        json.dumps(config if upcast is None else {**config, "force_upcast": upcast})
+    )
+    pipe: Any = loaded(str(folder), cache, dtype=dtype)._pipe
+    assert {p.dtype for p in pipe.vae.encoder.parameters()} == {torch.float32}
+    assert {p.dtype for p in pipe.vae.decoder.parameters()} == {decoder}
+    assert pipe.text_encoder.dtype == getattr(torch, dtype)
 
 
 @pytest.mark.parametrize(

@@ -126,12 +126,6 @@ def test_a_watched_edit_moves_too(model: Model) -> None:
     assert [caption.split()[0] for caption in seen] == ["noise"] * 3 + ["after"] * 3
 
 
-@pytest.mark.parametrize("model", ["sdxl"], indirect=True)
-def test_the_autoencoder_of_sdxl_stays_in_float32(model: Model) -> None:
-    editor: Any = laid_out(model, Layout("streamed"), "float16")
-    assert (editor._pipe.unet.dtype, editor._pipe.vae.dtype) == (torch.float16, torch.float32)
-
-
 @pytest.mark.parametrize("model", ["sd"], indirect=True)
 def test_a_card_without_room_is_one_error_with_the_way_out(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -188,9 +182,9 @@ def test_a_run_says_the_layout_and_why(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     session = Session.open(load_recipe(_recipe(sd, tmp_path, memory=memory))).on_device()
     assert session.device is not None
-    assert (session.device.name, session.device.dtype, session.model.layout) == ("cuda", "bfloat16", RESIDENT)
+    assert (session.device.name, session.device.dtype, session.model.layout) == ("cuda", "float16", RESIDENT)
     assert session.device.reason.endswith(f"memory resident ({words})")
-    assert "bfloat16 (auto: the GPU supports it)" in session.device.reason
+    assert "float16 (auto: as U-Nets are trained)" in session.device.reason
 
 
 def test_on_a_cpu_it_means_nothing_which_is_said_once(sd: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from diffgen.dataset.geometry import View
 from diffgen.editing.editor import EditBatch
-from diffgen.errors import OutOfMemory, UsageError
+from diffgen.errors import NotFinite, OutOfMemory, UsageError
 from diffgen.models.pipelines import SPECS
 from tests.editing.tiny_models import Calls, denoiser, job, picture, settings
 
@@ -367,12 +367,16 @@ def test_a_long_prompt_is_cut_with_one_warning(editor: Any, model: str, caplog: 
 
 
 @pytest.mark.parametrize("model", differing("codec"))
-def test_not_a_number_becomes_black(model: str, load: Any, request: Any, recwarn: Any) -> None:
+def test_not_a_number_is_named_as_the_cause(model: str, load: Any, request: Any, recwarn: Any) -> None:
     editor = load(request.getfixturevalue(model), fresh=True)
     for parameter in denoiser(editor).parameters():
         parameter.data.fill_(float("nan"))
-    made = one(editor, asked(model), picture(0))
-    assert made.max() == 0
+    seen: list[Any] = []
+    batch = EditBatch([picture(0)], [job(asked(model))], watch=lambda _, images: seen.extend(images))
+    (made,) = editor.edit(batch)
+    assert isinstance(made, NotFinite)
+    assert "not finite (NaN) in float32: its weights may be damaged" in made.message
+    assert seen[-1].max() == 0  # what a watcher is shown
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from diffgen.editing.editor import EditBatch, Edited, Family
 from diffgen.editing.families.img2img import Img2Img, effective_object_strength, effective_strength
 from diffgen.editing.pipelines.loading import load_pipeline
-from diffgen.errors import DiffgenError, UsageError
+from diffgen.errors import DiffgenError, TransientError, UsageError
 from diffgen.models.load_network import load_network, quiet
 from diffgen.models.memory import RESIDENT_PARTS
 from diffgen.models.model import pipeline_class
@@ -98,7 +98,7 @@ class ControlNet(Img2Img):
         self._plain, self._guided = plain, guided
         self._nets, self._union = nets, union
 
-    def edit(self, batch: EditBatch) -> list[Edited]:
+    def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`."""
         self._pipe = self._guided if batch.settings.controls else self._plain
         made = super().edit(batch)

@@ -19,6 +19,7 @@ from diffgen.editing.pipelines.latents import noise, pooled
 from diffgen.editing.pipelines.loading import load_pipeline
 from diffgen.editing.pipelines.prompts import Prompts, has_second_pass
 from diffgen.editing.pipelines.schedulers import Schedulers, noised
+from diffgen.errors import TransientError
 from diffgen.models.load_network import memory_errors
 from diffgen.models.pipelines import spec_of
 from diffgen.types import Settings
@@ -95,7 +96,7 @@ class Img2Img:
         self._arguments = inspect.signature(pipe.prepare_latents)
         pipe.prepare_latents = self._noised
 
-    def edit(self, batch: EditBatch) -> list[Edited]:
+    def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`. Raises ValueError for sides that do not divide by the model's `multiple`."""
         import torch
 

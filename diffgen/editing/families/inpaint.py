@@ -23,7 +23,8 @@ from diffgen.editing.pipelines.loading import load_pipeline
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from diffgen.models.model import Model
+    from diffgen.errors import TransientError
+from diffgen.models.model import Model
 
 HIDDEN = np.float32(127.5)  # the middle of the range: what the UNet sees in place of the masked pixels
 
@@ -44,7 +45,7 @@ class Inpaint(Img2Img):
         pipe.prepare_latents = self._begin
         pipe.prepare_mask_latents = self._mask_latents
 
-    def edit(self, batch: EditBatch) -> list[Edited]:
+    def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`. The batch must have masks; it is painted wherever they are above 0."""
         if batch.masks is None:
             raise ValueError("expected a mask as large as its image for each")

@@ -15,6 +15,7 @@ from diffgen.editing.pipelines.latents import noise
 from diffgen.editing.pipelines.loading import load_pipeline
 from diffgen.editing.pipelines.prompts import Prompts, has_second_pass
 from diffgen.editing.pipelines.schedulers import Schedulers
+from diffgen.errors import TransientError
 from diffgen.models.load_network import memory_errors
 from diffgen.models.pipelines import spec_of
 from diffgen.types import Settings
@@ -47,7 +48,7 @@ class Text2Img:
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)
 
-    def edit(self, batch: EditBatch) -> list[Edited]:
+    def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`. Only the size of the images counts. Raises ValueError for sides that do not divide by the
         model's `multiple`."""
         import torch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffgen.errors import NotFinite
 from diffgen.lru import LRUCache
 from diffgen.models.pipelines import CodecName, spec_of
 
@@ -30,6 +31,7 @@ class Codec:
 
     def __init__(self, pipe: Any, patch: int = 1) -> None:
         self.vae = pipe.vae
+        self._denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
         self.factor = int(pipe.vae_scale_factor)
         self.multiple = self.factor * patch
         self._recent: LRUCache[Key, Any] = LRUCache(64)
@@ -60,7 +62,7 @@ class Codec:
     def _encode(self, pixels: NDArray[Any]) -> Any:
         import torch
 
-        parameter = next(self.vae.parameters())
+        parameter = next(self.vae.encoder.parameters())
         batch = torch.from_numpy(pixels).to(parameter.device).permute(0, 3, 1, 2)
         batch = batch.to(torch.float32).div(127.5).sub(1).to(parameter.dtype)
         return self.coded(batch).float()
@@ -74,14 +76,20 @@ class Codec:
         """The VAE's own latents -> pixels (B, 3, H, W), about −1–1."""
         return self.vae.decode(latents, return_dict=False)[0]
 
-    def decode(self, latents: Any) -> list[NDArray[np.uint8]]:
-        """Source latents (B, C, h, w) -> B images (H, W, 3) uint8. NaN becomes black."""
-        parameter = next(self.vae.parameters())
+    def decode(self, latents: Any) -> list[NDArray[np.uint8] | NotFinite]:
+        """Source latents (B, C, h, w) -> B images (H, W, 3) uint8, or the error of one whose latents or pixels are NaN."""
+        parameter = next(self.vae.decoder.parameters())
         image = self.pixels(latents.to(parameter.dtype)).float()
-        # One NaN spreads over the whole picture in the VAE. Black is what the check for degenerate images looks for.
+        # One NaN spreads over the whole picture in the VAE.
+        finite = image.isfinite().flatten(1).all(dim=1).cpu().tolist()
         image = image.add(1).mul(127.5).nan_to_num(nan=0.0).clamp(0, 255).round()
         rows: NDArray[np.uint8] = image.permute(0, 2, 3, 1).byte().cpu().numpy()
-        return list(rows)
+        return [row if fine else self._not_finite() for row, fine in zip(rows, finite, strict=True)]
+
+    def _not_finite(self) -> NotFinite:
+        numbers = str(self._denoiser.dtype).removeprefix("torch.")
+        way_out = "its weights may be damaged" if numbers == "float32" else "use `dtype: float32`, or bfloat16"
+        return NotFinite(f"the model made numbers that are not finite (NaN) in {numbers}: {way_out}")
 
     def to_model(self, latents: Any) -> Any:
         scale = self.vae.config.get("scaling_factor", 1.0)
@@ -109,8 +117,10 @@ class Codec:
         return latents
 
     def shown(self, latents: Any, size: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """Images of packed model latents of `size` (h, w)."""
-        return self.decode(self.from_model(self.unpack(latents, size)))
+        """Images of packed model latents of `size` (h, w); black where they are not finite."""
+        black = np.zeros((size[0] * self.factor, size[1] * self.factor, 3), np.uint8)
+        images = self.decode(self.from_model(self.unpack(latents, size)))
+        return [black if isinstance(image, NotFinite) else image for image in images]
 
     def _statistics(self, like: Any) -> tuple[Any, Any]:
         mean, std = (self.vae.config.get(name) for name in ("latents_mean", "latents_std"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffgen.errors import UsageError
+from diffgen.models.pipelines import SPECS
 
 
 def pick_device(requested: str) -> tuple[str, str]:
@@ -40,17 +41,38 @@ def _cuda_name(index: int) -> str:
     return f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB"
 
 
-def pick_dtype(requested: str, device: str) -> tuple[str, str]:
-    """(dtype, reason). `requested` is "auto", "float32", "float16" or "bfloat16"; UsageError for any other."""
+def check_dtype(requested: str, pipeline: str | None) -> None:
+    """Raises UsageError for an unknown number type, or one that a model of the class `pipeline` overflows in."""
+    if requested not in ("auto", "float32", "float16", "bfloat16"):
+        raise UsageError(f"dtype '{requested}' is not known", "use auto, float32, float16 or bfloat16")
+    if requested == "float16" and _overflows(pipeline):
+        raise UsageError(f"dtype: float16: a {pipeline} overflows in it", "use `dtype: auto`, bfloat16 or float32")
+
+
+def _overflows(pipeline: str | None) -> bool:
+    """Whether the class overflows in float16.
+
+    U-Nets are trained and published in float16, which has three bits more than bfloat16 and a smaller range. Transformers
+    that were trained in bfloat16 leave that range, and T5 is clipped in it: black or washed-out pictures.
+    """
+    return pipeline in SPECS and SPECS[pipeline].flow
+
+
+def pick_dtype(requested: str, device: str, pipeline: str | None = None) -> tuple[str, str]:
+    """(dtype, reason) for a model of the class `pipeline`; None: not known yet.
+
+    `requested` is "auto", "float32", "float16" or "bfloat16". Raises the errors of `check_dtype`.
+    """
+    check_dtype(requested, pipeline)
     if requested != "auto":
-        if requested not in ("float32", "float16", "bfloat16"):
-            raise UsageError(f"dtype '{requested}' is not known", "use auto, float32, float16 or bfloat16")
         return requested, "asked for"
     if not device.startswith("cuda"):
         # On a CPU without hardware support, half precision is several times slower.
         return "float32", f"auto: {device}"
     import torch
 
+    if not _overflows(pipeline):
+        return "float16", "auto: as U-Nets are trained"
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bfloat16", "auto: the GPU supports it"
-    return "float16", "auto: the GPU has no bfloat16"
+        return "bfloat16", "auto: as this model was trained"
+    return "bfloat16", "auto: this model overflows in float16; this GPU emulates bfloat16, slowly"

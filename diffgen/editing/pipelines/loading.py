@@ -60,21 +60,33 @@ def _read(spec: PipelineSpec, model: Model, dtype: str) -> Any:
     # Passed as None, or diffusers would load what the index names and we have not fetched.
     unused = {name: None for name in weights.UNUSED if name in inspect.signature(cls.__init__).parameters}
     numbers = getattr(torch, dtype)
-    float32_vae = dtype == "float16" and spec.float32_vae
     if model.kind == "file":
-        # from_single_file takes one dtype only.
+        # It takes one number type only: the VAE's weights are rounded to it before they become float32 again.
         pipe = cls.from_single_file(
             model.place, config=model.config, dtype=numbers, local_files_only=True, **unused, **spec.loader_options
         )
-        if float32_vae:
-            pipe.vae.to(torch.float32)
-        return pipe
-    folder = _folder(model)
-    return cls.from_pretrained(
-        str(folder), dtype={"default": numbers, "vae": torch.float32} if float32_vae else numbers,
-        variant=weights.half_variant(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False,
-        **quantising(model.layout, dtype), **unused, **spec.loader_options,
-    )  # fmt: skip
+        pipe.vae.to(torch.float32)
+    else:
+        folder = _folder(model)
+        pipe = cls.from_pretrained(
+            str(folder), dtype={"default": numbers, "vae": torch.float32}, variant=weights.half_variant(folder),
+            use_safetensors=True, local_files_only=True, trust_remote_code=False,
+            **quantising(model.layout, dtype), **unused, **spec.loader_options,
+        )  # fmt: skip
+    if not (dtype == "float16" and _overflows_in_float16(spec, model)):
+        for name in ("decoder", "post_quant_conv"):
+            if (part := getattr(pipe.vae, name, None)) is not None:
+                part.to(numbers)
+    return pipe
+
+
+def _overflows_in_float16(spec: PipelineSpec, model: Model) -> bool:
+    """Whether its decoder does. The encoder is in float32 always: it runs once a source, and labels lie on what it sees."""
+    folder = Path(model.config) if model.config else local_folder(model)
+    path = folder / "vae" / "config.json" if folder else None
+    # Of the configs themselves: diffusers takes it for true where they say nothing.
+    said = weights.read_json(path).get("force_upcast") if path and path.is_file() else None
+    return spec.float32_vae if said is None else bool(said)
 
 
 def _folder(model: Model) -> Path:

@@ -19,6 +19,7 @@ from diffgen.editing.families.instruct.qwen_edit import QwenEdit
 from diffgen.editing.pipelines.codecs import codec_of
 from diffgen.editing.pipelines.latents import pooled
 from diffgen.editing.pipelines.loading import load_pipeline
+from diffgen.errors import TransientError
 from diffgen.models.load_network import memory_errors
 from diffgen.models.pipelines import AdapterName, spec_of
 from diffgen.types import Settings
@@ -100,7 +101,7 @@ class Instruct:
         self._codec = codec_of(pipe)
         self._adapter = _ADAPTERS[adapter](pipe, self._codec)
 
-    def edit(self, batch: EditBatch) -> list[Edited]:
+    def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`. Raises ValueError for sides that do not divide by the model's `multiple`."""
         import torch
 

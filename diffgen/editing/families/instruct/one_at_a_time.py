@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of source latents (1, C, h, w), start noise of that shape, image, job, prompt, generator, watcher: the edit as such latents.
+# Takes source latents (1, C, h, w), start noise of that shape, image, job, prompt, generator, watcher; gives edited latents.
 EditOne = Callable[["Any", "Any", "NDArray[np.uint8]", Job, str, "Any", "Watch | None"], "Any"]
 
 
