@@ -203,6 +203,21 @@ def test_a_file_that_is_no_detector_is_one_clear_error(
     assert not (tmp_path / "sprung").exists()
 
 
+def test_an_ultralytics_that_only_says_that_it_is_safe_is_found_out(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older ones have no such switch, and some degrade silently: with an old torch, for instance."""
+    from ultralytics.nn import tasks
+
+    assert load_detector(weights, "cpu")
+    monkeypatch.setattr(tasks._SafeLoad, "SUPPORTED", False)
+    with pytest.raises(DiffgenError, match="runs code that is in a weights file") as caught:
+        load_detector(weights, "cpu")
+    assert "pip install -U ultralytics" in str(caught.value.hint)
+    monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", "false")
+    assert load_detector(weights, "cpu")
+
+
 def test_a_classifier_finds_no_boxes(tmp_path: Path) -> None:
     with pytest.raises(DiffgenError, match="'classify', which finds no boxes"):
         load_detector(saved(tmp_path / "c.pt", "yolo11n-cls.yaml"), "cpu")

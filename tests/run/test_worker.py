@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffgen.editing.editor import EditBatch
-from diffgen.errors import DiffgenError
+from diffgen.errors import DiffgenError, NotFinite
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.session import Session
@@ -156,6 +156,35 @@ def test_a_device_that_keeps_failing_ends_the_run_with_one_error(tmp_path: Path)
         make(recipe, editor)
     assert len(editor.batches) <= 7  # one that went well, three that did not, and those already in hand
     assert make(recipe)[0].accepted == 40
+
+
+class Overflowing(FakeEditor):
+    """Its numbers overflow for the pictures at these places of each batch."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__()
+        self.places = places
+
+    def edit(self, batch: EditBatch) -> list[Any]:
+        made: list[Any] = super().edit(batch)
+        return [NotFinite("not finite (NaN) in float16") if i in self.places else one for i, one in enumerate(made)]
+
+
+def test_a_picture_whose_numbers_overflow_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out")
+    summary, _ = make(recipe, Overflowing([1]))
+    assert summary.failed["transient"] >= 2
+    failed = [record for record in read_records(tmp_path / "out")[0].values() if record.status == "failed"]
+    assert all("(NaN) in float16" in str(record.error) for record in failed)
+    assert make(recipe)[0].accepted == 8  # tried again, for instance with another number type
+
+
+def test_a_model_whose_numbers_always_overflow_ends_the_run_with_the_cause(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d", counts=(20, 1)), tmp_path / "out")
+    editor = Overflowing(range(99))
+    with pytest.raises(DiffgenError, match=r"3 batches in a row: .*\(NaN\) in float16"):
+        make(recipe, editor)
+    assert len(editor.batches) <= 6
 
 
 def test_a_picture_larger_than_the_format_takes_is_its_own_failure_alone(tmp_path: Path) -> None:

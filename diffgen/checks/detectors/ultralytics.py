@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,11 @@ def _load(weights: Path, device: str, confidence: float, size: int | None) -> De
             getattr(tasks, "SAFE_LOAD", False),
         )
         try:
+            if tasks.SAFE_LOAD:
+                _require_safe_loading(tasks, Path(folder))
             model = YOLO(link)
+        except DiffgenError:
+            raise
         except Exception as error:  # a broken file can raise anything  # noqa: BLE001
             reason = str(error).replace(str(link), str(weights)).strip().splitlines() or [type(error).__name__]
             raise DiffgenError(
@@ -125,6 +129,36 @@ def _load(weights: Path, device: str, confidence: float, size: int | None) -> De
                 f"the detector cannot run on {device}: {why(error)}", "see 'diffgen doctor', or use another device"
             ) from None
     return detector
+
+
+_ran: list[bool] = []
+
+
+def _mark() -> None:
+    _ran.append(True)
+
+
+class _Probe:
+    """Unpickled, it leaves a mark."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _mark, ()
+
+
+def _require_safe_loading(tasks: Any, folder: Path) -> None:
+    """Raises DiffgenError if this Ultralytics runs code that a file contains, whatever it has been told: tries it."""
+    import torch
+
+    _ran.clear()
+    probe = folder / "probe.pt"
+    torch.save({"model": _Probe()}, probe)
+    with suppress(Exception):  # that it refuses the file is what we want
+        tasks.torch_safe_load(str(probe))
+    if _ran:
+        raise DiffgenError(
+            "the installed Ultralytics runs code that is in a weights file",
+            "pip install -U ultralytics torch; or, if you trust the file, set ULTRALYTICS_SAFE_LOAD=false",
+        )
 
 
 def _boxes(result: Any) -> list[Detection]:
