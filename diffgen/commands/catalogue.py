@@ -52,6 +52,10 @@ def model_facts(name: str) -> dict[str, Any]:
     """
     model = _resolved(name)
     facts = {key: value for key, value in asdict(model).items() if value is not None and key not in _HIDDEN_FIELDS}
+    if isinstance(model.scheduler, tuple):
+        facts["scheduler"] = dict(model.scheduler)
+    if model.loras:
+        facts["loras"] = [lora.name for lora in model.loras]
     facts["on_disk"] = is_on_disk(model)
     if (words := vocabulary(model)) is not None:
         facts |= {"conditions": [kind for kind in words if kind], "words": words}

@@ -11,7 +11,7 @@ from diffgen.errors import UsageError
 from diffgen.models import hub
 from diffgen.models.aliases import aliases, suggestion
 from diffgen.models.fetch import Unreachable, fetch, pull_command
-from diffgen.models.loras import resolve_loras
+from diffgen.models.loras import require_lora, resolve_loras
 from diffgen.models.model import hub_title, require_on_disk
 from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions
 from diffgen.recipe.load import load_recipe
@@ -36,6 +36,9 @@ def pull(name: str) -> dict[str, Any]:
     if not HUB_ID.fullmatch(hub_id):
         raise UsageError(f"model '{short}' is not known", suggestion(short, aliases()))
     commit = _newest(hub_id, revision or entry.get("revision"), hub_title(short, hub_id), name)
+    with FileCache() as cache:
+        for lora in resolve_loras(entry.get("loras", ()), Path(), cache):
+            require_lora(lora, cache)
     return {"name": short, "place": hub_id, "revision": commit}
 
 
@@ -59,8 +62,6 @@ def _pull_recipe(path: Path) -> dict[str, Any]:
     loaded = load_recipe(path)
     with FileCache() as cache:
         model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
-        if loaded.recipe.loras:
-            resolve_loras([lora.model_dump() for lora in loaded.recipe.loras], loaded.base, cache)
     model = require_networks(require_on_disk(model), loaded.recipe)
     return {"name": path.name, "place": model.place, "revision": model.revision, "revisions": revisions(model)}
 

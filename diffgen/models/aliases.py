@@ -43,6 +43,9 @@ def model_facts(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         value: Any = given.get(key)
         if value is None:
             continue
+        if key == "scheduler" and isinstance(value, Mapping):
+            facts[key] = tuple(sorted((str(name), setting) for name, setting in value.items()))
+            continue
         if kind is float and type(value) is int:
             value = float(value)
         number: Any = 1 if kind is str else value

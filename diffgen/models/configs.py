@@ -64,9 +64,9 @@ def editor_of_class(cls: str, folder: Path) -> str:
     return SPECS[cls].family
 
 
-def class_defaults(cls: str) -> dict[str, Any]:
-    """The default facts of models of a pipeline class."""
-    return SPECS[cls].defaults if cls in SPECS else {}
+def class_defaults(cls: str, folder: Path) -> dict[str, Any]:
+    """The default facts of the model in a folder, which is of the pipeline class `cls`."""
+    return SPECS[cls].defaults_of(weights.read_json(folder / "model_index.json")) if cls in SPECS else {}
 
 
 def check_parts_of_file(file: Path) -> None:

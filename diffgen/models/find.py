@@ -21,6 +21,7 @@ from diffgen.models.configs import (
     spec_of_file,
 )
 from diffgen.models.fetch import fetch, pull_command
+from diffgen.models.loras import resolve_loras
 from diffgen.models.model import Model, hub_title, is_on_disk
 from diffgen.models.networks import CONVERT, files_identity
 from diffgen.models.weights import PICKLES
@@ -48,14 +49,15 @@ def resolve_model(spec: str | Mapping[str, Any], editor: str | None, base: Path,
             facts["pipeline"] = entry["pipeline"]
         editor = editor or entry["editor"]
         if "hub" in entry:
-            return _hub_model(name, entry["hub"], revision or entry.get("revision"), editor, facts)
+            model = _hub_model(name, entry["hub"], revision or entry.get("revision"), editor, facts)
+            return replace(model, loras=resolve_loras(entry.get("loras", ()), base, cache))
         folder = PACKAGE / entry["path"]
         if not (folder / "model_index.json").is_file():
             raise DiffgenError(f"model '{name}' is missing from this installation", "install diffgen again")
         return _folder_model(name, folder, editor, facts, cache)
     if "hub" in given:
         # A hub id that has an alias is the same model, with the same defaults.
-        entry = next((entry for entry in aliases().values() if entry.get("hub") == name), {})
+        entry = next((e for e in aliases().values() if e.get("hub") == name and "loras" not in e), {})
         known = {**model_facts(entry, "models.yaml"), **({"pipeline": entry["pipeline"]} if entry else {})}
         return _hub_model(name, name, revision, editor or entry.get("editor"), {**known, **facts})
     path = _path(name, base)
@@ -183,7 +185,7 @@ def _model(name: str, editor: str | None, facts: dict[str, Any], folder: Path | 
         editor = editor or editor_of_class(cls, folder)
         path = folder / "diffgen.json"
         stated = weights.read_json(path) if path.is_file() else {}
-        defaults = {**class_defaults(cls), **scheduler_of_folder(folder), "pipeline": cls}
+        defaults = {**class_defaults(cls, folder), **scheduler_of_folder(folder), "pipeline": cls}
         sizes = sizes_of_folder(folder, {**defaults, **stated, **facts})
         facts = {**defaults, **sizes, **model_facts(stated, str(path)), **facts}
     if editor is None:

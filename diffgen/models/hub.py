@@ -39,9 +39,14 @@ def _ref(hub_id: str, revision: str | None) -> Path:
     return _repo_folder(hub_id) / "refs" / (revision or "main")
 
 
+def snapshots(hub_id: str) -> Path:
+    """The folder with a folder for each commit of a repository that is here."""
+    return _repo_folder(hub_id) / "snapshots"
+
+
 def snapshot_folder(hub_id: str, commit: str) -> Path:
     """Where the files of a commit are, if they are here."""
-    return _repo_folder(hub_id) / "snapshots" / commit
+    return snapshots(hub_id) / commit
 
 
 def cached_commit(hub_id: str, revision: str | None) -> str | None:

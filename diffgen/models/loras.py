@@ -1,35 +1,92 @@
-"""The recipe's LoRAs: files, weights, and their identity in job ids. Imports neither torch nor diffusers."""
+"""LoRAs of a recipe or an alias: files, weights, and their identity in job ids. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError, why
 from diffgen.files import file_sha256, stamp
-from diffgen.models import weights
+from diffgen.models import hub, weights
 from diffgen.models.fetch import fetch_file
+
+DEFAULT_NAME = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A LoRA file and the `weight` at which it is added (1: as trained)."""
+    """A LoRA file and the `weight` at which it is added (1: as trained).
 
-    path: str
+    `path` is None while a hub file is not on this machine, and `digest`, the sha256 of the file, then says where it will
+    come from. `file` is its name in the repository `hub_id`, `revision` the commit on this machine, or the requested one.
+    """
+
+    path: str | None
     weight: float
-    digest: str  # sha256 of the file
+    digest: str
+    hub_id: str | None = None
+    file: str = ""
+    revision: str | None = None
+    pinned: bool = False  # the recipe or the alias names a revision
+
+    @property
+    def name(self) -> str:
+        return f"{self.hub_id}/{self.file}" if self.hub_id else str(self.path)
 
 
 def resolve_loras(entries: Sequence[Mapping[str, Any]], base: Path, cache: FileCache) -> tuple[Lora, ...]:
-    """The recipe's `loras`, in their order. Relative paths start at `base`.
+    """The `loras` of a recipe or an alias, in their order. Relative paths start at `base`. Fetches nothing.
 
-    A hub file that is not on this machine is fetched, because LoRAs are small and their identity is their content. Raises
-    UsageError for a file that is no LoRA in safetensors, DiffgenError for one that cannot be fetched or read.
+    Raises UsageError for a file that is no LoRA in safetensors, DiffgenError for one that cannot be read.
     """
     return tuple(_resolve(entry, base, cache) for entry in entries)
+
+
+def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
+    weight = float(entry.get("weight", 1.0))
+    if entry.get("hub"):
+        file = entry.get("weight_name", DEFAULT_NAME)
+        revision = entry.get("revision")
+        return _at(Lora(None, weight, "", entry["hub"], file, pinned=revision is not None), revision, cache)
+    path = base / Path(entry["file"]).expanduser()
+    if not path.is_file():
+        raise UsageError(f"loras: {path} does not exist", "paths are relative to the recipe")
+    return Lora(str(path), weight, _checked_digest(path, cache))
+
+
+def _at(lora: Lora, revision: str | None, cache: FileCache) -> Lora:
+    """A hub LoRA at a revision, with its path and digest if it is on this machine."""
+    assert lora.hub_id is not None
+    commit = hub.cached_commit(lora.hub_id, revision)
+    path = hub.snapshot_folder(lora.hub_id, commit) / lora.file if commit else None
+    if path is None or not path.is_file():
+        return replace(lora, path=None, digest=f"{lora.name}@{revision or 'unpinned'}", revision=revision)
+    return replace(lora, path=str(path), digest=_checked_digest(path, cache), revision=commit)
+
+
+def lora_at(lora: Lora, kept: str | None, cache: FileCache) -> Lora:
+    """A hub LoRA at the commit `kept` by the run folder, unless the recipe pins one; any other LoRA unchanged."""
+    fixed = lora.hub_id is None or lora.pinned
+    return lora if kept is None or fixed or kept == lora.revision else _at(lora, kept, cache)
+
+
+def require_peft() -> None:
+    """Raises DiffgenError if the package that adds LoRAs to a model is missing."""
+    if find_spec("peft") is None:
+        raise DiffgenError("loras need the package peft", "pip install 'diffgen[lora]'")
+
+
+def require_lora(lora: Lora, cache: FileCache) -> Lora:
+    """The LoRA with its file on this machine. Raises DiffgenError if it cannot be fetched."""
+    if lora.path is not None or lora.hub_id is None:
+        return lora
+    path = fetch_file(lora.hub_id, lora.file, lora.revision)
+    commit = path.relative_to(hub.snapshots(lora.hub_id)).parts[0]
+    return _at(lora, commit, cache)
 
 
 # Parts of the names of tensors of the relatives of LoRA (LyCORIS) -> what they are called. They are not sums of two factors,
@@ -37,13 +94,7 @@ def resolve_loras(entries: Sequence[Mapping[str, Any]], base: Path, cache: FileC
 _NOT_LORAS = {"hada_w": "LoHa", "lokr_w": "LoKr", "oft_": "OFT adapter", "glora": "GLoRA"}
 
 
-def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
-    if entry.get("hub"):
-        path = fetch_file(entry["hub"], entry["weight_name"], entry.get("revision"))
-    else:
-        path = base / Path(entry["file"]).expanduser()
-        if not path.is_file():
-            raise UsageError(f"loras: {path} does not exist", "paths are relative to the recipe")
+def _checked_digest(path: Path, cache: FileCache) -> str:
     if path.suffix != ".safetensors":
         raise UsageError(f"loras: {path} is not a .safetensors file", "pickled files can run code and are refused")
     names = [key.lower() for key in weights.tensors(path)]
@@ -53,7 +104,6 @@ def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
     if not any("lora" in name for name in names):
         raise UsageError(f"loras: {path} contains no LoRA", "give weights whose tensors are named lora_…")
     try:
-        digest = cache.known("lora", path, stamp([path]), lambda: file_sha256(path))
+        return cache.known("lora", path, stamp([path]), lambda: file_sha256(path))
     except OSError as error:
         raise DiffgenError(f"loras: {path} cannot be read: {why(error)}", "check the file") from error
-    return Lora(str(path), float(entry["weight"]), digest)

@@ -49,9 +49,10 @@ class Model:
     least_object: int = 16  # px at the working size; the VAE may lose smaller boxes (two cells of an f8 VAE)
     cpu_seconds_per_mpx: float | None = None  # measured, for the estimate of `plan`
     vocabulary: str | None = None  # file in its folder with the words it was trained on, for small models
-    scheduler: str | None = None  # if it replaces that of the files, or if plans must know it (LCM)
+    # If it replaces that of the files, or if plans must know it (LCM): a name, or pairs of settings with one named "name".
+    scheduler: str | tuple[tuple[str, Any], ...] | None = None
     pipeline: str | None = None  # the diffusers class that its files name, if known without fetching them
-    loras: tuple[Lora, ...] = ()  # added by the recipe; not part of `identity`
+    loras: tuple[Lora, ...] = ()  # of the alias, then of the recipe; not part of `identity`
     networks: tuple[Network, ...] = ()  # its ControlNets, and the estimators of their maps
     observers: Observers = field(default_factory=Observers)
     layout: Layout = RESIDENT  # chosen by a run for its device; not part of `identity`
@@ -67,8 +68,9 @@ def with_revision(model: Model, spec: str | Mapping[str, Any], kept: str | None)
 
 
 def is_on_disk(model: Model) -> bool:
-    """Whether the model can be loaded offline."""
-    return local_folder(model) is not None if model.kind == "hub" else Path(model.place).exists()
+    """Whether the model can be loaded offline, with its LoRAs."""
+    here = local_folder(model) is not None if model.kind == "hub" else Path(model.place).exists()
+    return here and all(lora.path is not None for lora in model.loras)
 
 
 def local_folder(model: Model) -> Path | None:
@@ -81,11 +83,11 @@ def local_folder(model: Model) -> Path | None:
 
 
 def require_on_disk(model: Model) -> Model:
-    """The model with its files on this machine and its commit known. Fetches a hub model.
+    """The model with its files on this machine and its commit known; its LoRAs as they are. Fetches a hub model.
 
     Raises DiffgenError if that fails; its hint is the command that fetches the model.
     """
-    if is_on_disk(model):
+    if is_on_disk(replace(model, loras=())):
         return model
     if model.kind != "hub":
         raise DiffgenError(f"model '{model.name}': {model.place} does not exist", "correct `model:` in the recipe")

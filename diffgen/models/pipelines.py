@@ -64,6 +64,8 @@ class PipelineSpec:
     steps: int | None = None
     guidance: float | None = None
     native: int | None = None
+    # Where the class is for a distilled model, steps and guidance of one whose model_index.json does not call it that.
+    undistilled: Mapping[str, Any] | None = None
     single_file: SingleFile | None = None
     reader: PromptReader | None  # None: the pipeline reads prompt and image together, so embeddings cannot be kept
     second_pass: SecondPass
@@ -83,6 +85,11 @@ class PipelineSpec:
         """`steps`, `guidance` and `native`, those that are given."""
         given = {"steps": self.steps, "guidance": self.guidance, "native": self.native}
         return {name: value for name, value in given.items() if value is not None}
+
+    def defaults_of(self, index: Mapping[str, Any]) -> dict[str, Any]:
+        """`defaults` for the model whose model_index.json is `index`."""
+        plain = self.undistilled is not None and not index.get("is_distilled")
+        return {**self.defaults, **((self.undistilled or {}) if plain else {})}
 
 
 # Flagged images would become black pictures. Made images are marked as synthetic in their metadata, not by a watermark.
@@ -194,7 +201,16 @@ _ALL = (
         _sdxl, "instruct", "StableDiffusionXLInstructPix2PixPipeline", single_file=SingleFile(8, True, 1024), **_PIX2PIX
     ),
     _as_itself(_flux, "instruct", "FluxKontextPipeline", steps=24, guidance=2.5, adapter="kontext"),
-    _as_itself(_flow, "instruct", "Flux2KleinPipeline", steps=4, guidance=1.0, reader=PromptReader("flux2"), **_KLEIN),
+    _as_itself(
+        _flow,
+        "instruct",
+        "Flux2KleinPipeline",
+        steps=4,
+        guidance=1.0,
+        undistilled={"steps": 28, "guidance": 4.0},
+        reader=PromptReader("flux2"),
+        **_KLEIN,
+    ),
     _as_itself(_qwen, "instruct", "QwenImageEditPipeline"),
     _as_itself(_qwen, "instruct", "QwenImageEditPlusPipeline"),
     _as_itself(

@@ -10,6 +10,7 @@ from pathlib import Path
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import UsageError
 from diffgen.models.find import resolve_model
+from diffgen.models.loras import lora_at, require_lora, require_peft, resolve_loras
 from diffgen.models.model import Model, with_revision
 from diffgen.models.networks import (
     Network,
@@ -25,10 +26,20 @@ from diffgen.recipe.sections import Control
 
 
 def resolve_recipe_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
-    """The recipe's model with its networks. Its family is `controlnet` with controls, `text2img` without a dataset.
+    """The recipe's model, its LoRAs and networks. Its family is `controlnet` with controls, `text2img` without a dataset.
 
-    Raises UsageError if the model cannot use controls, or a network is not where the recipe says.
+    Raises UsageError if the model cannot use controls, or a network or LoRA is not where the recipe says.
     """
+    model = _with_networks(recipe, base, cache)
+    model = replace(
+        model, loras=(*model.loras, *resolve_loras([lora.model_dump() for lora in recipe.loras or ()], base, cache))
+    )
+    if model.loras:
+        require_peft()
+    return model
+
+
+def _with_networks(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     if recipe.text2img is not None:
         model = resolve_model(recipe.model, "text2img", base, cache)
         labeller = _labelling_detector(str(recipe.detector), base, cache)
@@ -104,22 +115,26 @@ def _check_kinds(controls: Sequence[Control], networks: Sequence[Network]) -> No
 
 
 def with_revisions(model: Model, recipe: Recipe, kept: Mapping[str, str]) -> Model:
-    """The model and its networks at the commits `kept` by the run folder (by hub id), except those the recipe pins."""
+    """The model, its LoRAs and networks at the commits `kept` by the run folder, except those the recipe pins."""
     model = with_revision(model, recipe.model, kept.get(model.place))
+    with FileCache() as cache:
+        model = replace(model, loras=tuple(lora_at(lora, kept.get(lora.name), cache) for lora in model.loras))
     return _each_network(model, lambda network: at_revision(network, kept.get(network.name)))
 
 
 def require_networks(model: Model, recipe: Recipe) -> Model:
-    """The model with its networks on this machine. Raises DiffgenError if one cannot be fetched."""
+    """The model with its LoRAs and networks on this machine. Raises DiffgenError if one cannot be fetched."""
+    with FileCache() as cache:
+        model = replace(model, loras=tuple(require_lora(lora, cache) for lora in model.loras))
     model = _each_network(model, require_network)
     _check_kinds(recipe.all_controls, model.networks)
     return model
 
 
 def revisions(model: Model) -> dict[str, str]:
-    """The commits of the model and networks from the hub, to be kept in the run folder."""
-    networks = (*model.networks, *model.observers)
-    commits = {network.name: network.revision for network in networks} | {model.place: model.revision}
+    """The commits of the model, its LoRAs and networks from the hub, to be kept in the run folder."""
+    parts = (*model.networks, *model.observers, *(lora for lora in model.loras if lora.hub_id is not None))
+    commits = {part.name: part.revision for part in parts} | {model.place: model.revision}
     return {name: commit for name, commit in commits.items() if commit is not None}
 
 

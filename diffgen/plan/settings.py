@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffgen.dataset.dataset import Dataset
 from diffgen.editing.families import check_class
-from diffgen.editing.pipelines.schedulers import check_scheduler
+from diffgen.editing.pipelines.schedulers import Options, chosen_scheduler
 from diffgen.errors import UsageError
 from diffgen.models.model import Model
 from diffgen.plan.select import Edit
@@ -68,12 +68,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         return float(default if value is None else value)
 
     check_class(model)
-    scheduler = condition.scheduler or model.scheduler
-    if scheduler is not None:
-        try:
-            check_scheduler(scheduler, model.pipeline)
-        except UsageError as error:
-            raise UsageError(f"conditions: {condition.name}: {error.message}", error.hint) from None
+    scheduler, options = _scheduler(condition, model)
     long_side = recipe.resolution.long_side
     objects = recipe.objects_for(condition)
     weaker_objects = objects.strength is not None and objects.strength < condition.strength
@@ -93,6 +88,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
             None if model.image_guidance is None else guidance(condition.image_guidance, model.image_guidance)
         ),
         scheduler=scheduler,
+        scheduler_options=options,
         severity=model.severity,
         long_side=long_side or model.native,
         smallest=None if long_side else model.smallest,
@@ -110,6 +106,16 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         classes=classes,
         annotator=labeller.identity if labeller else None,
     )
+
+
+def _scheduler(condition: Condition, model: Model) -> tuple[str | None, Options | None]:
+    wanted = condition.scheduler or model.scheduler
+    if wanted is None:
+        return None, None
+    try:
+        return chosen_scheduler(dict(wanted) if isinstance(wanted, tuple) else wanted, model.pipeline)
+    except UsageError as error:
+        raise UsageError(f"conditions: {condition.name}: {error.message}", error.hint) from None
 
 
 def _control_inputs(recipe: Recipe, condition: Condition, model: Model) -> tuple[ControlInput, ...]:

@@ -172,7 +172,11 @@ class Condition(Section):
     steps: int | None = Field(None, ge=1, le=200, description="denoising steps that are run; default: the model's")
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: the model's")
     image_guidance: float | None = Field(None, ge=0, description="guidance towards the source, instruct editors only")
-    scheduler: str | None = Field(None, description="diffusers scheduler; default: the model's")
+    scheduler: str | dict[str, str | int | float | bool | None] | None = Field(
+        None,
+        description="diffusers scheduler; default: the model's. With settings of its own: "
+        "`{name: euler, timestep_spacing: trailing}`",
+    )
     objects: Objects | None = Field(None, description="object settings that differ from the recipe's")
     detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
     controls: list[Control] | None = Field(None, description="replaces the recipe's controls; [] for none")

@@ -18,7 +18,6 @@ from diffgen.editing.pipelines.device import check_dtype
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
 from diffgen.models.aliases import aliases
-from diffgen.models.loras import resolve_loras
 from diffgen.models.model import Model, require_on_disk, vocabulary
 from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions, with_revisions
 from diffgen.output.outcome import Judging, Outcome
@@ -70,9 +69,6 @@ class Session:
             else:
                 dataset = _read_dataset(loaded, cache)
                 model = resolve_recipe_model(recipe, loaded.base, cache)
-            if recipe.loras:
-                loras = resolve_loras([lora.model_dump() for lora in recipe.loras], loaded.base, cache)
-                model = replace(model, loras=loras)
         state = read_state(folder) if is_run_folder(folder) else {}
         model = with_revisions(model, recipe, state.get("revisions", {}))
         check_dtype(recipe.dtype, model.pipeline)

@@ -16,23 +16,9 @@ from diffgen.editing.families import load_editor
 from diffgen.errors import DiffgenError
 from diffgen.models.find import resolve_model
 from diffgen.models.loras import Lora
-from tests.editing.tiny_models import denoiser, job, picture, settings
+from tests.editing.tiny_models import denoiser, job, picture, settings, write_lora
 
 pytestmark = pytest.mark.editors
-
-
-def write_lora(file: Path, part: str, model: Any, rank: int = 2, wider: int = 0) -> Path:
-    """A LoRA of every query projection, in the layout that diffusers writes."""
-    from safetensors.torch import save_file
-
-    torch.manual_seed(7)
-    tensors = {}
-    for name, module in model.named_modules():
-        if name.endswith("to_q"):
-            tensors[f"{part}.{name}.lora_A.weight"] = torch.randn(rank, module.in_features + wider)
-            tensors[f"{part}.{name}.lora_B.weight"] = torch.randn(module.out_features, rank)
-    save_file(tensors, file, metadata={"format": "pt"})
-    return file
 
 
 def loaded(folder: Path, tmp_path: Path, *loras: tuple[Path, float]) -> Editor:
@@ -82,7 +68,7 @@ def test_without_peft_it_says_what_to_install(
     sd: Path, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_lora(tmp_path / "snow.safetensors", "unet", denoiser(load(sd)))
-    monkeypatch.setattr("diffgen.editing.pipelines.loras.find_spec", lambda _: None)
+    monkeypatch.setattr("diffgen.models.loras.find_spec", lambda _: None)
     with pytest.raises(DiffgenError, match="need the package peft") as caught:
         loaded(sd, tmp_path, (file, 1.0))
     assert caught.value.hint == "pip install 'diffgen[lora]'"

@@ -147,6 +147,33 @@ def flux_parts(folder: Path, guidance_embeds: bool = True) -> dict[str, Any]:
     }
 
 
+# How authors call the two factors of a LoRA, and where their names begin: diffusers, kohya, and what is trained on Qwen-Image.
+LORA_NAMES = {
+    "diffusers": ("{part}.{name}.lora_A.weight", "{part}.{name}.lora_B.weight", None),
+    "kohya": ("lora_unet_{flat}.lora_down.weight", "lora_unet_{flat}.lora_up.weight", "lora_unet_{flat}.alpha"),
+    "bare": ("{name}.lora_down.weight", "{name}.lora_up.weight", "{name}.alpha"),
+}
+
+
+def write_lora(file: Path, part: str, model: Any, rank: int = 2, wider: int = 0, names: str = "diffusers") -> Path:
+    """A LoRA of every query projection, named as in LORA_NAMES."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(7)
+    tensors = {}
+    for name, module in model.named_modules():
+        if name.endswith("to_q"):
+            down, up, alpha = LORA_NAMES[names]
+            words = {"part": part, "name": name, "flat": name.replace(".", "_")}
+            tensors[down.format(**words)] = torch.randn(rank, module.in_features + wider)
+            tensors[up.format(**words)] = torch.randn(module.out_features, rank)
+            if alpha:
+                tensors[alpha.format(**words)] = torch.tensor(float(rank))
+    save_file(tensors, file, metadata={"format": "pt"})
+    return file
+
+
 def denoiser(editor: Any) -> Any:
     """The model that a pipeline runs at each step."""
     pipe = editor._pipe

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.hub.layouts import LAYOUTS, write_layout
+from diffgen.models.aliases import aliases
+from tests.hub.layouts import LAYOUTS, write_layout, write_lora_layout
 from tests.hub.standin import StandIn
 
 
@@ -36,14 +37,19 @@ def online(hub_server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="session")
-def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The repository of an alias, written once a session."""
-    written: dict[str, Path] = {}
+def publish(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[StandIn, str], str]:
+    """Put an alias's repositories on a hub; gives the commit of the model. Each is written once a session."""
+    written: dict[str, list[tuple[str, Path]]] = {}
 
-    def get(alias: str) -> Path:
+    def put(hub: StandIn, alias: str) -> str:
+        entry, layout = aliases()[alias], LAYOUTS[alias]
         if alias not in written:
-            tiny: Any = request.getfixturevalue(LAYOUTS[alias].tiny)
-            written[alias] = write_layout(tiny, LAYOUTS[alias], tmp_path_factory.mktemp("repository") / "files")
-        return written[alias]
+            tiny: Any = request.getfixturevalue(layout.tiny)
+            folder = tmp_path_factory.mktemp("repository")
+            written[alias] = [(entry["hub"], write_layout(tiny, layout, folder / "model"))]
+            for lora in entry.get("loras", ()):
+                written[alias].append((lora["hub"], write_lora_layout(alias, tiny, folder / "lora")))
+        commits = [hub.publish(hub_id, folder) for hub_id, folder in written[alias]]
+        return commits[0]
 
-    return get
+    return put

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffgen.models.aliases import aliases
+from tests.editing.tiny_models import write_lora
+
 NONE = [None, None]
 CHECKER = ["stable_diffusion", "StableDiffusionSafetyChecker"]
 EXTRACTOR = ["transformers", "CLIPImageProcessor"]
 OLD_EXTRACTOR = ["transformers", "CLIPFeatureExtractor"]  # not in today's transformers
 ENCODER = ["transformers", "CLIPVisionModelWithProjection"]
-_EVERY = {"safety_checker": CHECKER, "feature_extractor": EXTRACTOR, "image_encoder": ENCODER}
+EVERY = {"safety_checker": CHECKER, "feature_extractor": EXTRACTOR, "image_encoder": ENCODER}
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ _QWEN = {"transformer": 5, "text_encoder": 4}
 
 LAYOUTS = {
     "sd-turbo": Layout(
-        "sd", "a copy of the file in a model trained on it", dict.fromkeys(_EVERY, NONE), _SD, plain_words=_WORDS,
+        "sd", "a copy of the file in a model trained on it", dict.fromkeys(EVERY, NONE), _SD, plain_words=_WORDS,
         root=("sd_turbo.safetensors",),
     ),
     "sdxl-turbo": Layout(
-        "sdxl", "not seen", {k: v for k, v in _EVERY.items() if k != "safety_checker"}, _XL, plain_words=_XL_WORDS,
+        "sdxl", "not seen", {k: v for k, v in EVERY.items() if k != "safety_checker"}, _XL, plain_words=_XL_WORDS,
         root=("sd_xl_turbo_1.0.safetensors", "sd_xl_turbo_1.0_fp16.safetensors"),
     ),
     "sd15": Layout(
@@ -66,8 +69,8 @@ LAYOUTS = {
         root=("sd_xl_base_1.0.safetensors", "vae_1_0/diffusion_pytorch_model.safetensors", "unet/model.onnx_data"),
     ),
     "sdxl-lightning": Layout("sdxl", "the repository itself", half=_XL, plain_words=_XL_WORDS),
-    "instruct-pix2pix": Layout("ip2p", "a loaded pipeline, printed", {**_EVERY, "image_encoder": NONE}, _SD, plain_words=_WORDS),
-    "lcm-dreamshaper": Layout("lcm", "not seen", _EVERY, plain_words=_WORDS, root=("LCM_Dreamshaper_v7_4k.safetensors",)),
+    "instruct-pix2pix": Layout("ip2p", "a loaded pipeline, printed", {**EVERY, "image_encoder": NONE}, _SD, plain_words=_WORDS),
+    "lcm-dreamshaper": Layout("lcm", "not seen", EVERY, plain_words=_WORDS, root=("LCM_Dreamshaper_v7_4k.safetensors",)),
     "sd3.5-medium": Layout(
         "sd3", "a mirror of the large one", half=("text_encoder", "text_encoder_2", "text_encoder_3"),
         shards={"text_encoder_3": 2}, plain_words=_XL_WORDS, root=("sd3.5_medium.safetensors",),
@@ -93,11 +96,34 @@ LAYOUTS = {
     "qwen-image-edit-lightning": Layout("qwen_plus", "a page of the repository", shards=_QWEN, plain_words=_WORDS),
     "longcat-image-edit": Layout("longcat", "not seen", shards={"text_encoder": 5}, root=("config.json",)),
     "longcat-image-edit-turbo": Layout("longcat", "not seen", shards={"text_encoder": 5}, root=("config.json",)),
-    "sd15-inpaint": Layout("sd_inpaint", "not seen", _EVERY, ("text_encoder",), ("unet", "vae"), plain_words=_WORDS),
+    "sd15-inpaint": Layout("sd_inpaint", "not seen", EVERY, ("text_encoder",), ("unet", "vae"), plain_words=_WORDS),
     "sdxl-inpaint": Layout(
-        "xl_inpaint", "not seen", {k: v for k, v in _EVERY.items() if k != "safety_checker"}, _XL, plain_words=_XL_WORDS
+        "xl_inpaint", "not seen", {k: v for k, v in EVERY.items() if k != "safety_checker"}, _XL, plain_words=_XL_WORDS
     ),
 }  # fmt: skip
+
+
+# Alias -> (its LoRA's names of tensors, what else is in the repository).
+LORAS = {
+    "sdxl-lightning": ("kohya", ("sdxl_lightning_8step_lora.safetensors", "sdxl_lightning_4step_unet.safetensors")),
+    "flux1-dev-turbo": ("diffusers", ()),
+    "qwen-image-edit-lightning": ("bare", ("qwen_image_edit_2511_fp8_e4m3fn_scaled_lightning.safetensors",)),
+}
+
+
+def write_lora_layout(alias: str, tiny: Path, folder: Path) -> Path:
+    """The repository of an alias's LoRA, made for the tiny model."""
+    import diffusers
+
+    part = "unet" if (tiny / "unet").is_dir() else "transformer"
+    cls = json.loads((tiny / "model_index.json").read_text())[part][1]
+    names, rest = LORAS[alias]
+    folder.mkdir()
+    file = aliases()[alias]["loras"][0]["weight_name"]
+    write_lora(folder / file, part, getattr(diffusers, cls).from_pretrained(tiny / part), names=names)
+    for name in ("README.md", *rest):
+        (folder / name).write_bytes(b"not to be fetched")
+    return folder
 
 
 def write_layout(tiny: Path, layout: Layout, folder: Path) -> Path:

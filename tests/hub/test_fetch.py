@@ -286,7 +286,7 @@ def test_pull_fetches_all_that_a_recipe_needs(
         controls=[{"kind": "canny", "model": "someone/net"}], loras=[{"hub": "someone/lora", "weight_name": "w.safetensors"}],
     )  # fmt: skip
     pulled = pull(str(path))
-    assert set(pulled["revisions"]) == {ID, "someone/net"}
+    assert set(pulled["revisions"]) == {ID, "someone/net", "someone/lora/w.safetensors"}
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     asked = len(online.asked)
     assert pull(str(path)) == pulled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from diffgen.commands.plan_summary import plan_facts
-from diffgen.editing.pipelines.schedulers import FLOW_SCHEDULERS, SCHEDULERS, check_scheduler
+from diffgen.dataset.file_cache import FileCache
+from diffgen.editing.pipelines.schedulers import FLOW_SCHEDULERS, OPTIONS, SCHEDULERS, Schedulers, chosen_scheduler
 from diffgen.errors import UsageError
 from diffgen.models.aliases import aliases
 from diffgen.models.find import resolve_model
@@ -60,8 +62,11 @@ def test_its_recipe_plans_with_its_own_defaults(name: str, tmp_path: Path) -> No
     entry, settings = aliases()[name], planned(name, tmp_path)
     assert (settings.editor, settings.steps, settings.guidance) == (entry["editor"], entry["steps"], entry["guidance"])
     assert settings.long_side == entry["native"]
-    assert settings.scheduler == entry.get("scheduler")
-    assert entry["steps"] <= 6 or not any(word in name for word in ("turbo", "schnell", "lcm", "klein"))
+    wanted = entry.get("scheduler")
+    assert settings.scheduler == (wanted["name"] if isinstance(wanted, dict) else wanted)
+    if isinstance(wanted, dict):
+        assert dict(settings.scheduler_options or ()) == {key: value for key, value in wanted.items() if key != "name"}
+    assert entry["steps"] <= 8 or not any(word in name for word in ("turbo", "schnell", "lcm", "klein", "lightning"))
 
 
 def test_every_class_that_edits_is_run_by_the_tests(request: Any) -> None:
@@ -83,16 +88,77 @@ def test_a_scheduler_of_the_other_kind_is_one_error_before_any_work(name: str, t
 
 @pytest.mark.parametrize("model", TINY)
 def test_the_kind_is_what_the_model_s_own_scheduler_is(model: str, request: Any, tmp_path: Path) -> None:
-    from diffgen.dataset.file_cache import FileCache
-
     folder = request.getfixturevalue(model)
     own = json.loads((folder / "scheduler/scheduler_config.json").read_text())["_class_name"]
     with FileCache(tmp_path / "cache") as cache:
         found = resolve_model(str(folder), None, folder, cache)
-    check_scheduler(own, found.pipeline)
+    assert chosen_scheduler(own, found.pipeline) == (own, None)
     for other in SCHEDULERS if own in FLOW_SCHEDULERS.values() else FLOW_SCHEDULERS:
         with pytest.raises(UsageError):
-            check_scheduler(other, found.pipeline)
+            chosen_scheduler(other, found.pipeline)
+
+
+@pytest.mark.parametrize("cls", OPTIONS)
+def test_diffusers_has_the_settings_that_a_recipe_can_set(cls: str) -> None:
+    import diffusers
+
+    assert set(OPTIONS[cls]) <= set(inspect.signature(getattr(diffusers, cls).__init__).parameters)
+    assert {*SCHEDULERS.values(), *FLOW_SCHEDULERS.values()} == set(OPTIONS)
+
+
+def test_the_settings_of_a_scheduler_are_in_the_job_and_in_use(sdxl: Path, load: Any, tmp_path: Path) -> None:
+    options = {"name": "euler", "timestep_spacing": "trailing", "steps_offset": 1}
+    wanted = planned("sdxl", tmp_path, scheduler=options)
+    assert wanted.scheduler_options == (("steps_offset", 1), ("timestep_spacing", "trailing"))
+    assert wanted.digest != planned("sdxl", tmp_path, scheduler="euler").digest
+    assert planned("sdxl", tmp_path, scheduler={"name": "euler"}) == planned("sdxl", tmp_path, scheduler="euler")
+    schedulers = Schedulers(load(sdxl)._pipe.scheduler)
+    made = schedulers.get(wanted)
+    assert (type(made).__name__, made.config.timestep_spacing) == ("EulerDiscreteScheduler", "trailing")
+    assert schedulers.get(wanted) is made
+    made.set_timesteps(4)
+    assert made.timesteps.tolist() == [999, 749, 499, 249]  # the levels that SDXL-Lightning was distilled at
+
+
+def test_numbers_of_a_scheduler_s_settings_are_of_one_kind() -> None:
+    fine = chosen_scheduler(
+        {"shift": 3, "base_image_seq_len": 256, "shift_terminal": None}, "QwenImageEditPlusPipeline"
+    )
+    assert fine == ("flow_euler", (("base_image_seq_len", 256), ("shift", 3.0), ("shift_terminal", None)))
+    assert chosen_scheduler({"shift": 3.0}, "FluxPipeline") == chosen_scheduler({"shift": 3}, "FluxPipeline")
+
+
+def test_the_lightning_lora_of_qwen_has_its_schedule(qwen_plus: Path, load: Any, tmp_path: Path) -> None:
+    """A shift of 3 whatever the size, down to nought: t = 3 s / (1 + 2 s) of even steps s."""
+    made = Schedulers(load(qwen_plus)._pipe.scheduler).get(planned("qwen-image-edit-lightning", tmp_path))
+    made.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25], mu=1.0986122886681098)
+    assert made.sigmas.tolist() == pytest.approx([1.0, 0.9, 0.75, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("value", "words", "hint"),
+    [
+        ({"timestep_spacing": "trailing"}, "its settings need a `name`", "ddim"),
+        (
+            {"name": "euler", "timestep_spacin": "x"},
+            "has no setting 'timestep_spacin'",
+            "did you mean 'timestep_spacing'",
+        ),
+        ({"name": "euler", "xyz": 1}, "has no setting 'xyz'", "its settings: timestep_spacing"),
+        ({"name": "eulr"}, "'eulr' is not known", "euler"),
+    ],
+)
+def test_settings_that_a_scheduler_does_not_have(value: Any, words: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        planned("sd15", tmp_path, scheduler=value)
+    assert "conditions: snow: scheduler" in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_klein_before_distillation_has_more_steps_and_guidance(klein: Path, klein_base: Path, tmp_path: Path) -> None:
+    with FileCache(tmp_path / "cache") as cache:
+        found = [resolve_model(str(folder), None, tmp_path, cache) for folder in (klein, klein_base)]
+    assert [(model.steps, model.guidance) for model in found] == [(4, 1.0), (28, 4.0)]
 
 
 # --- revisions

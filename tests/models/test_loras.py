@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models.loras import resolve_loras
+from diffgen.models.loras import lora_at, require_lora, resolve_loras
 from diffgen.recipe.load import load_recipe
 from diffgen.run.session import Session
 from tests.fakes import make_dataset, write_recipe
@@ -58,22 +58,43 @@ def test_a_whole_model_is_no_lora(tmp_path: Path, cache: FileCache) -> None:
         resolve_loras([entry(file="a.safetensors")], tmp_path, cache)
 
 
-def test_a_hub_file_is_found_in_the_cache_or_asked_for(
+def test_a_hub_file_is_planned_with_before_it_is_here(
     tmp_path: Path, cache: FileCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     wanted = [entry(hub="some/lora")]
+    (absent,) = resolve_loras(wanted, tmp_path, cache)
+    assert (absent.path, absent.digest) == (None, "some/lora/w.safetensors@unpinned")
     with pytest.raises(DiffgenError, match="not on this machine") as caught:
-        resolve_loras(wanted, tmp_path, cache)
-    assert caught.value.hint is not None
-    assert "hf download some/lora w.safetensors" in caught.value.hint
+        require_lora(absent, cache)
+    assert "hf download some/lora w.safetensors" in str(caught.value.hint)
     repo = tmp_path / "hub/models--some--lora"
     (repo / "refs").mkdir(parents=True)
     (repo / "refs/main").write_text("a" * 40)
-    (repo / "snapshots" / ("a" * 40)).mkdir(parents=True)
-    file = write_lora(repo / "snapshots" / ("a" * 40) / "w.safetensors")
-    assert resolve_loras(wanted, tmp_path, cache)[0].path == str(file)
+    files = [
+        write_lora(put_folder(repo / "snapshots" / (c * 40)) / "w.safetensors", weight=i) for i, c in enumerate("ab")
+    ]
+    (here,) = resolve_loras(wanted, tmp_path, cache)
+    assert (here.path, here.revision) == (str(files[0]), "a" * 40)
+    assert require_lora(absent, cache) == here
+    # A run folder stays with the commit that it began with; a recipe that pins one stays with that.
+    assert lora_at(here, "b" * 40, cache).digest != here.digest
+    (pinned,) = resolve_loras([entry(hub="some/lora", revision="a" * 40)], tmp_path, cache)
+    assert lora_at(pinned, "b" * 40, cache) == pinned
+
+
+def put_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(("key", "kind"), [("lora_unet_x.hada_w1_a", "LoHa"), ("x.lokr_w1", "LoKr")])
+def test_a_relative_of_lora_is_called_by_its_name(key: str, kind: str, tmp_path: Path, cache: FileCache) -> None:
+    write_lora(tmp_path / "a.safetensors", key=key)
+    with pytest.raises(UsageError, match=f"is a {kind}, which cannot be added") as caught:
+        resolve_loras([entry(file="a.safetensors")], tmp_path, cache)
+    assert "plain LoRA" in str(caught.value.hint)
 
 
 def test_weight_and_content_decide_the_jobs(tmp_path: Path) -> None:

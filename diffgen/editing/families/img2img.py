@@ -117,7 +117,7 @@ class Img2Img:
         guided = has_second_pass(self._spec.second_pass, pipe, settings.guidance)
         negatives = [job.negative_prompt for job in batch.jobs] if guided else None
         start, generators = noise(batch.jobs, source.shape[1:], batch.views, codec.factor)
-        pipe.scheduler = self._schedulers.get(settings.scheduler)
+        pipe.scheduler = self._schedulers.get(settings)
         total, share = schedule(settings.strength, settings.steps, most_steps(settings))
         arguments = self._prompts.embeds([job.prompt for job in batch.jobs], negatives)
         if self._spec.flow:

@@ -66,7 +66,7 @@ class Text2Img:
         height, width = batch.size
         size = height // codec.factor, width // codec.factor
         start, generators = noise(batch.jobs, (int(pipe.vae.config.latent_channels), *size), batch.views, codec.factor)
-        pipe.scheduler = self._schedulers.get(settings.scheduler)
+        pipe.scheduler = self._schedulers.get(settings)
         guided = has_second_pass(spec_of(pipe).second_pass, pipe, settings.guidance)
         negatives = [job.negative_prompt for job in batch.jobs] if guided else None
         arguments = self._prompts.embeds([job.prompt for job in batch.jobs], negatives)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from diffgen.errors import DiffgenError, why
 from diffgen.models.load_network import quiet
+from diffgen.models.loras import require_peft
 from diffgen.models.model import Model
 
 
@@ -16,13 +16,13 @@ def add_loras(pipe: Any, model: Model) -> None:
 
     Raises DiffgenError if one does not fit the model, or if peft is missing.
     """
-    if find_spec("peft") is None:
-        raise DiffgenError("loras need the package peft", "pip install 'diffgen[lora]'")
+    require_peft()
     if not hasattr(pipe, "load_lora_weights"):
         raise DiffgenError(f"model '{model.name}' ({type(pipe).__name__}) does not support LoRAs", "remove `loras:`")
     names = [f"lora{i}" for i in range(len(model.loras))]
     with quiet():
         for name, lora in zip(names, model.loras, strict=True):
+            assert lora.path is not None  # a run has fetched it
             _load(pipe, name, Path(lora.path), model)
         parts = sorted({part for part, adapters in pipe.get_list_adapters().items() if adapters})
         pipe.set_adapters(names, [lora.weight for lora in model.loras])

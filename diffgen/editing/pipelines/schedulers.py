@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Mapping
 from typing import Any
 
-from diffgen.errors import UsageError
+from diffgen.errors import UsageError, closest
 from diffgen.models.load_network import quiet
 from diffgen.models.pipelines import SPECS
+from diffgen.types import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +51,62 @@ def scheduler_class(name: str) -> str:
     return cls
 
 
-def check_scheduler(name: str, pipeline: str | None) -> None:
-    """Raises UsageError for an unknown scheduler, or one that a model of the class `pipeline` cannot use.
+# The settings of each that a recipe can set: all but the noise schedule that the model was trained with, and those that draw
+# noise or clip what the model predicts.
+_SPACING = ("timestep_spacing", "steps_offset", "prediction_type")
+_SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+_SOLVER = (*_SPACING, *_SIGMAS, "solver_order", "solver_type", "lower_order_final")
+_SHIFT = (
+    "shift", "use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "shift_terminal",
+    "time_shift_type",
+)  # fmt: skip
+OPTIONS = {
+    "DDIMScheduler": (*_SPACING, "set_alpha_to_one", "rescale_betas_zero_snr"),
+    "EulerDiscreteScheduler": (*_SPACING, *_SIGMAS, "final_sigmas_type", "rescale_betas_zero_snr"),
+    "EulerAncestralDiscreteScheduler": (*_SPACING, "rescale_betas_zero_snr"),
+    "DPMSolverMultistepScheduler": (*_SOLVER, "euler_at_final", "final_sigmas_type", "rescale_betas_zero_snr"),
+    "DEISMultistepScheduler": _SOLVER,
+    "HeunDiscreteScheduler": (*_SPACING, *_SIGMAS),
+    "LCMScheduler": (*_SPACING, "timestep_scaling", "rescale_betas_zero_snr"),
+    "FlowMatchEulerDiscreteScheduler": (*_SHIFT, *_SIGMAS),
+}
+_WHOLE = ("steps_offset", "solver_order", "base_image_seq_len", "max_image_seq_len")  # other numbers are fractions
 
-    `pipeline` is None where the class is not known yet; then only the name is checked.
+Options = tuple[tuple[str, Any], ...]
+
+
+def chosen_scheduler(value: str | Mapping[str, Any], pipeline: str | None) -> tuple[str, Options | None]:
+    """(name, settings) of a recipe's `scheduler:`, a name or a mapping with one. Settings are sorted by their keys.
+
+    Raises UsageError for an unknown scheduler or setting, or one that a model of the class `pipeline` cannot use. Where that
+    is None, the class is not known yet, and only names are checked.
     """
-    cls = scheduler_class(name)
-    if pipeline is None:
-        return
     flow = pipeline in SPECS and SPECS[pipeline].flow
-    if flow != (cls in FLOW_SCHEDULERS.values()):
+    given = {"name": value} if isinstance(value, str) else dict(value)
+    name = given.pop("name", "flow_euler" if flow else None)
+    if not isinstance(name, str):
+        raise UsageError("scheduler: its settings need a `name`", f"one of: {', '.join(SCHEDULERS)}")
+    cls = scheduler_class(name)
+    if pipeline is not None and flow != (cls in FLOW_SCHEDULERS.values()):
         suit = FLOW_SCHEDULERS if flow else SCHEDULERS
         raise UsageError(
             f"scheduler '{name}' does not suit a {pipeline}", f"remove `scheduler:`, or use {' or '.join(suit)}"
         )
+    known = OPTIONS.get(_REPLACEMENT.get(cls, cls), ())
+    for key in given:
+        if key not in known:
+            near = closest(key, known)
+            raise UsageError(
+                f"scheduler '{name}' has no setting '{key}'",
+                f"did you mean '{near}'?" if near else f"its settings: {', '.join(known)}",
+            )
+    options = tuple((key, _number(key, given[key])) for key in sorted(given))
+    return name, options or None
+
+
+def _number(key: str, value: Any) -> Any:
+    """1 as 1.0 where fractions are meant, because both must give the same job ids."""
+    return float(value) if type(value) is int and key not in _WHOLE else value
 
 
 def noised(scheduler: Any, source: Any, noise: Any, levels: Any) -> Any:
@@ -77,15 +121,16 @@ class Schedulers:
 
     def __init__(self, own: Any) -> None:
         self._own = own
-        self._cache: dict[str | None, Any] = {}
+        self._cache: dict[Any, Any] = {}
 
-    def get(self, name: str | None) -> Any:
-        """The scheduler `name`; None is the model's own. A replacement is logged once."""
-        if name not in self._cache:
-            self._cache[name] = self._make(name)
-        return self._cache[name]
+    def get(self, settings: Settings) -> Any:
+        """The settings' scheduler, by default the model's own. A replacement is logged once."""
+        name, options = settings.scheduler, settings.scheduler_options
+        if (name, options) not in self._cache:
+            self._cache[name, options] = self._make(name, dict(options or ()))
+        return self._cache[name, options]
 
-    def _make(self, name: str | None) -> Any:
+    def _make(self, name: str | None, options: dict[str, Any]) -> Any:
         import diffusers
 
         own = type(self._own).__name__
@@ -94,12 +139,12 @@ class Schedulers:
         if cls != requested:
             level = logging.WARNING if name else logging.INFO  # the user did not choose the model's own
             logger.log(level, "scheduler %s does not suit editing: using %s", requested, cls)
-        if cls == own:
+        if cls == own and not options:
             return self._own
         # Models that predict the sample start from pure noise in one step, a level that other schedulers do not have.
         # Flow matching and EDM (CosXL) have noise schedules that the other schedulers do not support.
         kinds = {name.startswith(_APART) for name in (own, cls)}
-        if self._own.config.get("prediction_type") == "sample" or True in kinds:
+        if self._own.config.get("prediction_type") == "sample" or (cls != own and True in kinds):
             raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")
         with quiet():
-            return getattr(diffusers, cls).from_config(self._own.config)
+            return getattr(diffusers, cls).from_config(self._own.config, **options)

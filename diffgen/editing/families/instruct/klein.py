@@ -36,7 +36,7 @@ class Klein:
         negatives = [job.negative_prompt for job in batch.jobs] if guided else None
         self._latents = codec.to_model(source)
         start, generators = noise(batch.jobs, self._latents.shape[1:], batch.views, codec.multiple)
-        pipe.scheduler = self._schedulers.get(settings.scheduler)
+        pipe.scheduler = self._schedulers.get(settings)
         tokens = codec.pack(start).to(source.device)
         made = pipe(
             **from_noise(batch.watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens),

@@ -24,7 +24,7 @@ class Kontext:
         settings, pipe, codec = batch.settings, self._pipe, self._codec
         height, width = batch.size
         start, generators = noise(batch.jobs, source.shape[1:], batch.views, codec.factor)
-        pipe.scheduler = self._schedulers.get(settings.scheduler)
+        pipe.scheduler = self._schedulers.get(settings)
         tokens = codec.pack(start).to(source.device)
         made = pipe(
             **from_noise(batch.watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens),

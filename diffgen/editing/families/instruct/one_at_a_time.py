@@ -36,7 +36,7 @@ class OneAtATime:
         import torch
 
         start, generators = noise(batch.jobs, source.shape[1:], batch.views, self._codec.factor)
-        self._pipe.scheduler = self._schedulers.get(batch.settings.scheduler)
+        self._pipe.scheduler = self._schedulers.get(batch.settings)
         watch = batch.watch if len(batch.jobs) == 1 else None  # it expects whole batches, and here pictures run in turn
         rows = [
             self._edit_one(source[i : i + 1], start[i : i + 1], batch.images[i], job, prompts[i], generators[i], watch)

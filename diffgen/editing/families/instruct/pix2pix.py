@@ -45,7 +45,7 @@ class Pix2Pix:
         if self._xl:
             height, width = batch.size
             arguments |= {"height": height, "width": width}
-        pipe.scheduler = self._schedulers.get(settings.scheduler)
+        pipe.scheduler = self._schedulers.get(settings)
         self._source = source
 
         def look(latents: Any) -> list[NDArray[np.uint8]]:
