@@ -27,12 +27,14 @@ SecondPass = Literal["never", "above_0", "above_1", "above_1_unless_distilled"]
 class PromptReader:
     """Which call encodes a prompt, and how many of its tokens are read.
 
-    The limit is that of the first of `tokenizers` that the pipeline has, and never above `most_tokens`.
+    The limit is that of the first of `tokenizers` that the pipeline has, and never above `most_tokens`. `chat` are the
+    options of the template that the pipeline puts around a prompt, whose tokens count too; None: it has none.
     """
 
     name: ReaderName
     tokenizers: tuple[str, ...] = ("tokenizer",)
     most_tokens: int = 512
+    chat: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ _zimage_img2img = partial(
     family="img2img",
     loads={"img2img": "ZImageImg2ImgPipeline", "text2img": "ZImagePipeline"},
     guidance=4.0,
-    reader=PromptReader("zimage"),
+    reader=PromptReader("zimage", chat={"enable_thinking": True}),
     second_pass="above_0",  # its guidance scale counts from 0: 4 is what other models call 5
 )
 
@@ -208,7 +210,7 @@ _ALL = (
         steps=4,
         guidance=1.0,
         undistilled={"steps": 28, "guidance": 4.0},
-        reader=PromptReader("flux2"),
+        reader=PromptReader("flux2", chat={"enable_thinking": False}),
         **_KLEIN,
     ),
     _as_itself(_qwen, "instruct", "QwenImageEditPipeline"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from diffgen.plan.english import one_or_more
 from diffgen.plan.text2img import prompt_of
 from diffgen.recipe.sections import Condition
 from diffgen.types import Settings, Source
@@ -39,22 +40,7 @@ def painted_words(source: Source, settings: Settings, names: Sequence[str]) -> s
 def describe(source: Source, names: Sequence[str]) -> str:
     """The objects of a picture in words, most frequent first: "cars, a person and a traffic light"."""
     ranked = sorted(source.counts, key=lambda pair: (-pair[1], pair[0]))[:MAX_OBJECT_NAMES]
-    words = [_article(names[i]) if n == 1 else _plural(names[i]) for i, n in ranked]
+    words = [one_or_more(names[i], n) for i, n in ranked]
     if not words:
         return "a scene"
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[:1].lower() in "aeiou" and noun else f"a {noun}"
-
-
-def _plural(noun: str) -> str:
-    irregular = {"person": "people", "man": "men", "woman": "women", "child": "children", "sheep": "sheep"}
-    if noun in irregular:
-        return irregular[noun]
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return f"{noun}es"
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        return f"{noun[:-1]}ies"
-    return f"{noun}s"

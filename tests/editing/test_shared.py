@@ -10,6 +10,7 @@ import pytest
 
 from diffgen.dataset.geometry import View
 from diffgen.editing.editor import EditBatch
+from diffgen.editing.pipelines.prompts import Prompts
 from diffgen.errors import NotFinite, OutOfMemory, UsageError
 from diffgen.models.pipelines import SPECS
 from tests.editing.tiny_models import Calls, denoiser, job, picture, settings
@@ -364,6 +365,22 @@ def test_a_long_prompt_is_cut_with_one_warning(editor: Any, model: str, caplog: 
     for _ in range(2):
         one(editor, asked(model), picture(0), prompt=text)
     assert sum("cut to the model's 16 tokens" in r.getMessage() for r in caplog.records) == 1
+
+
+@pytest.mark.parametrize("model", ["zimage", "klein"])
+def test_the_words_around_a_prompt_count_too(
+    model: str, load: Any, request: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = load(request.getfixturevalue(model))._pipe
+    around = "{% for m in messages %}u:{{ m['content'] }}{% endfor %}{% if enable_thinking %}t{% endif %}"
+    monkeypatch.setattr(pipe.tokenizer, "chat_template", around)
+    prompts = Prompts(pipe)
+    prompts.embeds(["snow on roofs"], None)
+    assert not caplog.records
+    prompts.embeds(["snow on a roof"], None)  # 14 letters, and the two before them; the third is only there to think
+    over = [record.getMessage() for record in caplog.records]
+    assert len(over) == (model == "zimage")
+    assert all("cut to the model's 16 tokens (it has 17)" in line for line in over)
 
 
 @pytest.mark.parametrize("model", differing("codec"))

@@ -92,7 +92,7 @@ class Prompts:
         reader = spec_of(pipe).reader
         assert reader is not None
         self._pipe = pipe
-        self._read = _READERS[reader.name]
+        self._read, self._chat = _READERS[reader.name], reader.chat
         self._tokenizer = next(found for name in reader.tokenizers if (found := getattr(pipe, name, None)) is not None)
         self._limit = min(reader.most_tokens, int(self._tokenizer.model_max_length))  # what is beyond it is cut off
         self._recent: LRUCache[str, Row] = LRUCache(_REMEMBERED)
@@ -113,9 +113,17 @@ class Prompts:
     def _encode(self, text: str) -> Row:
         return self._recent.get_or(text, self._encode_now)
 
+    def _as_read(self, text: str) -> str:
+        """The text with what the pipeline puts around it."""
+        if self._chat is None:
+            return text
+        said = [{"role": "user", "content": text}]
+        options = {"tokenize": False, "add_generation_prompt": True, **self._chat}
+        return str(self._tokenizer.apply_chat_template(said, **options))
+
     def _encode_now(self, text: str) -> Row:
         with quiet():
-            count = len(self._tokenizer(text).input_ids)
+            count = len(self._tokenizer(self._as_read(text)).input_ids)
             if count > self._limit:
                 logger.warning("prompt cut to the model's %d tokens (it has %d): %s", self._limit, count, text)
             return self._read(self._pipe, text, self._limit)
