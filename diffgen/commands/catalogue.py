@@ -37,11 +37,11 @@ def conditions_text() -> str:
 
 def models_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table of `model_rows`."""
-    lines = [f"{'name':<22}{'editor':<10}{'MB':>6}  {'here':<5} licence"]
+    lines = [f"{'name':<27}{'editor':<10}{'MB':>6}  {'here':<5} licence"]
     for row in rows:
         here = "yes" if row["on_disk"] else "no"
-        about = f"{row['licence']}; {row['about']}"
-        lines.append(f"{row['name']:<22}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {about}")
+        about = f"{row['licence']}{', gated' if row['gated'] else ''}; {row['about']}"
+        lines.append(f"{row['name']:<27}{row['editor']:<10}{row['size_mb']:>6}  {here:<5} {about}")
     return "\n".join(lines)
 
 

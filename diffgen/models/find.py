@@ -78,7 +78,8 @@ def model_rows(cache: FileCache) -> list[dict[str, Any]]:
             on_disk = (folder / "model_index.json").is_file()
             entry = {**(weights.read_json(folder / "diffgen.json") if on_disk else {}), **entry}
         columns = ("editor", "licence", "size_mb", "native", "steps", "about")
-        rows.append({"name": name, "on_disk": on_disk, **{key: entry.get(key) for key in columns}})
+        told = {key: entry.get(key) for key in columns}
+        rows.append({"name": name, "on_disk": on_disk, **told, "gated": entry.get("gated", False)})
     return rows
 
 

@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 # A single one of them is a pair.
-_PAIRS = set("scissors skis trousers pants jeans shorts glasses sunglasses goggles binoculars pliers".split())
+_PAIRS = {
+    "scissors", "skis", "trousers", "pants", "jeans", "shorts", "glasses", "sunglasses", "goggles", "binoculars", "pliers"
+}  # fmt: skip
 _MASS = {"broccoli", "debris", "luggage", "baggage", "furniture", "litter", "garbage"}  # which nobody counts
 # Where the first letter does not say how the word begins.
 _WITH_A = ("uni", "use", "eu", "one")

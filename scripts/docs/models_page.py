@@ -1,4 +1,4 @@
-"""The part of docs/models.md that is written from models.yaml: a table of the short names, and a recipe for each."""
+"""The two tables of docs/models.md that are written from models.yaml and costs.json."""
 
 from __future__ import annotations
 
@@ -7,36 +7,58 @@ from typing import Any
 
 from diffgen.models.aliases import PACKAGE, aliases
 from diffgen.models.pipelines import SPECS
+from scripts.docs.costs import ARCHITECTURES, passes, seconds
 
-BEGIN = "<!-- written by `python -m scripts.docs.check --write` from diffgen/models/models.yaml -->\n"
-END = "<!-- end of what is written from diffgen/models/models.yaml -->\n"
+BEGIN = "<!-- written by `python -m scripts.docs.check --write`: {name} -->\n"
+END = "<!-- end of {name} -->\n"
 
+# (what the GPU has, alias, its GPU in costs.json, what it does to driving frames, link to its recipe).
+CHOICES = [
+    (
+        "none", "pocket", None,
+        "plain night, dusk and fog; snow lies but hardly falls; rain is dull light and wet roads", "no-gpu",
+    ),
+    (
+        "8 GB", "sd15", "RTX 4060 (8 GB)",
+        "fog, rain and dusk, held by a ControlNet; night and snow are weaker", "8-gb",
+    ),
+    (
+        "8 GB", "instruct-pix2pix", "RTX 4060 (8 GB)",
+        "snow, fog and night by instruction; used so in a paper (arXiv 2505.08228)", "8-gb-by-instruction",
+    ),
+    ("16 GB", "flux2-klein", "RTX 4080 (16 GB)", "all four by instruction, in 4 steps", "16-gb"),
+    (
+        "24 GB", "longcat-image-edit-turbo", "RTX 4090 (24 GB)",
+        "all four by instruction; made to leave the layout as it is", "24-gb",
+    ),
+    ("80 GB", "qwen-image-edit-lightning", "H100 (80 GB)", "all four, lamps and reflections too", "80-gb"),
+    (
+        "80 GB", "flux1-kontext-dev", "H100 (80 GB)",
+        "all four; the licence forbids commercial use of the model", "80-gb-gated",
+    ),
+]  # fmt: skip
+
+CHOICE_HEAD = (
+    "| GPU memory | model | on driving frames | seconds a picture | licence | gated | recipe |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
 HEAD = (
-    "| name | model | editor | class | licence | GB to fetch | GB on a GPU | steps | guidance | native | batches |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|\n"
+    "| name | model | editor | class | licence | gated | GB to fetch | GB on a GPU | steps | guidance | native | batches |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
 def models_page(page: str) -> str:
-    """`page`, docs/models.md as it is, with that part written again."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    recipes = "\n".join(f"```yaml\n{recipe_for(name)}```\n" for name in aliases())
-    table = HEAD + "".join(_row(name) for name in aliases())
-    text = f"## Short names\n\n{table}\n{FOOT}\n## A recipe for each\n\n{RECIPES}\n{recipes}"
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    """`page`, docs/models.md as it is, with its tables written again."""
+    choices = CHOICE_HEAD + "".join(_choice(*row) for row in CHOICES)
+    names = HEAD + "".join(_row(name) for name in aliases())
+    return _between(_between(page, "choices", choices), "short names", names)
 
 
-FOOT = """\
-Sizes and memory are estimates of the architectures in half precision, not measurements of ours; `memory:` below makes
-less do. `native` is the long side in pixels that the model was trained at. Licences are the models' own: read them
-before you sell what you make.
-"""
-
-RECIPES = """\
-Each is whole: correct the first two lines, and `diffgen plan` it before anything is fetched. Models of flow matching
-begin with less strength, those for inpainting need a task, and the largest a GPU to themselves or `memory:`.
-"""
+def _between(page: str, name: str, table: str) -> str:
+    before, _, rest = page.partition(BEGIN.format(name=name))
+    _, _, after = rest.partition(END.format(name=name))
+    return f"{before}{BEGIN.format(name=name)}\n{table}\n{END.format(name=name)}{after}"
 
 
 def facts(name: str) -> dict[str, Any]:
@@ -49,27 +71,28 @@ def facts(name: str) -> dict[str, Any]:
     return {"pipeline": index["_class_name"], **own, **entry}
 
 
-def recipe_for(name: str) -> str:
-    """A small recipe with this model, as YAML."""
+def _choice(memory: str, name: str, gpu: str | None, effect: str, anchor: str) -> str:
     entry = facts(name)
-    flow = entry["editor"] == "img2img" and SPECS[entry["pipeline"]].flow
-    lines = ["dataset: ../datasets/street/data.yaml", f"output: ../runs/{name}", f"model: {name}"]
-    if entry["memory_gb"] > 24:
-        lines.append("memory: 16gb   # or leave it out on a GPU that has what the table says")
-    if entry["editor"] == "inpaint":
-        lines += ["conditions:", "  - night: {task: background}"]
-    elif flow:
-        lines += ["conditions:", "  - snow: {strength: 0.4}", "  - night: {strength: 0.5}"]
+    if gpu is None:
+        speed = f"{entry['cpu_seconds_per_mpx']:.1f} a megapixel, two cores (measured)"
     else:
-        lines.append("conditions: [snow, night]")
-    return "\n".join(lines) + "\n"
+        speed = f"≈ {_rounded(seconds(ARCHITECTURES[name], passes(entry), gpu))}, {gpu.partition(' (')[0]}"
+    gated = "yes" if entry.get("gated") else "no"
+    return f"| {memory} | `{name}` | {effect} | {speed} | {entry['licence']} | {gated} | [recipe](#{anchor}) |\n"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.1f}" if value < 3 else f"{value:.0f}"
 
 
 def _row(name: str) -> str:
     entry = facts(name)
     place = f"[{entry['hub']}](https://huggingface.co/{entry['hub']})" if "hub" in entry else "in the package"
+    place += "".join(
+        f" + LoRA [{lora['hub']}](https://huggingface.co/{lora['hub']})" for lora in entry.get("loras", ())
+    )
     cells = [
-        f"`{name}`", place, entry["editor"], f"`{entry['pipeline']}`", entry["licence"],
+        f"`{name}`", place, entry["editor"], f"`{entry['pipeline']}`", entry["licence"], "yes" if entry.get("gated") else "",
         f"{entry['size_mb'] / 1000:.1f}" if "hub" in entry else "0", f"{entry['memory_gb']:g}", entry["steps"],
         f"{entry['guidance']:g}", f"{entry['smallest']} to {entry['native']}" if "smallest" in entry else entry["native"],
         "yes" if SPECS[entry["pipeline"]].batches else "one picture a call",

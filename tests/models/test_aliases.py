@@ -20,7 +20,6 @@ from diffgen.models.pipelines import SPECS
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.session import Session
-from scripts.docs.models_page import recipe_for
 from tests.fakes import make_dataset, write_recipe
 
 pytestmark = pytest.mark.editors
@@ -33,11 +32,12 @@ HUB = [name for name, entry in aliases().items() if "hub" in entry]
 
 
 @pytest.mark.parametrize("name", aliases())
-def test_the_recipe_that_the_docs_give_for_it_plans(name: str, tmp_path: Path) -> None:
-    make_dataset(tmp_path / "datasets/street")
-    (tmp_path / "recipes").mkdir()
-    recipe = tmp_path / "recipes/r.yaml"
-    recipe.write_text(recipe_for(name))
+def test_the_shortest_recipe_with_it_plans(name: str, tmp_path: Path) -> None:
+    task = {"task": "background"} if aliases()[name]["editor"] == "inpaint" else {}
+    recipe = write_recipe(
+        tmp_path / "r.yaml", make_dataset(tmp_path / "data"), tmp_path / "out", model=name, editor=None,
+        conditions=[{"night": task}],
+    )  # fmt: skip
     facts = plan_facts(load_recipe(recipe))
     assert facts["model"]["name"] == name
     assert facts["images"] == facts["to_make"] > 0
