@@ -73,6 +73,9 @@ def _download(title: str, hub_id: str, revision: str | None, weights: bool) -> P
     info = HfApi().model_info(hub_id, revision=revision, timeout=10)
     if info.sha is None:
         raise DiffgenError(f"{title}: the hub gives no commit for it", "set `revision:` in the recipe")
+    folder = hub.snapshot_folder(hub_id, info.sha)
+    if not _lacking(folder):
+        return folder
     files = [f.rfilename for f in info.siblings or []]
     network = "model_index.json" not in files and "config.json" in files
     index = Path(hf_hub_download(hub_id, "config.json" if network else "model_index.json", revision=info.sha))
@@ -84,7 +87,7 @@ def _download(title: str, hub_id: str, revision: str | None, weights: bool) -> P
     for chosen in (small, sorted(set(wanted) - set(small)) if weights else []):
         if chosen:
             snapshot_download(hub_id, revision=info.sha, allow_patterns=[_literal(f) for f in chosen])
-    return hub.snapshot_folder(hub_id, info.sha)
+    return folder
 
 
 def _literal(name: str) -> str:

@@ -109,12 +109,15 @@ def needs(model: Model, dtype: str) -> Needs:
     elif model.kind == "file" and Path(model.place).is_file():
         parts = file_parts(Path(model.place), dtype)
     estimate = None if model.memory_gb is None else model.memory_gb * (2 if dtype == "float32" else 1)
+    beside: dict[str, float] = {}
     for network in (*model.networks, *model.observers):
-        if parts and network.folder is not None:
-            beside = network.role == "controlnet"
-            part, numbers = ("controlnet", dtype) if beside else ("estimator", "float32")  # as each is loaded
-            parts[part] = parts.get(part, 0.0) + network_gib(Path(network.folder), numbers)
-    return Needs(parts, estimate)
+        if network.folder is not None:
+            guides = network.role == "controlnet"
+            part, numbers = ("controlnet", dtype) if guides else ("estimator", "float32")  # as each is loaded
+            beside[part] = beside.get(part, 0.0) + network_gib(Path(network.folder), numbers)
+    if parts:
+        return Needs({**parts, **beside}, estimate)
+    return Needs({}, None if estimate is None else estimate + sum(beside.values()))
 
 
 def vocabulary(model: Model) -> Vocabulary | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffgen.dataset.file_cache import FileCache
 from diffgen.models.find import resolve_model
 from diffgen.models.memory import GIB, RESIDENT, Layout, Needs, choose_layout, forecast
 from diffgen.models.model import needs
+from diffgen.models.networks import Network, Observers
 from diffgen.recipe.load import load_recipe
 from diffgen.run.session import Session
 from tests.fakes import MODEL, make_dataset, write_recipe
@@ -162,6 +164,26 @@ def test_a_single_file_is_taken_apart_by_its_names(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "sd.safetensors", shapes)
     found = needs(resolved("sd.safetensors", tmp_path), "bfloat16")
     assert found.parts == {"unet": 2 * MIB, "vae": MIB / 8, "text_encoder": MIB / 2}
+
+
+def test_what_looks_at_pictures_counts_as_it_is_loaded_in_float32(folder: Path, tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "clip/model.safetensors", {"w": [1 << 10, 1 << 9]}, "F16")
+    (tmp_path / "clip/config.json").write_text("{}")
+    detector = tmp_path / "yolo.pt"  # Ultralytics saves half-precision numbers
+    detector.write_bytes(b"")
+    os.truncate(detector, 1 << 20)
+    write_safetensors(tmp_path / "net/diffusion_pytorch_model.safetensors", {"w": [1 << 10, 1 << 9]}, "F16")
+    (tmp_path / "net/config.json").write_text("{}")
+    observers = Observers(
+        Network("yolo.pt", "detector", "", str(detector)), Network("clip", "clip", "", str(tmp_path / "clip"))
+    )
+    net = Network("net", "controlnet", "", str(tmp_path / "net"))
+    model = replace(resolved(str(folder), tmp_path), networks=(net,), observers=observers)
+    found = needs(model, "float16")
+    assert found.parts == {"unet": 2 * MIB, "vae": MIB / 2, "controlnet": MIB, "estimator": 2 * MIB + 2 * MIB}
+    assert found.resident > sum(found.parts[name] for name in ("vae", "controlnet", "estimator"))
+    absent = replace(resolved("sdxl", tmp_path), observers=observers)
+    assert needs(absent, "float16").estimate == pytest.approx(10 + 4 * MIB)
 
 
 def test_a_model_that_is_not_here_is_judged_by_its_estimate(tmp_path: Path) -> None:

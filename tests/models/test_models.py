@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,49 @@ def test_a_single_file_with_its_configs(cache: FileCache, tmp_path: Path) -> Non
     assert (model.editor, model.native, model.config) == ("img2img", 768, str(tmp_path / "configs"))
     (tmp_path / "configs" / "scheduler" / "scheduler_config.json").write_text('{"x": 1}')
     assert resolve_model(spec, None, tmp_path, cache).identity != model.identity
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("cond_stage_model", "has no text encoder"),
+        ("first_stage_model", "has no vae"),
+        ("_stage_model", "has no vae and text encoder"),
+    ],
+)
+@pytest.mark.parametrize("config", [True, False])
+def test_a_single_file_that_lacks_a_part_says_which(
+    lost: str, words: str, config: bool, cache: FileCache, tmp_path: Path
+) -> None:
+    shapes = {
+        "model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3],
+        "first_stage_model.decoder.conv_in.weight": [1],
+        "cond_stage_model.transformer.weight": [1],
+    }
+    write_tensors(tmp_path / "m.safetensors", {name: shape for name, shape in shapes.items() if lost not in name})
+    write_model(tmp_path / "configs")
+    with pytest.raises(UsageError, match=words) as caught:
+        resolve_model({"file": "m.safetensors", **({"config": "configs"} if config else {})}, None, tmp_path, cache)
+    assert "all parts" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "hint"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer", "git lfs pull"),
+        (pickle.dumps({"state_dict": 1}), "a pickle that is called .safetensors", "convert it"),
+        (b"PK\x03\x04" + b"0" * 60, "a pickle that is called .safetensors", "convert it"),
+        (b"<!DOCTYPE html><html>Not found</html>", "a web page", "the file itself"),
+        (b"\xff" * 64, "broken safetensors file", "download it again"),
+    ],
+)
+def test_a_file_that_is_not_what_it_is_called(
+    content: bytes, words: str, hint: str, cache: FileCache, tmp_path: Path
+) -> None:
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(DiffgenError, match=words) as caught:
+        resolve_model("m.safetensors", None, tmp_path, cache)
+    assert hint in str(caught.value.hint)
 
 
 def test_model_rows(cache: FileCache, tmp_path: Path) -> None:
