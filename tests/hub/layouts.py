@@ -48,7 +48,7 @@ _QWEN = {"transformer": 5, "text_encoder": 4}
 
 LAYOUTS = {
     "sd-turbo": Layout(
-        "sd", "a copy of the file in a model trained on it", dict.fromkeys(EVERY, NONE), _SD, plain_words=_WORDS,
+        "sd", "Aryanne/testOrt e61d5d1 on the hub, a copy", dict.fromkeys(EVERY, NONE), _SD, plain_words=_WORDS,
         root=("sd_turbo.safetensors",),
     ),
     "sdxl-turbo": Layout(
@@ -56,27 +56,27 @@ LAYOUTS = {
         root=("sd_xl_turbo_1.0.safetensors", "sd_xl_turbo_1.0_fp16.safetensors"),
     ),
     "sd15": Layout(
-        "sd", "a mirror; newer ones name CLIPImageProcessor",
+        "sd", "HDRJ-One/runwayml-stable-diffusion-v1-5 on GitHub, a copy; later ones name CLIPImageProcessor",
         {"safety_checker": CHECKER, "feature_extractor": OLD_EXTRACTOR, "requires_safety_checker": True}, _SD,
         plain_words=_WORDS, root=("v1-5-pruned.safetensors", "v1-5-pruned.ckpt"),
     ),
     "sd21": Layout(
-        "sd", "a mirror", {"safety_checker": NONE, "feature_extractor": OLD_EXTRACTOR}, _SD, plain_words=_WORDS,
+        "sd", "jack-op11/stable-diffusion-2-1 on GitHub, a copy", {"safety_checker": NONE, "feature_extractor": OLD_EXTRACTOR}, _SD, plain_words=_WORDS,
         root=("v2-1_768-ema-pruned.safetensors",),
     ),
     "sdxl": Layout(
-        "sdxl", "the repository itself", half=_XL, plain_words=_XL_WORDS,
+        "sdxl", "its page on the hub", half=_XL, plain_words=_XL_WORDS,
         root=("sd_xl_base_1.0.safetensors", "vae_1_0/diffusion_pytorch_model.safetensors", "unet/model.onnx_data"),
     ),
-    "sdxl-lightning": Layout("sdxl", "the repository itself", half=_XL, plain_words=_XL_WORDS),
-    "instruct-pix2pix": Layout("ip2p", "a loaded pipeline, printed", {**EVERY, "image_encoder": NONE}, _SD, plain_words=_WORDS),
+    "sdxl-lightning": Layout("sdxl", "its page on the hub", half=_XL, plain_words=_XL_WORDS),
+    "instruct-pix2pix": Layout("ip2p", "a loaded pipeline, printed in an issue", {**EVERY, "image_encoder": NONE}, _SD, plain_words=_WORDS),
     "lcm-dreamshaper": Layout("lcm", "not seen", EVERY, plain_words=_WORDS, root=("LCM_Dreamshaper_v7_4k.safetensors",)),
     "sd3.5-medium": Layout(
-        "sd3", "a mirror of the large one", half=("text_encoder", "text_encoder_2", "text_encoder_3"),
+        "sd3", "RevL-Lambda-DevRel/Stable-Diffusion-3.5-Large on GitHub, a copy of the large one", half=("text_encoder", "text_encoder_2", "text_encoder_3"),
         shards={"text_encoder_3": 2}, plain_words=_XL_WORDS, root=("sd3.5_medium.safetensors",),
     ),
     "sd3.5-large-turbo": Layout(
-        "sd3", "a mirror of the large one", half=("text_encoder", "text_encoder_2", "text_encoder_3"),
+        "sd3", "RevL-Lambda-DevRel/Stable-Diffusion-3.5-Large on GitHub, a copy of the large one", half=("text_encoder", "text_encoder_2", "text_encoder_3"),
         shards={"text_encoder_3": 2, "transformer": 2}, plain_words=_XL_WORDS,
     ),
     "flux1-dev": Layout(
@@ -84,16 +84,16 @@ LAYOUTS = {
         root=("flux1-dev.safetensors", "ae.safetensors"),
     ),
     "flux1-dev-turbo": Layout("flux", "not seen", {"image_encoder": ENCODER, "feature_extractor": EXTRACTOR}, shards=_T5),
-    "flux1-schnell": Layout("schnell", "a mirror", shards=_T5, plain_words=_WORDS, root=("flux1-schnell.safetensors",)),
-    "z-image-turbo": Layout("zimage", "a test of another library", shards={"transformer": 2, "text_encoder": 3}),
+    "flux1-schnell": Layout("schnell", "edkamesh/FluX-optimized on GitHub, a copy", shards=_T5, plain_words=_WORDS, root=("flux1-schnell.safetensors",)),
+    "z-image-turbo": Layout("zimage", "a test of unsloth", shards={"transformer": 2, "text_encoder": 3}),
     "flux1-kontext-dev": Layout(
         "kontext", "not seen", {"image_encoder": ENCODER, "feature_extractor": EXTRACTOR}, shards=_T5, plain_words=_WORDS,
         root=("flux1-kontext-dev.safetensors", "ae.safetensors"),
     ),
-    "flux2-klein": Layout("klein", "a mirror of the 9B", shards={"text_encoder": 2}, root=("flux-2-klein-4b.safetensors",)),
-    "qwen-image-edit": Layout("qwen_edit", "a page of the repository", shards=_QWEN | {"transformer": 9}, plain_words=_WORDS),
-    "qwen-image-edit-plus": Layout("qwen_plus", "a page of the repository", shards=_QWEN, plain_words=_WORDS),
-    "qwen-image-edit-lightning": Layout("qwen_plus", "a page of the repository", shards=_QWEN, plain_words=_WORDS),
+    "flux2-klein": Layout("klein", "ModelsLab/FLUX.2-klein-9B on the hub, a copy of the 9B", shards={"text_encoder": 2}, root=("flux-2-klein-4b.safetensors",)),
+    "qwen-image-edit": Layout("qwen_edit", "its page on the hub", shards=_QWEN | {"transformer": 9}, plain_words=_WORDS),
+    "qwen-image-edit-plus": Layout("qwen_plus", "its page on the hub", shards=_QWEN, plain_words=_WORDS),
+    "qwen-image-edit-lightning": Layout("qwen_plus", "its page on the hub", shards=_QWEN, plain_words=_WORDS),
     "longcat-image-edit": Layout("longcat", "not seen", shards={"text_encoder": 5}, root=("config.json",)),
     "longcat-image-edit-turbo": Layout("longcat", "not seen", shards={"text_encoder": 5}, root=("config.json",)),
     "sd15-inpaint": Layout("sd_inpaint", "not seen", EVERY, ("text_encoder",), ("unet", "vae"), plain_words=_WORDS),

@@ -146,6 +146,13 @@ def test_the_lightning_lora_of_qwen_has_its_schedule(qwen_plus: Path, load: Any,
         ),
         ({"name": "euler", "xyz": 1}, "has no setting 'xyz'", "its settings: timestep_spacing"),
         ({"name": "eulr"}, "'eulr' is not known", "euler"),
+        (
+            {"name": "euler", "timestep_spacing": "even"},
+            "must be leading or trailing or linspace, got 'even'",
+            "correct",
+        ),
+        ({"name": "euler", "use_karras_sigmas": 1}, "use_karras_sigmas must be true or false, got 1", "correct"),
+        ({"name": "euler", "steps_offset": 0.5}, "steps_offset must be a whole number", "correct"),
     ],
 )
 def test_settings_that_a_scheduler_does_not_have(value: Any, words: str, hint: str, tmp_path: Path) -> None:
@@ -153,6 +160,12 @@ def test_settings_that_a_scheduler_does_not_have(value: Any, words: str, hint: s
         planned("sd15", tmp_path, scheduler=value)
     assert "conditions: snow: scheduler" in caught.value.message
     assert hint in str(caught.value.hint)
+
+
+def test_settings_that_exclude_each_other_are_one_error(sdxl: Path, load: Any, tmp_path: Path) -> None:
+    both = {"name": "euler", "use_karras_sigmas": True, "use_exponential_sigmas": True}
+    with pytest.raises(UsageError, match="Only one of"):
+        Schedulers(load(sdxl)._pipe.scheduler).get(planned("sdxl", tmp_path, scheduler=both))
 
 
 def test_klein_before_distillation_has_more_steps_and_guidance(klein: Path, klein_base: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from diffgen.errors import UsageError, closest
+from diffgen.errors import UsageError, closest, why
 from diffgen.models.load_network import quiet
 from diffgen.models.pipelines import SPECS
 from diffgen.types import Settings
@@ -55,7 +55,7 @@ def scheduler_class(name: str) -> str:
 # noise or clip what the model predicts.
 _SPACING = ("timestep_spacing", "steps_offset", "prediction_type")
 _SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-_SOLVER = (*_SPACING, *_SIGMAS, "solver_order", "solver_type", "lower_order_final")
+_SOLVER = (*_SPACING, *_SIGMAS, "solver_order", "lower_order_final")
 _SHIFT = (
     "shift", "use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "shift_terminal",
     "time_shift_type",
@@ -70,7 +70,16 @@ OPTIONS = {
     "LCMScheduler": (*_SPACING, "timestep_scaling", "rescale_betas_zero_snr"),
     "FlowMatchEulerDiscreteScheduler": (*_SHIFT, *_SIGMAS),
 }
-_WHOLE = ("steps_offset", "solver_order", "base_image_seq_len", "max_image_seq_len")  # other numbers are fractions
+# What each may be: a type, or one of these words; those that are not here are true or false.
+_VALUES: dict[str, type | tuple[str, ...]] = {
+    "timestep_spacing": ("leading", "trailing", "linspace"),
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
+    "final_sigmas_type": ("zero", "sigma_min"),
+    "time_shift_type": ("exponential", "linear"),
+    **dict.fromkeys(("steps_offset", "solver_order", "base_image_seq_len", "max_image_seq_len"), int),
+    **dict.fromkeys(("shift", "base_shift", "max_shift", "shift_terminal", "timestep_scaling"), float),
+}
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
 Options = tuple[tuple[str, Any], ...]
 
@@ -100,13 +109,22 @@ def chosen_scheduler(value: str | Mapping[str, Any], pipeline: str | None) -> tu
                 f"scheduler '{name}' has no setting '{key}'",
                 f"did you mean '{near}'?" if near else f"its settings: {', '.join(known)}",
             )
-    options = tuple((key, _number(key, given[key])) for key in sorted(given))
+    options = tuple((key, _checked(name, key, given[key])) for key in sorted(given))
     return name, options or None
 
 
-def _number(key: str, value: Any) -> Any:
-    """1 as 1.0 where fractions are meant, because both must give the same job ids."""
-    return float(value) if type(value) is int and key not in _WHOLE else value
+def _checked(name: str, key: str, value: Any) -> Any:
+    """A setting's value; whole numbers as fractions where those are meant, because both must give the same job ids."""
+    wanted = _VALUES.get(key, bool)
+    if key == "shift_terminal" and value is None:
+        return None
+    if wanted is float and type(value) is int:
+        value = float(value)
+    fits = value in wanted if isinstance(wanted, tuple) else type(value) is wanted
+    if not fits:
+        words = " or ".join(wanted) if isinstance(wanted, tuple) else _NAMES[wanted]
+        raise UsageError(f"scheduler '{name}': {key} must be {words}, got {value!r}", "correct or remove it")
+    return value
 
 
 def noised(scheduler: Any, source: Any, noise: Any, levels: Any) -> Any:
@@ -146,5 +164,12 @@ class Schedulers:
         kinds = {name.startswith(_APART) for name in (own, cls)}
         if self._own.config.get("prediction_type") == "sample" or (cls != own and True in kinds):
             raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")
-        with quiet():
-            return getattr(diffusers, cls).from_config(self._own.config, **options)
+        try:
+            with quiet():
+                return getattr(diffusers, cls).from_config(self._own.config, **options)
+        except (
+            ValueError,
+            NotImplementedError,
+            ImportError,
+        ) as error:  # settings that exclude each other, or need scipy
+            raise UsageError(f"scheduler {cls}: {why(error)}", "change its settings in `scheduler:`") from error
