@@ -224,6 +224,32 @@ def test_bfloat16_runs(name: str, cache: FileCache, request: Any) -> None:
     assert np.abs(exact.astype(int) - rough).mean() < 4
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sd",
+        "ip2p",
+        "pocket_like",
+        "sdxl",
+        "lcm",
+        "sd3",
+        "flux",
+        "zimage",
+        "cosxl",
+        "kontext",
+        "klein",
+        "qwen_plus",
+        "longcat",
+    ],
+)
+def test_the_chosen_numbers_on_a_gpu(name: str, cache: FileCache, request: Any) -> None:
+    model = resolve_model(str(request.getfixturevalue(name)), None, Path("/"), cache)
+    dtype, _ = pick_dtype("auto", "cuda", model.pipeline)
+    exact, chosen = (_edit(load_editor(model, d, t), model.editor) for d, t in (("cpu", "float32"), ("cuda", dtype)))
+    assert np.abs(exact.astype(int) - chosen).mean() < 4
+
+
 @pytest.fixture
 def copy(sd: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sd, tmp_path / "model"))

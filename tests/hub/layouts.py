@@ -44,6 +44,7 @@ _XL = (*_SD, "text_encoder_2")
 _T5 = {"transformer": 3, "text_encoder_2": 2}
 _WORDS = ("tokenizer",)
 _XL_WORDS = ("tokenizer", "tokenizer_2")
+_SD35 = "RevL-Lambda-DevRel/Stable-Diffusion-3.5-Large on GitHub, a copy of the large one"
 _QWEN = {"transformer": 5, "text_encoder": 4}
 
 LAYOUTS = {
@@ -61,22 +62,24 @@ LAYOUTS = {
         plain_words=_WORDS, root=("v1-5-pruned.safetensors", "v1-5-pruned.ckpt"),
     ),
     "sd21": Layout(
-        "sd", "jack-op11/stable-diffusion-2-1 on GitHub, a copy", {"safety_checker": NONE, "feature_extractor": OLD_EXTRACTOR}, _SD, plain_words=_WORDS,
-        root=("v2-1_768-ema-pruned.safetensors",),
+        "sd", "jack-op11/stable-diffusion-2-1 on GitHub, a copy",
+        {"safety_checker": NONE, "feature_extractor": OLD_EXTRACTOR}, _SD, plain_words=_WORDS, root=("v2-1_768-ema-pruned.safetensors",),
     ),
     "sdxl": Layout(
         "sdxl", "its page on the hub", half=_XL, plain_words=_XL_WORDS,
         root=("sd_xl_base_1.0.safetensors", "vae_1_0/diffusion_pytorch_model.safetensors", "unet/model.onnx_data"),
     ),
     "sdxl-lightning": Layout("sdxl", "its page on the hub", half=_XL, plain_words=_XL_WORDS),
-    "instruct-pix2pix": Layout("ip2p", "a loaded pipeline, printed in an issue", {**EVERY, "image_encoder": NONE}, _SD, plain_words=_WORDS),
+    "instruct-pix2pix": Layout(
+        "ip2p", "a loaded pipeline, printed in an issue", {**EVERY, "image_encoder": NONE}, _SD, plain_words=_WORDS
+    ),
     "lcm-dreamshaper": Layout("lcm", "not seen", EVERY, plain_words=_WORDS, root=("LCM_Dreamshaper_v7_4k.safetensors",)),
     "sd3.5-medium": Layout(
-        "sd3", "RevL-Lambda-DevRel/Stable-Diffusion-3.5-Large on GitHub, a copy of the large one", half=("text_encoder", "text_encoder_2", "text_encoder_3"),
+        "sd3", _SD35, half=("text_encoder", "text_encoder_2", "text_encoder_3"),
         shards={"text_encoder_3": 2}, plain_words=_XL_WORDS, root=("sd3.5_medium.safetensors",),
     ),
     "sd3.5-large-turbo": Layout(
-        "sd3", "RevL-Lambda-DevRel/Stable-Diffusion-3.5-Large on GitHub, a copy of the large one", half=("text_encoder", "text_encoder_2", "text_encoder_3"),
+        "sd3", _SD35, half=("text_encoder", "text_encoder_2", "text_encoder_3"),
         shards={"text_encoder_3": 2, "transformer": 2}, plain_words=_XL_WORDS,
     ),
     "flux1-dev": Layout(
@@ -84,13 +87,19 @@ LAYOUTS = {
         root=("flux1-dev.safetensors", "ae.safetensors"),
     ),
     "flux1-dev-turbo": Layout("flux", "not seen", {"image_encoder": ENCODER, "feature_extractor": EXTRACTOR}, shards=_T5),
-    "flux1-schnell": Layout("schnell", "edkamesh/FluX-optimized on GitHub, a copy", shards=_T5, plain_words=_WORDS, root=("flux1-schnell.safetensors",)),
+    "flux1-schnell": Layout(
+        "schnell", "edkamesh/FluX-optimized on GitHub, a copy", shards=_T5, plain_words=_WORDS,
+        root=("flux1-schnell.safetensors",),
+    ),
     "z-image-turbo": Layout("zimage", "a test of unsloth", shards={"transformer": 2, "text_encoder": 3}),
     "flux1-kontext-dev": Layout(
         "kontext", "not seen", {"image_encoder": ENCODER, "feature_extractor": EXTRACTOR}, shards=_T5, plain_words=_WORDS,
         root=("flux1-kontext-dev.safetensors", "ae.safetensors"),
     ),
-    "flux2-klein": Layout("klein", "ModelsLab/FLUX.2-klein-9B on the hub, a copy of the 9B", shards={"text_encoder": 2}, root=("flux-2-klein-4b.safetensors",)),
+    "flux2-klein": Layout(
+        "klein", "ModelsLab/FLUX.2-klein-9B on the hub, a copy of the 9B", shards={"text_encoder": 2},
+        root=("flux-2-klein-4b.safetensors",),
+    ),
     "qwen-image-edit": Layout("qwen_edit", "its page on the hub", shards=_QWEN | {"transformer": 9}, plain_words=_WORDS),
     "qwen-image-edit-plus": Layout("qwen_plus", "its page on the hub", shards=_QWEN, plain_words=_WORDS),
     "qwen-image-edit-lightning": Layout("qwen_plus", "its page on the hub", shards=_QWEN, plain_words=_WORDS),
