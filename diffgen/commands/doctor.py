@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from diffgen.errors import DiffgenError
 from diffgen.models.fetch import pull_command
 from diffgen.models.find import resolve_model
 from diffgen.models.hub import is_offline
-from diffgen.models.model import Model, is_on_disk
+from diffgen.models.model import Model, is_on_disk, known_class
 from diffgen.models.networks import network_command, require_detector_file
-from diffgen.models.resolve import missing_networks, resolve_recipe_model
+from diffgen.models.resolve import as_kept, missing_networks, resolve_recipe_model
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Session
-from diffgen.run.store.state import check_folder
+from diffgen.run.store.state import check_folder, is_run_folder, read_state
 from diffgen.version import __version__, installed_version
 
 PACKAGES = ("torch", "diffusers", "transformers", "ultralytics", "numpy", "pillow", "pydantic")
@@ -50,7 +51,9 @@ def examine(loaded: LoadedRecipe | None = None) -> dict[str, Any]:
         with _collecting(problems):
             check_folder(loaded.output)
         with _collecting(problems):  # dataset, LoRAs and detector
-            require_detector_file(Session.open(loaded).model.observers)
+            session = Session.open(loaded)
+            require_detector_file(session.model.observers)
+            session.check_runnable()
     return {**facts, "problems": problems}
 
 
@@ -58,14 +61,17 @@ def _resolved(loaded: LoadedRecipe | None) -> Model:
     with FileCache() as cache:
         if loaded is None:
             return resolve_model("pocket", None, Path(), cache)
-        return resolve_recipe_model(loaded.recipe, loaded.base, cache)
+        model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
+    return as_kept(model, loaded.recipe, read_state(loaded.output)) if is_run_folder(loaded.output) else model
 
 
 def _device(loaded: LoadedRecipe | None, model: Model | None) -> dict[str, Any]:
     from diffgen.editing.pipelines.device import pick_device, pick_dtype
 
     device, why = pick_device(loaded.recipe.device if loaded else "auto")
-    dtype, why_dtype = pick_dtype(loaded.recipe.dtype if loaded else "auto", device, model.pipeline if model else None)
+    dtype, why_dtype = pick_dtype(
+        loaded.recipe.dtype if loaded else "auto", device, known_class(model) if model else None
+    )
     return {"device": device, "device_reason": why, "dtype": dtype, "dtype_reason": why_dtype}
 
 
@@ -76,10 +82,14 @@ def _model(
 
     if model is None:
         return {}
-    on_disk = is_on_disk(model)
+    on_disk = is_on_disk(replace(model, loras=()))
     shown = {"name": model.name, "editor": model.editor, "on_disk": on_disk, "steps": model.steps}
     if not on_disk:
         problems.append(f"model '{model.name}' is not on this machine; {pull_command(model.name, model.revision)}")
+    for lora in model.loras:
+        if lora.path is None:
+            pull = pull_command(str(loaded.path) if loaded else model.name)
+            problems.append(f"LoRA '{lora.name}' is not on this machine; {pull}")
     for network in missing_networks(model):
         problems.append(f"{network.full_name} is not on this machine; {network_command(network)}")
     if "device" not in facts:

@@ -41,6 +41,7 @@ def plan_facts(loaded: LoadedRecipe, limit: int | None = None, look: bool | None
     """
     check_folder(loaded.output)
     session = Session.open(loaded, limit)
+    session.check_runnable()
     require_detector_file(session.model.observers)  # fail now, and not when a run begins
     with no_collector():
         return _facts(session, look)

@@ -12,19 +12,21 @@ from diffgen.models import hub
 from diffgen.models.aliases import aliases, suggestion
 from diffgen.models.fetch import Unreachable, fetch, pull_command
 from diffgen.models.loras import require_lora, resolve_loras
-from diffgen.models.model import hub_title, require_on_disk
-from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions
+from diffgen.models.model import hub_title
+from diffgen.models.resolve import as_kept, require_parts, resolve_recipe_model, to_keep
 from diffgen.recipe.load import load_recipe
 from diffgen.recipe.sections import HUB_ID
+from diffgen.run.store.state import is_run_folder, read_state
 
 logger = logging.getLogger(__name__)
 
 
 def pull(name: str) -> dict[str, Any]:
-    """Fetch what `name` means, at its newest commit: an alias, OWNER/NAME, either with @REVISION, or a recipe's path.
+    """Fetch what `name` means: an alias, OWNER/NAME, either with @REVISION, or a recipe's path.
 
-    A recipe's model and networks are left at the commits that are here. Returns what is here now, for printing. Raises
-    DiffgenError if a download fails; where the hub cannot be reached, only if the files are not here.
+    A model or network is brought to the hub's newest commit. A recipe's are left at those of its run folder, else at those
+    that are here; LoRAs at those that are here. Returns what is here now, for printing. Raises DiffgenError if a download
+    fails; where the hub cannot be reached, only if the files are not here.
     """
     if Path(name).suffix in (".yaml", ".yml"):
         return _pull_recipe(Path(name))
@@ -54,7 +56,7 @@ def _newest(hub_id: str, revision: str | None, title: str, name: str) -> str:
     except Unreachable as error:
         if here is None:
             raise
-        logger.warning("%s: the hub cannot be asked for a newer commit (%s)", title, error.message)
+        logger.warning("%s: %s, so nobody can say whether there is a newer commit", title, error.what)
         return here
 
 
@@ -62,8 +64,11 @@ def _pull_recipe(path: Path) -> dict[str, Any]:
     loaded = load_recipe(path)
     with FileCache() as cache:
         model = resolve_recipe_model(loaded.recipe, loaded.base, cache)
-    model = require_networks(require_on_disk(model), loaded.recipe)
-    return {"name": path.name, "place": model.place, "revision": model.revision, "revisions": revisions(model)}
+    state = read_state(loaded.output) if is_run_folder(loaded.output) else {}
+    model = require_parts(as_kept(model, loaded.recipe, state), loaded.recipe)
+    kept = to_keep(model)
+    commits = {**kept["revisions"], **{name: lora["revision"] for name, lora in kept["loras"].items()}}
+    return {"name": path.name, "place": model.place, "revision": model.revision, "revisions": commits}
 
 
 def pulled_text(facts: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from diffgen.errors import DiffgenError, why
+from diffgen.errors import DiffgenError, UsageError, why
 from diffgen.models import hub
 from diffgen.models.weights import (
     PICKLED,
@@ -23,7 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 class Unreachable(DiffgenError):
-    """The hub does not answer, or not to the end."""
+    """The hub does not answer, or not to the end; `what` happened."""
+
+    def __init__(self, message: str, hint: str, what: str) -> None:
+        super().__init__(message, hint)
+        self.what = what
 
 
 def pull_command(name: str, revision: str | None = None) -> str:
@@ -44,15 +48,22 @@ def fetch_file(hub_id: str, name: str, revision: str | None) -> Path:
         return Path(hf_hub_download(hub_id, name, revision=revision))
 
 
-def fetch(hub_id: str, revision: str | None, title: str, command: str, weights: bool = True) -> Path:
-    """Download what is not here of a pipeline or network, at the commit that `revision` is on the hub now.
+# What kind of repository is wanted -> the file that such a one has.
+INDEX = {"diffusers pipeline": "model_index.json", "network": "config.json"}
 
-    Returns the snapshot folder, which is named after its commit. Without `weights`, only what a plan reads. `title` and
-    `command` are for messages. Raises DiffgenError if it cannot be fetched, or has no weights that we load.
+
+def fetch(
+    hub_id: str, revision: str | None, title: str, command: str, kind: str | None = None, weights: bool = True
+) -> Path:
+    """Download what is not here of a repository, at the commit that `revision` is on the hub now.
+
+    `kind` is one of INDEX; None: whichever it is. Without `weights`, only configs. `title` and `command` are for messages.
+    Returns the snapshot folder, which is named after its commit. Raises DiffgenError if it cannot be fetched, is of
+    another kind, or has no weights that we load.
     """
-    with _hub_errors(title, hub_id, revision, command, "diffusers pipeline", "model_index.json"):
-        folder = _download(title, hub_id, revision, weights)
-    if weights and (lacking := _lacking(folder)):
+    with _hub_errors(title, hub_id, revision, command, kind or "diffusers pipeline"):
+        folder, kind = _download(title, hub_id, revision, kind, weights)
+    if weights and (lacking := _lacking(folder, kind)):
         raise DiffgenError(
             f"{title}: the hub has no {', '.join(lacking[:3])}{' …' if len(lacking) > 3 else ''}",
             f"use a revision or another repository with .safetensors weights; {PICKLED}",
@@ -61,33 +72,40 @@ def fetch(hub_id: str, revision: str | None, title: str, command: str, weights: 
     return folder
 
 
-def _lacking(folder: Path) -> list[str]:
-    if (folder / "model_index.json").is_file():
-        return missing_parts(folder)
-    return [] if network_weights(folder) else ["model.safetensors"]
+def _lacking(folder: Path, kind: str) -> list[str]:
+    if kind == "network":
+        return [] if network_weights(folder) else ["model.safetensors"]
+    return missing_parts(folder) if (folder / INDEX[kind]).is_file() else [INDEX[kind]]
 
 
-def _download(title: str, hub_id: str, revision: str | None, weights: bool) -> Path:
+def _download(title: str, hub_id: str, revision: str | None, kind: str | None, weights: bool) -> tuple[Path, str]:
+    """(snapshot folder, kind)."""
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     info = HfApi().model_info(hub_id, revision=revision, timeout=10)
     if info.sha is None:
         raise DiffgenError(f"{title}: the hub gives no commit for it", "set `revision:` in the recipe")
     folder = hub.snapshot_folder(hub_id, info.sha)
-    if not _lacking(folder):
-        return folder
     files = [f.rfilename for f in info.siblings or []]
-    network = "model_index.json" not in files and "config.json" in files
-    index = Path(hf_hub_download(hub_id, "config.json" if network else "model_index.json", revision=info.sha))
-    wanted = wanted_network_files(files) if network else wanted_files(files, read_json(index))
+    if kind is None:
+        kind = next((name for name, file in INDEX.items() if file in files), "diffusers pipeline")
+    if not _lacking(folder, kind):
+        return folder, kind
+    index = Path(hf_hub_download(hub_id, INDEX[kind], revision=info.sha))
+    wanted = wanted_network_files(files) if kind == "network" else wanted_files(files, read_json(index))
     if weights:
         logger.warning("fetching %s, commit %s", title, info.sha[:12])
     # The small files first: where an interrupted download has left all weights, it has left all of these too.
-    small = [f for f in wanted if not f.endswith(".safetensors")]
-    for chosen in (small, sorted(set(wanted) - set(small)) if weights else []):
+    large = [f for f in wanted if f.endswith(".safetensors")]
+    small = [f for f in wanted if f not in large] if weights else [f for f in wanted if _is_config(f)]
+    for chosen in (small, large if weights else []):
         if chosen:
             snapshot_download(hub_id, revision=info.sha, allow_patterns=[_literal(f) for f in chosen])
-    return folder
+    return folder, kind
+
+
+def _is_config(name: str) -> bool:
+    return "tokenizer" not in name and name.endswith(".json")
 
 
 def _literal(name: str) -> str:
@@ -96,8 +114,10 @@ def _literal(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _hub_errors(title: str, hub_id: str, revision: str | None, command: str, kind: str, file: str) -> Iterator[None]:
-    """Turn errors of huggingface_hub into DiffgenErrors. A repository with the expected `kind` of content has the `file`."""
+def _hub_errors(
+    title: str, hub_id: str, revision: str | None, command: str, kind: str, file: str | None = None
+) -> Iterator[None]:
+    """Turn errors of huggingface_hub into DiffgenErrors. A repository of the expected `kind` has the `file`."""
     if hub.is_offline():
         raise DiffgenError(
             f"{title} is not on this machine, and HF_HUB_OFFLINE is set",
@@ -120,7 +140,13 @@ def _hub_errors(title: str, hub_id: str, revision: str | None, command: str, kin
     except errors.LocalEntryNotFoundError as error:
         raise _unreachable(title, command, error.__cause__ or error) from error
     except errors.EntryNotFoundError as error:
-        raise DiffgenError(f"{title} has no {file}", f"use the id of a repository with a {kind}") from error
+        raise DiffgenError(
+            f"{title} has no {file or INDEX[kind]}", f"use the id of a repository with a {kind}"
+        ) from error
+    except errors.HFValidationError as error:
+        raise UsageError(
+            f"{title}: {why(error)}", "write OWNER/NAME; a folder is found relative to the recipe"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise DiffgenError(
             f"{title} is not on the hub, or is private", f"check the id; for a private model {login}"
@@ -132,6 +158,8 @@ def _hub_errors(title: str, hub_id: str, revision: str | None, command: str, kin
         raise _unreachable(title, command, error, f"the hub answered with {status}" if status else "") from error
     except http as error:
         raise _unreachable(title, command, error) from error
+    except RuntimeError as error:  # of hf_xet, which transfers large files
+        raise _unreachable(title, command, error, f"its download broke off ({why(error)})") from error
     except OSError as error:
         if error.errno is not None and not isinstance(error, ConnectionError):
             raise DiffgenError(
@@ -143,4 +171,6 @@ def _hub_errors(title: str, hub_id: str, revision: str | None, command: str, kin
 
 def _unreachable(title: str, command: str, error: BaseException, what: str = "") -> Unreachable:
     what = what or f"the hub cannot be reached ({type(error).__name__})"
-    return Unreachable(f"{title} is not on this machine and {what}", f"try again where there is a network: {command}")
+    return Unreachable(
+        f"{title} is not on this machine and {what}", f"try again where there is a network: {command}", what
+    )

@@ -125,7 +125,9 @@ def _hub_model(name: str, hub_id: str, revision: str | None, editor: str | None,
     if editor is None or "native" not in facts or "multiple" not in facts:
         # Its configs say, a few kilobytes. They are not read otherwise, so that ids do not depend on what is on the disk.
         folder = hub.index_folder(hub_id, commit) if commit else None
-        folder = folder or fetch(hub_id, revision, hub_title(name, hub_id), pull_command(name, revision), weights=False)
+        folder = folder or fetch(
+            hub_id, revision, hub_title(name, hub_id), pull_command(name, revision), "diffusers pipeline", weights=False
+        )
         commit = folder.name
     identity = f"{hub_id}@{commit or 'unpinned'}"
     place = {"kind": "hub", "place": hub_id, "revision": commit or revision, "identity": identity}

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from diffgen.files import write_atomically
-from diffgen.models.weights import missing_parts, network_weights
+from diffgen.models.weights import components, missing_parts, network_weights, read_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -20,11 +20,15 @@ def cache_folder() -> Path:
     """The Hub cache. Reads the same variables in the same order as huggingface_hub."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if value := os.environ.get(name):
-            return Path(value).expanduser()
+            return _expanded(value)
     if value := os.environ.get("HF_HOME"):
-        return Path(value).expanduser() / "hub"
+        return _expanded(value) / "hub"
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache") / "huggingface" / "hub"
+    return (_expanded(home) if home else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def _expanded(value: str) -> Path:
+    return Path(os.path.expandvars(value)).expanduser()
 
 
 def is_offline() -> bool:
@@ -39,14 +43,9 @@ def _ref(hub_id: str, revision: str | None) -> Path:
     return _repo_folder(hub_id) / "refs" / (revision or "main")
 
 
-def snapshots(hub_id: str) -> Path:
-    """The folder with a folder for each commit of a repository that is here."""
-    return _repo_folder(hub_id) / "snapshots"
-
-
 def snapshot_folder(hub_id: str, commit: str) -> Path:
     """Where the files of a commit are, if they are here."""
-    return snapshots(hub_id) / commit
+    return _repo_folder(hub_id) / "snapshots" / commit
 
 
 def cached_commit(hub_id: str, revision: str | None) -> str | None:
@@ -70,9 +69,13 @@ def remember_commit(hub_id: str, revision: str | None, commit: str) -> None:
 
 
 def index_folder(hub_id: str, commit: str) -> Path | None:
-    """The snapshot folder of a commit if it has model_index.json, with or without weights."""
+    """The snapshot folder of a commit if it has model_index.json and the configs of its parts, with or without weights."""
     folder = snapshot_folder(hub_id, commit)
-    return folder if (folder / "model_index.json").is_file() else None
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return None
+    parts = [name for name, stem in components(read_json(index)).items() if stem]
+    return folder if all((folder / name / "config.json").is_file() for name in parts) else None
 
 
 def snapshot(hub_id: str, commit: str) -> Path | None:

@@ -51,7 +51,8 @@ def load_errors() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
 
     return (
-        SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, MemoryError
+        SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError,
+        MemoryError,
     )  # fmt: skip
 
 

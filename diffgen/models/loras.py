@@ -21,17 +21,19 @@ DEFAULT_NAME = "pytorch_lora_weights.safetensors"
 class Lora:
     """A LoRA file and the `weight` at which it is added (1: as trained).
 
-    `path` is None while a hub file is not on this machine, and `digest`, the sha256 of the file, then says where it will
-    come from. `file` is its name in the repository `hub_id`, `revision` the commit on this machine, or the requested one.
+    `identity` is the sha256 of the file. `path` is None while a hub file is not on this machine; its identity is then the
+    one that the run folder keeps, or, if it is `unknown`, where it will come from. `file` is its name in the repository
+    `hub_id`, `revision` the commit on this machine, or the requested one. It is `pinned` if recipe or alias name a revision.
     """
 
     path: str | None
     weight: float
-    digest: str
+    identity: str
     hub_id: str | None = None
     file: str = ""
     revision: str | None = None
-    pinned: bool = False  # the recipe or the alias names a revision
+    pinned: bool = False
+    unknown: bool = False
 
     @property
     def name(self) -> str:
@@ -59,19 +61,35 @@ def _resolve(entry: Mapping[str, Any], base: Path, cache: FileCache) -> Lora:
 
 
 def _at(lora: Lora, revision: str | None, cache: FileCache) -> Lora:
-    """A hub LoRA at a revision, with its path and digest if it is on this machine."""
+    """A hub LoRA at a revision, with its path and identity if it is on this machine."""
     assert lora.hub_id is not None
     commit = hub.cached_commit(lora.hub_id, revision)
     path = hub.snapshot_folder(lora.hub_id, commit) / lora.file if commit else None
     if path is None or not path.is_file():
-        return replace(lora, path=None, digest=f"{lora.name}@{revision or 'unpinned'}", revision=revision)
-    return replace(lora, path=str(path), digest=_checked_digest(path, cache), revision=commit)
+        identity = f"{lora.name}@{revision or 'unpinned'}"
+        return replace(lora, path=None, identity=identity, revision=revision, unknown=True)
+    return replace(lora, path=str(path), identity=_checked_digest(path, cache), revision=commit, unknown=False)
 
 
-def lora_at(lora: Lora, kept: str | None, cache: FileCache) -> Lora:
-    """A hub LoRA at the commit `kept` by the run folder, unless the recipe pins one; any other LoRA unchanged."""
-    fixed = lora.hub_id is None or lora.pinned
-    return lora if kept is None or fixed or kept == lora.revision else _at(lora, kept, cache)
+def lora_at(lora: Lora, kept: Mapping[str, str] | None, cache: FileCache) -> Lora:
+    """A hub LoRA as the run folder keeps it (`revision`, `identity`), so that its jobs stay what they are without its file.
+
+    The commit is that of the recipe if it pins one. Any other LoRA unchanged.
+    """
+    if kept is None or lora.hub_id is None:
+        return lora
+    found = lora if lora.pinned or lora.revision == kept["revision"] else _at(lora, kept["revision"], cache)
+    same = found.path is None and found.revision == kept["revision"]
+    return replace(found, identity=kept["identity"], unknown=False) if same else found
+
+
+def kept_loras(loras: Sequence[Lora]) -> dict[str, dict[str, str]]:
+    """What a run folder keeps of hub LoRAs, for `lora_at`."""
+    return {
+        lora.name: {"revision": str(lora.revision), "identity": lora.identity}
+        for lora in loras
+        if lora.hub_id is not None and lora.path is not None
+    }
 
 
 def require_peft() -> None:
@@ -84,9 +102,8 @@ def require_lora(lora: Lora, cache: FileCache) -> Lora:
     """The LoRA with its file on this machine. Raises DiffgenError if it cannot be fetched."""
     if lora.path is not None or lora.hub_id is None:
         return lora
-    path = fetch_file(lora.hub_id, lora.file, lora.revision)
-    commit = path.relative_to(hub.snapshots(lora.hub_id)).parts[0]
-    return _at(lora, commit, cache)
+    fetch_file(lora.hub_id, lora.file, lora.revision)
+    return _at(lora, hub.cached_commit(lora.hub_id, lora.revision), cache)
 
 
 # Parts of the names of tensors of the relatives of LoRA (LyCORIS) -> what they are called. They are not sums of two factors,

@@ -92,7 +92,9 @@ def require_on_disk(model: Model) -> Model:
     if model.kind != "hub":
         raise DiffgenError(f"model '{model.name}': {model.place} does not exist", "correct `model:` in the recipe")
     title = hub_title(model.name, model.place)
-    commit = fetch(model.place, model.revision, title, pull_command(model.name, model.revision)).name
+    commit = fetch(
+        model.place, model.revision, title, pull_command(model.name, model.revision), "diffusers pipeline"
+    ).name
     return replace(model, revision=commit, identity=f"{model.place}@{commit}")
 
 
@@ -124,6 +126,11 @@ def vocabulary(model: Model) -> Vocabulary | None:
     """The words that a small model was trained on; None for a model without such a list."""
     folder = local_folder(model)
     return read_vocabulary(folder / model.vocabulary) if folder and model.vocabulary else None
+
+
+def known_class(model: Model) -> str | None:
+    """`pipeline_class` as far as it is known without fetching anything."""
+    return model.pipeline or (pipeline_class(model) if is_on_disk(replace(model, loras=())) else None)
 
 
 def pipeline_class(model: Model) -> str:

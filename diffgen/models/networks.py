@@ -104,7 +104,7 @@ def require_network(network: Network) -> Network:
     """
     if network.folder is not None or network.hub_id is None:
         return network
-    commit = fetch(network.hub_id, network.revision, network.full_name, network_command(network)).name
+    commit = fetch(network.hub_id, network.revision, network.full_name, network_command(network), "network").name
     return _at(network, commit, commit)
 
 

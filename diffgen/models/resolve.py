@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import UsageError
 from diffgen.models.find import resolve_model
-from diffgen.models.loras import lora_at, require_lora, require_peft, resolve_loras
-from diffgen.models.model import Model, with_revision
+from diffgen.models.loras import kept_loras, lora_at, require_lora, resolve_loras
+from diffgen.models.model import Model, require_on_disk, with_revision
 from diffgen.models.networks import (
     Network,
     Observers,
@@ -31,12 +32,8 @@ def resolve_recipe_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     Raises UsageError if the model cannot use controls, or a network or LoRA is not where the recipe says.
     """
     model = _with_networks(recipe, base, cache)
-    model = replace(
-        model, loras=(*model.loras, *resolve_loras([lora.model_dump() for lora in recipe.loras or ()], base, cache))
-    )
-    if model.loras:
-        require_peft()
-    return model
+    own = resolve_loras([lora.model_dump() for lora in recipe.loras or ()], base, cache)
+    return replace(model, loras=(*model.loras, *own))
 
 
 def _with_networks(recipe: Recipe, base: Path, cache: FileCache) -> Model:
@@ -114,28 +111,39 @@ def _check_kinds(controls: Sequence[Control], networks: Sequence[Network]) -> No
             )
 
 
-def with_revisions(model: Model, recipe: Recipe, kept: Mapping[str, str]) -> Model:
-    """The model, its LoRAs and networks at the commits `kept` by the run folder, except those the recipe pins."""
+def as_kept(model: Model, recipe: Recipe, state: Mapping[str, Any]) -> Model:
+    """The model, its LoRAs and networks at the commits that a run folder's `state` keeps, except those the recipe pins."""
+    kept, loras = state.get("revisions") or {}, state.get("loras") or {}
     model = with_revision(model, recipe.model, kept.get(model.place))
     with FileCache() as cache:
-        model = replace(model, loras=tuple(lora_at(lora, kept.get(lora.name), cache) for lora in model.loras))
+        model = replace(model, loras=tuple(lora_at(lora, loras.get(lora.name), cache) for lora in model.loras))
     return _each_network(model, lambda network: at_revision(network, kept.get(network.name)))
 
 
-def require_networks(model: Model, recipe: Recipe) -> Model:
-    """The model with its LoRAs and networks on this machine. Raises DiffgenError if one cannot be fetched."""
+def to_keep(model: Model) -> dict[str, Any]:
+    """What a run folder keeps in its state for `as_kept`: the commits of what came from the hub."""
+    networks = (*model.networks, *model.observers)
+    commits = {network.name: network.revision for network in networks} | {model.place: model.revision}
+    known = {name: commit for name, commit in commits.items() if commit is not None}
+    return {"revisions": known, "loras": kept_loras(model.loras)}
+
+
+def require_loras(model: Model) -> Model:
+    """The model with its LoRAs on this machine. Raises DiffgenError if one cannot be fetched."""
     with FileCache() as cache:
-        model = replace(model, loras=tuple(require_lora(lora, cache) for lora in model.loras))
+        return replace(model, loras=tuple(require_lora(lora, cache) for lora in model.loras))
+
+
+def require_parts(model: Model, recipe: Recipe) -> Model:
+    """The model with all its files, LoRAs and networks on this machine. Raises DiffgenError if one cannot be fetched."""
+    return require_networks(require_loras(require_on_disk(model)), recipe)
+
+
+def require_networks(model: Model, recipe: Recipe) -> Model:
+    """The model with its networks on this machine. Raises DiffgenError if one cannot be fetched."""
     model = _each_network(model, require_network)
     _check_kinds(recipe.all_controls, model.networks)
     return model
-
-
-def revisions(model: Model) -> dict[str, str]:
-    """The commits of the model, its LoRAs and networks from the hub, to be kept in the run folder."""
-    parts = (*model.networks, *model.observers, *(lora for lora in model.loras if lora.hub_id is not None))
-    commits = {part.name: part.revision for part in parts} | {model.place: model.revision}
-    return {name: commit for name, commit in commits.items() if commit is not None}
 
 
 def missing_networks(model: Model) -> list[Network]:

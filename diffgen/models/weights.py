@@ -88,14 +88,15 @@ def components(index: dict[str, Any]) -> dict[str, str]:
 def weight_names(names: Collection[str], stem: str) -> list[str]:
     """The files to load among the `names` in a part's folder: one, or an index and its shards. Empty if it has none.
 
-    All shards are named that a shard's own name counts, `…-00001-of-00003…`, also those not among `names`.
+    All shards are named that a shard's own name counts, `…-00001-of-00003…`, also those not among `names`. Where there are
+    an index and a whole file, transformers takes the file and diffusers the index.
     """
     for variant in (f".{HALF}", ""):
-        if (whole := f"{stem}{variant}.safetensors") in names:
+        whole, index = f"{stem}{variant}.safetensors", f"{stem}.safetensors.index{variant}.json"
+        if whole in names and not (index in names and stem == NETWORK_STEMS[0]):
             return [whole]
         shard = re.compile(rf"{stem}{re.escape(variant)}-\d{{5}}-of-(\d{{5}})\.safetensors")
         counts = {found[1] for name in names if (found := shard.fullmatch(name))}
-        index = f"{stem}.safetensors.index{variant}.json"
         if counts or index in names:
             shards = [f"{stem}{variant}-{i:05d}-of-{n}.safetensors" for n in counts for i in range(1, int(n) + 1)]
             return [index, *sorted(shards)]
@@ -146,7 +147,19 @@ def missing_parts(folder: Path) -> list[str]:
             missing += [f"{name}/{file}" for file in lacking + part_weights(part, stem)[1]]
         elif "tokenizer" in name and not any(all((part / n).is_file() for n in files) for files in _VOCABULARIES):
             missing.append(f"{name}/tokenizer.json")
-    return missing
+    return missing or _half_missing(folder)
+
+
+def _half_missing(folder: Path) -> list[str]:
+    """Half-precision weights of parts that have them as pickles only: diffusers, once it loads the variant for one part,
+    loads it for every part that has a file of it."""
+    lacking = []
+    if half_variant(folder):
+        for name, stem in components(read_json(folder / "model_index.json")).items():
+            there = any(path.name.partition(".")[2].startswith(HALF) for path in (folder / name).iterdir())
+            if stem and there and not any(f".{HALF}" in file.name for file in part_weights(folder / name, stem)[0]):
+                lacking.append(f"{name}/{stem}.{HALF}.safetensors")
+    return lacking
 
 
 def half_variant(folder: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -10,35 +11,37 @@ _PAIRS = {
     "scissors", "skis", "trousers", "pants", "jeans", "shorts", "glasses", "sunglasses", "goggles", "binoculars", "pliers"
 }  # fmt: skip
 _MASS = {"broccoli", "debris", "luggage", "baggage", "furniture", "litter", "garbage"}  # which nobody counts
-# Where the first letter does not say how the word begins.
-_WITH_A = ("uni", "use", "eu", "one")
-_WITH_AN = ("hour", "heir", "honest")
+_SINGULAR = {"lens", "species", "series", "bias", "news", "chassis", "gas", "atlas"}  # which end like a plural
+_ACRONYMS = {"SUV", "ATV", "UAV", "HGV", "LGV", "RV", "EV", "TV", "CCTV", "ATM", "FPV", "AGV", "MPV"}
 _SPELT_WITH_AN = "AEFHILMNORSX"  # the names of these letters begin with a vowel: an SUV
+# A vowel that is spoken with a consonant before it, and a consonant that is not spoken.
+_WITH_A = re.compile(r"uni(?![ndm])|use|eu|one\b|once")
+_WITH_AN = re.compile(r"hour|heir|honest")
 
 
 @lru_cache(maxsize=4096)
 def one_or_more(name: str, count: int) -> str:
-    """A class name for `count` objects: "a car", "cars", "an SUV", "a pair of scissors". Names may be plural themselves."""
-    noun = name.replace("_", " ").strip() or name
+    """A class name for `count` objects: "a car", "cars", "an SUV", "a pair of scissors". Names may be plural themselves.
+
+    Names in capitals are written small, but for a few acronyms.
+    """
+    noun = " ".join(name.replace("_", " ").split()) or name
+    if noun in _ACRONYMS:
+        return f"{noun}s" if count > 1 else f"{'an' if noun[0] in _SPELT_WITH_AN else 'a'} {noun}"
+    noun = noun.lower() if noun.isupper() else noun
     head = noun.rpartition(" ")[2].lower()
     if head in _MASS:
         return noun
     words = _pluralizer()
     if count > 1:
-        return f"{noun}s" if noun.isupper() else str(words.plural(noun))
+        return noun if noun.startswith("pair of ") else str(words.plural(noun))
     if head in _PAIRS:
-        return f"a pair of {noun}"
-    if words.is_plural(noun) and not words.is_singular(noun):
+        return f"a pair of {noun.removeprefix('pair of ')}"
+    if head not in _SINGULAR and words.is_plural(noun) and not words.is_singular(noun):
         noun = str(words.singular(noun))
-    return f"{_article(noun)} {noun}"
-
-
-def _article(noun: str) -> str:
-    first, low = noun.split(" ")[0], noun.lower()
-    if first.isupper() and len(first) > 1:
-        return "an" if first[0] in _SPELT_WITH_AN else "a"
-    vowel = low[:1] in ("a", "e", "i", "o", "u") and not low.startswith(_WITH_A)
-    return "an" if vowel or low.startswith(_WITH_AN) else "a"
+    low = noun.lower()
+    vowel = low[:1] in set("aeiou") and not _WITH_A.match(low)
+    return f"{'an' if vowel or _WITH_AN.match(low) else 'a'} {noun}"
 
 
 @lru_cache(maxsize=1)

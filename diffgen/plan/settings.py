@@ -100,7 +100,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         feather=objects.feather if weaker_objects or objects.detail or condition.task else None,
         object_detail=objects.detail or None,
         detail=_detail(recipe, condition) or None,
-        loras=tuple((lora.digest, lora.weight) for lora in model.loras) or None,
+        loras=tuple((lora.identity, lora.weight) for lora in model.loras) or None,
         controls=controls or None,
         task=condition.task,
         classes=classes,

@@ -18,8 +18,9 @@ from diffgen.editing.pipelines.device import check_dtype
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
 from diffgen.models.aliases import aliases
-from diffgen.models.model import Model, require_on_disk, vocabulary
-from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions, with_revisions
+from diffgen.models.loras import require_peft
+from diffgen.models.model import Model, known_class, vocabulary
+from diffgen.models.resolve import as_kept, require_loras, require_parts, resolve_recipe_model, to_keep
 from diffgen.output.outcome import Judging, Outcome
 from diffgen.output.review import REVIEW_FILE, Review, read_review
 from diffgen.plan.plan import Plan, plan_jobs
@@ -70,8 +71,9 @@ class Session:
                 dataset = _read_dataset(loaded, cache)
                 model = resolve_recipe_model(recipe, loaded.base, cache)
         state = read_state(folder) if is_run_folder(folder) else {}
-        model = with_revisions(model, recipe, state.get("revisions", {}))
-        check_dtype(recipe.dtype, model.pipeline)
+        model = as_kept(model, recipe, state)
+        if state and any(lora.unknown for lora in model.loras):
+            model = require_loras(model)  # the folder's jobs cannot be told without them
         _check_apart(folder, dataset)
         with no_collector():
             plan = plan_jobs(recipe, dataset, model, limit)
@@ -100,12 +102,19 @@ class Session:
         """The session opened again: files may have changed."""
         return Session.open(self.loaded, self.limit)
 
-    def fetched(self) -> Session:
-        """The session with its model and networks downloaded. A hub commit that was unknown before changes the job ids.
+    def check_runnable(self) -> None:
+        """Raises DiffgenError if this machine or this model cannot do what the recipe asks for, as far as that is known."""
+        check_dtype(self.recipe.dtype, known_class(self.model))
+        if self.model.loras:
+            require_peft()
 
-        Raises DiffgenError, with the command that fetches it, when a download fails.
+    def fetched(self) -> Session:
+        """The session with all that its model needs downloaded. A hub commit that was unknown before changes the job ids.
+
+        Raises the errors of `check_runnable`, and DiffgenError, with the command that fetches it, when a download fails.
         """
-        model = require_networks(require_on_disk(self.model), self.recipe)
+        self.check_runnable()
+        model = require_parts(self.model, self.recipe)
         if model == self.model:
             return self
         return replace(self, model=model, plan=plan_jobs(self.recipe, self.dataset, model, self.limit))
@@ -116,7 +125,7 @@ class Session:
         from diffgen.editing.pipelines.offload import pick_layout
 
         name, why_device = pick_device(self.recipe.device)
-        dtype, why_dtype = pick_dtype(self.recipe.dtype, name, self.model.pipeline)
+        dtype, why_dtype = pick_dtype(self.recipe.dtype, name, known_class(self.model))
         layout, why_layout = pick_layout(self.recipe.memory, name, dtype, self.model)
         reason = f"device {name} ({why_device}), {dtype} ({why_dtype})"
         reason += f", memory {layout} ({why_layout})" if why_layout else ""
@@ -205,8 +214,8 @@ def make_ready(
     """
     if make_worker is None:
         session = session.fetched()
-        if pinned := revisions(session.model):
-            store.note(revisions={**store.state.get("revisions", {}), **pinned})
+        kept = to_keep(session.model)
+        store.note(**{key: {**(store.state.get(key) or {}), **kept[key]} for key in kept if kept[key]})
     for line in session.warnings():
         notify(f"warning: {line}")
     if session.plan.needs_masks:

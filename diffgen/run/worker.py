@@ -34,6 +34,7 @@ from diffgen.version import __version__
 logger = logging.getLogger(__name__)
 
 MAX_CONSECUTIVE_FAILURES = 3  # failed batches in a row after which the device counts as broken
+MAX_NOT_FINITE = 8  # images after which a model whose numbers have overflowed each time counts as broken
 
 
 class BatchWorker(Protocol):
@@ -78,6 +79,7 @@ class Worker:
         self._shapes = shapes or {}
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._failed_in_a_row = 0  # batches since the device last succeeded
+        self._not_finite: int | None = 0  # images whose numbers overflowed; None once another one was made
         self._max_batch: int | None = None  # images per batch, set once memory has run out
 
     def __call__(self, batch: Batch) -> list[Result]:
@@ -133,16 +135,25 @@ class Worker:
         rows = [row for picture in pictures for row in picture]
         size = len(pictures)  # batches of tiles are no larger than batches of pictures
         edited = [result for i in range(0, len(rows), size) for result in self._edit(rows[i : i + size])]
-        if all(isinstance(result, (_DeviceError, NotFinite)) for result in edited):
+        self._stop_if_broken(edited)
+        tiles = iter(edited)
+        whole = [join_tiles([next(tiles) for _ in picture], picture) for picture in pictures]
+        return whole, (time.perf_counter() - started) / len(pictures)
+
+    def _stop_if_broken(self, edited: Sequence[Edited | TransientError]) -> None:
+        """Raises DiffgenError after too many failures in a row: of the device, or of a model that has made nothing yet."""
+        if any(isinstance(result, Edited) for result in edited):
+            self._failed_in_a_row, self._not_finite = 0, None
+        elif all(isinstance(result, _DeviceError) for result in edited):
             self._failed_in_a_row += 1
             if self._failed_in_a_row == MAX_CONSECUTIVE_FAILURES:
                 hint = "see 'diffgen doctor'; the same command resumes the run"
                 raise DiffgenError(f"{MAX_CONSECUTIVE_FAILURES} batches in a row: {edited[0]}", hint)
-        else:
-            self._failed_in_a_row = 0
-        tiles = iter(edited)
-        whole = [join_tiles([next(tiles) for _ in picture], picture) for picture in pictures]
-        return whole, (time.perf_counter() - started) / len(pictures)
+        elif self._not_finite is not None and all(isinstance(result, NotFinite) for result in edited):
+            self._not_finite += len(edited)
+            if self._not_finite >= MAX_NOT_FINITE:
+                hint = "change `dtype:` in the recipe; the same command then makes what is missing"
+                raise DiffgenError(f"all of the first {self._not_finite} images: {edited[0]}", hint)
 
     def _edit(self, rows: Sequence[Row]) -> list[Edited | TransientError]:
         """Edit rows as one batch. When memory runs out, halve the batch, for the rest of the run; one image then fails."""

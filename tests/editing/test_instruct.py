@@ -232,6 +232,16 @@ def test_the_stock_longcat_gives_the_same_picture_without_its_rescaling(
     assert np.abs(ours - plain * 255).max() <= 1
 
 
+def test_a_prompt_that_longcat_cannot_read_whole_is_cut(longcat: Path, load: Any, caplog: Any) -> None:
+    """By itself the pipeline fails on it. What is in quotation marks counts letter by letter."""
+    editor = load(longcat)
+    wanted = settings("instruct", strength=1.0, steps=1)
+    for text in ("snow " * 120 + "lies on the roofs", "a sign that says '" + "STOP " * 110 + "'"):
+        made = editor.edit(EditBatch([picture(0)], [job(wanted, prompt=text)]))[0]
+        assert made.image.shape == (48, 64, 3)
+    assert sum("cut to the model's 512 tokens" in record.getMessage() for record in caplog.records) == 2
+
+
 @pytest.mark.parametrize("model", ["qwen_edit", "qwen_plus", "longcat"])
 def test_one_at_a_time_is_said(model: str, load: Any, request: Any, caplog: Any) -> None:
     load(request.getfixturevalue(model), fresh=True)

@@ -15,14 +15,14 @@ from safetensors.numpy import save_file
 
 from diffgen.commands.pull import pull
 from diffgen.dataset.file_cache import FileCache
-from diffgen.errors import DiffgenError
+from diffgen.errors import DiffgenError, UsageError
 from diffgen.models import hub
 from diffgen.models.find import resolve_model
-from diffgen.models.loras import resolve_loras
+from diffgen.models.loras import require_lora, resolve_loras
 from diffgen.models.model import is_on_disk, local_folder, require_on_disk
 from diffgen.models.networks import resolve_network
-from diffgen.models.resolve import require_networks, resolve_recipe_model, revisions
-from tests.fakes import make_dataset, write_recipe
+from diffgen.models.resolve import require_networks, resolve_recipe_model, to_keep
+from tests.fakes import make_dataset, put, write_recipe
 from tests.fakes_controls import ids, network, recipe
 from tests.fakes_hub import write_model
 from tests.hub.standin import TOKEN, StandIn
@@ -264,7 +264,7 @@ def test_networks_are_fetched_once_pinned_and_known_offline(
     weights = "diffusion_pytorch_model.fp16.safetensors"
     assert sorted(online.sent) == sorted(["config.json", "preprocessor_config.json", "merges.txt", weights])
     assert model.networks[0].identity == f"someone/net@{commit}"
-    assert revisions(model)["someone/net"] == commit
+    assert to_keep(model)["revisions"]["someone/net"] == commit
     assert ids(wanted, model) != ids(wanted, before)
     assert require_networks(model, wanted) == model
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -293,6 +293,83 @@ def test_pull_fetches_all_that_a_recipe_needs(
     with FileCache() as cache:
         assert resolve_loras([{"hub": "someone/lora", "weight_name": "w.safetensors", "weight": 1.0}], tmp_path, cache)
     assert len(online.asked) == asked
+
+
+def test_a_recipe_is_pulled_at_the_commit_that_its_run_folder_keeps(
+    online: StandIn, files: Path, tmp_path: Path
+) -> None:
+    kept = online.publish(ID, files)
+    newer = online.publish(ID, changed(files, "newer"))
+    path = write_recipe(
+        tmp_path / "r.yaml", make_dataset(tmp_path / "data"), tmp_path / "out", editor=None, model="sd-turbo"
+    )
+    put(tmp_path / "out/run.json", json.dumps({"format": 1, "environments": {}, "revisions": {ID: kept}}))
+    assert pull(str(path))["revision"] == kept
+    assert hub.snapshot(ID, newer) is None
+
+
+def test_a_transfer_that_breaks_off_in_xet(online: StandIn, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real hub sends large files by hf_xet, which raises a plain RuntimeError."""
+    import huggingface_hub
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Data processing error: CAS service error: connection reset")
+
+    online.publish(ID, files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(DiffgenError, match="its download broke off") as caught:
+        pull("sd-turbo")
+    assert "diffgen models pull sd-turbo" in str(caught.value.hint)
+
+
+def test_a_repository_of_the_other_kind_is_refused_before_its_weights_are_fetched(
+    online: StandIn, files: Path, tmp_path: Path, cache: FileCache
+) -> None:
+    online.publish("someone/model", files)
+    online.publish("someone/net", network(tmp_path / "net"))
+    wanted = recipe({"kind": "canny", "model": "someone/model"})
+    with pytest.raises(DiffgenError, match=r"ControlNet 'someone/model' has no config\.json"):
+        require_networks(resolve_recipe_model(wanted, tmp_path, cache), wanted)
+    with pytest.raises(DiffgenError, match=r"model 'someone/net' has no model_index\.json"):
+        turbo(cache, "someone/net")
+    put(tmp_path / "odd/README.md", "weights in one file")
+    online.publish("someone/odd", tmp_path / "odd")
+    wanted = recipe({"kind": "canny", "model": "someone/odd"})
+    with pytest.raises(DiffgenError, match=r"has no config\.json") as caught:
+        require_networks(resolve_recipe_model(wanted, tmp_path, cache), wanted)
+    assert "with a network" in str(caught.value.hint)
+    assert not any(name.endswith(".safetensors") for name in online.sent)
+
+
+@pytest.mark.parametrize("name", ["models/klein--base", "a/b..c", "a/b.git"])
+def test_an_id_that_the_hub_does_not_allow(name: str, online: StandIn, cache: FileCache) -> None:
+    with pytest.raises(UsageError) as caught:
+        turbo(cache, name)
+    assert "OWNER/NAME" in str(caught.value.hint)
+
+
+def test_configs_that_were_only_half_fetched_are_fetched_again(online: StandIn, files: Path, cache: FileCache) -> None:
+    commit = online.publish("someone/winter", files)
+    put(hub.snapshot_folder("someone/winter", commit) / "model_index.json", (files / "model_index.json").read_text())
+    assert turbo(cache, {"hub": "someone/winter", "revision": commit}).native == 512
+
+
+def test_a_lora_is_fetched_into_a_cache_behind_a_link(
+    online: StandIn, tmp_path: Path, cache: FileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "link"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "link"))
+    lora = tmp_path / "lora"
+    lora.mkdir()
+    save_file({"unet.lora_up.weight": np.zeros(2, np.float32)}, lora / "w.safetensors")
+    commit = online.publish("someone/lora", lora)
+    (absent,) = resolve_loras([{"hub": "someone/lora", "weight_name": "w.safetensors"}], tmp_path, cache)
+    here = require_lora(absent, cache)
+    assert (here.revision, len(here.identity)) == (commit, 64)
 
 
 def test_the_ref_is_what_huggingface_hub_writes(online: StandIn, files: Path, tmp_path: Path) -> None:

@@ -126,6 +126,9 @@ def test_numbers_of_a_scheduler_s_settings_are_of_one_kind() -> None:
     )
     assert fine == ("flow_euler", (("base_image_seq_len", 256), ("shift", 3.0), ("shift_terminal", None)))
     assert chosen_scheduler({"shift": 3.0}, "FluxPipeline") == chosen_scheduler({"shift": 3}, "FluxPipeline")
+    for wrong in ({"shift": float("nan")}, {"shift": 0}, {"base_image_seq_len": 4096, "max_image_seq_len": 4096}):
+        with pytest.raises(UsageError, match="must be"):
+            chosen_scheduler(wrong, "FluxPipeline")
 
 
 def test_the_lightning_lora_of_qwen_has_its_schedule(qwen_plus: Path, load: Any, tmp_path: Path) -> None:
@@ -152,7 +155,9 @@ def test_the_lightning_lora_of_qwen_has_its_schedule(qwen_plus: Path, load: Any,
             "correct",
         ),
         ({"name": "euler", "use_karras_sigmas": 1}, "use_karras_sigmas must be true or false, got 1", "correct"),
-        ({"name": "euler", "steps_offset": 0.5}, "steps_offset must be a whole number", "correct"),
+        ({"name": "euler", "steps_offset": 100}, "steps_offset must be a whole number from 0 to 1, got 100", "correct"),
+        ({"name": "dpm++2m", "solver_order": 0}, "solver_order must be a whole number from 1 to 3", "correct"),
+        ({"name": "euler", "use_karras_sigmas": True, "use_beta_sigmas": True}, "exclude each other", "set one"),
     ],
 )
 def test_settings_that_a_scheduler_does_not_have(value: Any, words: str, hint: str, tmp_path: Path) -> None:
@@ -160,12 +165,6 @@ def test_settings_that_a_scheduler_does_not_have(value: Any, words: str, hint: s
         planned("sd15", tmp_path, scheduler=value)
     assert "conditions: snow: scheduler" in caught.value.message
     assert hint in str(caught.value.hint)
-
-
-def test_settings_that_exclude_each_other_are_one_error(sdxl: Path, load: Any, tmp_path: Path) -> None:
-    both = {"name": "euler", "use_karras_sigmas": True, "use_exponential_sigmas": True}
-    with pytest.raises(UsageError, match="Only one of"):
-        Schedulers(load(sdxl)._pipe.scheduler).get(planned("sdxl", tmp_path, scheduler=both))
 
 
 def test_klein_before_distillation_has_more_steps_and_guidance(klein: Path, klein_base: Path, tmp_path: Path) -> None:

@@ -97,6 +97,25 @@ def test_huggingface_hub_finds_the_files_that_we_find(cache: FileCache, tmp_path
     assert found == str(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
+def test_the_file_that_each_library_takes_where_there_are_two() -> None:
+    """Seen in their code: diffusers takes the index, transformers the whole file."""
+    shards = ["{}-00001-of-00002.safetensors", "{}-00002-of-00002.safetensors"]
+    for stem, shown in (("diffusion_pytorch_model", [0, 1, 2]), ("model", [3])):
+        index, whole = f"{stem}.safetensors.index.json", f"{stem}.safetensors"
+        every = [index, *(shard.format(stem) for shard in shards), whole]
+        assert weights.weight_names(every, stem) == [every[i] for i in shown]
+
+
+def test_half_precision_that_is_pickled_in_one_part(cache: FileCache, tmp_path: Path) -> None:
+    """diffusers would look for the variant in that part too, and find no safetensors."""
+    folder = write_snapshot(tmp_path, "stabilityai/sd-turbo")
+    for part, stem in (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")):
+        (folder / part / f"{stem}.fp16.safetensors").write_bytes(b"x")
+    assert is_on_disk(resolve_model("sd-turbo", None, tmp_path, cache))
+    (folder / "text_encoder" / "pytorch_model.fp16.bin").write_bytes(b"x")
+    assert weights.missing_parts(folder) == ["text_encoder/model.fp16.safetensors"]
+
+
 INDEX = {"_class_name": "StableDiffusionPipeline", **SD}
 FILES = [
     "README.md",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from safetensors.numpy import save_file
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
-from diffgen.models.loras import lora_at, require_lora, resolve_loras
+from diffgen.models.loras import kept_loras, lora_at, require_lora, resolve_loras
 from diffgen.recipe.load import load_recipe
 from diffgen.run.session import Session
-from tests.fakes import make_dataset, write_recipe
+from tests.fakes import make, make_dataset, put, write_recipe
 
 
 def write_lora(file: Path, key: str = "unet.to_q.lora_A.weight", weight: float = 1.0) -> Path:
@@ -31,7 +32,7 @@ def test_the_identity_is_the_content(tmp_path: Path, cache: FileCache) -> None:
     write_lora(tmp_path / "b.safetensors")
     write_lora(tmp_path / "c.safetensors", weight=2.0)
     a, b, c = resolve_loras([entry(file=f"{name}.safetensors") for name in "abc"], tmp_path, cache)
-    assert a.digest == b.digest != c.digest
+    assert a.identity == b.identity != c.identity
     assert a.path == str(tmp_path / "a.safetensors")
     assert resolve_loras([entry(file="a.safetensors", weight=0.5)], tmp_path, cache)[0].weight == 0.5
 
@@ -65,7 +66,7 @@ def test_a_hub_file_is_planned_with_before_it_is_here(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     wanted = [entry(hub="some/lora")]
     (absent,) = resolve_loras(wanted, tmp_path, cache)
-    assert (absent.path, absent.digest) == (None, "some/lora/w.safetensors@unpinned")
+    assert (absent.path, absent.identity) == (None, "some/lora/w.safetensors@unpinned")
     with pytest.raises(DiffgenError, match="not on this machine") as caught:
         require_lora(absent, cache)
     assert "hf download some/lora w.safetensors" in str(caught.value.hint)
@@ -79,9 +80,45 @@ def test_a_hub_file_is_planned_with_before_it_is_here(
     assert (here.path, here.revision) == (str(files[0]), "a" * 40)
     assert require_lora(absent, cache) == here
     # A run folder stays with the commit that it began with; a recipe that pins one stays with that.
-    assert lora_at(here, "b" * 40, cache).digest != here.digest
-    (pinned,) = resolve_loras([entry(hub="some/lora", revision="a" * 40)], tmp_path, cache)
-    assert lora_at(pinned, "b" * 40, cache) == pinned
+    kept = kept_loras([here])["some/lora/w.safetensors"]
+    (repo / "refs/main").write_text("b" * 40)
+    (newer,) = resolve_loras(wanted, tmp_path, cache)
+    assert newer.identity != here.identity
+    assert lora_at(newer, kept, cache) == here
+    (pinned,) = resolve_loras([entry(hub="some/lora", revision="b" * 40)], tmp_path, cache)
+    assert lora_at(pinned, kept, cache) == pinned
+    # Without its file the jobs of a run folder are still known.
+    files[0].unlink()
+    gone = lora_at(resolve_loras(wanted, tmp_path, cache)[0], kept, cache)
+    assert (gone.path, gone.identity, gone.unknown) == (None, here.identity, False)
+    assert absent.unknown
+
+
+def test_a_finished_folder_is_shown_without_the_files_and_the_package_of_its_loras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    repo = tmp_path / "hub/models--some--lora"
+    put(repo / "refs/main", "a" * 40)
+    file = write_lora(put_folder(repo / "snapshots" / ("a" * 40)) / "w.safetensors")
+    lora = {"hub": "some/lora", "weight_name": "w.safetensors"}
+    recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "data"), tmp_path / "out", loras=[lora])
+    make(recipe)
+    state = json.loads((tmp_path / "out/run.json").read_text())
+    kept = kept_loras(Session.open(load_recipe(recipe)).model.loras)
+    put(tmp_path / "out/run.json", json.dumps({**state, "loras": kept}))
+    file.unlink()
+    monkeypatch.setattr("diffgen.models.loras.find_spec", lambda _: None)
+    assert json.loads(cli("status", tmp_path / "out", "--json").out)["accepted"] == 8
+    assert json.loads(cli("clean", tmp_path / "out", "--json").out)["images"] == 0
+    assert cli("export", tmp_path / "out").code == 0
+    # One that keeps nothing of it cannot be told what its jobs are: nothing is deleted.
+    put(tmp_path / "out/run.json", json.dumps(state))
+    answer = cli("clean", tmp_path / "out", "--yes")
+    assert answer.code == 1
+    assert "hf download some/lora w.safetensors" in answer.err
+    # To make images, the package is needed, which is said before anything else is done.
+    assert "pip install 'diffgen[lora]'" in cli("plan", recipe, "--set", f"output={tmp_path / 'other'}").err
 
 
 def put_folder(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.models.networks import at_revision, resolve_network
-from diffgen.models.resolve import require_networks, resolve_recipe_model, with_revisions
+from diffgen.models.resolve import as_kept, require_networks, resolve_recipe_model
 from tests.fakes import put
 from tests.fakes_controls import COMMIT, EDGES, cached, guided, network, recipe
 
@@ -62,9 +62,9 @@ def test_a_run_folder_stays_with_the_commits_it_began_with(tmp_path: Path, cache
     wanted = recipe({"kind": "canny", "model": "someone/net"})
     model = resolve_recipe_model(wanted, tmp_path, cache)
     other = "cd" * 20
-    kept = with_revisions(model, wanted, {"someone/net": other})
+    kept = as_kept(model, wanted, {"revisions": {"someone/net": other}})
     assert kept.networks[0].identity == f"someone/net@{other}"
-    assert with_revisions(model, wanted, {}) == model
+    assert as_kept(model, wanted, {}) == model
 
 
 def test_networks_that_are_not_where_the_recipe_says(tmp_path: Path, cache: FileCache) -> None:

@@ -299,7 +299,7 @@ def test_a_fetched_hub_model_is_the_one_that_is_exported(tmp_path: Path, monkeyp
     unknown = model(revision=None, identity="tests/fake@unpinned")
     known = replace(unknown, revision="c" * 40, identity=f"tests/fake@{'c' * 40}")
     monkeypatch.setattr("diffgen.models.resolve.resolve_model", lambda *_: unknown)
-    monkeypatch.setattr(spine, "require_on_disk", lambda _: known)
+    monkeypatch.setattr("diffgen.models.resolve.require_on_disk", lambda _: known)
     on_cpu = lambda self, threads=None: replace(self, device=Device("cpu", "float32", 1))  # noqa: E731
     monkeypatch.setattr(Session, "on_device", on_cpu)
     monkeypatch.setattr(spine, "load_worker", lambda *_: fake_worker(FakeEditor()))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diffgen.errors import TransientError
-from diffgen.models.model import Model
+    from diffgen.models.model import Model
 
 HIDDEN = np.float32(127.5)  # the middle of the range: what the UNet sees in place of the masked pixels
 

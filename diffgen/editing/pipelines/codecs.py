@@ -88,7 +88,8 @@ class Codec:
 
     def _not_finite(self) -> NotFinite:
         numbers = str(self._denoiser.dtype).removeprefix("torch.")
-        way_out = "its weights may be damaged" if numbers == "float32" else "use `dtype: float32`, or bfloat16"
+        ways = {"float32": "its weights may be damaged", "float16": "use `dtype: bfloat16`, or float32"}
+        way_out = ways.get(numbers, "use `dtype: float32`")
         return NotFinite(f"the model made numbers that are not finite (NaN) in {numbers}: {way_out}")
 
     def to_model(self, latents: Any) -> Any:

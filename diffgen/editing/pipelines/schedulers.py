@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from diffgen.errors import UsageError, closest, why
@@ -51,8 +52,8 @@ def scheduler_class(name: str) -> str:
     return cls
 
 
-# The settings of each that a recipe can set: all but the noise schedule that the model was trained with, and those that draw
-# noise or clip what the model predicts.
+# The settings of each that a recipe can set: all but the betas that the model was trained with, and those that draw noise or
+# clip what the model predicts.
 _SPACING = ("timestep_spacing", "steps_offset", "prediction_type")
 _SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 _SOLVER = (*_SPACING, *_SIGMAS, "solver_order", "lower_order_final")
@@ -70,16 +71,18 @@ OPTIONS = {
     "LCMScheduler": (*_SPACING, "timestep_scaling", "rescale_betas_zero_snr"),
     "FlowMatchEulerDiscreteScheduler": (*_SHIFT, *_SIGMAS),
 }
-# What each may be: a type, or one of these words; those that are not here are true or false.
-_VALUES: dict[str, type | tuple[str, ...]] = {
+# What each may be: one of these words, or a number of this type from the first to the second; else true or false.
+_VALUES: dict[str, tuple[Any, ...]] = {
     "timestep_spacing": ("leading", "trailing", "linspace"),
     "prediction_type": ("epsilon", "v_prediction", "sample"),
     "final_sigmas_type": ("zero", "sigma_min"),
     "time_shift_type": ("exponential", "linear"),
-    **dict.fromkeys(("steps_offset", "solver_order", "base_image_seq_len", "max_image_seq_len"), int),
-    **dict.fromkeys(("shift", "base_shift", "max_shift", "shift_terminal", "timestep_scaling"), float),
+    "steps_offset": (int, 0, 1),
+    "solver_order": (int, 1, 3),
+    **dict.fromkeys(("base_image_seq_len", "max_image_seq_len"), (int, 1, 10**6)),
+    **dict.fromkeys(("shift", "base_shift", "max_shift", "timestep_scaling"), (float, 0.01, 100.0)),
+    "shift_terminal": (float, 0.001, 0.999),
 }
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
 Options = tuple[tuple[str, Any], ...]
 
@@ -110,21 +113,39 @@ def chosen_scheduler(value: str | Mapping[str, Any], pipeline: str | None) -> tu
                 f"did you mean '{near}'?" if near else f"its settings: {', '.join(known)}",
             )
     options = tuple((key, _checked(name, key, given[key])) for key in sorted(given))
+    _check_together(name, given)
     return name, options or None
 
 
 def _checked(name: str, key: str, value: Any) -> Any:
     """A setting's value; whole numbers as fractions where those are meant, because both must give the same job ids."""
-    wanted = _VALUES.get(key, bool)
+    wanted = _VALUES.get(key, (bool,))
     if key == "shift_terminal" and value is None:
         return None
-    if wanted is float and type(value) is int:
+    if wanted[0] is float and type(value) is int:
         value = float(value)
-    fits = value in wanted if isinstance(wanted, tuple) else type(value) is wanted
+    if isinstance(wanted[0], str):
+        fits, words = value in wanted, " or ".join(wanted)
+    elif wanted[0] is bool:
+        fits, words = type(value) is bool, "true or false"
+    else:
+        kind, low, high = wanted
+        fits = type(value) is kind and low <= value <= high
+        words = f"a {'whole ' if kind is int else ''}number from {low:g} to {high:g}"
     if not fits:
-        words = " or ".join(wanted) if isinstance(wanted, tuple) else _NAMES[wanted]
         raise UsageError(f"scheduler '{name}': {key} must be {words}, got {value!r}", "correct or remove it")
     return value
+
+
+def _check_together(name: str, given: Mapping[str, Any]) -> None:
+    """Raises UsageError for settings that exclude each other, or that need a package that is missing."""
+    sigmas = [key for key in _SIGMAS if given.get(key)]
+    if len(sigmas) > 1:
+        raise UsageError(f"scheduler '{name}': {' and '.join(sigmas)} exclude each other", "set one of them")
+    if given.get("use_beta_sigmas") and find_spec("scipy") is None:
+        raise UsageError(f"scheduler '{name}': use_beta_sigmas needs the package scipy", "pip install scipy")
+    if given.get("base_image_seq_len", 0) >= given.get("max_image_seq_len", 10**9):
+        raise UsageError(f"scheduler '{name}': base_image_seq_len must be below max_image_seq_len", "correct them")
 
 
 def noised(scheduler: Any, source: Any, noise: Any, levels: Any) -> Any:

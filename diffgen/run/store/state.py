@@ -16,7 +16,13 @@ STATE = "run.json"
 LOCK_WAIT_SECONDS = 0.2
 
 # Types of the values in run.json, checked on reading so that a damaged file gives a clear message.
-_STATE_TYPES = {"environments": dict, "revisions": dict | None, "batch_size": int | None, "limit": int | None}
+_STATE_TYPES = {
+    "environments": dict,
+    "revisions": dict | None,
+    "loras": dict | None,
+    "batch_size": int | None,
+    "limit": int | None,
+}
 
 
 def is_run_folder(folder: Path) -> bool:

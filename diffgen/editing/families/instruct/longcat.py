@@ -6,6 +6,7 @@ By itself it would bring every source to about a megapixel, which is another siz
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from diffgen.types import Job
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+logger = logging.getLogger(__name__)
 
 
 class LongCat:
@@ -56,8 +60,8 @@ class LongCat:
                 # The pipeline has no step callbacks.
                 **from_noise(watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens, calls_back=False),
                 image=Image.fromarray(image),
-                prompt=prompt,
-                negative_prompt=job.negative_prompt or "",
+                prompt=self._fitted(prompt),
+                negative_prompt=self._fitted(job.negative_prompt or ""),
                 guidance_scale=guidance if guided else 1.0,
                 latents=tokens,
                 num_inference_steps=job.settings.steps,
@@ -65,6 +69,22 @@ class LongCat:
                 output_type="latent",
             ).images
         return codec.from_model(codec.unpack(made, source.shape[2:]))
+
+    def _fitted(self, text: str) -> str:
+        """The text without the words that are too many. The pipeline itself fails on them."""
+        words, limit = text.split(" "), self._pipe.tokenizer_max_length
+        while len(words) > 1 and self._tokens(" ".join(words)) > limit:
+            words.pop()
+        if (cut := " ".join(words)) != text:
+            logger.warning("prompt cut to the model's %d tokens: %s", limit, text)
+        return cut
+
+    def _tokens(self, text: str) -> int:
+        from diffusers.pipelines.longcat_image.pipeline_longcat_image_edit import split_quotation
+
+        # What is in quotation marks is read letter by letter.
+        parts = [part if quoted else [part] for part, quoted in split_quotation(text)]
+        return sum(len(self._pipe.tokenizer(piece, add_special_tokens=False).input_ids) for p in parts for piece in p)
 
     def _prepared(
         self, _i: Any, _b: Any, _c: Any, _h: Any, _w: Any, dtype: Any, text: int, device: Any, _g: Any, latents: Any
