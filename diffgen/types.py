@@ -113,9 +113,7 @@ class Settings:
     quality: int | None
     image_guidance: float | None = None
     scheduler: str | None = None
-    scheduler_options: tuple[tuple[str, Any], ...] | None = (
-        None  # its settings that differ from the model's own scheduler's
-    )
+    scheduler_options: tuple[tuple[str, Any], ...] | None = None  # its settings that the recipe or the alias names
     severity: str | None = None  # template that states the strength in the prompt (pocket)
     mode: str = "fit"
     smallest: int | None = None

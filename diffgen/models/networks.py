@@ -120,7 +120,7 @@ def is_union(network: Network) -> bool:
 
 
 def half_variant(network: Network) -> str | None:
-    """ "fp16" if the weights are only there as `*.fp16.safetensors`."""
+    """ "fp16" if the half-precision copy of the weights is the one to load."""
     return "fp16" if all(".fp16" in file.name for file in _files(network)) else None
 
 

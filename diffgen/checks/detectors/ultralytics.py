@@ -150,9 +150,11 @@ def _require_safe_loading(tasks: Any, folder: Path) -> None:
     import torch
 
     _ran.clear()
-    probe = folder / "probe.pt"
+    plain, probe = folder / "plain.pt", folder / "probe.pt"
+    torch.save({"weight": torch.zeros(1)}, plain)
     torch.save({"model": _Probe()}, probe)
-    with suppress(Exception):  # that it refuses the file is what we want
+    tasks.torch_safe_load(str(plain))  # else what follows could fail for another reason than being refused
+    with suppress(Exception):
         tasks.torch_safe_load(str(probe))
     if _ran:
         raise DiffgenError(
