@@ -7,10 +7,8 @@ By itself it would bring every source to about a megapixel, which is another siz
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffgen.editing.editor import EditBatch
 from diffgen.editing.families.instruct.one_at_a_time import OneAtATime
 from diffgen.editing.pipelines.callbacks import Watch, from_noise
 from diffgen.editing.pipelines.codecs import Codec
@@ -27,17 +25,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class LongCat:
+class LongCat(OneAtATime):
     def __init__(self, pipe: Any, codec: Codec) -> None:
-        self._pipe, self._codec = pipe, codec
-        self._loop = OneAtATime(pipe, codec, self._one)
+        super().__init__(pipe, codec)
         self._source: Any = None
         # The only method replaced: it would be for the source at another size.
         pipe.prepare_latents = self._prepared
-
-    def edited(self, source: Any, batch: EditBatch, prompts: Sequence[str]) -> Any:
-        """See `Adapter`."""
-        return self._loop.edited(source, batch, prompts)
 
     def _one(
         self,

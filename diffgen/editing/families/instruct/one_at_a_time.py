@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editing.editor import EditBatch
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Takes source latents (1, C, h, w), start noise of that shape, image, job, prompt, generator, watcher; gives edited latents.
-EditOne = Callable[["Any", "Any", "NDArray[np.uint8]", Job, str, "Any", "Watch | None"], "Any"]
-
 
 class OneAtATime:
-    """The loop over a batch's pictures; `edit_one` calls the pipeline."""
+    """The loop over a batch's pictures. Subclasses call their pipeline in `_one`."""
 
-    def __init__(self, pipe: Any, codec: Codec, edit_one: EditOne) -> None:
-        self._pipe, self._codec, self._edit_one = pipe, codec, edit_one
+    def __init__(self, pipe: Any, codec: Codec) -> None:
+        self._pipe, self._codec = pipe, codec
         self._schedulers = Schedulers(pipe.scheduler)
         logger.warning("this model edits pictures one at a time, whatever the batch size: %s", type(pipe).__name__)
 
@@ -39,7 +36,20 @@ class OneAtATime:
         self._pipe.scheduler = self._schedulers.get(batch.settings)
         watch = batch.watch if len(batch.jobs) == 1 else None  # it expects whole batches, and here pictures run in turn
         rows = [
-            self._edit_one(source[i : i + 1], start[i : i + 1], batch.images[i], job, prompts[i], generators[i], watch)
+            self._one(source[i : i + 1], start[i : i + 1], batch.images[i], job, prompts[i], generators[i], watch)
             for i, job in enumerate(batch.jobs)
         ]
         return torch.cat(rows)
+
+    def _one(
+        self,
+        source: Any,
+        start: Any,
+        image: NDArray[np.uint8],
+        job: Job,
+        prompt: str,
+        generator: Any,
+        watch: Watch | None,
+    ) -> Any:
+        """The edit of one picture as source latents, for `source` latents and `start` noise, all (1, C, h, w)."""
+        raise NotImplementedError

@@ -6,10 +6,8 @@ By itself it would bring every source to about a megapixel, which is another siz
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffgen.editing.editor import EditBatch
 from diffgen.editing.families.instruct.one_at_a_time import OneAtATime
 from diffgen.editing.pipelines.callbacks import Watch, from_noise
 from diffgen.editing.pipelines.codecs import Codec
@@ -23,19 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class QwenEdit:
+class QwenEdit(OneAtATime):
     def __init__(self, pipe: Any, codec: Codec) -> None:
-        self._pipe, self._codec = pipe, codec
-        self._loop = OneAtATime(pipe, codec, self._one)
+        super().__init__(pipe, codec)
         self._source: Any = None
         self._grid: tuple[int, int, int] = (1, 0, 0)
         # Replaced: a method and an argument of the transformer. Both would be for the source at another size.
         pipe.prepare_latents = self._prepared
         pipe.transformer.register_forward_pre_hook(self._with_shapes, with_kwargs=True)
-
-    def edited(self, source: Any, batch: EditBatch, prompts: Sequence[str]) -> Any:
-        """See `Adapter`."""
-        return self._loop.edited(source, batch, prompts)
 
     def _one(
         self,
