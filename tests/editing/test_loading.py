@@ -26,6 +26,10 @@ from tests.fakes import make_dataset, write_recipe
 
 pytestmark = pytest.mark.editors
 
+MODELS = (
+    "sd", "ip2p", "pocket_like", "sdxl", "lcm", "sd3", "flux", "zimage", "cosxl", "kontext", "klein", "qwen_plus", "longcat",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileCache]:
@@ -199,24 +203,7 @@ def test_the_autoencoder_encodes_in_float32_and_decodes_in_what_holds_it(
     assert pipe.text_encoder.dtype == getattr(torch, dtype)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sd",
-        "ip2p",
-        "pocket_like",
-        "sdxl",
-        "lcm",
-        "sd3",
-        "flux",
-        "zimage",
-        "cosxl",
-        "kontext",
-        "klein",
-        "qwen_plus",
-        "longcat",
-    ],
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_runs(name: str, cache: FileCache, request: Any) -> None:
     folder = request.getfixturevalue(name)
     family = resolve_model(str(folder), None, Path("/"), cache).editor
@@ -225,24 +212,7 @@ def test_bfloat16_runs(name: str, cache: FileCache, request: Any) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sd",
-        "ip2p",
-        "pocket_like",
-        "sdxl",
-        "lcm",
-        "sd3",
-        "flux",
-        "zimage",
-        "cosxl",
-        "kontext",
-        "klein",
-        "qwen_plus",
-        "longcat",
-    ],
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_chosen_numbers_on_a_gpu(name: str, cache: FileCache, request: Any) -> None:
     model = resolve_model(str(request.getfixturevalue(name)), None, Path("/"), cache)
     dtype, _ = pick_dtype("auto", "cuda", model.pipeline)
