@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from diffgen.dataset.orientation import SIDEWAYS, orientation, upright
 from diffgen.errors import SourceError, why
 
 Pixels = NDArray[np.uint8]
@@ -21,19 +22,19 @@ REC_709 = np.array([0.2126, 0.7152, 0.0722], np.float32)  # luma weights of R, G
 # Suffixes of files that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are carried over unchanged.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo"})
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow opens MPO as JPEG; as a format name it is a KeyError
+MOST_PIXELS = 1024**3 // 12  # in one picture: Pillow's own limit, a quarter of a gigabyte of RGB
 _ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-_TOO_LARGE = (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning)
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, *_TOO_LARGE)  # what Pillow raises for broken files
+
+
+class TooLarge(SourceError):
+    """The picture has more than MOST_PIXELS."""
 
 
 def read_size(raw: bytes) -> tuple[int, int]:
     """Upright (width, height) in pixels of an image file's bytes, from its header alone. Raises SourceError."""
-    with _opened(raw, "read") as image:
+    with opened(raw, "read") as image:
         width, height = image.size
-        # For TIFF, Pillow applies the orientation itself.
-        sideways = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _SIDEWAYS
-        return (height, width) if sideways else (width, height)
+        return (height, width) if orientation(raw) in SIDEWAYS else (width, height)
 
 
 def decode(raw: bytes) -> Pixels:
@@ -41,28 +42,46 @@ def decode(raw: bytes) -> Pixels:
 
     Raises SourceError if the bytes do not decode.
     """
-    with _opened(raw, "decode") as image:
-        return _to_rgb(ImageOps.exif_transpose(image), image.format)
+    with opened(raw, "decode") as image:
+        return upright(_to_rgb(image), orientation(raw))
 
 
 @contextmanager
-def _opened(raw: bytes, verb: str) -> Iterator[PILImage.Image]:
-    """The opened image. Raises SourceError for errors of Pillow, and for a mode that we do not support."""
+def opened(raw: bytes, verb: str) -> Iterator[PILImage.Image]:
+    """The opened image. Raises SourceError for whatever goes wrong in the block, and for a mode that we do not support."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow thinks of odd metadata
             warnings.simplefilter("error", PILImage.DecompressionBombWarning)
             with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
                 if image.mode in ("F", "LAB"):  # Ultralytics does not read these, or reads other colours than we would
                     raise ValueError(f"images of mode {image.mode} are not supported")
+                if isinstance(image, TiffImageFile):
+                    _know_orientation(image)
                 yield image
+    except (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning):
+        raise TooLarge(f"cannot {verb} the image: it has over {MOST_PIXELS / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:  # Pillow's text would name an address in memory
         raise SourceError(f"cannot {verb} the image: unknown format") from None
-    except BROKEN as error:
+    except Exception as error:  # a decoder may raise anything; it is this picture's fault  # noqa: BLE001
         raise SourceError(f"cannot {verb} the image: {why(error)}") from None
 
 
-def _to_rgb(image: PILImage.Image, file_format: str | None) -> Pixels:
+def _know_orientation(image: TiffImageFile) -> None:
+    """Lets Pillow, which turns TIFF images while loading them, know the orientation that the file's own tag gives.
+
+    By itself it would also look into XMP, and write the EXIF block again, which fails for odd tags.
+    """
+    exif, turned = PILImage.Exif(), image.tag_v2.get(_ORIENTATION)
+    exif._loaded = True
+    if turned in range(1, 9):
+        exif[_ORIENTATION] = turned
+    image._exif = exif
+
+
+def _to_rgb(image: PILImage.Image) -> Pixels:
     """(H, W, 3) RGB of any mode, as OpenCV converts it, with which Ultralytics reads images."""
+    file_format = image.format
     if image.mode.startswith("I"):  # 16-bit grey
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.stack([grey] * 3, axis=-1)

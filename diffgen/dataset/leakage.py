@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from PIL import Image
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats import SPLITS
-from diffgen.dataset.images import BROKEN, FORMATS
+from diffgen.dataset.images import opened
+from diffgen.errors import SourceError
 from diffgen.files import stamp
 from diffgen.types import Source
 
@@ -88,10 +88,10 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
 def _difference_hash(path: Path) -> int:
     """dHash (Krawetz, 2013): shrink to 9 × 8 pixels; 64 bits say whether each pixel's right neighbour is brighter."""
     try:
-        with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as image:
+        with opened(path.read_bytes(), "decode") as image:
             image.draft("L", (72, 64))  # a JPEG decodes faster at up to an eighth of its size
             small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    except BROKEN:
+    except (OSError, SourceError):
         return 0
     bits = (np.diff(small, axis=1) > 0).ravel()
     # Flat images have hardly any differences, and would all look alike.

@@ -20,7 +20,7 @@ from typing import Any
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats import Found, Listing
-from diffgen.dataset.images import SUFFIXES, read_size
+from diffgen.dataset.images import SUFFIXES, TooLarge, read_size
 from diffgen.dataset.labels import LabelError, parse_labels
 from diffgen.errors import SourceError, why
 from diffgen.files import stamp
@@ -29,7 +29,7 @@ from diffgen.types import Source, digest_of
 LEAST_SIDE = 10  # pixels; Ultralytics drops smaller images
 MANY = 2000  # unread sources from which starting worker processes pays
 CHUNK = 64  # sources that a worker process reads at a time
-FACTS_VERSION = 5  # raise it when _read_facts changes, so that cached facts of older versions are not used
+FACTS_VERSION = 6  # raise it when _read_facts changes, so that cached facts of older versions are not used
 
 Facts = dict[str, Any]
 
@@ -240,7 +240,7 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
     try:
         width, height = read_size(raw)
     except SourceError as error:
-        return {**fields, "problem": f"unreadable: {error.message}"}
+        return {**fields, "problem": f"{'large' if isinstance(error, TooLarge) else 'unreadable'}: {error.message}"}
     boxes = [((s.box[2] - s.box[0]) * width, (s.box[3] - s.box[1]) * height) for s in shapes]
     fields.update(
         width=width,

@@ -3,6 +3,8 @@ reader. Importing that needs torch, so this is no unit test."""
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from diffgen.dataset.images import decode, read_size
 from diffgen.errors import SourceError
@@ -89,6 +92,59 @@ def test_every_orientation(orientation: int, suffix: str, tmp_path: Path, imread
     exif = Image.Exif()
     exif[0x0112] = orientation
     RGB.save(tmp_path / f"a.{suffix}", exif=exif)
+    compare(tmp_path / f"a.{suffix}", imread)
+
+
+XMP = '<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_an_orientation_in_xmp_turns_nothing(suffix: str, tmp_path: Path, imread: Reader) -> None:
+    """macOS writes it there alone. OpenCV does not look there, so the labels are for the picture as it is stored."""
+    options: dict[str, Any] = {"xmp": XMP.encode()}
+    if suffix == "png":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP)
+        options = {"pnginfo": info}
+    if suffix == "tif":
+        options = {"tiffinfo": {700: XMP.encode()}}
+    RGB.save(tmp_path / f"a.{suffix}", **options)
+    assert decode((tmp_path / f"a.{suffix}").read_bytes()).shape == (48, 64, 3)
+    compare(tmp_path / f"a.{suffix}", imread)
+
+
+def test_nor_does_one_in_a_raw_profile(tmp_path: Path, imread: Reader) -> None:
+    """ImageMagick writes EXIF into PNG so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = exif.tobytes()
+    info = PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n")
+    RGB.save(tmp_path / "a.png", pnginfo=info)
+    compare(tmp_path / "a.png", imread)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_exif_that_cannot_be_written_again(orientation: int, suffix: str, tmp_path: Path, imread: Reader) -> None:
+    """Phones and drones write tags of odd types, which Pillow can read and not write. Reading has to write nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x011A] = 72
+    raw = io.BytesIO()
+    RGB.save(raw, "TIFF" if suffix == "tif" else "JPEG", exif=exif)
+    content = raw.getvalue()
+    order = "<" if b"II*\0" in content[:60] else ">"
+    entry = struct.pack(f"{order}HH", 0x011A, 5)
+    assert entry in content
+    # The resolution becomes a signed rational that is negative, as in a photograph of a DJI drone.
+    at = content.index(entry)
+    block = content.index(b"II*\0" if order == "<" else b"MM\0*")
+    place = block + struct.unpack_from(f"{order}I", content, at + 8)[0]
+    changed = bytearray(content)
+    changed[at : at + 4] = struct.pack(f"{order}HH", 0x011A, 10)
+    changed[place : place + 8] = struct.pack(f"{order}ii", -72, 1)
+    (tmp_path / f"a.{suffix}").write_bytes(changed)
     compare(tmp_path / f"a.{suffix}", imread)
 
 
