@@ -40,6 +40,11 @@ def unit(*parts: str | int) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
+# First words of a problem for which a picture is left out of the export: its file is missing, its annotation cannot be read,
+# or was made for a picture of another shape. (A broken YOLO label file is Ultralytics' to judge: it is carried over.)
+LEFT_OUT = frozenset({"missing", "annotation", "size"})
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One image of the input dataset with its label file.
@@ -47,7 +52,7 @@ class Source:
     `name` is unique in its split; it is the source's path in the export, without suffix. `width` and `height` are upright
     pixels (after the EXIF orientation). `path` is absolute. `label` is the path of a YOLO label file, or YOLO text as bytes
     if the dataset's format has no such file; None: no objects. `size` is the image file's, in bytes. `problem` says why the
-    source is carried over unedited; None: it may be edited. For images made from noise, `text` is the template of the prompt
+    source is not edited ("word: text"), None: it may be. For images made from noise, `text` is the template of the prompt
     and `path` is empty; see diffgen.plan.text2img.
     """
 
@@ -76,6 +81,11 @@ class Source:
     @property
     def key(self) -> str:
         return f"{self.split}/{self.name}"
+
+    @property
+    def left_out(self) -> bool:
+        """Whether its own picture may not stand in the exported dataset."""
+        return not self.digest or (self.problem or "").partition(":")[0] in LEFT_OUT
 
 
 @dataclass(frozen=True, slots=True)

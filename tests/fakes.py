@@ -199,9 +199,9 @@ def fake_worker(
 def make(recipe: Path, editor: Any = None, *, sets: Sequence[str] = (), **options: Any) -> tuple[Summary, FakeEditor]:
     """Run a recipe with a torch-free worker: (summary, the editor, which knows what it was asked)."""
     editor = editor or FakeEditor()
-    keypoints = options.pop("keypoints", None)
+    keypoints, classes = options.pop("keypoints", None), options.pop("classes", 2)
     loaded = load_recipe(recipe, sets)
-    return run(loaded, make_worker=lambda: fake_worker(editor, keypoints=keypoints), **options), editor
+    return run(loaded, make_worker=lambda: fake_worker(editor, classes, keypoints), **options), editor
 
 
 def tree(folder: Path) -> dict[str, str]:

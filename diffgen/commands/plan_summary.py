@@ -9,10 +9,9 @@ from statistics import median
 from typing import Any
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.formats import NOTES
-from diffgen.dataset.formats.yolo import orphan_labels
 from diffgen.dataset.geometry import views_for, working_canvas
-from diffgen.dataset.leakage import identical, near
+from diffgen.dataset.leakage import near
+from diffgen.dataset.remarks import Counted, counted, counted_lines, dataset_remarks, remark_lines
 from diffgen.editing.pipelines.offload import not_quantisable
 from diffgen.models.memory import forecast
 from diffgen.models.model import needs, vocabulary
@@ -25,7 +24,6 @@ from diffgen.recipe.sections import Condition
 from diffgen.run.session import Session, no_collector
 from diffgen.run.store.images import read_present
 from diffgen.run.store.state import check_folder, is_run_folder
-from diffgen.run.summary import MAX_EXAMPLES
 from diffgen.types import Record, Settings
 
 # Bytes per pixel of the image files we write, measured on driving frames; used only to estimate disk use.
@@ -52,11 +50,7 @@ def _facts(session: Session, look: bool | None) -> dict[str, Any]:
     labeller = session.model.observers.detector if recipe.text2img is not None else None
     present = read_present(session.folder, recipe.image.format) if is_run_folder(session.folder) else {}
     work = _workload(session, present)
-    problems: dict[str, list[str]] = {}
-    for source in plan.sources:
-        if source.problem is not None:
-            word, _, text = source.problem.partition(": ")
-            problems.setdefault(word, []).append(f"{source.key}: {text}")
+    remarks = dataset_remarks(session.dataset, plan.sources)
     conditions: dict[str, Counter[str]] = {condition.name: Counter() for condition in recipe.conditions}
     for source, edits in plan.edits:
         for condition, _ in edits:
@@ -76,13 +70,13 @@ def _facts(session: Session, look: bool | None) -> dict[str, Any]:
         "images": sum(count for counts in conditions.values() for count in counts.values()),
         "jobs": work.jobs,
         "to_make": work.left,
-        "not_edited": _examples(problems),
-        "labels": _labels(session),
+        "not_edited": remarks["not_edited"],
+        "labels": remarks["labels"],
         "prompts": unknown_words(plan, vocabulary(session.model)),
         "guidance": unsupported_guidance(plan, session.model),
         "controls": unsuited_controls(plan),
-        "notes": _examples(session.dataset.notes),
-        "leakage": _leakage(session, look),
+        "notes": remarks["notes"],
+        "leakage": {"identical": remarks["identical"], "near": _near(session, look)},
         "small_boxes": _small_boxes(session),
         "disk_mb": round(_disk(session, work) / 1e6, 1),
         "minutes": _minutes(session, work, [record.seconds for record in present.values() if record.seconds]),
@@ -150,36 +144,13 @@ def _why_idle(session: Session, condition: Condition) -> str:
     return reasons[str(condition.task)]
 
 
-def _example(lines: list[str]) -> dict[str, Any]:
-    return {"count": len(lines), "examples": lines[:MAX_EXAMPLES]}
-
-
-def _examples(problems: dict[str, list[str]]) -> dict[str, Any]:
-    return {word: _example(lines) for word, lines in sorted(problems.items())}
-
-
-def _labels(session: Session) -> dict[str, Any]:
-    """Counts of images without a label file or with an empty one, and of label files without an image."""
-    # Only sources whose image file exists; none for text2img, whose plan has no sources.
-    sources = [source for source in session.plan.sources and session.dataset.sources if source.digest]
-    files = {source.label for source in sources if isinstance(source.label, str)}
-    orphans = orphan_labels(session.dataset.folders, files) if isinstance(session.recipe.dataset, str) else []
-    return {
-        "none": sum(source.label is None for source in sources),
-        "empty": sum(source.label is not None and not source.counts and not source.problem for source in sources),
-        "orphans": _example([str(path) for path in orphans]),
-    }
-
-
-def _leakage(session: Session, look: bool | None) -> dict[str, Any]:
-    """Pictures in more than one split: identical files and, if pictures are compared, near-duplicates."""
+def _near(session: Session, look: bool | None) -> Counted | None:
+    """Near-duplicates in more than one split; None if pictures are not compared."""
     sources = session.plan.sources and session.dataset.sources
-    same = [" = ".join(source.key for source in group) for group in identical(sources)]
-    facts: dict[str, Any] = {"identical": _example(same), "near": None}
-    if look or (look is None and len(sources) <= MAX_COMPARED):
-        with FileCache() as cache:
-            facts["near"] = _example([f"{first.key} ~ {second.key}" for first, second in near(sources, cache)])
-    return facts
+    if not look and (look is not None or len(sources) > MAX_COMPARED):
+        return None
+    with FileCache() as cache:
+        return counted([f"{first.key} ~ {second.key}" for first, second in near(sources, cache)])
 
 
 def _small_boxes(session: Session) -> dict[str, Any]:
@@ -255,26 +226,9 @@ def _box_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _dataset_lines(facts: dict[str, Any]) -> Iterator[str]:
-    labels, leakage = facts["labels"], facts["leakage"]
-    for word, sources in facts["not_edited"].items():
-        fate = "left out" if word == "missing" else "carried over as they are"
-        yield from _counted("unedited", sources, f"{word}, {fate}")
-    if labels["none"] or labels["empty"]:
-        yield f"labels    {labels['none']} images without label file, {labels['empty']} with an empty one: background"
-    yield from _counted("labels", labels["orphans"], "label files without image, not used")
-    for word, notes in facts["notes"].items():
-        yield from _counted("dataset", notes, NOTES[word])
-    yield from _counted("leakage", leakage["identical"], "pictures appear in more than one split, byte for byte")
+    leakage = facts["leakage"]
+    yield from remark_lines({**facts, "identical": leakage["identical"]})
     if leakage["near"] is None:
         yield "leakage   near-duplicates across splits are not checked in a dataset of this size; --look checks them"
     else:
-        yield from _counted("leakage", leakage["near"], "pictures look like a picture of another split")
-
-
-def _counted(title: str, counted: dict[str, Any], text: str) -> list[str]:
-    """The lines of a count: the count, its examples, and how many more there are; no line if it is 0."""
-    if not counted["count"]:
-        return []
-    more = counted["count"] - len(counted["examples"])
-    lines = [f"{title:<9} {counted['count']} {text}", *(f"          {example}" for example in counted["examples"])]
-    return [*lines, f"          … and {more} more"] if more else lines
+        yield from counted_lines("leakage", leakage["near"], "pictures look like a picture of another split")

@@ -14,6 +14,7 @@ from diffgen.dataset.formats.coco import read_coco
 from diffgen.dataset.formats.voc import read_voc
 from diffgen.dataset.formats.yolo import read_yolo
 from diffgen.dataset.labels import LabelSchema, Shape
+from diffgen.dataset.leakage import identical
 from diffgen.dataset.sources import read_sources
 from diffgen.errors import UsageError
 from diffgen.recipe.sections import CocoDataset, VocDataset
@@ -70,10 +71,23 @@ def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCa
                 f"{listing.path}: the class name {name!a} holds half a character (a lone surrogate)",
                 "write the name itself as UTF-8 text",
             ) from None
-    sources = read_sources(listing, cache)
+    sources = _without_leaks(read_sources(listing, cache))
     return Dataset(
         listing.path, listing.names, listing.extra, sources, listing.keypoints, listing.folders, listing.notes
     )
+
+
+def _without_leaks(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    """A file that is in several splits is not edited, as what is made of a val picture may not land in train."""
+    shared: dict[Source, str] = {}
+    for group in identical(sources):
+        files = [os.stat(source.path) for source in group]
+        for source, file in zip(group, files, strict=True):
+            pairs = zip(group, files, strict=True)
+            others = {other.split for other, its in pairs if os.path.samestat(file, its)} - {source.split}
+            if others and source.problem is None:
+                shared[source] = f"leak: the same file is in {' and '.join(sorted(others))}"
+    return tuple(replace(s, problem=shared[s]) if s in shared else s for s in sources) if shared else sources
 
 
 def with_shapes(dataset: Dataset, splits: Collection[str]) -> Dataset:
@@ -95,7 +109,9 @@ def _listing(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCache)
         return read_yolo(Path(os.path.abspath(base / spec)))
     splits = {split: part for split in SPLITS if (part := getattr(spec, split)) is not None}
     if isinstance(spec, CocoDataset):
-        return read_coco({split: (_under(base, p.images), _under(base, p.annotations)) for split, p in splits.items()})
+        return read_coco(
+            {split: (_under(base, p.images), _under(base, p.annotations)) for split, p in splits.items()}, cache
+        )
     folders = {
         split: (_under(base, p.images), _under(base, p.annotations), _under(base, p.list) if p.list else None)
         for split, p in splits.items()

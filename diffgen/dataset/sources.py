@@ -29,7 +29,7 @@ from diffgen.types import Source, digest_of
 LEAST_SIDE = 10  # pixels; Ultralytics drops smaller images
 MANY = 2000  # unread sources from which starting worker processes pays
 CHUNK = 64  # sources that a worker process reads at a time
-FACTS_VERSION = 6  # raise it when _read_facts changes, so that cached facts of older versions are not used
+FACTS_VERSION = 7  # raise it when _read_facts changes, so that cached facts of older versions are not used
 
 Facts = dict[str, Any]
 
@@ -249,11 +249,17 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
         smallest=[round(min(box), 1) for box in boxes],
         sides=[round(math.sqrt(max(0.0, w * h)), 2) for w, h in boxes],
     )
-    if entry.size is not None and entry.size != (width, height):
+    if entry.size is not None and not _same_shape(entry.size, (width, height)):
         fields["problem"] = f"size: annotated as {entry.size[0]}×{entry.size[1]}, the image is {width}×{height}"
     elif min(width, height) < LEAST_SIDE:
         fields["problem"] = f"tiny: {width}×{height} pixels, under {LEAST_SIDE}"
     return fields
+
+
+def _same_shape(annotated: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a picture of `size` can be the annotated one, also made larger or smaller, which rows do not notice."""
+    scale = size[0] / annotated[0]
+    return size == annotated or (scale != 1 and abs(size[1] - annotated[1] * scale) <= max(1.0, scale))
 
 
 def _read(path: str) -> bytes:

@@ -145,9 +145,9 @@ class Outcome:
         return image_path(self.folder, entry.item.job.id, self.recipe.image.format)
 
     def exports_source(self, source: Source) -> bool:
-        """Whether the exported dataset holds the source's own image. A source without a digest has no image file."""
+        """Whether the exported dataset holds the source's own image."""
         wanted = self.recipe.include_sources != "none" or source.split not in self.recipe.select.splits
-        return wanted and bool(source.digest)
+        return wanted and not source.left_out
 
     def fingerprint(self, *, exported: bool) -> str:
         """A digest of the sources and of all entries, or with `exported` of the accepted ones only.

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from diffgen.dataset.remarks import labelled
 from diffgen.models.networks import require_detector_file
 from diffgen.output.export import export_dataset
 from diffgen.output.outcome import Outcome
@@ -46,7 +47,7 @@ def run(
     made_now, stopped = 0, None
     with RunStore(session.folder, session.recipe.image.format) as store:
         session.write_recipe()
-        store.note(limit=limit)
+        store.note(limit=limit, labelled=labelled(session.dataset))
         if has_work(session, store):
             session, batch_size, make = make_ready(session, store, make_worker, notify)
             jobs = {item.job.id for item in session.plan.items}

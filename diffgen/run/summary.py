@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from diffgen.dataset.remarks import MAX_EXAMPLES, dataset_remarks, remark_lines
 from diffgen.output.outcome import Entry, Outcome
 from diffgen.recipe.schema import Recipe
 from diffgen.run.progress import Speed
@@ -33,6 +34,7 @@ class Summary:
     to_review: int = 0  # accepted with labels of low confidence
     unjudged: int = 0  # accepted, but made before the recipe named its current detector or CLIP model
     errors: list[str] = field(default_factory=list)
+    dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks on the dataset, see dataset_remarks
     empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image
     running: bool = False  # `status` only: a process is making images in the folder now
     images_per_second: float | None = None  # `status` only: the speed of that process
@@ -93,6 +95,7 @@ def summarise(outcome: Outcome, *, made_now: int = 0, stopped: str | None = None
         to_review=sum(entry.low_confidence for entry in accepted),
         unjudged=sum(_unmeasured(entry, recipe) for entry in accepted),
         errors=sorted({record.error or "" for record in failed}),
+        dataset=dataset_remarks(outcome.dataset, sources),
         empty=[split for split in needed if split not in filled],
     )
 
@@ -107,9 +110,6 @@ def _unmeasured(entry: Entry, recipe: Recipe) -> bool:
         return False
     observers = {"found": recipe.detector, "clip": recipe.clip}
     return any(named and fact not in entry.record.facts for fact, named in observers.items())
-
-
-MAX_EXAMPLES = 5  # files listed per reason
 
 
 def summary_text(summary: Summary) -> str:
@@ -131,8 +131,8 @@ def summary_text(summary: Summary) -> str:
     if summary.failed:
         lines.append("failed    " + ", ".join(f"{kind} {count}" for kind, count in summary.failed.items()))
         lines += [f"  {error}" for error in summary.errors[:MAX_EXAMPLES]]
-    if summary.not_edited:
-        lines.append("unedited  " + ", ".join(f"{word} {count}" for word, count in summary.not_edited.items()))
+    if summary.dataset:
+        lines += remark_lines(summary.dataset)
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
     elif summary.pending:

@@ -25,7 +25,10 @@ def coco(root: Path) -> None:
     for split in ("train", "val"):
         save(root / f"images/{split}2017/a.png", photo(1))
         rows: dict[str, Any] = {"images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}]}
-        rows |= {"annotations": [], "categories": [{"id": 1, "name": "car"}]}
+        rows |= {
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}],
+            "categories": [{"id": 1, "name": "car"}],
+        }
         put(root / f"annotations/instances_{split}2017.json", json.dumps(rows))
 
 
@@ -48,7 +51,8 @@ def test_the_recipe_plans_the_dataset_at_hand(
     recipe = tmp_path / "project/diffgen.yaml"
     sets = ["--set", f"model={json.dumps(MODEL)}", "--set", "editor=instruct", "--set", "select.share=1"]
     if make is voc:
-        val = {"images": f"{name}/JPEGImages", "annotations": f"{name}/Annotations"}
+        save(tmp_path / "project" / name / "val/a.png", photo(2))
+        val = {"images": f"{name}/val", "annotations": f"{name}/Annotations"}
         sets += ["--set", f"dataset.val={json.dumps(val)}"]
     plan = cli("plan", recipe, "--json", *sets)
     assert plan.code == 0, plan.err

@@ -14,7 +14,8 @@ from PIL import Image
 from diffgen.commands.export import export
 from diffgen.dataset.formats.yolo import label_path
 from diffgen.recipe.load import load_recipe
-from tests.fakes import ROWS, make, make_dataset, manifest, photo, put, save, tree, write_recipe
+from tests.dataset.annotations import BOX, coco
+from tests.fakes import ROWS, make, make_dataset, manifest, photo, put, recipe_fields, save, tree, write_recipe
 from tests.output.conftest import Made
 
 
@@ -132,15 +133,17 @@ def test_equal_stems_and_folders_called_images(made: Made, tmp_path: Path) -> No
     root = tmp_path / "data"
     for i, name in enumerate(("train/images/a.jpg", "train/b/images/c.jpg")):
         save(root / name, photo(i))
+        put(root / name.replace("images", "labels").replace(".jpg", ".txt"), f"{ROWS['detect'][0]}\n")
     for i, name in enumerate(("pics/a.jpg", "pics/a.png", "pics/A.jpeg")):
         save(root / name, photo(10 + i))
-    data = put(root / "data.yaml", yaml.safe_dump({"names": ["car"], "train": ["train", "pics"], "val": "pics"}))
+    save(root / "val/a.jpg", photo(20))
+    data = put(root / "data.yaml", yaml.safe_dump({"names": ["car"], "train": ["train", "pics"], "val": "val"}))
     folder = made(data, conditions=["fog"])
     for row in manifest(folder)[1:]:
         assert "images" not in row["image"].split("/")[1:]
         assert Path(label_path(str(folder / row["image"]))) == folder / row["image"].replace("images/", "labels/", 1).rsplit(".", 1)[0].__add__(".txt")  # fmt: skip
     stems = [re.sub(r"\.\w+$", "", name).casefold() for name in images(folder)]
-    assert len(stems) == len(set(stems)) == 2 * 5 + 3
+    assert len(stems) == len(set(stems)) == 2 * 5 + 1
 
 
 def test_a_made_name_that_a_source_has_already_gets_another(made: Made, tmp_path: Path) -> None:
@@ -207,6 +210,24 @@ def test_a_deleted_dataset_or_file_is_made_again(made: Made, tmp_path: Path) -> 
         (folder / victim).unlink()
         export(load_recipe(tmp_path / "out"))
         assert tree(folder) == before
+
+
+def test_a_picture_whose_annotation_cannot_be_read_is_in_no_split(tmp_path: Path) -> None:
+    spec = coco(tmp_path, [{**BOX, "bbox": [1, 1, 0, 0]}, {**BOX, "image_id": 8}], images=[
+        {"id": 7, "file_name": "a.png", "width": 64, "height": 48}, {"id": 8, "file_name": "c.png", "width": 64, "height": 48},
+        {"id": 9, "file_name": "d.png", "width": 48, "height": 64},
+    ])  # fmt: skip
+    for i, name in enumerate("cd"):
+        save(tmp_path / f"images/{name}.png", photo(i + 3))
+    fields = recipe_fields(tmp_path, tmp_path / "out") | {"dataset": spec.model_dump(exclude_none=True)}
+    summary, _ = make(put(tmp_path / "r.yaml", yaml.safe_dump(fields)), classes=3)
+    assert summary.not_edited == {"annotation": 1, "size": 1}
+    assert images(tmp_path / "out/dataset") == [
+        "train/c.png",
+        "train/c__fog-0.jpg",
+        "train/c__night-0.jpg",
+        "val/b.png",
+    ]
 
 
 @pytest.mark.parametrize("leftover", [".dataset.new", ".dataset.old"])

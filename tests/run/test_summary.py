@@ -28,7 +28,7 @@ def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
     assert "rejected  degenerate 3" in text
     assert "failed    source 2" in text
     assert "train/01: cannot decode the image" in text
-    assert "unedited  class-id 1" in text
+    assert "unedited  1 class-id, carried over as they are\n          val/00: row 1: class id 9" in text
     assert "below the required share of 90% (require.accepted)" in text
     assert text.splitlines()[-1] == f"train     yolo train data={tmp_path}/out/dataset/data.yaml"
 

@@ -1,4 +1,4 @@
-"""Dataset formats, one file each. A format reads what the recipe names into a Listing. Opens no image."""
+"""Dataset formats, one file each. A format reads what the recipe names into a Listing. Images of a stated size stay shut."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
 
 # Omitted or changed content of a dataset: word -> how `plan` describes it.
 NOTES = {
-    "category": "annotations left out: of a category that the file does not name",
+    "all crowd": "annotations with iscrowd: 1, as all of the dataset have: read as objects",
     "crowd": "annotations left out: of a crowd",
-    "degenerate": "annotations left out: no area within the picture",
     "download": "key left out: nothing is downloaded",
     "format": "images left out: not a suffix that Ultralytics loads",
     "listed twice": "images with a further id: they have the annotations of both",
@@ -27,6 +26,7 @@ NOTES = {
     "no annotation": "images without annotation file: background",
     "no image": "annotations left out: no image has their image_id",
     "not there": "names in a list that match no image",
+    "root": "categories that no annotation has, only others as their supercategory: each is a class",
     "one label": "images that have the label file of another image",
     "unused": "annotation files without image, not used",
 }
@@ -45,7 +45,7 @@ class Found:
     folder: str
     label: str | bytes | None
     size: tuple[int, int] | None = None
-    problem: str | None = None  # "word: text" if its annotation is broken; the image is then carried over unedited
+    problem: str | None = None  # "word: text" if its annotation cannot be read; the image is then left out
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,53 +4,98 @@ Class ids are contiguous, in the order of the category ids of all splits. Crowd 
 object of a split has a polygon, all of its objects get one, because Ultralytics accepts no label file that mixes boxes and
 polygons.
 
-A wrong label is worse than a missing image: annotations in which two images share an id, or two names lead to one file, are
-refused.
+What other tools write is read where its meaning is certain: numbers as text, no sizes (the pictures' own), a box as a
+mapping, a mask without a box (the box around it), `iscrowd` on every annotation (none is a crowd then), Windows separators.
+A picture with any other annotation is left out of the dataset, with the reason. Annotations in which two images share an id,
+or two names lead to one file, are refused.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
+from urllib.parse import urlsplit
 
+from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats import Found, Listing, box_row, is_image, outline_row
+from diffgen.dataset.formats.rle import box_of_mask
+from diffgen.dataset.formats.sizes import header_size
 from diffgen.errors import UsageError, why
 from diffgen.recipe.yaml_reader import is_whole
 
-Size = tuple[float, float]  # (width, height) in pixels, as annotated
+Size = tuple[int, int]  # (width, height) in pixels
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
-def read_coco(splits: Mapping[str, tuple[Path, Path]]) -> Listing:
+def read_coco(splits: Mapping[str, tuple[Path, Path]], cache: FileCache) -> Listing:
     """The listing of (image folder, annotations file) by split. Raises UsageError, which names the file that is not COCO."""
     if not splits:
         raise UsageError("dataset: a coco dataset needs a train split", "add 'train: {images: …, annotations: …}'")
     loaded = {split: _load(path) for split, (_, path) in splits.items()}
-    categories: dict[int, str] = {}
     first = next(iter(splits.values()))[1]
-    for split, data in loaded.items():
-        path = splits[split][1]
+    categories = _categories({splits[split][1]: data for split, data in loaded.items()})
+    if not categories:
+        raise UsageError(f"{first}: names no categories", "give the instances .json of a COCO dataset")
+    order = {identity: i for i, identity in enumerate(categories)}
+    entries = {split: _rows(data, "annotations", splits[split][1]) for split, data in loaded.items()}
+    notes: dict[str, list[str]] = {}
+    if roots := _unused_roots(loaded.values(), entries.values()):
+        notes["root"] = roots
+    every = [entry for annotations in entries.values() for entry in annotations]
+    if every and all(map(_is_crowd, every)):
+        notes["all crowd"] = [f"annotation {entry.get('id')}" for entry in every]
+        for entry in every:
+            entry["iscrowd"] = 0
+    found: list[Found] = []
+    for split, (folder, path) in splits.items():
+        found += _split(split, folder, path, loaded[split], order, notes, cache)
+    cache.flush()
+    folders = tuple(folder for folder, _ in splits.values())
+    return Listing(first, tuple(categories.values()), tuple(found), folders=folders, notes=notes)
+
+
+def _categories(files: Mapping[Path, dict[str, Any]]) -> dict[str, str]:
+    """The names by id, over all splits, in the order of the ids as numbers."""
+    names: dict[str, str] = {}
+    for path, data in files.items():
         for category in _rows(data, "categories", path):
-            identity, name = category.get("id"), category.get("name")
-            if not isinstance(identity, int) or isinstance(identity, bool) or not isinstance(name, str):
-                raise UsageError(f"{path}: a category has no id or name", "give the instances .json of a COCO dataset")
-            if categories.setdefault(identity, name) != name:
+            identity, name = _identity(category.get("id")), _identity(category.get("name"))
+            if identity is None or name is None:
                 raise UsageError(
-                    f"{path}: category {identity} is '{name}', in another split '{categories[identity]}'",
+                    f"{path}: a category has no id or name: {category!r:.80}",
+                    "give the instances .json of a COCO dataset",
+                )
+            if names.setdefault(identity, name) != name:
+                raise UsageError(
+                    f"{path}: category {identity} is '{name}', in another split '{names[identity]}'",
                     "use annotation files of one dataset",
                 )
-    order = {str(identity): i for i, identity in enumerate(sorted(categories))}
-    if not order:
-        raise UsageError(f"{first}: names no categories", "give the instances .json of a COCO dataset")
-    found: list[Found] = []
-    notes: dict[str, list[str]] = {}
-    for split, (folder, path) in splits.items():
-        found += _split(split, folder, path, loaded[split], order, notes)
-    folders = tuple(folder for folder, _ in splits.values())
-    return Listing(first, tuple(categories[i] for i in sorted(categories)), tuple(found), folders=folders, notes=notes)
+    return {identity: names[identity] for identity in sorted(names, key=_in_order)}
+
+
+def _in_order(identity: str) -> tuple[float, str]:
+    try:
+        return float(identity), ""
+    except ValueError:
+        return math.inf, identity
+
+
+def _unused_roots(files: Iterable[dict[str, Any]], entries: Iterable[list[dict[str, Any]]]) -> list[str]:
+    """The categories without an annotation that others name as supercategory, as Roboflow writes one. Each is a class here,
+    but in that project's YOLO export it is none, so the other classes have other ids there."""
+    used = {_identity(entry.get("category_id")) for annotations in entries for entry in annotations}
+    categories = [category for data in files for category in data["categories"]]
+    above = {category.get("supercategory") for category in categories if isinstance(category.get("supercategory"), str)}
+    names = {
+        category["name"]: _identity(category["id"]) for category in categories if isinstance(category["name"], str)
+    }
+    selfmade = {category["name"] for category in categories if category.get("supercategory") == category["name"]}
+    return [f"'{name}'" for name, identity in names.items() if name in above - selfmade and identity not in used]
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -75,7 +120,13 @@ def _rows(data: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
 
 
 def _split(
-    split: str, folder: Path, path: Path, data: dict[str, Any], order: dict[str, int], notes: dict[str, list[str]]
+    split: str,
+    folder: Path,
+    path: Path,
+    data: dict[str, Any],
+    order: dict[str, int],
+    notes: dict[str, list[str]],
+    cache: FileCache,
 ) -> list[Found]:
     """The images of one split, sorted by path. `order` is the class id by category id."""
     if not folder.is_dir():
@@ -85,9 +136,9 @@ def _split(
         notes.setdefault(word, []).append(f"{split}: {text}")
 
     objects: dict[str | None, list[dict[str, Any]]] = {}
-    for entry in _rows(data, "annotations", path):
+    for entry in data["annotations"]:
         objects.setdefault(_identity(entry.get("image_id")), []).append(entry)
-    outlines = any(_polygons(entry) for entries in objects.values() for entry in entries if not entry.get("iscrowd"))
+    outlines = any(_polygons(entry) for entries in objects.values() for entry in entries if not _is_crowd(entry))
     images = _images(data, path)
     places: dict[str, str] = {}  # by file: where it should be
     found: dict[str, Found] = {}
@@ -101,8 +152,9 @@ def _split(
                 f"{path}: {places[file]} and {place} both lead to {file}",
                 "give each image its path below the image folder",
             )
-        label = _label(objects.get(identity, ()), name, size, order, outlines, note)
-        one = Found(split, file, str(folder), label, (int(size[0]), int(size[1])))
+        one = Found(split, file, str(folder), b"", size)
+        if entries := objects.get(identity):
+            one = _labelled(one, entries, name, order, outlines, note, cache)
         if file in found:
             note("listed twice", name)
             one = _merged(found[file], one)
@@ -116,120 +168,164 @@ def _split(
     return sorted(found.values(), key=lambda entry: entry.image)
 
 
-def _images(data: dict[str, Any], path: Path) -> dict[str, tuple[str, Size]]:
-    """(file_name, size) by id. An id may be repeated only for the same image."""
-    images: dict[str, tuple[str, Size]] = {}
+def _images(data: dict[str, Any], path: Path) -> dict[str, tuple[str, Size | None]]:
+    """(file_name, stated size) by id. An id may be repeated only for the same image."""
+    images: dict[str, tuple[str, Size | None]] = {}
     for image in _rows(data, "images", path):
-        name, width, height = (image.get(key) for key in ("file_name", "width", "height"))
-        identity = _identity(image.get("id"))
-        if identity is None or not isinstance(name, str) or not _positive(width) or not _positive(height):
+        identity, name = _identity(image.get("id")), image.get("file_name")
+        if not name and isinstance(
+            image.get("coco_url"), str
+        ):  # LVIS: http://images.cocodataset.org/val2017/000000397133.jpg
+            name = "/".join(urlsplit(image["coco_url"]).path.split("/")[-2:])
+        if identity is None or not isinstance(name, str) or not name:
             raise UsageError(
-                f"{path}: an image has no id, file_name, width or height", "give the instances .json of a COCO dataset"
+                f"{path}: an image has no id or file_name: {image!r:.80}", "give the instances .json of a COCO dataset"
             )
         if "\0" in name or not is_whole(name):
             raise UsageError(f"{path}: {name!a} cannot be the name of a file", "write the file_name as UTF-8 text")
-        size = (float(width), float(height))
+        sides = [_value(image.get(side)) or 0 for side in ("width", "height")]
+        size = (int(sides[0]), int(sides[1])) if min(sides) >= 1 else None
         first, other = images.setdefault(identity, (name, size))
         if (first, other) != (name, size):
             raise UsageError(
-                f"{path}: the id {identity:.40} belongs to two images: {first} ({_by(other)}), {name} ({_by(size)})",
+                f"{path}: the id {identity:.40} belongs to two images: {first}{_by(other)}, {name}{_by(size)}",
                 "give every image an id of its own, and its annotations the same image_id",
             )
     return images
 
 
 def _file(folder: Path, name: str) -> tuple[str, str]:
-    """(the file of an image, where its file_name says it is). Exports often repeat the image folder in the name."""
+    """(the file of an image, where its file_name says it is). Exports often repeat the image folder in the name, and some
+    write it with backslashes."""
     place = os.path.abspath(folder / name)
+    if "\\" in name and not os.path.isfile(place):
+        name = name.replace("\\", "/")
+        place = os.path.abspath(folder / name)
     inside = str(folder / Path(name).name)
     return (inside if not os.path.isfile(place) and os.path.isfile(inside) else place), place
 
 
-def _label(
-    entries: Iterable[dict[str, Any]],
+def _labelled(
+    picture: Found,
+    entries: Sequence[dict[str, Any]],
     name: str,
-    size: Size,
     order: dict[str, int],
     outlines: bool,
     note: Callable[[str, str], None],
-) -> bytes:
-    """The YOLO rows of an image's annotations; those that are left out or changed are noted."""
+    cache: FileCache,
+) -> Found:
+    """The picture with the YOLO rows of its annotations, or with the reason why it has none.
+
+    Crowds, and masks of which only the box is used, are noted.
+    """
     rows: list[str] = []
-    for entry in entries:
-        text = f"annotation {entry.get('id')} of {name}"
-        class_id = order.get(_identity(entry.get("category_id")) or "")
-        if entry.get("iscrowd"):
-            note("crowd", text)
-        elif class_id is None:
-            note("category", f"{text}: {entry.get('category_id')!r:.40}")
-        elif (row := _row(entry, size, class_id, outlines)) is None:
-            note("degenerate", text)
-        else:
-            rows.append(row)
-            if outlines and isinstance(entry.get("segmentation"), dict):
-                note("mask", text)
-    return "".join(rows).encode()
+    text = ""
+    try:
+        size = picture.size or header_size(picture.image, cache)
+        for entry in entries:
+            text = f"annotation {entry.get('id')!s:.40}: "
+            if _is_crowd(entry):
+                note("crowd", f"{text}{name}")
+                continue
+            class_id = order.get(_identity(entry.get("category_id")) or "")
+            if class_id is None:
+                raise ValueError(f"no category has the id {entry.get('category_id')!r:.40}")
+            rows.append(_row(entry, size, class_id, outlines))
+            if outlines and not _polygons(entry) and entry.get("segmentation"):
+                note("mask", f"{text}{name}")
+        if not rows:
+            text = ""
+            raise ValueError("it has regions of crowds, and no object")
+    except ValueError as error:
+        return replace(picture, problem=f"annotation: {text}{error}")
+    return replace(picture, label="".join(rows).encode(), size=size)
 
 
 def _merged(first: Found, second: Found) -> Found:
     """One file under two ids has the objects of both."""
     rows = (cast(bytes, first.label) + cast(bytes, second.label)).decode().splitlines(keepends=True)
-    problem = first.problem
-    if second.size != first.size:
-        problem = f"size: annotated as {_by(first.size)} and as {_by(second.size)}"
-    return replace(first, label="".join(dict.fromkeys(rows)).encode(), problem=problem)
+    problem = first.problem or second.problem
+    if problem is None and None not in (first.size, second.size) and second.size != first.size:
+        problem = f"size: annotated as{_by(first.size)} and as{_by(second.size)}"
+    return replace(first, label="".join(dict.fromkeys(rows)).encode(), problem=problem, size=first.size or second.size)
 
 
 def _identity(value: Any) -> str | None:
-    """An id as text, None if it cannot be one. Some exports write 7 in one place and "7" or 7.0 in another."""
+    """An id or a name as text, None if it cannot be one. Some exports write 7 in one place and "7" or 7.0 in another."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+    return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) and value != "" else None
+
+
+def _is_crowd(entry: dict[str, Any]) -> bool:
+    return bool(_value(entry.get("iscrowd"))) or entry.get("iscrowd") is True
 
 
 def _by(size: Size | None) -> str:
-    return f"{size[0]:.0f}×{size[1]:.0f}" if size else ""
+    return f" {size[0]}×{size[1]}" if size else ""
 
 
-def _positive(value: Any) -> TypeGuard[float]:
-    return _number(value) and value > 0
+def _value(value: Any) -> float | None:
+    """A number of pixels, also one written as text; None if it is none, or too large to calculate with."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+    return float(value) if fits else None
 
 
-def _number(value: Any) -> TypeGuard[float]:
-    """Whether it is a number of pixels: finite, and small enough to calculate with."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+def _values(values: Any) -> list[float] | None:
+    """The numbers of a list; None if one of them is none."""
+    numbers = [_value(value) for value in values] if isinstance(values, list) else [None]
+    return None if None in numbers else cast(list[float], numbers)
 
 
-def _row(entry: dict[str, Any], size: Size, class_id: int, outlines: bool) -> str | None:
-    """The YOLO row of one annotation; None if it has no area inside the picture."""
+def _row(entry: dict[str, Any], size: Size, class_id: int, outlines: bool) -> str:
+    """The YOLO row of one annotation. Raises ValueError if it has no area inside the picture, or cannot be read."""
     if outlines and (polygons := _polygons(entry)):
-        inside = [part for part in polygons if box_row(class_id, _box(part), size) is not None]
-        return outline_row(class_id, _joined(inside), size) if inside else None
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_number, box)):
-        return None
-    x0, y0, x1, y1 = box[0], box[1], box[0] + box[2], box[1] + box[3]
-    if box_row(class_id, (x0, y0, x1, y1), size) is None:
-        return None
-    if outlines:  # a mask (RLE), or no segmentation: the box is used
-        return outline_row(class_id, (x0, y0, x1, y0, x1, y1, x0, y1), size)
-    return box_row(class_id, (x0, y0, x1, y1), size)
+        inside = [part for part in polygons if box_row(class_id, _around(part), size) is not None]
+        if inside:
+            return outline_row(class_id, _joined(inside), size)
+        raise ValueError(f"its polygon has no area within the picture's{_by(size)} pixels")
+    box = x0, y0, x1, y1 = _box(entry, size)
+    row = box_row(class_id, box, size)
+    if row is None:
+        raise ValueError(f"bbox {list(box)} (x0, y0, x1, y1) has no area within the picture's{_by(size)} pixels")
+    # Among polygons, a mask (RLE) or an object without segmentation gets its box as one.
+    return outline_row(class_id, (x0, y0, x1, y0, x1, y1, x0, y1), size) if outlines else row
 
 
-def _box(points: list[float]) -> tuple[float, float, float, float]:
+def _box(entry: dict[str, Any], size: Size) -> Box:
+    """The box of an annotation: its bbox, else the one around its polygons or its mask."""
+    box, mask = entry.get("bbox"), entry.get("segmentation")
+    if isinstance(box, dict) and {"x", "y", "width", "height"} <= box.keys():
+        box = [box[key] for key in ("x", "y", "width", "height")]
+    elif isinstance(box, str):
+        box = box.strip("[]() ").replace(",", " ").split()
+    if not box:
+        if polygons := _polygons(entry):
+            return _around([value for part in polygons for value in part])
+        if isinstance(mask, dict):
+            return box_of_mask(mask, size)
+        raise ValueError("it has neither bbox nor segmentation")
+    values = _values(box)
+    if values is None or len(values) != 4:
+        raise ValueError(f"bbox is {entry['bbox']!r:.60}, not [x, y, width, height] in pixels")
+    x, y, width, height = values
+    return min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)
+
+
+def _around(points: list[float]) -> Box:
     return min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2])
 
 
 def _polygons(entry: dict[str, Any]) -> list[list[float]]:
     """The polygons of an annotation that have three or more points."""
     parts = entry.get("segmentation")
-    if not isinstance(parts, list):
-        return []
-    return [
-        part
-        for part in parts
-        if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 and all(map(_number, part))
-    ]
+    read = [_values(part) for part in parts] if isinstance(parts, list) else []
+    return [part for part in read if part is not None and len(part) >= 6 and len(part) % 2 == 0]
 
 
 def _joined(polygons: list[list[float]]) -> list[float]:

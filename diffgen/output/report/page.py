@@ -21,6 +21,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from diffgen.checks.detections import COCO_SIZES
+from diffgen.dataset.remarks import remark_lines
 from diffgen.files import write_atomically
 from diffgen.output.outcome import Outcome
 from diffgen.output.report.gallery import folder_href, gallery
@@ -39,7 +40,7 @@ def write_report(outcome: Outcome, totals: Mapping[str, Any], environments: Mapp
     """
     folder = outcome.folder
     recipe = (folder / "recipe.yaml").read_text("utf-8")
-    digest = _digest(outcome, recipe, environments)
+    digest = _digest(outcome, recipe, environments, totals["dataset"])
     if _written(folder / NAME) == digest:
         return digest
     scores = [scores_of(entry) for entry in outcome.entries]
@@ -52,6 +53,7 @@ def write_report(outcome: Outcome, totals: Mapping[str, Any], environments: Mapp
         policy=_policy(style, script),
         version=__version__,
         totals=totals,
+        remarks=list(remark_lines(totals["dataset"])),
         conditions=conditions,
         scores=[score for score in SCORES if any(score.name in row.histograms for row in conditions)],
         classes=by_class(outcome),
@@ -92,9 +94,9 @@ def _template() -> Any:
     return environment.from_string(_asset("report.html.j2"))
 
 
-def _digest(outcome: Outcome, recipe: str, environments: Mapping[str, Any]) -> str:
-    """Changes when the page would. Besides the outcome it shows versions, machines, decisions and source paths."""
-    head = canonical([__version__, dict(outcome.review), environments, recipe])
+def _digest(outcome: Outcome, recipe: str, environments: Mapping[str, Any], remarks: Mapping[str, Any]) -> str:
+    """Changes when the page would. Besides the outcome it shows versions, machines, decisions, remarks and source paths."""
+    head = canonical([__version__, dict(outcome.review), environments, recipe, remarks])
     assets = [_asset(f"report.{kind}") for kind in ("html.j2", "css", "js")]
     folders = sorted({source.path.rpartition(os.sep)[0] for source in outcome.plan.sources})
     links = [folder_href(folder, outcome.folder) for folder in folders]

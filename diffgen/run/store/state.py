@@ -22,6 +22,7 @@ _STATE_TYPES = {
     "loras": dict | None,
     "batch_size": int | None,
     "limit": int | None,
+    "labelled": dict | None,
 }
 
 

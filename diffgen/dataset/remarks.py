@@ -1,0 +1,89 @@
+"""What a user should know about a dataset: pictures that are not edited, labels that are missing, content that is changed.
+
+`plan`, `run`, `status`, their JSON and the report tell the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from diffgen.dataset.dataset import Dataset
+from diffgen.dataset.formats import NOTES
+from diffgen.dataset.formats.yolo import orphan_labels
+from diffgen.dataset.leakage import identical
+from diffgen.types import LEFT_OUT, Source
+
+MAX_EXAMPLES = 5  # files listed per reason
+
+Counted = dict[str, Any]  # {"count": how many, "examples": the first MAX_EXAMPLES, as text}
+
+
+def dataset_remarks(dataset: Dataset, sources: Sequence[Source]) -> dict[str, Any]:
+    """The remarks, JSON-ready. `sources` are the plan's: none for images that are made from noise.
+
+    `not_edited` are Counted by the first word of the problem, `notes` by the words of `formats.NOTES`. `labels` has the
+    numbers of pictures with no label file ("none") and with an empty one, and the label files without picture ("orphans",
+    Counted). `identical` are pictures in more than one split, Counted.
+    """
+    problems: dict[str, list[str]] = {}
+    for source in sources:
+        if source.problem is not None:
+            word, _, text = source.problem.partition(": ")
+            problems.setdefault(word, []).append(f"{source.key}: {text}")
+    every = dataset.sources if sources else ()
+    kept = [source for source in every if not source.left_out]
+    return {
+        "not_edited": _by_word(problems),
+        "labels": {
+            "none": sum(source.label is None for source in kept),
+            "empty": sum(source.label is not None and not source.counts and not source.problem for source in kept),
+            "orphans": counted(_orphans(dataset, every)),
+        },
+        "notes": _by_word(dataset.notes),
+        "identical": counted([" = ".join(source.key for source in group) for group in identical(kept)]),
+    }
+
+
+def labelled(dataset: Dataset) -> dict[str, int]:
+    """How many usable pictures of each split have a labelled object."""
+    return dict(Counter(source.split for source in dataset.sources if source.counts))
+
+
+def remark_lines(remarks: Mapping[str, Any]) -> Iterator[str]:
+    """The remarks as text, each with a first word of what it is about."""
+    labels = remarks["labels"]
+    for word, sources in remarks["not_edited"].items():
+        fate = "left out" if word in LEFT_OUT else "carried over as they are"
+        yield from counted_lines("unedited", sources, f"{word}, {fate}")
+    if labels["none"] or labels["empty"]:
+        yield f"labels    {labels['none']} images without label file, {labels['empty']} with an empty one: background"
+    yield from counted_lines("labels", labels["orphans"], "label files without image, not used")
+    for word, notes in remarks["notes"].items():
+        yield from counted_lines("dataset", notes, NOTES[word])
+    yield from counted_lines("leakage", remarks["identical"], "pictures appear in more than one split, byte for byte")
+
+
+def counted(lines: Sequence[str]) -> Counted:
+    return {"count": len(lines), "examples": list(lines[:MAX_EXAMPLES])}
+
+
+def counted_lines(title: str, examples: Counted, text: str) -> list[str]:
+    """The lines of a count: the count, its examples, and how many more there are; no line if it is 0."""
+    if not examples["count"]:
+        return []
+    more = examples["count"] - len(examples["examples"])
+    lines = [f"{title:<9} {examples['count']} {text}", *(f"          {example}" for example in examples["examples"])]
+    return [*lines, f"          … and {more} more"] if more else lines
+
+
+def _by_word(lines: Mapping[str, Sequence[str]]) -> dict[str, Counted]:
+    return {word: counted(lines[word]) for word in sorted(lines)}
+
+
+def _orphans(dataset: Dataset, sources: Sequence[Source]) -> list[str]:
+    """Label files without image; none of a format that is converted."""
+    if any(isinstance(source.label, bytes) for source in sources) or not sources:
+        return []
+    return orphan_labels(dataset.folders, {str(source.label) for source in sources})
