@@ -56,5 +56,7 @@ DROPPED: list[tuple[str, bytes, tuple[int, int] | None, str]] = [
     ("not text", b"\xff\xfe0 0.5", None, "encoding"),
     ("pose point over the border", POSE.replace(b"0.6 0.6", b"1.2 0.6"), (2, 3), "range"),
     ("pose with a negative point", POSE.replace(b"0.6 0.6", b"-0.2 0.6"), (2, 3), "range"),
-    ("pose of unequal rows", POSE + b"\n" + BOX, (2, 3), "mixed"),
+    ("pose of unequal rows", POSE + b"\n" + BOX, (2, 3), "columns"),
+    ("pose rows of another kpt_shape", b"0 0.44 0.58 0.36 0.36 0.3 0.5 0.5 0.7", (2, 3), "columns"),
+    ("a polygon in a pose dataset", POLYGON, (2, 3), "columns"),
 ]

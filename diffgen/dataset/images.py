@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,16 +49,15 @@ def decode(raw: bytes) -> Pixels:
 def opened(raw: bytes, verb: str) -> Iterator[PILImage.Image]:
     """The opened image. Raises SourceError for whatever goes wrong in the block, and for a mode that we do not support."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow thinks of odd metadata
-            warnings.simplefilter("error", PILImage.DecompressionBombWarning)
-            with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
-                if image.mode in ("F", "LAB"):  # Ultralytics does not read these, or reads other colours than we would
-                    raise ValueError(f"images of mode {image.mode} are not supported")
-                if isinstance(image, TiffImageFile):
-                    _know_orientation(image)
-                yield image
-    except (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning):
+        with PILImage.open(io.BytesIO(raw), formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:  # Pillow only warns
+                raise PILImage.DecompressionBombError
+            if image.mode in ("F", "LAB"):  # Ultralytics does not read these, or reads other colours than we would
+                raise ValueError(f"images of mode {image.mode} are not supported")
+            if isinstance(image, TiffImageFile):
+                _know_orientation(image)
+            yield image
+    except PILImage.DecompressionBombError:
         raise TooLarge(f"cannot {verb} the image: it has over {MOST_PIXELS / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:  # Pillow's text would name an address in memory
         raise SourceError(f"cannot {verb} the image: unknown format") from None

@@ -83,8 +83,8 @@ def parse_labels(raw: bytes, classes: int, keypoints: tuple[int, int] | None = N
     """The shapes of a label file, in file order; none for an empty file.
 
     `classes` is the number of class names; `keypoints` is the dataset's `kpt_shape` (count, 2 or 3). Rows are detect
-    (5 columns), pose (5 + count·dims), segment or OBB (class and three or more points). Raises LabelError if Ultralytics
-    would drop the file.
+    (5 columns), segment or OBB (class and three or more points); with `keypoints` pose (5 + count·dims) or detect. Raises
+    LabelError if Ultralytics would drop the file.
     """
     try:
         text = raw.decode("utf-8-sig")
@@ -95,7 +95,13 @@ def parse_labels(raw: bytes, classes: int, keypoints: tuple[int, int] | None = N
         return ()
     pose = 5 + keypoints[0] * keypoints[1] if keypoints else 0
     widths = {len(row) for row in rows}
-    if pose and widths == {pose}:
+    if pose and widths != {5}:  # boxes alone are for detection with a pose dataset
+        wrong = next((n for n, row in enumerate(rows, 1) if len(row) != pose), None)
+        if wrong is not None:
+            columns = len(rows[wrong - 1])
+            raise LabelError(
+                "columns", f"row {wrong} has {columns} columns, expected {pose} for kpt_shape {list(keypoints or ())}"
+            )
         return tuple(_box_row(row, n, classes, keypoints) for n, row in enumerate(rows, 1))
     if any(width > 6 for width in widths):
         if 5 in widths:

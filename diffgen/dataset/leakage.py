@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,10 +75,7 @@ def _hashes(sources: Sequence[Source], cache: FileCache) -> list[int]:
         path = source.path
         return int(cache.known("dhash", path, stamp([path]), lambda: str(_difference_hash(Path(path)))))
 
-    # Make Pillow's decompression-bomb warning an error: such images are skipped. Warning filters are process-wide, so they
-    # are set once, outside the threads.
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
         hashes = list(pool.map(cached_hash, sources))
     cache.flush()
     return hashes

@@ -29,7 +29,7 @@ from diffgen.types import Source, digest_of
 LEAST_SIDE = 10  # pixels; Ultralytics drops smaller images
 MANY = 2000  # unread sources from which starting worker processes pays
 CHUNK = 64  # sources that a worker process reads at a time
-FACTS_VERSION = 7  # raise it when _read_facts changes, so that cached facts of older versions are not used
+FACTS_VERSION = 8  # raise it when _read_facts changes, so that cached facts of older versions are not used
 
 Facts = dict[str, Any]
 

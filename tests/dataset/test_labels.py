@@ -48,9 +48,13 @@ def test_a_pose_row_gives_the_box_and_the_points_that_are_seen(
     assert shape == Shape(0, (0.25, 0.25, 0.75, 0.75), keypoints=seen)
 
 
-def test_polygons_of_a_pose_dataset_are_read_as_polygons() -> None:
-    (shape,) = parse_labels(b"0 0.1 0.1 0.4 0.1 0.4 0.4", 1, (2, 3))
-    assert shape.outline is not None
+def test_rows_of_another_kpt_shape_say_what_was_expected() -> None:
+    with pytest.raises(LabelError, match=r"row 1 has 9 columns, expected 11 for kpt_shape \[2, 3\]"):
+        parse_labels(b"0 0.44 0.58 0.36 0.36 0.3 0.5 0.5 0.7", 1, (2, 3))
+
+
+def test_boxes_of_a_pose_dataset_are_read_as_boxes() -> None:
+    assert parse_labels(b"0 0.5 0.5 0.5 0.5", 1, (2, 3)) == (Shape(0, (0.25, 0.25, 0.75, 0.75)),)
 
 
 def test_rows_keep_the_order_of_the_file() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from diffgen.dataset.formats.yolo import label_path
+from diffgen.errors import UsageError
 from tests.dataset.reading import described, keys_of, put_photo, read, refusal
 from tests.fakes import ROWS, make, make_dataset, photo, put, save, write_recipe
 
@@ -151,6 +154,14 @@ def test_a_split_that_is_named_but_not_there_is_refused(tmp_path: Path) -> None:
     assert "images/nowhere" in refusal(make_dataset(tmp_path, val="images/nowhere")).message
 
 
+@pytest.mark.parametrize("test", ["../test/images", "images/empty", "test-dev2017.txt"])
+def test_a_test_split_that_is_not_there_is_left_out(test: str, tmp_path: Path) -> None:
+    (tmp_path / "images/empty").mkdir(parents=True)
+    data = read(make_dataset(tmp_path, test=test))
+    assert data.splits == ["train", "val"]
+    assert "test:" in data.notes["test"][0]
+
+
 def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images/empty").mkdir(parents=True)
     assert "no images" in refusal(make_dataset(tmp_path, val="images/empty")).message
@@ -224,6 +235,68 @@ def test_a_list_that_climbs_out_of_its_folder_keeps_every_picture_in_its_split(t
     images = [p for p in (tmp_path / "out/dataset/images").rglob("*") if p.is_file()]
     assert len([p for p in images if "train" in p.parts]) == 6
     assert len(images) == 7
+
+
+@pytest.mark.parametrize("linked", ["images/train", "images/train/sub", "images", "images/train/00.jpg"])
+@pytest.mark.parametrize("labels", ["beside", "at the target", "both"])
+def test_linked_images_have_their_labels_at_either_end(linked: str, labels: str, tmp_path: Path) -> None:
+    """Ultralytics 8.4 resolves the path of a split, and looks at the target only."""
+    data, link = make_dataset(tmp_path / "d", counts=(2, 2)), tmp_path / "d" / linked
+    if linked.endswith("sub"):
+        for name in ("00", "01"):
+            put_photo(tmp_path / "d", f"train/sub/{name}.jpg", "1 0.5 0.5 0.1 0.1\n", seed=int(name) + 7)
+    target = tmp_path / "pool" / linked
+    target.parent.mkdir(parents=True)
+    link.rename(target)
+    link.symlink_to(os.path.relpath(target, link.parent))
+    kept = label_folder(link)
+    if labels != "beside":
+        there = label_folder(target)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if kept.is_dir():
+            shutil.copytree(kept, there)
+            shutil.rmtree(kept) if labels != "both" else None
+        else:
+            shutil.copy(kept, there)
+            kept.unlink() if labels != "both" else None
+    sources = read(data).sources
+    assert len(sources) == 4 + 2 * linked.endswith("sub")
+    assert all(source.counts for source in sources)
+
+
+def label_folder(images: Path) -> Path:
+    """The labels of a folder of images, or the label of an image."""
+    place = Path(str(images).replace("/images", "/labels", 1))
+    return place.with_suffix(".txt") if place.suffix else place
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["images/train/00.jpg", ".\\images\\train\\00.jpg", "images\\train\\00.jpg", "../lists/../images/train/00.jpg"],
+)
+def test_a_list_is_read_from_its_own_folder_or_the_dataset_s(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    make_dataset(tmp_path, counts=(1, 1))
+    put(tmp_path / "lists/train.txt", f"{line}\n")
+    data = read(described(tmp_path, train="lists/train.txt", val="images\\val"))
+    assert [source.counts for source in data.sources] == [((0, 1),)] * 2
+
+
+def test_a_list_of_which_nothing_is_there_is_refused_with_the_path_that_was_tried(tmp_path: Path) -> None:
+    make_dataset(tmp_path)
+    put(tmp_path / "train.txt", "gone/00.jpg\ngone/01.jpg\n")
+    error = refusal_of(described(tmp_path, train="train.txt", val="images/val"))
+    assert "none of its 2 images is there; the first would be" in error
+    assert str(Path.cwd() / "gone/00.jpg") in error
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        read(path)
+    assert caught.value.hint
+    return caught.value.message
 
 
 def test_odd_keys_of_a_data_yaml_are_handed_on(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ NOTES = {
     "not there": "names in a list that match no image",
     "root": "categories that no annotation has, only others as their supercategory: each is a class",
     "one label": "images that have the label file of another image",
+    "test": "test split left out: it is not there, or has no images; training does not look at it",
     "unused": "annotation files without image, not used",
 }
 

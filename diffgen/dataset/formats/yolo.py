@@ -30,26 +30,39 @@ def read_yolo(path: Path) -> Listing:
     root = _root(data, path)
     entries: list[Found] = []
     folders: list[Path] = []
+    notes: dict[str, list[str]] = {}
     for split in SPLITS:
         if not data.get(split):
             continue
-        places = list(_places(data[split], root, path, split))
-        folders += [place for place in places if place.is_dir()]
-        images = [image for place in places for image in _images(place)]
-        if not images:
-            raise UsageError(
-                f"{path}: {split}: no images in {data[split]}", "check the path; images need a known suffix"
-            )
-        entries += [Found(split, image, folder, label_path(image)) for image, folder in images]
+        try:
+            found, searched = _split(split, data[split], root, path)
+        except UsageError as error:
+            if split != "test":
+                raise
+            notes["test"] = [
+                error.message
+            ]  # training looks at train and val only, and many exports have no test images
+            continue
+        entries += found
+        folders += searched
     if not entries:
         raise UsageError(f"{path}: no split with images", "it needs at least 'train:' and 'val:'")
     extra = {key: value for key, value in data.items() if key not in OWN_KEYS}
-    notes: dict[str, list[str]] = {}
     if shared := sharing((entry.image, str(entry.label)) for entry in entries):
         notes["one label"] = shared
     if data.get("download"):
         notes["download"] = [f"{path}: download:"]
     return Listing(path, names, tuple(entries), extra, keypoints, tuple(folders), notes)
+
+
+def _split(split: str, value: Any, root: Path, path: Path) -> tuple[list[Found], list[Path]]:
+    """(images of a split, folders that were searched)."""
+    places = list(_places(value, root, path, split))
+    images = [image for place in places for image in _images(place, root)]
+    if not images:
+        raise UsageError(f"{path}: {split}: no images in {value}", "check the path; images need a known suffix")
+    found = [Found(split, image, folder, _label_of(image)) for image, folder in images]
+    return found, [place for place in places if place.is_dir()]
 
 
 def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
@@ -162,7 +175,7 @@ def _root(data: dict[str, Any], path: Path) -> Path:
 
 
 def _has_splits(root: Path, data: dict[str, Any]) -> bool:
-    values = [data[split] for split in SPLITS if data.get(split)]
+    values = [data[split] for split in ("train", "val") if data.get(split)]
     items = [item for value in values for item in (value if isinstance(value, list) else [value])]
     return all((root / item).exists() for item in items if isinstance(item, str))
 
@@ -182,6 +195,9 @@ def _places(value: Any, root: Path, path: Path, split: str) -> Iterator[Path]:
         if not isinstance(item, str):
             raise UsageError(f"{path}: {split}: must be a path or a list of paths", "for example train: images/train")
         place = root / item
+        if not place.exists() and "\\" in item:  # written on Windows
+            item = item.replace("\\", "/")
+            place = root / item
         if not place.exists() and item.startswith("../") and (root / item[3:]).exists():
             place = root / item[3:]  # as Ultralytics does, for exports whose paths point one folder too high
         if not place.exists():
@@ -189,7 +205,7 @@ def _places(value: Any, root: Path, path: Path, split: str) -> Iterator[Path]:
         yield Path(os.path.abspath(place))
 
 
-def _images(place: Path) -> list[tuple[str, str]]:
+def _images(place: Path, root: Path) -> list[tuple[str, str]]:
     """(image, folder it was found below), sorted by path, as Ultralytics finds them."""
     if place.is_dir():
         return [(image, str(place)) for image in images_below(place)]
@@ -203,11 +219,52 @@ def _images(place: Path) -> list[tuple[str, str]]:
     for number, line in enumerate((line.strip() for line in lines), 1):
         if "\0" in line:
             raise UsageError(f"{place}:{number}: a path contains a zero byte", "it must be text, one path per line")
-        image = os.path.abspath(place.parent / line[2:] if line.startswith("./") else line)
-        if line and is_image(os.path.basename(image)):
-            images.append(image)
+        if line and is_image(os.path.basename(line.replace("\\", "/"))):
+            images.append(_listed(line, place.parent, root))
+    if images and not any(map(os.path.lexists, images)):
+        raise UsageError(
+            f"{place}: none of its {len(images)} images is there; the first would be {images[0]}",
+            f"write paths from {place.parent}, with './' before them, or absolute ones",
+        )
     common = os.path.commonpath([os.path.dirname(image) for image in images]) if images else str(place.parent)
     return [(image, common) for image in sorted(images)]
+
+
+def _listed(line: str, beside: Path, root: Path) -> str:
+    """The image that a line names: from the list's own folder after './', else from the working directory.
+
+    Those are Ultralytics' rules. Where there is no such file, also from the list's own folder and from the dataset's, and
+    with the separators of Windows turned: then no other file can be meant.
+    """
+    first = image = os.path.abspath(beside / line[2:] if line.startswith("./") else line)
+    if os.path.lexists(image):
+        return image
+    line = line.replace("\\", "/")
+    for folder in (beside, root, Path.cwd()):
+        image = os.path.abspath(folder / line)
+        if os.path.lexists(image):
+            return image
+    return first
+
+
+def _label_of(image: str) -> str:
+    """The image's label file, there or not: beside the image's path, or beside the file that a linked path leads to.
+
+    Ultralytics follows links in the path of a split and then looks there only; datasets that are linked together keep their
+    labels at either end.
+    """
+    label = label_path(image)
+    if not os.path.lexists(label):
+        folder, _, name = image.rpartition(os.sep)
+        real = os.path.realpath(image) if os.path.islink(image) else f"{_real(folder)}{os.sep}{name}"
+        if real != image and os.path.lexists(there := label_path(real)):
+            return there
+    return label
+
+
+@lru_cache(maxsize=4096)  # many images lie in few folders
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def label_path(image: str) -> str:
