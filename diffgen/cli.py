@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diffgen.errors import DiffgenError, why
+from diffgen.errors import DiffgenError, printable, why
 from diffgen.version import __version__
 
 if TYPE_CHECKING:
@@ -361,11 +361,11 @@ def _load(recipe: Path, sets: list[str] | None = None, output: Path | None = Non
 
 
 def _print(facts: Any, text: Callable[[Any], str], as_json: bool) -> None:
-    typer.echo(json.dumps(facts, indent=1) if as_json else text(facts))
+    typer.echo(json.dumps(facts, indent=1) if as_json else printable(text(facts), "\n"))
 
 
 def _notify(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(printable(line), err=True)
 
 
 def _report(summary: Summary, as_json: bool, quiet: bool = False) -> None:
@@ -383,9 +383,9 @@ def _print_json_error(message: str, hint: str | None, exit_code: int) -> None:
 def _print_error(error: DiffgenError, as_json: bool) -> int:
     if as_json:
         _print_json_error(error.message, error.hint, error.exit_code)
-    typer.echo(f"error: {error.message}", err=True)
+    typer.echo(f"error: {printable(error.message)}", err=True)
     if error.hint:
-        typer.echo(f"hint: {error.hint}", err=True)
+        typer.echo(f"hint: {printable(error.hint)}", err=True)
     return error.exit_code
 
 

@@ -31,6 +31,14 @@ def why(error: Exception) -> str:
     return text.splitlines()[0][:300].rstrip(".")
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Text for a terminal: every character that is not printable is escaped, but those of `keep`. Names of files and of
+    classes come from elsewhere, and could hold the terminal's own commands."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word with the most similar spelling; None if none is similar."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), None)

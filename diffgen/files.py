@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,15 +51,27 @@ def sync_folder(folder: Path) -> None:
 
 
 def stamp(paths: Sequence[str | Path]) -> str:
-    """Size and mtime of each file, as text; "-" for a missing one. Changes whenever a file changes."""
+    """Size, times and inode of each file, as text; "-" for a missing one. Changes whenever a file changes.
+
+    mtime alone can be set: rsync, archives and CI caches give a file of new content the time that the old one had.
+    """
     parts = []
     for path in paths:
         try:
-            stat = os.stat(path)
-            parts.append(f"{stat.st_size}:{stat.st_mtime_ns}")
+            file = os.stat(path)
+            parts.append(f"{file.st_size}:{file.st_mtime_ns}:{file.st_ctime_ns}:{file.st_ino}")
         except OSError:
             parts.append("-")
     return ";".join(parts)
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for a pipe or a device, whose reading could never end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.readall()
 
 
 def file_sha256(path: Path) -> str:

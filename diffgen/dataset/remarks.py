@@ -13,6 +13,7 @@ from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.formats import NOTES
 from diffgen.dataset.formats.yolo import orphan_labels
 from diffgen.dataset.leakage import identical
+from diffgen.errors import printable
 from diffgen.types import LEFT_OUT, Source
 
 MAX_EXAMPLES = 5  # files listed per reason
@@ -69,12 +70,15 @@ def counted(lines: Sequence[str]) -> Counted:
     return {"count": len(lines), "examples": list(lines[:MAX_EXAMPLES])}
 
 
-def counted_lines(title: str, examples: Counted, text: str) -> list[str]:
+def counted_lines(title: str, examples: Counted, what: str) -> list[str]:
     """The lines of a count: the count, its examples, and how many more there are; no line if it is 0."""
     if not examples["count"]:
         return []
     more = examples["count"] - len(examples["examples"])
-    lines = [f"{title:<9} {examples['count']} {text}", *(f"          {example}" for example in examples["examples"])]
+    lines = [
+        f"{title:<9} {examples['count']} {what}",
+        *(f"          {printable(text)}" for text in examples["examples"]),
+    ]
     return [*lines, f"          … and {more} more"] if more else lines
 
 

@@ -23,13 +23,14 @@ from diffgen.dataset.formats import Found, Listing
 from diffgen.dataset.images import SUFFIXES, TooLarge, read_size
 from diffgen.dataset.labels import LabelError, parse_labels
 from diffgen.errors import SourceError, why
-from diffgen.files import stamp
+from diffgen.files import read_regular, stamp
 from diffgen.types import Source, digest_of
 
 LEAST_SIDE = 10  # pixels; Ultralytics drops smaller images
+LONGEST_LABEL = 2_000_000  # bytes, about 50,000 boxes: the checks of one picture would take minutes
 MANY = 2000  # unread sources from which starting worker processes pays
 CHUNK = 64  # sources that a worker process reads at a time
-FACTS_VERSION = 8  # raise it when _read_facts changes, so that cached facts of older versions are not used
+FACTS_VERSION = 9  # raise it when _read_facts changes, so that cached facts of older versions are not used
 
 Facts = dict[str, Any]
 
@@ -220,7 +221,7 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
         "sides": [], "problem": entry.problem, "size": 0,
     }  # fmt: skip
     try:
-        raw = _read(entry.image)
+        raw = read_regular(entry.image)
         text = _read_label(entry.label) if isinstance(entry.label, str) else entry.label
     except OSError as error:
         return {**fields, "problem": f"missing: {why(error)}"}
@@ -231,6 +232,8 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
     fields["digest"] = digest.hexdigest()
     if entry.problem is not None:
         return fields
+    if len(text or b"") > LONGEST_LABEL:
+        return {**fields, "problem": f"long: the label file has over {LONGEST_LABEL // 1000} kB"}
     try:
         shapes = parse_labels(text or b"", classes, keypoints)
     except LabelError as error:
@@ -262,14 +265,9 @@ def _same_shape(annotated: tuple[int, int], size: tuple[int, int]) -> bool:
     return size == annotated or (scale != 1 and abs(size[1] - annotated[1] * scale) <= max(1.0, scale))
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
-
-
 def _read_label(path: str) -> bytes | None:
     """The label file's bytes; None where there is no such file."""
     try:
-        return _read(path)
+        return read_regular(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None

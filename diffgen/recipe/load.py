@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from diffgen.errors import UsageError, why
+from diffgen.files import read_regular
 from diffgen.recipe.messages import readable
 from diffgen.recipe.overrides import expand, override
 from diffgen.recipe.run_copy import run_copy
@@ -51,7 +52,7 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
                 f"{folder} is not a run folder: it has no recipe.yaml", "give a recipe, or the folder of a run"
             )
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path}: cannot read the recipe: {why(error)}", "give the path of a recipe file") from None
     except UnicodeDecodeError:

@@ -69,16 +69,29 @@ def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def expand(value: Any, path: Path) -> Any:
-    """Replace `${NAME}` by the environment's value. Text that is nothing else is read as YAML, as in `seed: ${SEED}`."""
+# What is sent to a model stands in the report and the manifest, where a secret of the environment has no place.
+_PROMPTS = frozenset({"prompt", "instruction", "negative_prompt", "templates"})
+
+
+def expand(value: Any, path: Path, key: str = "") -> Any:
+    """Replace `${NAME}` by the environment's value. Text that is nothing else is read as YAML, as in `seed: ${SEED}`.
+
+    Raises UsageError for a name that the environment does not have, and for one in a prompt. `key` is the value's.
+    """
     if isinstance(value, dict):
-        return {key: expand(item, path) for key, item in value.items()}
+        return {name: expand(item, path, str(name)) for name, item in value.items()}
     if isinstance(value, list):
-        return [expand(item, path) for item in value]
+        return [expand(item, path, key) for item in value]
     if isinstance(value, str) and "\0" in value:
         raise UsageError(f"{path}: a text contains a zero byte: {value[:60]!r}", "remove it")
     if not isinstance(value, str) or "${" not in value:
         return value
+
+    if key in _PROMPTS and (found := _ENV.search(value)):
+        raise UsageError(
+            f"{path}: {key}: {found[0]} is not taken from the environment in a prompt, which is published with the images",
+            f"write the words, or override them: --set conditions.NAME.{key}=…",
+        )
 
     def lookup(match: re.Match[str]) -> str:
         if match[1] not in os.environ:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from diffgen.dataset.remarks import MAX_EXAMPLES, dataset_remarks, remark_lines
+from diffgen.errors import printable
 from diffgen.output.outcome import Entry, Outcome
 from diffgen.recipe.schema import Recipe
 from diffgen.run.progress import Speed
@@ -130,7 +131,7 @@ def summary_text(summary: Summary) -> str:
         lines.append("rejected  " + ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items()))
     if summary.failed:
         lines.append("failed    " + ", ".join(f"{kind} {count}" for kind, count in summary.failed.items()))
-        lines += [f"  {error}" for error in summary.errors[:MAX_EXAMPLES]]
+        lines += [f"  {printable(error)}" for error in summary.errors[:MAX_EXAMPLES]]
     if summary.dataset:
         lines += remark_lines(summary.dataset)
     if summary.running:

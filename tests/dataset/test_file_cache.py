@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,39 @@ def test_a_cache_that_cannot_be_used_is_no_error(
         put(tmp_path / "cache/files.sqlite", "this is no database, but it is long enough to be read as one" * 50)
         monkeypatch.setenv("DIFFGEN_CACHE", str(tmp_path / "cache"))
     assert read(dataset).sources == before
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(dataset: Path) -> None:
+    """As rsync -t, archives and CI caches make them."""
+    label = dataset.parent / "labels/train/00.txt"
+    before, times = read(dataset).sources[0], os.stat(label)
+    label.write_text(label.read_text().replace("0 0.3", "1 0.3"))
+    os.utime(label, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert os.stat(label).st_mtime_ns == times.st_mtime_ns
+    assert read(dataset).sources[0].digest != before.digest
+
+
+@pytest.mark.parametrize("damage", ["value", "stamp", "not JSON"])
+def test_a_row_that_does_not_fit_its_checksum_is_not_believed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("DIFFGEN_CACHE", str(tmp_path / "cache"))
+    before = read(dataset).sources
+    change = {
+        "value": "value = replace(value, '\"width\": 64', '\"width\": 46')",
+        "stamp": "stamp = replace(stamp, ':', ';')",
+        "not JSON": "value = '{'",
+    }[damage]
+    with sqlite3.connect(tmp_path / "cache/files.sqlite") as db:
+        assert db.execute(f"UPDATE facts SET {change}").rowcount >= 6
+    db.close()
+    assert read(dataset).sources == before
+
+
+def test_a_damaged_file_is_thrown_away(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "cache/files.sqlite", "this is no database, but it is long enough to be read as one" * 50)
+    monkeypatch.setenv("DIFFGEN_CACHE", str(tmp_path / "cache"))
+    read(dataset)
+    with sqlite3.connect(tmp_path / "cache/files.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM facts").fetchone()[0] >= 6
+    db.close()

@@ -38,13 +38,13 @@ def test_the_copy_keeps_environment_variables_unexpanded(tmp_path: Path, monkeyp
     monkeypatch.setenv("TOKEN", "s3cret")
     monkeypatch.setenv("SEED", "5")
     text = (
-        "dataset: ${DATA}/d.yaml\noutput: out\nseed: ${SEED}\nconditions: [{night: {prompt: 'x ${TOKEN}'}}, "
-        "{name: own, prompt: 'y ${TOKEN}'}]\n"
+        "dataset: ${DATA}/d.yaml\noutput: out\nseed: ${SEED}\nmodel: {hub: 'owner/${TOKEN}', revision: main}\n"
+        "editor: instruct\nconditions: [night]\n"
     )
     recipe, data, dataset = copied(put(tmp_path / "r.yaml", text), tmp_path / "out")
     assert data["dataset"] == "${DATA}/d.yaml"
     assert data["seed"] == "${SEED}"
-    assert [c["prompt"] for c in data["conditions"]] == ["x ${TOKEN}", "y ${TOKEN}"]
+    assert data["model"]["hub"] == "owner/${TOKEN}"
     assert "s3cret" not in (tmp_path / "out/recipe.yaml").read_text()
     assert recipe.seed == 5
     assert dataset == (tmp_path / "data/d.yaml").resolve()

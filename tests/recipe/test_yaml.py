@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -67,11 +68,21 @@ def test_environment_expands_in_text_and_whole_values_are_read_as_yaml(
 ) -> None:
     monkeypatch.setenv("ROOT_OF_DATA", "/data")
     monkeypatch.setenv("SEED", "42")
-    monkeypatch.setenv("PROMPT", "[not, yaml]")
-    text = "dataset: ${ROOT_OF_DATA}/d.yaml\noutput: out\nseed: ${SEED}\nconditions: [{name: a, prompt: '${PROMPT} ${SEED}'}]"
-    recipe = load(tmp_path, text)
-    assert (recipe.dataset, recipe.seed) == ("/data/d.yaml", 42)
-    assert recipe.conditions[0].prompt == "[not, yaml] 42"
+    monkeypatch.setenv("NAME", "[not, yaml]")
+    recipe = load(
+        tmp_path, "dataset: ${ROOT_OF_DATA}/d.yaml\noutput: '${NAME} ${SEED}'\nseed: ${SEED}\nconditions: [snow]"
+    )
+    assert (recipe.dataset, recipe.output, recipe.seed) == ("/data/d.yaml", "[not, yaml] 42", 42)
+
+
+@pytest.mark.parametrize("key", ["prompt", "instruction", "negative_prompt"])
+def test_a_prompt_is_not_taken_from_the_environment(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "s3cret")
+    condition = {"name": "a", "prompt": "x", key: "snow ${TOKEN}"}
+    error = refusal(tmp_path, LEAST.replace("[snow]", json.dumps([condition])))
+    assert "${TOKEN}" in error.message
+    assert f"--set conditions.NAME.{key}=" in (error.hint or "")
+    assert "s3cret" not in f"{error.message} {error.hint}"
 
 
 def test_a_missing_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

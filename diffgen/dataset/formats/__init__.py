@@ -72,8 +72,11 @@ def images_below(place: Path) -> list[str]:
     Raises UsageError for an unreadable folder, whose images would be missing silently.
     """
     images = []
+    seen = {_inode(place)}
     for folder, dirs, names in os.walk(place, onerror=_refuse, followlinks=True):
-        dirs[:] = [name for name in dirs if not name.startswith(".") and not _leads_back(Path(folder, name))]
+        # Folders themselves before links to them. Each is searched once: links may lead in circles, and meet.
+        kept = sorted((os.path.islink(os.path.join(folder, name)), name) for name in dirs if not name.startswith("."))
+        dirs[:] = [name for _, name in kept if _is_new(_inode(os.path.join(folder, name)), seen)]
         start = os.path.join(folder, "")
         images += [start + name for name in names if is_image(name)]
     return sorted(images)
@@ -96,9 +99,19 @@ def is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in LOADED and not name.startswith(".")
 
 
-def _leads_back(folder: Path) -> bool:
-    """Whether a folder is a link to one of its parents: following it would never end."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def _inode(folder: str | Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None  # os.walk raises for it
+    return found.st_dev, found.st_ino
+
+
+def _is_new(inode: tuple[int, int] | None, seen: set[tuple[int, int] | None]) -> bool:
+    if inode is not None and inode in seen:
+        return False
+    seen.add(inode)
+    return True
 
 
 def box_row(class_id: int, box: tuple[float, float, float, float], size: tuple[float, float]) -> str | None:

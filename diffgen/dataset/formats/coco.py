@@ -26,6 +26,7 @@ from diffgen.dataset.formats import Found, Listing, box_row, is_image, outline_r
 from diffgen.dataset.formats.rle import box_of_mask
 from diffgen.dataset.formats.sizes import header_size
 from diffgen.errors import UsageError, why
+from diffgen.files import read_regular
 from diffgen.recipe.yaml_reader import is_whole
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -100,7 +101,7 @@ def _unused_roots(files: Iterable[dict[str, Any]], entries: Iterable[list[dict[s
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path))
     except OSError as error:
         raise UsageError(
             f"{path}: cannot read the annotations: {why(error)}", "check 'annotations:' of the split"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.images import read_size
 from diffgen.dataset.orientation import orientation
 from diffgen.errors import SourceError, why
-from diffgen.files import stamp
+from diffgen.files import read_regular, stamp
 
 
 def header_size(image: str, cache: FileCache) -> tuple[int, int]:
@@ -27,7 +26,7 @@ def header_size(image: str, cache: FileCache) -> tuple[int, int]:
 
 def _read(image: str) -> tuple[int, int] | str:
     try:
-        raw = Path(image).read_bytes()
+        raw = read_regular(image)
         size = read_size(raw)
     except OSError as error:
         return f"cannot read the image: {why(error)}"

@@ -21,7 +21,7 @@ from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.formats import Found, Listing, box_row, images_below, sharing
 from diffgen.dataset.formats.sizes import header_size
 from diffgen.errors import UsageError, why
-from diffgen.files import stamp
+from diffgen.files import read_regular, stamp
 
 _ENDS = ("xmin", "ymin", "xmax", "ymax")
 _DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["'][^>]*>""")
@@ -51,7 +51,7 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
         for image in images:
             xml = xmls[image]
             pairs.append((str(image), str(xml)))
-            files.append((split, image, folder, _objects(xml, cache) if xml.is_file() else None))
+            files.append((split, image, folder, _objects(xml, cache) if xml.exists() else None))
     notes["one label"] = sharing(pairs)
     notes["unused"] = _without_image({beside for _, beside, _ in splits.values()}, used)
     classes = sorted({name for _, _, _, facts in files if facts for name, *_ in facts["objects"]})
@@ -129,7 +129,7 @@ def _images(split: str, folder: Path, annotations: Path) -> list[Path]:
 def _listed(split: str, folder: Path, names: Path, images: list[Path]) -> tuple[list[Path], list[str]]:
     """(images that a list names, with or without suffix; names of the list that match no image)."""
     try:
-        lines = [line.strip() for line in names.read_text("utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_regular(names).decode("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"dataset.{split}.list: {names}: cannot be read: {why(error)}", "it must be text, one image name per line"
@@ -168,7 +168,7 @@ def _objects(xml: Path, cache: FileCache) -> dict[str, Any]:
 
 def _parse(xml: Path) -> dict[str, Any]:
     try:
-        root = _tree(xml.read_bytes())
+        root = _tree(read_regular(xml))
         for element in root.iter():  # without a namespace, whatever the case
             element.tag = element.tag.rpartition("}")[2].lower()
         if root.tag != "annotation":

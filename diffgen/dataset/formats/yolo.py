@@ -15,6 +15,7 @@ from typing import Any
 
 from diffgen.dataset.formats import SPLITS, Found, Listing, images_below, is_image, sharing
 from diffgen.errors import UsageError, why
+from diffgen.files import read_regular
 from diffgen.recipe.yaml_reader import read_yaml
 
 # Keys of a data.yaml that the export does not copy: it writes its own, Ultralytics would execute them (`download`), or they
@@ -78,7 +79,7 @@ def orphan_labels(folders: Iterable[Path], labels: set[str]) -> list[str]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = read_yaml(path.read_bytes().decode("utf-8-sig"), path)
+        data = read_yaml(read_regular(path).decode("utf-8-sig"), path)
     except FileNotFoundError:
         raise UsageError(
             f"{path}: dataset file not found", "give the path of a data.yaml, relative to the recipe"
@@ -210,7 +211,7 @@ def _images(place: Path, root: Path) -> list[tuple[str, str]]:
     if place.is_dir():
         return [(image, str(place)) for image in images_below(place)]
     try:
-        lines = place.read_text("utf-8-sig").split("\n")
+        lines = read_regular(place).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{place}: cannot read the list of images: {why(error)}", "it must be text, one path per line"
