@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 
 from diffgen.cli import main
+from diffgen.streams import secure_streams
 
 
 def run() -> None:
+    secure_streams()
     sys.exit(main())
 
 

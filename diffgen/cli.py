@@ -5,7 +5,6 @@ Longer than other files because the help of every command is written here.
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import warnings
@@ -371,8 +370,11 @@ def _notify(line: str) -> None:
 def _report(summary: Summary, as_json: bool, quiet: bool = False) -> None:
     from diffgen.run.summary import summary_text
 
-    if as_json or not quiet:
-        _print(summary.to_dict(), lambda _: summary_text(summary), as_json)
+    try:
+        if as_json or not quiet:
+            _print(summary.to_dict(), lambda _: summary_text(summary), as_json)
+    except OSError as error:  # the exit code is that of the work, which is done
+        _notify(f"error: standard output: {why(error)}; 'diffgen status {summary.output}' prints it again")
 
 
 def _print_json_error(message: str, hint: str | None, exit_code: int) -> None:
@@ -393,9 +395,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     as_json = "--json" in arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # so that a message can hold a file name that is not UTF-8
-            stream.reconfigure(errors="backslashreplace")
     try:
         return int(app(arguments, prog_name="diffgen", standalone_mode=False) or 0)
     except SystemExit as done:
@@ -409,9 +408,6 @@ def main(argv: list[str] | None = None) -> int:
         return _print_error(error, as_json)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our stdout has closed it (| head)
-        sys.stderr.close()
-        return 0
     except OSError as error:  # a file or disk error that no code expected, not a bug of ours
         if error.errno is None:
             raise

@@ -58,6 +58,10 @@ class TransientError(DiffgenError):
     """One batch failed for a reason that may pass (memory, a missing file). The next run tries it again."""
 
 
+class Cancelled(Exception):
+    """The run is stopping, and this batch has not reached the device."""
+
+
 class NotFinite(TransientError):
     """The model's numbers became infinite or NaN for this image: the number type cannot hold them."""
 

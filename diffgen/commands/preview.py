@@ -43,7 +43,7 @@ class Preview:
 
     @property
     def exit_code(self) -> int:
-        """0 drawn, 1 none of the images could be made, 130 and 143 interrupted."""
+        """0 drawn, 1 none of the images could be made, 129, 130 and 143 interrupted."""
         if self.stopped is not None:
             return STOP_CODES[self.stopped]
         return 0 if any(image.made for image in self.images) else 1

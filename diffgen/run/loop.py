@@ -114,7 +114,7 @@ class Making:
     made: int = 0
 
     def run(self, rounds: Iterator[list[Batch]], make_worker: MakeWorker) -> tuple[int, str | None]:
-        """Returns the number of images made, and why it stopped early: "SIGINT", "SIGTERM", "max-minutes" or None."""
+        """Returns the number of images made, and why it stopped early: a signal, "max-minutes" or None."""
         with _signals(self.notify) as stop, self.progress:
             worker = make_worker()
             environment = self.store.environment(worker.environment)
@@ -124,6 +124,7 @@ class Making:
                     stop.append("max-minutes")
                 return bool(stop)
 
+            worker.stopping = stopping
             for batches in rounds:
                 done = self.store.done()
                 self.total += sum(item.job.id not in done for batch in batches for item in batch.items)
@@ -152,7 +153,8 @@ class Making:
 
 @contextmanager
 def _signals(notify: Notify) -> Iterator[list[str]]:
-    """Ctrl-C and SIGTERM add their name to the list, so current batches are finished; a second one exits at once."""
+    """Ctrl-C, SIGTERM and SIGHUP add their name to the list, so that the batch on the device is finished and the others
+    end; a second one exits at once. A SIGHUP that is ignored (nohup) stays so."""
     stop: list[str] = []
 
     def handle(number: int, _: Any) -> None:
@@ -161,13 +163,14 @@ def _signals(notify: Notify) -> Iterator[list[str]]:
             os._exit(STOP_CODES[name])  # commits are atomic, so nothing is lost
         stop.insert(0, name)
         notify(
-            f"{name}: finishing the current batches; repeat it to stop at once, run the same command again to resume"
+            f"{name}: finishing the batch on the device; repeat it to stop at once, run the same command again to resume"
         )
 
     handlers = {}
     with suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handlers[number] = signal.signal(number, handle)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                handlers[number] = signal.signal(number, handle)
     try:
         yield stop
     finally:

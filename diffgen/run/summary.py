@@ -46,7 +46,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 no image or an empty split, 3 below `require`, 4 to be run again, 130 and 143 interrupted."""
+        """0 done, 1 no image or an empty split, 3 below `require`, 4 to be run again, 129, 130 and 143 interrupted."""
         if self.stopped in STOP_CODES:
             return STOP_CODES[self.stopped]
         if not self.planned or (not self.accepted and not self.rejected):
@@ -64,7 +64,7 @@ class Summary:
         return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
 
 
-STOP_CODES = {"max-minutes": 4, "SIGINT": 130, "SIGTERM": 143}
+STOP_CODES = {"max-minutes": 4, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 def summarise(outcome: Outcome, *, made_now: int = 0, stopped: str | None = None) -> Summary:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from diffgen.dataset.labels import LabelError, LabelSchema, Shape
 from diffgen.editing.control_maps import Maps, kept_map
 from diffgen.editing.editor import Edited, Editor
 from diffgen.editing.tasks import composite, paint_mask
-from diffgen.errors import DiffgenError, NotFinite, OutOfMemory, SourceError, TransientError, why
+from diffgen.errors import Cancelled, DiffgenError, NotFinite, OutOfMemory, SourceError, TransientError, why
 from diffgen.run.picture import OpenedSource, Row, batch_of, blank, join_tiles, native_canvas, rows_of, with_levers
 from diffgen.types import Batch, Item, Record, Result
 from diffgen.version import __version__
@@ -41,9 +41,10 @@ class BatchWorker(Protocol):
     """What the loop needs of a worker. `environment` describes the machine and versions, for the records."""
 
     environment: dict[str, Any]
+    stopping: Callable[[], bool]  # asked before a batch reaches the device
 
     def __call__(self, batch: Batch) -> list[Result]:
-        """Make the batch's images: one result per item, in order."""
+        """Make the batch's images: one result per item, in order. Raises Cancelled once `stopping` says so."""
 
 
 class _DeviceError(TransientError):
@@ -72,6 +73,7 @@ class Worker:
     ) -> None:
         """`shapes` are labels that are parsed already, by the source's digest."""
         self.environment = environment
+        self.stopping: Callable[[], bool] = lambda: False
         self._editor = editor
         self._schema = schema
         self._second_look = second_look or SecondLook()
@@ -131,6 +133,8 @@ class Worker:
 
     def _timed(self, pictures: Sequence[Sequence[Row]]) -> tuple[list[Edited | TransientError], float]:
         """The edited images, and the device's seconds per image: without the time that a batch waits for the device."""
+        if self.stopping():
+            raise Cancelled
         started = time.perf_counter()
         rows = [row for picture in pictures for row in picture]
         size = len(pictures)  # batches of tiles are no larger than batches of pictures

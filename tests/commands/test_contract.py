@@ -90,7 +90,7 @@ def test_4_when_the_minutes_are_over_and_0_after(cli: Callable[..., Any], recipe
     assert cli("run", recipe, editor=FakeEditor()).code == 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_finishes_what_is_in_hand_and_says_how_to_go_on(number: int, code: int, tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(12, 1))
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=2)
@@ -150,7 +150,7 @@ def wait_until_it_ends(child: subprocess.Popen[str]) -> str:
     """Read what it says until it has taken notice of a signal."""
     said = ""
     assert child.stderr is not None
-    while "finishing the current batches" not in said:
+    while "finishing the batch on the device" not in said:
         line = child.stderr.readline()
         assert line, said
         said += line

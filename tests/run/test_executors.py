@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from diffgen.errors import Cancelled
 from diffgen.run.executors.local import OVERLAP, local
 from diffgen.types import Batch, Item, Record, Result
-from tests.fakes import job, source
+from tests.fakes import FakeEditor, fake_worker, job, source
 
 BATCHES = [Batch((Item(source(i), job(source=f"{i:064}")),)) for i in range(10)]
 
@@ -77,3 +78,37 @@ def test_a_caller_that_goes_away_leaves_no_work_behind() -> None:
     results.close()  # type: ignore[attr-defined]
     assert worker.now == 0
     assert len(worker.started) < len(BATCHES)
+
+
+def test_what_has_not_reached_the_device_is_cancelled() -> None:
+    class OneDevice(Counting):
+        """A worker whose batches wait for one device, as the real one's do."""
+
+        device = threading.Lock()
+        edited = 0
+        stopping = staticmethod(lambda: stop.is_set())
+
+        def __call__(self, batch: Batch) -> list[Result]:
+            with self.device:
+                if self.stopping():
+                    raise Cancelled
+                self.edited += 1
+                if self.edited == 3:
+                    stop.set()
+                return super().__call__(batch)
+
+    stop = threading.Event()
+    worker = OneDevice()
+    found = [results[0].record.id for results in local(worker, BATCHES, stop.is_set)]
+    assert worker.edited == 3
+    assert 1 <= len(found) <= 3
+    assert found == [batch.items[0].job.id for batch in BATCHES[: len(found)]]
+
+
+def test_a_worker_that_is_stopped_edits_nothing_more() -> None:
+    editor = FakeEditor()
+    worker = fake_worker(editor)
+    worker.stopping = lambda: True
+    with pytest.raises(Cancelled):
+        worker(BATCHES[0])
+    assert editor.batches == []

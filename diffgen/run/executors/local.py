@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from diffgen.errors import Cancelled
 from diffgen.run.worker import BatchWorker
 from diffgen.types import Batch, Result
 
@@ -14,7 +15,10 @@ OVERLAP = 3
 
 
 def local(worker: BatchWorker, batches: Iterable[Batch], stopping: Callable[[], bool]) -> Iterator[list[Result]]:
-    """The results of each batch. When `stopping` returns True, no new batch starts; those in progress are finished."""
+    """The results of each batch, in order, up to the first that is cancelled.
+
+    When `stopping` returns True, no new batch starts. The one on the device is finished; see BatchWorker for the others.
+    """
     waiting: deque[Future[list[Result]]] = deque()
     with ThreadPoolExecutor(OVERLAP, thread_name_prefix="batch") as pool:
         try:
@@ -26,6 +30,8 @@ def local(worker: BatchWorker, batches: Iterable[Batch], stopping: Callable[[], 
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except Cancelled:
+            return
         finally:
             for future in waiting:
                 future.cancel()

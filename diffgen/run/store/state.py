@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ FORMAT = 1
 
 STATE = "run.json"
 LOCK_WAIT_SECONDS = 0.2
+HELD = (errno.EWOULDBLOCK, errno.EACCES)  # what flock answers when another process has the lock
 
 # Types of the values in run.json, checked on reading so that a damaged file gives a clear message.
 _STATE_TYPES = {
@@ -38,8 +40,8 @@ def is_locked(folder: Path) -> bool:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno in HELD
     finally:
         os.close(handle)
     return False

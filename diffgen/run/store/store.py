@@ -18,7 +18,7 @@ from diffgen.errors import DiffgenError, why
 from diffgen.files import disk_errors, image_path, sync_folder, write_atomically
 from diffgen.run.store.images import UNFINISHED, done, image_files, image_ids, present_records
 from diffgen.run.store.records import RECORDS, read_records, trailer_line
-from diffgen.run.store.state import FORMAT, LOCK_WAIT_SECONDS, STATE, check_folder, is_run_folder, read_state
+from diffgen.run.store.state import FORMAT, HELD, LOCK_WAIT_SECONDS, STATE, check_folder, is_run_folder, read_state
 from diffgen.types import Record, Result
 
 
@@ -60,7 +60,13 @@ class RunStore:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return handle
-            except OSError:
+            except OSError as error:
+                if error.errno not in HELD:
+                    os.close(handle)
+                    raise DiffgenError(
+                        f"{self.folder}: this file system cannot lock files: {why(error)}",
+                        "put the run folder on a local disk, or mount this one with locks",
+                    ) from None
                 if time.monotonic() >= deadline:
                     break
                 time.sleep(LOCK_WAIT_SECONDS / 10)
