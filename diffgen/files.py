@@ -50,6 +50,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def unused(path: Path) -> Path:
+    """The path, or with a number before its suffix the first that nobody has."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
+
+
 def stamp(paths: Sequence[str | Path]) -> str:
     """Size, times and inode of each file, as text; "-" for a missing one. Changes whenever a file changes.
 

@@ -222,9 +222,17 @@ class Record:
     def from_json(cls, line: str) -> Record:
         """Raises ValueError if the line is not a record."""
         data = json.loads(line)
-        valid = isinstance(data, dict) and isinstance(data.get("id"), str) and data.get("status") in ("made", "failed")
-        if not valid:
+        if (
+            not isinstance(data, dict)
+            or not isinstance(data.get("id"), str)
+            or data.get("status") not in ("made", "failed")
+        ):
             raise ValueError("not a record")
+        texts = [data.get(key) for key in ("sha256", "kind", "error", "environment")]
+        seconds = data.get("seconds")
+        valid = isinstance(data.get("facts", {}), dict) and all(isinstance(text, str | None) for text in texts)
+        if not valid or not isinstance(seconds, int | float | None) or isinstance(seconds, bool):
+            raise ValueError("a record of other types")
         return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data})
 
 

@@ -60,7 +60,7 @@ def run(
             # A run can take all night: read the dataset again, so that no outdated label is exported.
             session = session.reread()
         outcome = session.outcome(store.present())
-        summary = summarise(outcome, made_now=made_now, stopped=stopped)
+        summary = summarise(outcome, made_now=made_now, stopped=stopped, repaired=store.repaired)
         if stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
             export_outputs(outcome, summary, store.state["environments"])
     return replace(summary, seconds=round(time.monotonic() - started, 1))

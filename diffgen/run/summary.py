@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class Summary:
     to_review: int = 0  # accepted with labels of low confidence
     unjudged: int = 0  # accepted, but made before the recipe named its current detector or CLIP model
     errors: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)  # what was found damaged in the run folder, and is made again
     dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks on the dataset, see dataset_remarks
     empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image
     running: bool = False  # `status` only: a process is making images in the folder now
@@ -67,7 +68,9 @@ class Summary:
 STOP_CODES = {"max-minutes": 4, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
-def summarise(outcome: Outcome, *, made_now: int = 0, stopped: str | None = None) -> Summary:
+def summarise(
+    outcome: Outcome, *, made_now: int = 0, stopped: str | None = None, repaired: Sequence[str] = ()
+) -> Summary:
     """Count the outcome's items, not its jobs: a source that is in the dataset twice counts twice."""
     recipe, sources, entries = outcome.recipe, outcome.plan.sources, outcome.entries
     accepted = [entry for entry in entries if entry.accepted]
@@ -96,6 +99,7 @@ def summarise(outcome: Outcome, *, made_now: int = 0, stopped: str | None = None
         to_review=sum(entry.low_confidence for entry in accepted),
         unjudged=sum(_unmeasured(entry, recipe) for entry in accepted),
         errors=sorted({record.error or "" for record in failed}),
+        repaired=list(repaired),
         dataset=dataset_remarks(outcome.dataset, sources),
         empty=[split for split in needed if split not in filled],
     )
@@ -132,6 +136,7 @@ def summary_text(summary: Summary) -> str:
     if summary.failed:
         lines.append("failed    " + ", ".join(f"{kind} {count}" for kind, count in summary.failed.items()))
         lines += [f"  {printable(error)}" for error in summary.errors[:MAX_EXAMPLES]]
+    lines += [f"repaired  {line}" for line in summary.repaired]
     if summary.dataset:
         lines += remark_lines(summary.dataset)
     if summary.running:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.files import image_path, write_atomically
 from diffgen.run.store.images import read_present
-from diffgen.run.store.records import read_records
+from diffgen.run.store.records import read_records, trailer_line
 from diffgen.run.store.state import read_state
 from diffgen.run.store.store import RunStore
 from diffgen.types import Record, Result
@@ -89,16 +92,77 @@ def test_what_follows_the_last_trailer_is_dropped(tmp_path: Path, tail: bytes | 
     assert records.read_bytes().startswith(whole)
 
 
-@pytest.mark.parametrize("position", [10, 200, 400])
-def test_damage_before_whole_batches_is_an_error_and_nothing_is_cut(tmp_path: Path, position: int) -> None:
+def damaged(folder: Path, change: Callable[[bytearray], Any]) -> bytes:
+    """The bytes of records.jsonl after a change."""
+    raw = bytearray((folder / "records.jsonl").read_bytes())
+    change(raw)
+    (folder / "records.jsonl").write_bytes(raw)
+    return bytes(raw)
+
+
+def lines_of(folder: Path) -> list[int]:
+    """Where the lines of records.jsonl begin, and where it ends."""
+    raw = (folder / "records.jsonl").read_bytes()
+    return [0, *(i + 1 for i, byte in enumerate(raw) if byte == ord("\n"))]
+
+
+@pytest.mark.parametrize("line", range(9))
+def test_a_flipped_bit_costs_its_batch_and_is_said_and_kept(tmp_path: Path, line: int) -> None:
     filled(tmp_path)
-    records = tmp_path / "records.jsonl"
-    raw = bytearray(records.read_bytes())
-    raw[position] ^= 1
-    records.write_bytes(raw)
-    with pytest.raises(DiffgenError, match="damaged at byte"):
-        RunStore(tmp_path, "jpg")
-    assert records.read_bytes() == raw
+    starts = lines_of(tmp_path)
+    raw = damaged(tmp_path, lambda raw: raw.__setitem__(starts[line] + 3, raw[starts[line] + 3] ^ 1))
+    lost = line // 3
+    with RunStore(tmp_path, "jpg") as store:
+        assert list(store.records) == [name for i, name in enumerate(IDS[:6]) if i // 2 != lost]
+        assert "records.damaged.jsonl" in store.repaired[0]
+        store.commit([made(IDS[2 * lost]), made(IDS[2 * lost + 1])])
+    assert (tmp_path / "records.damaged.jsonl").read_bytes() == raw
+    with RunStore(tmp_path, "jpg") as store:
+        assert set(store.records) == set(IDS[:6])
+        assert store.repaired == []
+
+
+def test_a_lost_newline_costs_its_batch_alone(tmp_path: Path) -> None:
+    filled(tmp_path)
+    starts = lines_of(tmp_path)
+    damaged(tmp_path, lambda raw: raw.__delitem__(starts[3] - 1))  # between the first trailer and the second batch
+    with RunStore(tmp_path, "jpg") as store:
+        assert set(IDS[4:6]) <= set(store.records)
+        assert store.repaired
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda raw: raw.__setitem__(slice(-40, None), b"\0" * 40), id="nought at the end"),
+        pytest.param(lambda raw: raw.__setitem__(slice(-300, None), os.urandom(300)), id="noise over the last batches"),
+        pytest.param(lambda raw: raw.__setitem__(slice(None), raw.replace(b"\n", b"\r\n")), id="copied by Windows"),
+    ],
+)
+def test_damage_at_the_end_is_no_interrupted_write(change: Callable[[bytearray], Any], tmp_path: Path) -> None:
+    filled(tmp_path)
+    raw = damaged(tmp_path, change)
+    with RunStore(tmp_path, "jpg") as store:
+        assert store.repaired
+    assert (tmp_path / "records.damaged.jsonl").read_bytes() == raw
+    damaged(tmp_path, lambda raw: raw.extend(b"garbage\n"))
+    RunStore(tmp_path, "jpg").close()
+    assert (tmp_path / "records.damaged-2.jsonl").exists(), "an older copy is kept"
+
+
+def test_a_forged_record_costs_its_batch(tmp_path: Path) -> None:
+    filled(tmp_path)
+    for forged in (
+        b'{"id":"a","status":"made","facts":7}',
+        b'{"id":"a","status":"made","seconds":"x"}',
+        b"[]",
+        b'{"id":[]}',
+    ):
+        lines = forged + b"\n"
+        damaged(tmp_path, lambda raw, lines=lines: raw.extend(lines + trailer_line(1, lines) + b"\n"))
+        with RunStore(tmp_path, "jpg") as store:
+            assert list(store.records) == IDS[:6]
+            assert store.repaired
 
 
 def test_an_unfinished_image_is_not_taken_for_the_one_that_is_gone(tmp_path: Path) -> None:

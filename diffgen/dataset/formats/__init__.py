@@ -72,7 +72,8 @@ def images_below(place: Path) -> list[str]:
     Raises UsageError for an unreadable folder, whose images would be missing silently.
     """
     images = []
-    seen = {_inode(place)}
+    real = place.resolve()
+    seen = {_inode(folder) for folder in (real, *real.parents)}
     for folder, dirs, names in os.walk(place, onerror=_refuse, followlinks=True):
         # Folders themselves before links to them. Each is searched once: links may lead in circles, and meet.
         kept = sorted((os.path.islink(os.path.join(folder, name)), name) for name in dirs if not name.startswith("."))

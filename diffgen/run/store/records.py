@@ -1,60 +1,118 @@
-"""Reads records.jsonl: batches of records, each followed by a trailer line with their count and checksum."""
+"""Reads records.jsonl: batches of records, each followed by a trailer line with their count and checksum.
+
+Damage costs the batches that it touches, and no others: a trailer tells how many lines before it are its own.
+"""
 
 from __future__ import annotations
 
+import re
 import zlib
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffgen.errors import DiffgenError, why
+from diffgen.files import read_regular
 from diffgen.types import Record
 
 RECORDS = "records.jsonl"
+_TRAILER = re.compile(rb'\{"commit":(\d{1,9}),"crc":"([0-9a-f]{8})"\}')
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The whole of records.jsonl: records by job id, the newest of each; the (first, last + 1) byte of each whole batch;
+    and the bytes that belong to none. `damaged` is False where these are but the beginning of a last write."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    batches: tuple[tuple[int, int], ...] = ()
+    raw: bytes = b""
+    damaged: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.batches[-1][1] if self.batches else 0
+
+    @property
+    def whole(self) -> bytes:
+        """The bytes of the whole batches."""
+        return b"".join(self.raw[first:last] for first, last in self.batches)
+
+
+def read_log(folder: Path) -> Log:
+    """Everything in a run folder's records.jsonl. Raises DiffgenError if it cannot be read."""
+    raw = _read(folder)
+    records: dict[str, Record] = {}
+    spans = []
+    for batch, span in _batches(raw):
+        records.update((record.id, record) for record in batch)
+        spans.append(span)
+    gaps = any(first != last for (_, first), (last, _) in zip([(0, 0), *spans], spans, strict=False))
+    tail = raw[spans[-1][1] if spans else 0 :]
+    return Log(records, tuple(spans), raw, gaps or not _is_cut_short(tail))
 
 
 def read_records(folder: Path) -> tuple[dict[str, Record], int]:
-    """(records by job id, the newest of each; the bytes that hold them). Later bytes were never committed.
-
-    Raises DiffgenError when a complete batch follows a damaged one: an interrupted write does not explain that.
-    """
-    records: dict[str, Record] = {}
-    end = 0
-    for batch, end in read_commits(folder):  # noqa: B007 - the last end is returned
-        records.update((record.id, record) for record in batch)
-    return records, end
+    """(records by job id, the newest of each; the byte where the last whole batch ends)."""
+    log = read_log(folder)
+    return log.records, log.end
 
 
-def read_commits(folder: Path) -> Iterator[tuple[list[Record], int]]:
-    """Every committed batch in order: (its records, the byte where it ends). Raises DiffgenError as `read_records`."""
+def read_commits(folder: Path) -> Iterator[tuple[list[Record], tuple[int, int]]]:
+    """Every whole batch in order: (its records, its first byte and the one after its last)."""
+    return _batches(_read(folder))
+
+
+def _read(folder: Path) -> bytes:
     try:
-        raw = (folder / RECORDS).read_bytes()
+        return read_regular(folder / RECORDS)
     except FileNotFoundError:
-        return
+        return b""
     except OSError as error:
         raise DiffgenError(
             f"{folder / RECORDS}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
         ) from None
-    good = start = position = 0
-    damaged = False
-    batch: list[Record] = []
+
+
+def _batches(raw: bytes) -> Iterator[tuple[list[Record], tuple[int, int]]]:
+    starts: list[int] = []  # of the lines since the last whole batch
+    position = 0
     while (end := raw.find(b"\n", position)) >= 0:
-        line, position = raw[position:end], end + 1
-        if not line.startswith(b'{"commit":'):
-            try:
-                batch.append(Record.from_json(line.decode()))
-            except (ValueError, TypeError, RecursionError):
-                damaged = True
-            continue
-        if trailer_line(len(batch), raw[start : position - len(line) - 1]) == line and not damaged:
-            if good != start:
-                raise DiffgenError(
-                    f"{folder / RECORDS}: damaged at byte {good}",
-                    "restore the file from a backup, or start in a new folder",
-                )
-            good = position
-            yield batch, good
-        damaged, batch, start = False, [], position
+        found = _TRAILER.fullmatch(raw, position, end)
+        count = int(found[1]) if found else 0
+        if found and count <= len(starts):
+            first = starts[-count] if count else position
+            if found[2] == _checksum(raw[first:position]) and (batch := _parsed(raw[first:position])) is not None:
+                yield batch, (first, end + 1)
+                starts.clear()
+                position = end + 1
+                continue
+        starts.append(position)
+        position = end + 1
+
+
+def _parsed(lines: bytes) -> list[Record] | None:
+    """None if a line is no record, though the checksum is right: nobody's write was interrupted there."""
+    try:
+        return [Record.from_json(line) for line in lines.decode().split("\n") if line]
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _is_cut_short(tail: bytes) -> bool:
+    """Whether bytes are the beginning of a batch, as a process leaves it that is killed while it appends."""
+    *lines, last = tail.split(b"\n")
+    try:
+        text = getincrementaldecoder("utf-8")().decode(last)  # it may end within a character
+    except ValueError:
+        return False
+    return _parsed(b"\n".join(lines)) is not None and "{".startswith(text[:1]) and text.isprintable()
+
+
+def _checksum(lines: bytes) -> bytes:
+    return f"{zlib.crc32(lines):08x}".encode()
 
 
 def trailer_line(count: int, lines: bytes) -> bytes:
-    return f'{{"commit":{count},"crc":"{zlib.crc32(lines):08x}"}}'.encode()
+    return b'{"commit":%d,"crc":"%s"}' % (count, _checksum(lines))

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import DiffgenError, why
-from diffgen.files import disk_errors, image_path, sync_folder, write_atomically
+from diffgen.files import disk_errors, image_path, sync_folder, unused, write_atomically
 from diffgen.run.store.images import UNFINISHED, done, image_files, image_ids, present_records
-from diffgen.run.store.records import RECORDS, read_records, trailer_line
+from diffgen.run.store.records import RECORDS, Log, read_log, trailer_line
 from diffgen.run.store.state import FORMAT, HELD, LOCK_WAIT_SECONDS, STATE, check_folder, is_run_folder, read_state
 from diffgen.types import Record, Result
 
@@ -39,9 +39,11 @@ class RunStore:
             else:
                 self.state = {"format": FORMAT, "environments": {}}
                 self._write_state()
-            self.records, end = read_records(folder)
+            log = read_log(folder)
+            self.records = log.records
+            self.repaired: list[str] = []  # what was damaged, for the user: it is made again
             with disk_errors(folder):
-                self._truncate_records(end)
+                self._repair_records(log)
                 self._delete_unfinished()
             self._images = image_ids(folder, image_format)  # listed once: only this object changes them while locked
         except BaseException:
@@ -75,11 +77,20 @@ class RunStore:
             f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
         )
 
-    def _truncate_records(self, end: int) -> None:
+    def _repair_records(self, log: Log) -> None:
+        """Cut off the beginning of an interrupted write; of a damaged file, keep a copy and the batches that are whole."""
         path = self.folder / RECORDS
-        if path.exists() and path.stat().st_size > end:
+        if log.damaged:
+            kept = unused(self.folder / "records.damaged.jsonl")
+            _write_synced(kept, "wb", log.raw)
+            write_atomically(path, log.whole)
+            self.repaired.append(
+                f"{RECORDS} was damaged: its whole batches have {len(log.records)} jobs, the others are made again; "
+                f"as it was: {kept.name}"
+            )
+        elif log.end < len(log.raw):
             with path.open("r+b") as file:
-                file.truncate(end)
+                file.truncate(log.end)
                 os.fsync(file.fileno())
 
     def _delete_unfinished(self) -> None:
