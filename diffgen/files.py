@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -46,6 +47,19 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Make everything durable that was written on the folder's file system: one call for a hundred thousand files."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        sync = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux
+        if sync is None:
+            os.sync()
+        elif sync(handle):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
     finally:
         os.close(handle)
 

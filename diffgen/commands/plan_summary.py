@@ -167,9 +167,10 @@ def _small_boxes(session: Session) -> dict[str, Any]:
 
 
 def _disk(session: Session, work: _Workload) -> float:
-    """Bytes that the run adds: the images to make, and copies of the sources."""
+    """Bytes that the run adds: the images to make, their copies in the dataset, and those of the sources. File systems that
+    copy by reference need none for the copies."""
     copies = sum(source.size for source in session.plan.sources) if session.recipe.include_sources == "copy" else 0
-    return work.pixels * BYTES_PER_PIXEL[session.recipe.image.format] + copies
+    return 2 * work.pixels * BYTES_PER_PIXEL[session.recipe.image.format] + copies
 
 
 def _minutes(session: Session, work: _Workload, seconds: list[float]) -> float | None:

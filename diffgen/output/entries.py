@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from diffgen.output.outcome import Entry, Outcome
@@ -56,13 +57,13 @@ def exported_images(outcome: Outcome) -> Iterator[ExportedImage]:
     for source in outcome.plan.sources:
         if outcome.exports_source(source):
             path = Path(source.path)
-            name = names.unique(source.split, source.name)
+            name = names.unique(source.split, source.name, path.suffix)
             link = recipe.include_sources == "link" and source.split in recipe.select.splits
             yield ExportedImage(source.split, name, path.suffix, path, source, link=link)
     for entry in outcome.entries:
         if entry.accepted:
             source = entry.item.source
-            name = names.unique(source.split, edit_name(entry.item))
+            name = names.unique(source.split, edit_name(entry.item), f".{recipe.image.format}")
             yield ExportedImage(source.split, name, f".{recipe.image.format}", outcome.image(entry), source, entry)
 
 
@@ -72,19 +73,45 @@ def edit_name(item: Item) -> str:
 
 
 class _Names:
-    """Gives out each name once per split, ignoring case: some file systems do not distinguish Car.jpg and car.jpg."""
+    """Gives out each name once per split, ignoring case: some file systems do not distinguish Car.jpg and car.jpg.
+
+    No folder of a name is the image or label file of another.
+    """
 
     def __init__(self) -> None:
         self._taken: set[tuple[str, str]] = set()
+        self._files: set[tuple[str, str]] = set()
+        self._folders: set[tuple[str, str]] = set()
 
-    def unique(self, split: str, wanted: str) -> str:
+    def unique(self, split: str, wanted: str, suffix: str) -> str:
+        if any((split, folder) in self._files for folder in _folders(wanted.casefold())):
+            wanted = wanted.replace("/", "__")
         name = unique = shortened(wanted)
         n = 1
-        while (split, unique.casefold()) in self._taken:
+        while self._is_taken(split, unique.casefold(), suffix):
             n += 1
             unique = shortened(f"{name}-{n}")
-        self._taken.add((split, unique.casefold()))
+        key = unique.casefold()
+        self._taken.add((split, key))
+        self._files |= {(split, f"{key}{suffix.lower()}"), (split, f"{key}.txt")}
+        self._folders |= {(split, folder) for folder in _folders(key)}
         return unique
+
+    def _is_taken(self, split: str, key: str, suffix: str) -> bool:
+        files = {(split, f"{key}{suffix.lower()}"), (split, f"{key}.txt")}
+        return (split, key) in self._taken or not files.isdisjoint(self._folders)
+
+
+@lru_cache(maxsize=4096)
+def _folders_of(folder: str) -> tuple[str, ...]:
+    parts = folder.split("/")
+    return tuple("/".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def _folders(name: str) -> tuple[str, ...]:
+    """The folders that a name lies in, the outermost first."""
+    folder = name.rpartition("/")[0]
+    return _folders_of(folder) if folder else ()
 
 
 def shortened(name: str) -> str:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import yaml
 from diffgen.dataset.formats import SPLITS
 from diffgen.dataset.formats.yolo import label_path
 from diffgen.errors import DiffgenError, why
+from diffgen.files import read_regular, sync_filesystem, sync_folder
 from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.manifest import manifest_row
 from diffgen.output.outcome import Outcome
@@ -30,7 +32,7 @@ _NOT_CLONED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.
 
 
 def export_dataset(outcome: Outcome) -> str:
-    """Write `dataset/` in the run folder unless it is up to date. Returns the digest of its contents' origin.
+    """Write `dataset/` in the run folder unless it is there and whole. Returns the digest of its contents' origin.
 
     Raises DiffgenError when it cannot be written, or when a file is in its place.
     """
@@ -38,22 +40,25 @@ def export_dataset(outcome: Outcome) -> str:
     target, building, old = folder / "dataset", folder / ".dataset.new", folder / ".dataset.old"
     images = list(exported_images(outcome))
     digest = _digest(outcome, images)
-    if _exported(target) == digest and _complete(target, images):
-        return digest
     for place in (target, building, old):
         if place.exists() and not place.is_dir():
             raise DiffgenError(f"{place} is a file, but must be a folder", "move it away, then run again")
     try:
-        for leftover in (building, old):
+        for leftover in (building, old):  # of an export that was cut short
             _remove(leftover)
+        if _is_whole(target, outcome, images, digest):
+            return digest
         building.mkdir()
         for image in images:
             _write_image(building, image)
-        _write_data_yaml(building, outcome, images)
-        _write_manifest(building, images, digest)
+        (building / "data.yaml").write_text(_data_yaml(building, outcome, images), "utf-8")
+        with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(_manifest(images, digest))
+        sync_filesystem(building)  # after a power cut, a swapped folder of empty files would be taken for a dataset
         if target.exists():
             os.replace(target, old)
         os.replace(building, target)
+        sync_folder(folder)
         _remove(old)
     except OSError as error:
         raise DiffgenError(
@@ -69,20 +74,28 @@ def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
     return digest_of(outcome.fingerprint(exported=True), *links)
 
 
-def _exported(target: Path) -> str | None:
-    """The digest in the first line of the manifest; None without a complete export."""
+def _is_whole(target: Path, outcome: Outcome, images: list[ExportedImage], digest: str) -> bool:
+    """Whether the dataset is there as it would be written. Images are compared by size alone: `verify` reads them."""
     try:
-        with (target / "manifest.jsonl").open(encoding="utf-8") as file:
-            head = json.loads(file.readline())
-        return str(head["export"]) if (target / "data.yaml").is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        with (target / "manifest.jsonl").open(encoding="utf-8", newline="") as file:
+            if any(line != file.readline() for line in _manifest(images, digest)) or file.read(1):
+                return False
+        text = (target / "data.yaml").read_bytes().decode()
+        return text == _data_yaml(target, outcome, images) and all(_is_there(target, image) for image in images)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
-def _complete(target: Path, images: list[ExportedImage]) -> bool:
-    """Whether every image and label file is there; a broken link counts."""
-    files = (file for image in images for file in (image.image, *([image.label_file] if image.labelled else [])))
-    return all(os.path.lexists(f"{target}/{file}") for file in files)
+def _is_there(target: Path, exported: ExportedImage) -> bool:
+    image, label = target / exported.image, target / exported.label_file
+    if exported.link:
+        there = os.readlink(image) == os.path.relpath(exported.file, image.parent)
+    else:
+        size = exported.source.size if exported.entry is None else exported.file.stat().st_size
+        there = image.is_file() and not image.is_symlink() and image.stat().st_size == size
+    if not exported.labelled:
+        return there and not os.path.lexists(label)
+    return there and read_regular(label) == (exported.label() or b"")
 
 
 def _remove(folder: Path) -> None:
@@ -105,7 +118,7 @@ def _write_image(building: Path, exported: ExportedImage) -> None:
         # Also valid after the swap, which changes the name of one folder and not the depth.
         image.symlink_to(os.path.relpath(exported.file, image.parent))
     else:
-        _copy(exported.file, image, share=exported.entry is not None)
+        _copy(exported.file, image)
     if exported.labelled:
         raw = exported.label() or b""
         label.parent.mkdir(parents=True, exist_ok=True)
@@ -114,10 +127,11 @@ def _write_image(building: Path, exported: ExportedImage) -> None:
             raise AssertionError(f"{label} does not hold the labels of {exported.source.key}")
 
 
-def _write_data_yaml(building: Path, outcome: Outcome, images: list[ExportedImage]) -> None:
+def _data_yaml(folder: Path, outcome: Outcome, images: list[ExportedImage]) -> str:
+    """The text of data.yaml; makes the labels folder of each split, without which Ultralytics warns."""
     splits = [split for split in SPLITS if any(image.split == split for image in images)]
-    for split in splits:  # Ultralytics warns about a split without a labels folder
-        (building / "labels" / split).mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        (folder / "labels" / split).mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {split: f"images/{split}" for split in splits}
     note = ""
     if outcome.recipe.text2img is not None and "val" not in splits:
@@ -126,19 +140,18 @@ def _write_data_yaml(building: Path, outcome: Outcome, images: list[ExportedImag
     data["names"] = dict(enumerate(outcome.dataset.names))
     data.update(outcome.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    head = "# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n"
-    (building / "data.yaml").write_text(f"{head}{note}{text}", "utf-8")
+    return f"# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n{note}{text}"
 
 
-def _write_manifest(building: Path, images: list[ExportedImage], digest: str) -> None:
-    with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"export": digest, "images": len(images)}) + "\n")
-        for image in images:
-            file.write(json.dumps(manifest_row(image), ensure_ascii=False, sort_keys=True) + "\n")
+def _manifest(images: list[ExportedImage], digest: str) -> Iterator[str]:
+    """The lines of manifest.jsonl."""
+    yield json.dumps({"export": digest, "images": len(images)}) + "\n"
+    for image in images:
+        yield json.dumps(manifest_row(image), ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def _copy(source: Path, target: Path, share: bool = False) -> None:
-    """Copy by reference if the file system can; `share` allows a hard link (our own images, which never change)."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy by reference if the file system can. No file is shared: a tool that changes a file in place changes one."""
     with source.open("rb") as from_file, target.open("wb") as to_file:
         try:
             fcntl.ioctl(to_file.fileno(), _FICLONE, from_file.fileno())
@@ -146,11 +159,4 @@ def _copy(source: Path, target: Path, share: bool = False) -> None:
         except OSError as error:
             if error.errno not in _NOT_CLONED:
                 raise
-    if share:
-        target.unlink()
-        try:
-            os.link(source, target)
-            return
-        except OSError:
-            pass  # another file system, or one without hard links: copy
     shutil.copyfile(source, target)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from diffgen.dataset.file_cache import FileCache
+from diffgen.files import file_sha256, image_path, stamp
 from diffgen.run.store.records import read_records
 from diffgen.types import Record
 
 _OURS = re.compile(r"[0-9a-f]{32}\.(jpg|png|webp)")
 
+_KIND = "made image"  # in the cache: its sha256
 UNFINISHED = ".tmp"  # folder below images/ for files that are not committed yet
 
 
@@ -28,6 +32,41 @@ def image_ids(folder: Path, image_format: str) -> set[str]:
 def present_records(records: dict[str, Record], images: Collection[str]) -> dict[str, Record]:
     """The records, by job id, without those whose image file is missing. `images` are the ids of the files."""
     return {key: record for key, record in records.items() if record.status != "made" or key in images}
+
+
+def damaged_images(
+    folder: Path, image_format: str, records: Mapping[str, Record], images: Collection[str], cache: FileCache
+) -> list[Path]:
+    """The images that are not what their records say. Only files that have changed since they were written are read."""
+    known = cache.below(_KIND, str(folder / "images"))
+    unknown = []
+    for job_id, record in records.items():
+        if record.status == "made" and job_id in images:
+            path = image_path(folder, job_id, image_format)
+            if known.get(str(path)) != (stamp([path]), record.sha256):
+                unknown.append((path, record))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        digests = list(pool.map(_digest, (path for path, _ in unknown)))
+    damaged = []
+    for (path, record), digest in zip(unknown, digests, strict=True):
+        if digest == record.sha256:
+            remember(path, record, cache)
+        else:
+            damaged.append(path)
+    cache.flush()
+    return damaged
+
+
+def remember(path: Path, record: Record, cache: FileCache) -> None:
+    """Keep that an image is what its record says, until the file changes."""
+    cache.put(_KIND, path, stamp([path]), record.sha256 or "")
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
 
 
 def done(present: dict[str, Record]) -> set[str]:

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, why
 from diffgen.files import disk_errors, image_path, sync_folder, unused, write_atomically
-from diffgen.run.store.images import UNFINISHED, done, image_files, image_ids, present_records
+from diffgen.run.store.images import UNFINISHED, damaged_images, done, image_files, image_ids, present_records, remember
 from diffgen.run.store.records import RECORDS, Log, read_log, trailer_line
 from diffgen.run.store.state import FORMAT, HELD, LOCK_WAIT_SECONDS, STATE, check_folder, is_run_folder, read_state
 from diffgen.types import Record, Result
@@ -33,6 +34,7 @@ class RunStore:
         self.image_format = image_format
         check_folder(folder, create=True)
         self._lock = self._take_lock()
+        self._cache = FileCache()
         try:
             if is_run_folder(folder):
                 self.state = read_state(folder)
@@ -46,6 +48,7 @@ class RunStore:
                 self._repair_records(log)
                 self._delete_unfinished()
             self._images = image_ids(folder, image_format)  # listed once: only this object changes them while locked
+            self._set_aside(damaged_images(folder, image_format, self.records, self._images, self._cache))
         except BaseException:
             self.close()
             raise
@@ -92,6 +95,20 @@ class RunStore:
             with path.open("r+b") as file:
                 file.truncate(log.end)
                 os.fsync(file.fileno())
+
+    def _set_aside(self, damaged: Sequence[Path]) -> None:
+        """Rename images that are not what was made, so that they are made again."""
+        with disk_errors(self.folder):
+            for path in damaged:
+                os.replace(path, unused(path.with_name(f"{path.stem}.damaged{path.suffix}")))
+        self._images -= {path.stem for path in damaged}
+        if damaged:
+            names = ", ".join(path.stem for path in damaged[:3])
+            more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+            self.repaired.append(
+                f"{len(damaged)} images were not as they were made, and are made again: {names}{more}; "
+                "as they were: *.damaged.* beside them"
+            )
 
     def _delete_unfinished(self) -> None:
         folder = self.folder / "images" / UNFINISHED
@@ -175,11 +192,15 @@ class RunStore:
         for temporary, target in moves:
             target.parent.mkdir(exist_ok=True)
             os.replace(temporary, target)
+        for result in results:
+            if result.image is not None:
+                remember(image_path(self.folder, result.record.id, self.image_format), result.record, self._cache)
         # After a power cut, every image that a record names must be there: sync the directory entries too.
         for folder in {self.folder, unfinished.parent, *(target.parent for _, target in moves)}:
             sync_folder(folder)
 
     def close(self) -> None:
+        self._cache.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
