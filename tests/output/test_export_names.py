@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from diffgen.dataset.formats.yolo import label_path
-from tests.fakes import ROWS, make, make_dataset, photo, put, save, tree, write_recipe
+from tests.dataset.annotations import BOX, coco
+from tests.fakes import ROWS, make, make_dataset, photo, put, recipe_fields, save, tree, write_recipe
 
 
 def names_of(folder: Path) -> set[str]:
@@ -99,3 +101,28 @@ def test_a_name_that_is_not_utf_8_is_edited_under_another(tmp_path: Path) -> Non
     shutil.copyfile(tmp_path / "d/images/train/00.jpg", os.fsencode(tmp_path / "d/images/train") + b"/\xff.jpg")
     summary, _ = make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night"]))
     assert summary.accepted == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("00.jpg", "00__night-0.jpg/x.jpg"),
+        ("foo.jpg", "foo.txt/x.jpg"),
+        ("foo.txt/x.jpg", "foo.jpg"),
+        ("a/b.jpg", "A.JPG/b.jpg", "a.jpg"),
+        ("00.jpg", "00__night-0.txt/x.jpg", "00__night-0.txt/00__night-0.jpg"),
+    ],
+)
+def test_no_folder_of_a_name_is_the_file_of_another(names: tuple[str, ...], tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names)]
+    spec = coco(tmp_path, [{**BOX, "image_id": i} for i in range(len(names))], images=images)
+    for i, name in enumerate(names):
+        save(tmp_path / "images" / name, photo(i + 20))
+    fields = recipe_fields(tmp_path, tmp_path / "out", conditions=["night"])
+    fields |= {"dataset": spec.model_dump(exclude_none=True)}
+    summary, _ = make(put(tmp_path / "r.yaml", yaml.safe_dump(fields)), classes=3)
+    assert (summary.planned, summary.accepted) == (len(names), len(names))
+    made = [path for path in (tmp_path / "out/dataset/images/train").rglob("*") if path.is_file()]
+    assert len(made) == 2 * len(names)
+    for image in made:
+        assert Path(label_path(str(image))).read_text() == "1 0.200000 0.200000 0.200000 0.200000\n"
