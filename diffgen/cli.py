@@ -211,6 +211,35 @@ def export(
 
 
 @app.command()
+def verify(
+    run_folder: RecipePath,
+    repair: Annotated[bool, typer.Option("--repair", help="Make again what is wrong, as `run` does.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read every record, image and label of a run folder and name what is not as it was written. Exit code 1: something.
+
+    Example: diffgen verify runs/winter --repair
+    """
+    from diffgen.commands.verify import forget, verification_text
+    from diffgen.commands.verify import verify as read_all
+    from diffgen.run import loop
+    from diffgen.run.progress import choose
+    from diffgen.run.store.state import read_state
+
+    loaded = _load(run_folder)
+    found = read_all(loaded, _notify)
+    if found.whole or not repair:
+        _print(found.to_dict(), lambda _: verification_text(found), as_json)
+        raise typer.Exit(0 if found.whole else 1)
+    _notify(verification_text(found))
+    forget(found, loaded)
+    limit = read_state(loaded.output).get("limit")
+    summary = loop.run(loaded, limit=limit, progress=choose(False, as_json), notify=_notify)
+    _report(summary, as_json)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
 def clean(
     run_folder: RecipePath,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only show what would be deleted.")] = False,

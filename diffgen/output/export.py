@@ -51,7 +51,9 @@ def export_dataset(outcome: Outcome) -> str:
         building.mkdir()
         for image in images:
             _write_image(building, image)
-        (building / "data.yaml").write_text(_data_yaml(building, outcome, images), "utf-8")
+        for split in _splits(images):  # Ultralytics warns about a split without a labels folder
+            (building / "labels" / split).mkdir(parents=True, exist_ok=True)
+        (building / "data.yaml").write_text(_data_yaml(outcome, images), "utf-8")
         with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(_manifest(images, digest))
         sync_filesystem(building)  # after a power cut, a swapped folder of empty files would be taken for a dataset
@@ -68,6 +70,12 @@ def export_dataset(outcome: Outcome) -> str:
     return digest
 
 
+def is_current(outcome: Outcome) -> bool:
+    """Whether `dataset/` is there as `export_dataset` would write it, by names, sizes and texts."""
+    images = list(exported_images(outcome))
+    return _is_whole(outcome.folder / "dataset", outcome, images, _digest(outcome, images))
+
+
 def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
     """Changes when the export would. Adds the targets of links: the outcome's fingerprint holds no absolute path."""
     links = [os.fsencode(image.file) for image in images if image.link]
@@ -81,7 +89,7 @@ def _is_whole(target: Path, outcome: Outcome, images: list[ExportedImage], diges
             if any(line != file.readline() for line in _manifest(images, digest)) or file.read(1):
                 return False
         text = (target / "data.yaml").read_bytes().decode()
-        return text == _data_yaml(target, outcome, images) and all(_is_there(target, image) for image in images)
+        return text == _data_yaml(outcome, images) and all(_is_there(target, image) for image in images)
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -127,11 +135,14 @@ def _write_image(building: Path, exported: ExportedImage) -> None:
             raise AssertionError(f"{label} does not hold the labels of {exported.source.key}")
 
 
-def _data_yaml(folder: Path, outcome: Outcome, images: list[ExportedImage]) -> str:
-    """The text of data.yaml; makes the labels folder of each split, without which Ultralytics warns."""
-    splits = [split for split in SPLITS if any(image.split == split for image in images)]
-    for split in splits:
-        (folder / "labels" / split).mkdir(parents=True, exist_ok=True)
+def _splits(images: list[ExportedImage]) -> list[str]:
+    used = {image.split for image in images}
+    return [split for split in SPLITS if split in used]
+
+
+def _data_yaml(outcome: Outcome, images: list[ExportedImage]) -> str:
+    """The text of data.yaml."""
+    splits = _splits(images)
     data: dict[str, Any] = {split: f"images/{split}" for split in splits}
     note = ""
     if outcome.recipe.text2img is not None and "val" not in splits:
