@@ -36,7 +36,7 @@ def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
             write_atomically(kept, review.read_text("utf-8-sig"))
         session.write_recipe()
         outcome = session.outcome(store.present())
-        summary = summarise(outcome, repaired=store.repaired)
+        summary = summarise(outcome, repaired=store.repaired, limit=limit)
         export_outputs(outcome, summary, store.state["environments"])
     return summary
 

@@ -17,7 +17,7 @@ def status(loaded: LoadedRecipe) -> Summary:
     """Summarise a run folder. Takes no lock, so it works during a run. Raises UsageError if it is not a run folder."""
     session = Session.open(loaded, read_state(loaded.output).get("limit"))
     records = read_present(session.folder, session.recipe.image.format)
-    summary = summarise(session.outcome(records))
+    summary = summarise(session.outcome(records), limit=session.limit)
     recent = [record.seconds for record in records.values() if record.seconds][-RECENT:]
     speed = len(recent) / sum(recent) if recent else None
     return replace(summary, running=True, images_per_second=speed) if is_locked(session.folder) else summary

@@ -46,6 +46,10 @@ def run(
     require_detector_file(session.model.observers)
     made_now, stopped = 0, None
     with RunStore(session.folder, session.recipe.image.format) as store:
+        if changed := session.changed_keys():
+            notify(
+                f"warning: not as in the last run or export, and from now on as in this recipe: {', '.join(changed)}"
+            )
         session.write_recipe()
         store.note(limit=limit, labelled=labelled(session.dataset))
         if has_work(session, store):
@@ -60,7 +64,7 @@ def run(
             # A run can take all night: read the dataset again, so that no outdated label is exported.
             session = session.reread()
         outcome = session.outcome(store.present())
-        summary = summarise(outcome, made_now=made_now, stopped=stopped, repaired=store.repaired)
+        summary = summarise(outcome, made_now=made_now, stopped=stopped, repaired=store.repaired, limit=limit)
         if stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
             export_outputs(outcome, summary, store.state["environments"])
     return replace(summary, seconds=round(time.monotonic() - started, 1))

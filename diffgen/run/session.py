@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import yaml
+
 from diffgen.dataset.control_maps import with_maps
 from diffgen.dataset.dataset import Dataset, read_dataset, with_shapes
 from diffgen.dataset.file_cache import FileCache
@@ -153,6 +155,18 @@ class Session:
     def recipe_text(self) -> str:
         """The recipe as the run folder keeps it."""
         return self.loaded.to_yaml(self.folder, aliases())
+
+    def changed_keys(self) -> list[str]:
+        """The keys in which the run folder's recipe differs, as after `export --set`: this recipe undoes that."""
+        path = self.folder / "recipe.yaml"
+        if not path.is_file():
+            return []
+        try:
+            kept = yaml.safe_load(path.read_bytes())
+        except (OSError, ValueError, yaml.YAMLError):
+            return []
+        new = yaml.safe_load(self.recipe_text())
+        return sorted(key for key in new if not isinstance(kept, dict) or kept.get(key) != new[key])
 
     def write_recipe(self, *, replace_old: bool = True) -> None:
         """Write the recipe to the run folder, which must exist."""

@@ -38,6 +38,7 @@ class Summary:
     repaired: list[str] = field(default_factory=list)  # what was found damaged in the run folder, and is made again
     dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks on the dataset, see dataset_remarks
     empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image
+    limit: int | None = None  # of the command line: the dataset holds only so many sources of each edited split
     running: bool = False  # `status` only: a process is making images in the folder now
     images_per_second: float | None = None  # `status` only: the speed of that process
 
@@ -69,7 +70,12 @@ STOP_CODES = {"max-minutes": 4, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 def summarise(
-    outcome: Outcome, *, made_now: int = 0, stopped: str | None = None, repaired: Sequence[str] = ()
+    outcome: Outcome,
+    *,
+    made_now: int = 0,
+    stopped: str | None = None,
+    repaired: Sequence[str] = (),
+    limit: int | None = None,
 ) -> Summary:
     """Count the outcome's items, not its jobs: a source that is in the dataset twice counts twice."""
     recipe, sources, entries = outcome.recipe, outcome.plan.sources, outcome.entries
@@ -100,6 +106,7 @@ def summarise(
         unjudged=sum(_unmeasured(entry, recipe) for entry in accepted),
         errors=sorted({record.error or "" for record in failed}),
         repaired=list(repaired),
+        limit=limit,
         dataset=dataset_remarks(outcome.dataset, sources),
         empty=[split for split in needed if split not in filled],
     )
@@ -150,6 +157,8 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"nothing could be made: {why}; 'diffgen plan' says more")
     if summary.stopped is not None or summary.running:
         return "\n".join(lines)
+    if summary.limit is not None:
+        lines.append(f"limited   --limit {summary.limit}: the dataset holds only so many sources of each edited split")
     if summary.empty:
         lines.append(
             f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted and no source is carried over, "

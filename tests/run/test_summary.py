@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from diffgen.commands.export import export
 from diffgen.commands.status import status
 from diffgen.recipe.load import load_recipe
 from diffgen.run.summary import Summary, summary_text
@@ -70,3 +71,21 @@ CODES = [
 def test_exit_codes(fields: dict[str, Any], code: int) -> None:
     assert summary(**fields).exit_code == code
     assert summary(**fields).to_dict()["exit_code"] == code
+
+
+def test_a_limited_dataset_says_so(recipe: Path, tmp_path: Path) -> None:
+    summary, _ = make(recipe, limit=1)
+    for told in (summary, status(load_recipe(recipe))):
+        assert told.to_dict()["limit"] == 1
+        assert "limited   --limit 1: the dataset holds only so many sources" in summary_text(told)
+    assert "limited" not in summary_text(make(recipe)[0])
+
+
+def test_a_run_says_what_it_undoes(recipe: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    make(recipe, notify=said.append)
+    make(recipe, notify=said.append)
+    assert not any("last run or export" in line for line in said)
+    export(load_recipe(tmp_path / "out", ["checks.contrast=1"]))
+    make(recipe, notify=said.append)
+    assert said[-1] == "warning: not as in the last run or export, and from now on as in this recipe: checks"
