@@ -47,9 +47,7 @@ def run(
     made_now, stopped = 0, None
     with RunStore(session.folder, session.recipe.image.format) as store:
         if changed := session.changed_keys():
-            notify(
-                f"warning: not as in the last run or export, and from now on as in this recipe: {', '.join(changed)}"
-            )
+            notify(f"changed since the last run or export: {', '.join(changed)}; from now on, this recipe holds")
         session.write_recipe()
         store.note(limit=limit, labelled=labelled(session.dataset))
         if has_work(session, store):

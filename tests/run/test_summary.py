@@ -78,14 +78,14 @@ def test_a_limited_dataset_says_so(recipe: Path, tmp_path: Path) -> None:
     for told in (summary, status(load_recipe(recipe))):
         assert told.to_dict()["limit"] == 1
         assert "limited   --limit 1: the dataset holds only so many sources" in summary_text(told)
-    assert "limited" not in summary_text(make(recipe)[0])
+    assert "limited   " not in summary_text(make(recipe)[0])
 
 
 def test_a_run_says_what_it_undoes(recipe: Path, tmp_path: Path) -> None:
     said: list[str] = []
     make(recipe, notify=said.append)
     make(recipe, notify=said.append)
-    assert not any("last run or export" in line for line in said)
+    assert not any("since the last run" in line for line in said)
     export(load_recipe(tmp_path / "out", ["checks.contrast=1"]))
     make(recipe, notify=said.append)
-    assert said[-1] == "warning: not as in the last run or export, and from now on as in this recipe: checks"
+    assert said[-1] == "changed since the last run or export: checks; from now on, this recipe holds"
