@@ -339,16 +339,22 @@ def pull(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder of your dataset.")] = Path(),
+    dataset: Annotated[
+        Path, typer.Argument(metavar="[DATASET]", help="The folder of your dataset, or its data.yaml or COCO file.")
+    ] = Path(),
+    recipe: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The recipe to write; the others lie beside it.")
+    ] = Path("diffgen.yaml"),
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented recipe for your dataset, a Makefile fragment and a CI job.
+    """Write a commented recipe for your dataset, a Makefile fragment and a CI job, to be used from this folder.
 
-    Example: diffgen init data/street
+    Example: diffgen init data/street -o configs/street.yaml
     """
     from diffgen.commands.init import write_starter
 
-    written = [str(path) for path in write_starter(folder)]
+    asks = sys.stdin is not None and sys.stdin.isatty() and not as_json
+    written = [str(path) for path in write_starter(dataset, recipe, _choose if asks else None)]
     text = "\n".join([*(f"wrote {path}" for path in written), f"next: diffgen plan {written[0]}"])
     _print({"written": written}, lambda _: text, as_json)
 
@@ -380,6 +386,16 @@ def schema() -> None:
     from diffgen.recipe.schema import recipe_schema
 
     typer.echo(json.dumps(recipe_schema(), indent=1))
+
+
+def _choose(lines: list[str]) -> int:
+    """Ask which of the lines is meant."""
+    for number, line in enumerate(lines, 1):
+        _notify(f"{number}  {line}")
+    answer = 0
+    while not 1 <= answer <= len(lines):
+        answer = int(typer.prompt("which dataset", type=int, err=True))
+    return answer - 1
 
 
 def _load(recipe: Path, sets: list[str] | None = None, output: Path | None = None) -> LoadedRecipe:
