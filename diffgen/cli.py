@@ -46,6 +46,7 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="The run fol
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Edit only the first N sources; other splits in full.")
 ]
+Confined = Annotated[bool, typer.Option("--confined", help="Refuse a dataset whose names lead outside of its folders.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
@@ -74,6 +75,7 @@ def run(
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after this long (exit code 4); run again to resume.")
     ] = None,
+    confined: Confined = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
@@ -87,7 +89,10 @@ def run(
     overrides = [*(sets or []), *([f"device={device}"] if device else [])]
     loaded = _load(recipe, overrides, output)
     notify = (lambda _: None) if quiet else _notify
-    summary = loop.run(loaded, limit=limit, max_minutes=max_minutes, progress=choose(quiet, as_json), notify=notify)
+    progress = choose(quiet, as_json)
+    summary = loop.run(
+        loaded, limit=limit, max_minutes=max_minutes, progress=progress, notify=notify, confined=confined
+    )
     _report(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
 
@@ -102,6 +107,7 @@ def plan(
         bool | None,
         typer.Option("--look/--no-look", help="Find near-duplicates across splits. Default: up to 5000 sources."),
     ] = None,
+    confined: Confined = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run would do: counts, sources not edited and why, small boxes, disk and time. Makes nothing.
@@ -110,7 +116,7 @@ def plan(
     """
     from diffgen.commands.plan_summary import plan_facts, plan_text
 
-    _print(plan_facts(_load(recipe, sets, output), limit, look), plan_text, as_json)
+    _print(plan_facts(_load(recipe, sets, output), limit, look, confined=confined), plan_text, as_json)
 
 
 @app.command()

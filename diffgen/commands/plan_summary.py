@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from diffgen.dataset.dataset import require_confined
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.geometry import views_for, working_canvas
 from diffgen.dataset.leakage import near
@@ -32,14 +33,19 @@ BYTES_PER_PIXEL = {"jpg": 0.45, "webp": 0.3, "png": 1.9}
 MAX_COMPARED = 5000  # sources whose pictures are compared by default; with more it takes longer than planning
 
 
-def plan_facts(loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None) -> dict[str, Any]:
+def plan_facts(
+    loaded: LoadedRecipe, limit: int | None = None, look: bool | None = None, *, confined: bool = False
+) -> dict[str, Any]:
     """The plan in numbers, JSON-ready. `look` compares pictures across splits; None: only up to MAX_COMPARED sources.
+    `confined` refuses names that lead outside of the dataset.
 
     Raises UsageError for a recipe that does not suit its dataset or model, DiffgenError for files it cannot read.
     """
     check_folder(loaded.output)
     session = Session.open(loaded, limit)
     session.check_runnable()
+    if confined:
+        require_confined(session.dataset)
     require_detector_file(session.model.observers)  # fail now, and not when a run begins
     with no_collector():
         return _facts(session, look)

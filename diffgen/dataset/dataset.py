@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,9 +73,25 @@ def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCa
                 "write the name itself as UTF-8 text",
             ) from None
     sources = _without_leaks(read_sources(listing, cache))
-    return Dataset(
-        listing.path, listing.names, listing.extra, sources, listing.keypoints, listing.folders, listing.notes
-    )
+    notes = listing.notes | ({"outside": outside} if (outside := _outside(listing)) else {})
+    return Dataset(listing.path, listing.names, listing.extra, sources, listing.keypoints, listing.folders, notes)
+
+
+def require_confined(dataset: Dataset) -> None:
+    """Raises UsageError if a name in the dataset leads to a picture outside of its own folders."""
+    if outside := dataset.notes.get("outside"):
+        raise UsageError(
+            f"{dataset.path}: names lead outside of the dataset: {outside[0]}",
+            "move those pictures into the dataset, or run without --confined",
+        )
+
+
+def _outside(listing: Listing) -> list[str]:
+    """The folders that names with '..' and absolute paths lead to, with how many pictures."""
+    roots = [os.path.join(os.path.abspath(root), "") for root in listing.roots]
+    folders = Counter(os.path.join(os.path.dirname(entry.image), "") for entry in listing.found)
+    away = {folder: count for folder, count in folders.items() if not any(folder.startswith(root) for root in roots)}
+    return [f"{folder}: {count}" for folder, count in sorted(away.items())]
 
 
 def _without_leaks(sources: tuple[Source, ...]) -> tuple[Source, ...]:

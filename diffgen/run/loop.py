@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from diffgen.dataset.dataset import require_confined
 from diffgen.dataset.remarks import labelled
 from diffgen.models.networks import require_detector_file
 from diffgen.output.export import export_dataset
@@ -34,15 +35,18 @@ def run(
     make_worker: MakeWorker | None = None,
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
+    confined: bool = False,
 ) -> Summary:
     """Make the missing images, then export. For a finished run it makes nothing and does not import torch.
 
-    `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines;
-    `make_worker` replaces this process's worker (for tests). Raises UsageError for a recipe that does not suit its dataset
-    or model, DiffgenError when the run cannot go on.
+    `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines; `confined`
+    refuses names that lead outside of the dataset; `make_worker` replaces this process's worker (for tests). Raises
+    UsageError for a recipe that does not suit its dataset or model, DiffgenError when the run cannot go on.
     """
     started = time.monotonic()
     session = Session.open(loaded, limit)
+    if confined:
+        require_confined(session.dataset)
     require_detector_file(session.model.observers)
     made_now, stopped = 0, None
     with RunStore(session.folder, session.recipe.image.format) as store:

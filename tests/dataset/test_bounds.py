@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from diffgen.errors import UsageError
 from tests.dataset.annotations import BOX, coco, voc
 from tests.dataset.annotations import read as read_converted
 from tests.dataset.reading import described, keys_of, put_photo, read, refusal
-from tests.fakes import make_dataset, put, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, photo, put, recipe_fields, save, write_recipe
 
 
 @pytest.mark.timeout(20)
@@ -89,3 +90,44 @@ def test_names_never_reach_a_terminal_raw(word: str, tmp_path: Path, cli: Callab
     lines = [line for line in plan.out.splitlines() if "row 1" in line]
     assert len(lines) == 1
     assert yaml.safe_load(data.read_text())["names"][1] == f"per{word}son"
+
+
+def leading_out(kind: str, root: Path) -> Path:
+    """A recipe for a dataset with a picture of somebody else's folder."""
+    save(root / "private/secret.png", photo(40))
+    fields = recipe_fields(root / "d/data.yaml", root / "out", conditions=["night"])
+    if kind == "yolo list":
+        make_dataset(root / "d", train="train.txt")
+        put(root / "d/train.txt", f"./images/train/00.jpg\n./../private/secret.png\n")
+    elif kind == "yolo folder":
+        make_dataset(root / "d", train=["images/train", str(root / "private")])
+    else:
+        name = "../../private/secret.png" if kind == "coco .." else str(root / "private/secret.png")
+        images = [{"id": i, "file_name": n, "width": 64, "height": 48} for i, n in ((7, "a.png"), (8, name))]
+        fields["dataset"] = coco(root / "d", [BOX], images=images).model_dump(exclude_none=True)
+        for part in ("train", "val"):
+            fields["dataset"][part] = {key: f"d/{path}" for key, path in fields["dataset"][part].items()}
+    return put(root / "r.yaml", yaml.safe_dump(fields))
+
+
+@pytest.mark.parametrize("kind", ["yolo list", "yolo folder", "coco ..", "coco absolute"])
+def test_names_that_lead_outside_are_taken_named_and_with_confined_refused(
+    kind: str, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    recipe = leading_out(kind, tmp_path)
+    line = f"{tmp_path}/private/: 1"
+    plan = json.loads(cli("plan", recipe, "--json").out)
+    assert plan["notes"]["outside"] == {"count": 1, "examples": [line]}
+    for command in ("plan", "run"):
+        refused = cli(command, recipe, "--confined")
+        assert refused.code == 2
+        assert line in refused.err
+    assert not (tmp_path / "out").exists()
+    summary, _ = make(recipe, classes=3)
+    assert summary.dataset["notes"]["outside"]["examples"] == [line]
+    assert any(path.stem == "secret" for path in (tmp_path / "out/dataset/images/train").rglob("*.png"))
+
+
+def test_a_dataset_within_its_folder_is_confined(recipe: Path, cli: Callable[..., Any]) -> None:
+    assert cli("plan", recipe, "--confined").code == 0
+    assert cli("run", recipe, "--confined", editor=FakeEditor()).code == 0

@@ -26,6 +26,7 @@ NOTES = {
     "no annotation": "images without annotation file: background",
     "no image": "annotations left out: no image has their image_id",
     "not there": "names in a list that match no image",
+    "outside": "folders outside of the dataset's own, to which names in it lead (--confined refuses them)",
     "root": "categories that no annotation has, only others as their supercategory: each is a class",
     "one label": "images that have the label file of another image",
     "test": "test split left out: it is not there, or has no images; training does not look at it",
@@ -54,7 +55,7 @@ class Listing:
     """The result of reading a format.
 
     `names` by class id, without gaps. `extra` are keys of a data.yaml that the export copies. `notes` are one-line examples
-    by the words of NOTES.
+    by the words of NOTES. `roots` are the dataset's own folders, `folders` those that were searched for images.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Listing:
     keypoints: tuple[int, int] | None = None
     folders: tuple[Path, ...] = ()
     notes: dict[str, list[str]] = field(default_factory=dict)
+    roots: tuple[Path, ...] = ()
 
 
 def images_below(place: Path) -> list[str]:

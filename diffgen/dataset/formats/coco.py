@@ -57,7 +57,7 @@ def read_coco(splits: Mapping[str, tuple[Path, Path]], cache: FileCache) -> List
         found += _split(split, folder, path, loaded[split], order, notes, cache)
     cache.flush()
     folders = tuple(folder for folder, _ in splits.values())
-    return Listing(first, tuple(categories.values()), tuple(found), folders=folders, notes=notes)
+    return Listing(first, tuple(categories.values()), tuple(found), folders=folders, notes=notes, roots=folders)
 
 
 def _categories(files: Mapping[Path, dict[str, Any]]) -> dict[str, str]:

@@ -68,7 +68,9 @@ def read_voc(splits: Mapping[str, tuple[Path, Path, Path | None]], one_based: bo
     cache.flush()
     folders = tuple(folder for folder, _, _ in splits.values())
     notes = {word: lines for word, lines in notes.items() if lines}
-    return Listing(next(iter(splits.values()))[1], tuple(classes), tuple(found), folders=folders, notes=notes)
+    return Listing(
+        next(iter(splits.values()))[1], tuple(classes), tuple(found), folders=folders, notes=notes, roots=folders
+    )
 
 
 def _found(picture: Found, facts: dict[str, Any], order: dict[str, int], one_based: bool, cache: FileCache) -> Found:

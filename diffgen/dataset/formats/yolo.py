@@ -53,7 +53,7 @@ def read_yolo(path: Path) -> Listing:
         notes["one label"] = shared
     if data.get("download"):
         notes["download"] = [f"{path}: download:"]
-    return Listing(path, names, tuple(entries), extra, keypoints, tuple(folders), notes)
+    return Listing(path, names, tuple(entries), extra, keypoints, tuple(folders), notes, (path.parent, root))
 
 
 def _split(split: str, value: Any, root: Path, path: Path) -> tuple[list[Found], list[Path]]:
