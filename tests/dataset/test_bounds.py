@@ -98,7 +98,7 @@ def leading_out(kind: str, root: Path) -> Path:
     fields = recipe_fields(root / "d/data.yaml", root / "out", conditions=["night"])
     if kind == "yolo list":
         make_dataset(root / "d", train="train.txt")
-        put(root / "d/train.txt", f"./images/train/00.jpg\n./../private/secret.png\n")
+        put(root / "d/train.txt", "./images/train/00.jpg\n./../private/secret.png\n")
     elif kind == "yolo folder":
         make_dataset(root / "d", train=["images/train", str(root / "private")])
     else:
