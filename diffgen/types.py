@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+
+from diffgen.errors import DiffgenError, why
 
 # Raise the first when the meaning of a job's fields changes, the second when our own pixels change for the same fields. Both
 # invalidate every image, so both need a headline in the changelog.
@@ -234,6 +238,18 @@ class Record:
         if not valid or not isinstance(seconds, int | float | None) or isinstance(seconds, bool):
             raise ValueError("a record of other types")
         return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data})
+
+
+@contextmanager
+def reading_facts(record: Record) -> Iterator[None]:
+    """Turns whatever odd facts raise in the block into a DiffgenError that names the record: somebody else wrote it."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise DiffgenError(
+            f"the record of image {record.id} holds facts that nobody could have measured: {why(error)}",
+            "delete that image from images/: the next run makes it and its record again",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from diffgen.checks.auto_labels import is_text2img
 from diffgen.checks.statistics import STATISTICS
 from diffgen.output.entries import ExportedImage
 from diffgen.output.outcome import Entry
-from diffgen.types import Record
+from diffgen.types import Record, reading_facts
 
 
 def manifest_row(image: ExportedImage) -> dict[str, Any]:
@@ -39,13 +39,14 @@ def manifest_row(image: ExportedImage) -> dict[str, Any]:
 def named_facts(record: Record) -> dict[str, Any]:
     """The facts of a record with a name for every number; records keep some as bare lists to stay small."""
     facts = dict(record.facts)
-    for key in ("before", "after"):
-        if key in facts:
-            facts[key] = dict(zip(STATISTICS, facts[key], strict=True))
-    if "clip" in facts:
-        facts["clip"] = dict(zip(("source", "edit"), facts["clip"], strict=True))
-    if "detections" in facts:
-        facts["detections"] = [{"class": row[0], "score": row[1], "box": row[2:]} for row in facts["detections"]]
+    with reading_facts(record):
+        for key in ("before", "after"):
+            if key in facts:
+                facts[key] = dict(zip(STATISTICS, facts[key], strict=True))
+        if "clip" in facts:
+            facts["clip"] = dict(zip(("source", "edit"), facts["clip"], strict=True))
+        if "detections" in facts:
+            facts["detections"] = [{"class": row[0], "score": row[1], "box": row[2:]} for row in facts["detections"]]
     return facts
 
 

@@ -20,7 +20,7 @@ from diffgen.output.review import Review
 from diffgen.plan.plan import Plan
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Checks
-from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, canonical, digest_of
+from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, canonical, digest_of, reading_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,19 @@ class Judging:
         return self._checks[item.job.settings.condition]
 
     def verdict(self, item: Item, record: Record) -> Verdict:
-        return judge(record, self.checks(item), item.job.settings.condition, self.review.get(item.job.id))
+        with reading_facts(record):
+            return judge(record, self.checks(item), item.job.settings.condition, self.review.get(item.job.id))
 
     def entry(self, item: Item, record: Record | None) -> Entry:
         """The entry of exactly this attempt, whether or not it is the one that counts. Rejected images have rows too."""
         if record is None:
             return Entry(item)
-        entry = Entry(item, record, self.verdict(item, record))
-        if record.status != "made":
-            return entry
-        with_rows = self._with_detections if is_text2img(record.facts) else self._with_changed_rows
-        return with_rows(entry, record.facts)
+        with reading_facts(record):
+            entry = Entry(item, record, self.verdict(item, record))
+            if record.status != "made":
+                return entry
+            with_rows = self._with_detections if is_text2img(record.facts) else self._with_changed_rows
+            return with_rows(entry, record.facts)
 
     def _with_changed_rows(self, entry: Entry, facts: Mapping[str, Any]) -> Entry:
         item = entry.item

@@ -16,6 +16,7 @@ from diffgen.errors import DiffgenError
 from diffgen.output import export as export_module
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
+from diffgen.run.store.records import trailer_line
 from diffgen.run.summary import summary_text
 from tests.fakes import make, manifest, tree
 from tests.run.disturbed import no_worker
@@ -185,3 +186,36 @@ def test_an_error_of_the_disk_is_no_dataset(recipe: Path, tmp_path: Path, monkey
     assert not (tmp_path / "out/dataset").exists()
     monkeypatch.undo()
     assert run(load_recipe(recipe), make_worker=no_worker).accepted == 8
+
+
+FORGED: list[dict[str, Any]] = [
+    {"structure": "x"}, {"structure": 7}, {"structure": [[]]}, {"contrast": None}, {"contrast": []}, {"before": 7},
+    {"after": ["a"]}, {"before": None, "after": {}}, {"shift": {}}, {"removed": 3}, {"removed": ["a"]}, {"detections": [7]},
+    {"found": 5}, {"clip": 1}, {"new_objects": "many"}, {"task": 1, "painted": "x"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("facts", FORGED, ids=str)
+def test_a_record_of_facts_that_nobody_measured_is_one_error_or_judged(
+    facts: dict[str, Any], recipe: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    make(recipe)
+    path = tmp_path / "out/records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    record = json.loads(lines[0])
+    record["facts"] |= facts
+    lines[0] = json.dumps(record).encode() + b"\n"
+    count = next(i for i, line in enumerate(lines) if line.startswith(b'{"commit"'))
+    lines[count] = trailer_line(count, b"".join(lines[:count])) + b"\n"
+    path.write_bytes(b"".join(lines))
+    for command in ("status", "run", "export", "verify"):
+        answer = cli(command, tmp_path / "out")
+        assert answer.code in (0, 1)
+        assert "Traceback" not in answer.err
+        if answer.code and command != "verify":
+            assert (
+                f"error: the record of image {record['id']} holds facts that nobody could have measured" in answer.err
+            )
+            assert "hint: delete that image" in answer.err
+    (tmp_path / f"out/images/{record['id'][:2]}/{record['id']}.jpg").unlink()
+    assert make(recipe)[0].accepted == 8

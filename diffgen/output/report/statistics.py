@@ -17,7 +17,7 @@ from diffgen.checks.structure import judged_structure
 from diffgen.checks.tasks import labelled_classes
 from diffgen.dataset.labels import Shape
 from diffgen.output.outcome import Entry, Outcome
-from diffgen.types import Source
+from diffgen.types import Source, reading_facts
 
 BINS = 24
 
@@ -49,9 +49,10 @@ def scores_of(entry: Entry) -> Scores:
     if entry.record is None or not entry.made:
         return (None,) * len(SCORES)
     facts, condition = entry.record.facts, entry.item.job.settings.condition
-    shift, effect = judged_shift(facts), judged_effect(facts, condition)
-    values = judged_structure(facts), shift, effect, judged_recall(facts), judged_clip(facts)
-    return tuple(None if value is None else round(value, 3) for value in values)
+    with reading_facts(entry.record):
+        shift, effect = judged_shift(facts), judged_effect(facts, condition)
+        values = judged_structure(facts), shift, effect, judged_recall(facts), judged_clip(facts)
+        return tuple(None if value is None else round(value, 3) for value in values)
 
 
 @dataclass(frozen=True, slots=True)
