@@ -209,12 +209,20 @@ def _check_labelled(dataset: Dataset, before: Mapping[str, int]) -> None:
     hint = "check 'annotations:' of the recipe"
     if not isinstance(first.label, bytes):
         hint = f"bring them to where they are looked for: the labels of {first.path} are {label_path(first.path)}"
+        hint += "".join(f"; there is {place}" for place in _label_like(Path(first.path)))
     if not lost:
         raise UsageError(f"{dataset.path}: none of the {len(usable)} pictures has a labelled object", hint)
     raise UsageError(
         f"{dataset.path}: '{first.split}' had {before[first.split]} labelled pictures at the last run, and now has none",
         f"{hint}; if it is meant so, choose a new output folder",
     )
+
+
+def _label_like(image: Path) -> list[Path]:
+    """What looks like an image's labels in a place that is not looked into."""
+    beside = [image.with_suffix(".txt")] if image.with_suffix(".txt").is_file() else []
+    near = (entry for parent in list(image.parents)[:3] for entry in sorted(parent.iterdir()) if entry.is_dir())
+    return beside + [entry for entry in near if entry.name.lower() in ("labels", "label") and entry.name != "labels"]
 
 
 def _check_apart(folder: Path, dataset: Dataset) -> None:

@@ -62,6 +62,7 @@ def test_a_dataset_without_any_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none of the 6 pictures has a labelled object") as caught:
         make(recipe)
     assert str(tmp_path / "data/labels/train/00.txt") in caught.value.hint
+    assert caught.value.hint.endswith(f"; there is {tmp_path}/data/Labels")
     assert not (tmp_path / "out").exists()
 
 

@@ -219,3 +219,11 @@ def test_a_record_of_facts_that_nobody_measured_is_one_error_or_judged(
             assert "hint: delete that image" in answer.err
     (tmp_path / f"out/images/{record['id'][:2]}/{record['id']}.jpg").unlink()
     assert make(recipe)[0].accepted == 8
+
+
+def test_a_folder_of_images_that_was_moved_and_linked_is_read(recipe: Path, tmp_path: Path) -> None:
+    make(recipe)
+    folder = sorted(path for path in (tmp_path / "out/images").iterdir() if path.name != ".tmp")[0]
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    assert run(load_recipe(recipe), make_worker=no_worker).accepted == 8

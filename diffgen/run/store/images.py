@@ -78,7 +78,7 @@ def image_files(folder: Path) -> Iterator[Path]:
     """The image files that diffgen wrote in the run folder. Empty files do not count."""
     top = folder / "images"
     for subfolder in os.scandir(top) if top.is_dir() else ():
-        if subfolder.is_dir(follow_symlinks=False) and subfolder.name != UNFINISHED:
+        if subfolder.is_dir() and subfolder.name != UNFINISHED:  # also one that a user moved and linked
             for entry in os.scandir(subfolder):
                 # A user's own files are neither counted nor cleaned.
                 if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and entry.stat().st_size:
