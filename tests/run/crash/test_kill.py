@@ -25,17 +25,20 @@ import pytest
 from diffgen.editing.editor import EditBatch
 from diffgen.errors import DiffgenError
 from diffgen.run.executors.local import OVERLAP
+from diffgen.run.store.records import read_records
+from diffgen.run.summary import Summary
 from tests.fakes import FakeEditor, make, make_dataset, tree, write_recipe
+from tests.fakes_attempts import Melting
 
 # Many processes one after the other: minutes on a machine with other work.
 pytestmark = pytest.mark.slow
 
 BATCH = 3
-IMAGES = 24  # 12 sources × 2 conditions
+ATTEMPTS = 3  # some images are rejected at first, and some for good
 
 
 @dataclass
-class LoggingEditor(FakeEditor):
+class LoggingEditor(Melting):
     """Writes down the jobs it is asked for, where a kill cannot take it back."""
 
     log: Path | None = None
@@ -59,13 +62,30 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("crash") / "data", counts=(12, 2))
 
 
+@dataclass(frozen=True)
+class Whole:
+    """An uninterrupted run: its dataset, how many images were accepted, and how many made."""
+
+    files: dict[str, str]
+    accepted: int
+    jobs: int
+
+
 @pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The dataset of an uninterrupted run."""
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     root = tmp_path_factory.mktemp("whole")
-    summary, _ = make(write_recipe(root / "r.yaml", data, root / "out", batch_size=BATCH))
-    assert summary.accepted == IMAGES
-    return tree(root / "out/dataset")
+    summary, editor = again(recipe_for(root, data, root / "out"))
+    assert summary.planned > summary.accepted > summary.saved > 0
+    assert len(editor.made) > summary.planned
+    return Whole(tree(root / "out/dataset"), summary.accepted, len(editor.made))
+
+
+def recipe_for(root: Path, data: Path, out: Path) -> Path:
+    return write_recipe(root / f"{out.name}.yaml", data, out, batch_size=BATCH, attempts=ATTEMPTS)
+
+
+def again(recipe: Path) -> tuple[Summary, FakeEditor]:
+    return make(recipe, Melting())
 
 
 def in_child(work: Callable[[], Any]) -> int:
@@ -86,13 +106,14 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_killed_at_fifty_random_moments(data: Path, whole: dict[str, str], tmp_path: Path) -> None:
-    moments = random.Random(0)
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_fifty_random_moments(seed: int, data: Path, whole: Whole, tmp_path: Path) -> None:
+    moments = random.Random(seed)
     kills = runs = 0
     while kills < 50:
         runs += 1
         out, log = tmp_path / f"out{runs}", tmp_path / f"log{runs}"
-        recipe = write_recipe(tmp_path / f"r{runs}.yaml", data, out, batch_size=BATCH)
+        recipe = recipe_for(tmp_path, data, out)
         killed_here = 0
         while True:
             pid = in_child(lambda: make(recipe, LoggingEditor(seconds=0.03, log=log)))  # noqa: B023 the child runs now
@@ -102,13 +123,13 @@ def test_killed_at_fifty_random_moments(data: Path, whole: dict[str, str], tmp_p
                 break
             killed_here += 1
         kills += killed_here
-        summary, editor = make(recipe)
-        assert (summary.accepted, editor.made) == (IMAGES, [])
-        assert tree(out / "dataset") == whole
+        summary, editor = again(recipe)
+        assert (summary.accepted, editor.made) == (whole.accepted, [])
+        assert tree(out / "dataset") == whole.files
         made = Counter(log.read_text().split())
-        assert len(made) == IMAGES
+        assert len(made) == whole.jobs
         # What a kill can cost is the batches in hand: one on the device, the others being checked, encoded or committed.
-        assert made.total() - IMAGES <= killed_here * OVERLAP * BATCH
+        assert made.total() - whole.jobs <= killed_here * OVERLAP * BATCH
 
 
 CALLS = ("replace", "fsync", "link", "truncate", "rmdir", "unlink", "mkdir", "symlink", "open")
@@ -140,11 +161,11 @@ def at_call(number: int, then: Callable[[str, Any], None], patch: pytest.MonkeyP
 def writes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
     """How many of these calls an uninterrupted run makes."""
     root = tmp_path_factory.mktemp("count")
-    recipe = write_recipe(root / "r.yaml", data, root / "out", batch_size=BATCH)
+    recipe = recipe_for(root, data, root / "out")
     with pytest.MonkeyPatch.context() as patch:
         count = at_call(0, lambda *_: None, patch)
-        make(recipe)
-    assert count[0] > 3 * IMAGES
+        _, editor = again(recipe)
+    assert count[0] > 3 * len(editor.made)
     return count[0]
 
 
@@ -157,31 +178,26 @@ def die_torn(name: str, args: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_killed_in_the_middle_of_every_third_write(
-    data: Path, whole: dict[str, str], writes: int, tmp_path: Path
-) -> None:
+def test_killed_in_the_middle_of_every_third_write(data: Path, whole: Whole, writes: int, tmp_path: Path) -> None:
     for number in range(1, writes + 1, 3):
         out = tmp_path / f"out{number}"
-        recipe = write_recipe(tmp_path / f"r{number}.yaml", data, out, batch_size=BATCH)
+        recipe = recipe_for(tmp_path, data, out)
 
         def work(number: int = number, recipe: Path = recipe) -> None:
             with pytest.MonkeyPatch.context() as patch:
                 at_call(number, die_torn, patch)
-                make(recipe)
+                again(recipe)
 
         assert ended(in_child(work)) == -signal.SIGKILL
-        committed = sum(line.startswith('{"commit"') for line in read(out / "records.jsonl"))
-        summary, editor = make(recipe)
-        assert summary.accepted == IMAGES
-        assert len(editor.made) <= IMAGES - BATCH * max(0, committed - 1)
-        assert tree(out / "dataset") == whole, f"killed at call {number} of {writes}"
+        committed = len(read_records(out)[0])
+        summary, editor = again(recipe)
+        assert summary.accepted == whole.accepted
+        assert len(editor.made) <= whole.jobs - max(0, committed - BATCH)
+        assert summary.repaired == []
+        assert tree(out / "dataset") == whole.files, f"killed at call {number} of {writes}"
 
 
-def read(path: Path) -> list[str]:
-    return path.read_text("utf-8", "replace").splitlines() if path.exists() else []
-
-
-def test_every_second_write_made_to_fail_once(data: Path, whole: dict[str, str], writes: int, tmp_path: Path) -> None:
+def test_every_second_write_made_to_fail_once(data: Path, whole: Whole, writes: int, tmp_path: Path) -> None:
     """A full disk at each of them: one clear error, and the next run ends as if nothing had happened."""
 
     def full(name: str, args: Any) -> None:
@@ -189,30 +205,31 @@ def test_every_second_write_made_to_fail_once(data: Path, whole: dict[str, str],
 
     for number in range(1, writes + 1, 2):
         out = tmp_path / f"out{number}"
-        recipe = write_recipe(tmp_path / f"r{number}.yaml", data, out, batch_size=BATCH)
+        recipe = recipe_for(tmp_path, data, out)
         with pytest.MonkeyPatch.context() as patch:
             at_call(number, full, patch)
             try:
-                make(recipe)
+                again(recipe)
             except DiffgenError as error:
                 assert "No space left" in error.message, f"call {number} of {writes}"
                 assert error.hint
             else:  # only clearing away, and sharing instead of copying, may go wrong without harm
-                assert tree(out / "dataset") == whole
-        summary, _ = make(recipe)
-        assert summary.accepted == IMAGES
-        assert tree(out / "dataset") == whole, f"failed at call {number} of {writes}"
+                assert tree(out / "dataset") == whole.files
+        summary, _ = again(recipe)
+        assert summary.accepted == whole.accepted
+        assert tree(out / "dataset") == whole.files, f"failed at call {number} of {writes}"
 
 
-def test_what_follows_the_last_whole_batch_is_made_again(data: Path, whole: dict[str, str], tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", batch_size=BATCH)
-    make(recipe)
+def test_what_follows_the_last_whole_batch_is_made_again(data: Path, whole: Whole, tmp_path: Path) -> None:
+    recipe = recipe_for(tmp_path, data, tmp_path / "out")
+    again(recipe)
     records = tmp_path / "out/records.jsonl"
     lines = records.read_text().splitlines(keepends=True)
-    last = lines[-1 - BATCH : -1]
+    first = len(lines) - 1 - json.loads(lines[-1])["commit"]
+    last = lines[first:-1]
     for tail in ("", last[0], "".join(last), "".join(last) + lines[-1][:9], "".join(last)[:-30]):
-        records.write_text("".join(lines[: -1 - BATCH]) + tail)
-        summary, editor = make(recipe)
-        assert summary.accepted == IMAGES
+        records.write_text("".join(lines[:first]) + tail)
+        summary, editor = again(recipe)
+        assert (summary.accepted, summary.repaired) == (whole.accepted, [])
         assert sorted(editor.made) == sorted(json.loads(line)["id"] for line in last)
-        assert tree(tmp_path / "out/dataset") == whole
+        assert tree(tmp_path / "out/dataset") == whole.files
