@@ -257,7 +257,7 @@ def clean(
     """
     from diffgen.commands.clean import clean as drop_stale
 
-    images, size = drop_stale(_load(run_folder), remove=yes)
+    images, size = drop_stale(_load(run_folder), remove=yes, notify=_notify)
     done = "deleted" if yes else "are no longer planned; --yes deletes them"
     facts = {"images": images, "bytes": size, "deleted": yes}
     _print(facts, lambda _: f"{images} images, {size / 1e6:.1f} MB {done}", as_json)

@@ -69,6 +69,8 @@ def preview(
     session = Session.open(loaded)
     images = preview_images(session, request)
     with RunStore(session.folder, session.recipe.image.format) as store:
+        for line in store.repaired:
+            notify(f"repaired: {line}")
         session.write_recipe(replace_old=False)  # an existing run folder keeps the recipe of its dataset
         made_now, stopped = 0, None
         if _missing(images, store):

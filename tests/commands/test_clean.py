@@ -63,3 +63,13 @@ def test_clean_deletes_only_with_yes(cli: Callable[..., Any], recipe: Path, tmp_
 def test_clean_keeps_every_attempt(tmp_path: Path) -> None:
     run_it(tmp_path, "out", 3)
     assert clean(load_recipe(tmp_path / "out"), remove=False) == (0, 0)
+
+
+def test_clean_says_what_it_found_damaged(recipe: Path, tmp_path: Path) -> None:
+    make(recipe)
+    image = sorted((tmp_path / "out/images").glob("*/*.jpg"))[0]
+    image.write_bytes(b"damaged")
+    said: list[str] = []
+    assert clean(load_recipe(recipe), remove=True, notify=said.append) == (0, 0)
+    assert image.stem in said[0]
+    assert image.with_name(f"{image.stem}.damaged.jpg").exists()
