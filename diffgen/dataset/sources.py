@@ -179,7 +179,7 @@ def _mark(entry: Found) -> str:
     """A stamp that changes when the image or its label changes."""
     if isinstance(entry.label, str):
         return stamp([entry.image, entry.label])
-    return f"{stamp([entry.image])};{digest_of(entry.label or b'-', str(entry.size), str(entry.problem))[:16]}"
+    return f"{stamp([entry.image])};{digest_of(entry.label or b'-', str((entry.size, entry.reaches_out, entry.problem)))[:16]}"
 
 
 def _tops(folders: set[str]) -> list[str]:
@@ -252,17 +252,19 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
         smallest=[round(min(box), 1) for box in boxes],
         sides=[round(math.sqrt(max(0.0, w * h)), 2) for w, h in boxes],
     )
-    if entry.size is not None and not _same_shape(entry.size, (width, height)):
-        fields["problem"] = f"size: annotated as {entry.size[0]}×{entry.size[1]}, the image is {width}×{height}"
+    annotated = entry.size or (width, height)
+    scaled = _is_scaled(annotated, (width, height)) and not entry.reaches_out
+    if annotated != (width, height) and not scaled:
+        fields["problem"] = f"size: annotated as {annotated[0]}×{annotated[1]}, the image is {width}×{height}"
     elif min(width, height) < LEAST_SIDE:
         fields["problem"] = f"tiny: {width}×{height} pixels, under {LEAST_SIDE}"
     return fields
 
 
-def _same_shape(annotated: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a picture of `size` can be the annotated one, also made larger or smaller, which rows do not notice."""
+def _is_scaled(annotated: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a picture of `size` can be the annotated one made larger or smaller, which rows do not notice."""
     scale = size[0] / annotated[0]
-    return size == annotated or (scale != 1 and abs(size[1] - annotated[1] * scale) <= max(1.0, scale))
+    return scale != 1 and abs(size[1] - annotated[1] * scale) <= max(1.0, scale)
 
 
 def _read_label(path: str) -> bytes | None:

@@ -251,6 +251,12 @@ def test_annotations_for_another_size_are_a_problem(tmp_path: Path) -> None:
     )
 
 
+def test_objects_beyond_the_stated_size_belong_to_a_picture_of_another(tmp_path: Path) -> None:
+    image = {"id": 7, "file_name": "a.png", "width": 32, "height": 24}
+    for box, reason in (([6, 5, 13, 10], ""), ([6, 5, 40, 30], "size: annotated as 32×24, the image is 64×48")):
+        assert problem(read(coco(tmp_path, [{**BOX, "bbox": box}], images=[image]), tmp_path)) == reason
+
+
 def test_a_picture_made_smaller_keeps_its_rows(tmp_path: Path) -> None:
     image = {"id": 7, "file_name": "a.png", "width": 641, "height": 480}
     box = {**BOX, "bbox": [64.1, 48, 128.2, 96]}

@@ -129,6 +129,16 @@ def test_what_cannot_be_read_leaves_its_picture_out(text: str, reason: str, tmp_
     assert (bad.left_out, good.left_out) == (True, False)
 
 
+@pytest.mark.parametrize(("end", "left_out"), [(32, False), (60, True)])
+def test_objects_beyond_the_stated_size_belong_to_a_picture_of_another(
+    end: int, left_out: bool, tmp_path: Path
+) -> None:
+    spec = voc(tmp_path, "")
+    size = SIZE.replace("64", "32").replace("48", "24")
+    put(tmp_path / "xml/a.xml", f"<annotation>{size}{OBJECT.format('car', 1, 1, end, 20)}</annotation>")
+    assert read(spec, tmp_path).split("train")[0].left_out == left_out
+
+
 def test_a_picture_without_objects_needs_no_size(tmp_path: Path) -> None:
     spec = voc(tmp_path, "")
     put(tmp_path / "xml/a.xml", "<annotation/>")

@@ -47,6 +47,7 @@ class Found:
     folder: str
     label: str | bytes | None
     size: tuple[int, int] | None = None
+    reaches_out: bool = False  # an object lies partly outside of `size`: then no picture of another size can be meant
     problem: str | None = None  # "word: text" if its annotation cannot be read; the image is then left out
 
 
@@ -129,6 +130,12 @@ def box_row(class_id: int, box: tuple[float, float, float, float], size: tuple[f
         return None
     values = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
     return _row(class_id, values)
+
+
+def reaches_out(box: tuple[float, float, float, float], size: tuple[float, float]) -> bool:
+    """Whether a box (x0, y0, x1, y1) in pixels lies outside of the picture by more than is drawn by hand: 2 %."""
+    least, most = min(box[0] / size[0], box[1] / size[1]), max(box[2] / size[0], box[3] / size[1])
+    return least < -0.02 or most > 1.02
 
 
 def outline_row(class_id: int, points: Iterable[float], size: tuple[float, float]) -> str:

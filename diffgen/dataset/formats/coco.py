@@ -22,7 +22,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.formats import Found, Listing, box_row, is_image, outline_row
+from diffgen.dataset.formats import Found, Listing, box_row, is_image, outline_row, reaches_out
 from diffgen.dataset.formats.rle import box_of_mask
 from diffgen.dataset.formats.sizes import header_size
 from diffgen.errors import UsageError, why
@@ -220,7 +220,7 @@ def _labelled(
     Crowds, and masks of which only the box is used, are noted.
     """
     rows: list[str] = []
-    text = ""
+    text, beyond = "", False
     try:
         size = picture.size or header_size(picture.image, cache)
         for entry in entries:
@@ -232,6 +232,10 @@ def _labelled(
             if class_id is None:
                 raise ValueError(f"no category has the id {entry.get('category_id')!r:.40}")
             rows.append(_row(entry, size, class_id, outlines))
+            parts = _polygons(entry) if outlines else []
+            beyond = beyond or reaches_out(
+                _around([v for part in parts for v in part]) if parts else _box(entry, size), size
+            )
             if outlines and not _polygons(entry) and entry.get("segmentation"):
                 note("mask", f"{text}{name}")
         if not rows:
@@ -239,7 +243,7 @@ def _labelled(
             raise ValueError("it has regions of crowds, and no object")
     except ValueError as error:
         return replace(picture, problem=f"annotation: {text}{error}")
-    return replace(picture, label="".join(rows).encode(), size=size)
+    return replace(picture, label="".join(rows).encode(), size=size, reaches_out=beyond)
 
 
 def _merged(first: Found, second: Found) -> Found:
@@ -248,7 +252,13 @@ def _merged(first: Found, second: Found) -> Found:
     problem = first.problem or second.problem
     if problem is None and None not in (first.size, second.size) and second.size != first.size:
         problem = f"size: annotated as{_by(first.size)} and as{_by(second.size)}"
-    return replace(first, label="".join(dict.fromkeys(rows)).encode(), problem=problem, size=first.size or second.size)
+    return replace(
+        first,
+        label="".join(dict.fromkeys(rows)).encode(),
+        problem=problem,
+        size=first.size or second.size,
+        reaches_out=first.reaches_out or second.reaches_out,
+    )
 
 
 def _identity(value: Any) -> str | None:

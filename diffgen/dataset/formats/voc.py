@@ -18,7 +18,7 @@ from typing import Any, cast
 from xml.etree.ElementTree import Element, ParseError
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.formats import Found, Listing, box_row, images_below, sharing
+from diffgen.dataset.formats import Found, Listing, box_row, images_below, reaches_out, sharing
 from diffgen.dataset.formats.sizes import header_size
 from diffgen.errors import UsageError, why
 from diffgen.files import read_regular, stamp
@@ -81,9 +81,10 @@ def _found(picture: Found, facts: dict[str, Any], order: dict[str, int], one_bas
     try:
         size = (int(stated[0]), int(stated[1])) if stated else header_size(picture.image, cache)
         label = "".join(_row(order[name], ends, size, one_based) for name, *ends in facts["objects"])
+        beyond = any(reaches_out((x0, y0, x1, y1), size) for _, x0, y0, x1, y1 in facts["objects"])
     except ValueError as error:
         return replace(picture, problem=f"annotation: {error}")
-    return replace(picture, label=label.encode(), size=size)
+    return replace(picture, label=label.encode(), size=size, reaches_out=beyond)
 
 
 def _row(class_id: int, ends: list[float], size: tuple[int, int], one_based: bool) -> str:
