@@ -30,7 +30,7 @@ LEAST_SIDE = 10  # pixels; Ultralytics drops smaller images
 LONGEST_LABEL = 2_000_000  # bytes, about 50,000 boxes: the checks of one picture would take minutes
 MANY = 2000  # unread sources from which starting worker processes pays
 CHUNK = 64  # sources that a worker process reads at a time
-FACTS_VERSION = 9  # raise it when _read_facts changes, so that cached facts of older versions are not used
+FACTS_VERSION = 10  # raise it when _read_facts changes, so that cached facts of older versions are not used
 
 Facts = dict[str, Any]
 
@@ -179,7 +179,8 @@ def _mark(entry: Found) -> str:
     """A stamp that changes when the image or its label changes."""
     if isinstance(entry.label, str):
         return stamp([entry.image, entry.label])
-    return f"{stamp([entry.image])};{digest_of(entry.label or b'-', str((entry.size, entry.reaches_out, entry.problem)))[:16]}"
+    stated = str((entry.size, entry.reaches_out, entry.problem))
+    return f"{stamp([entry.image])};{digest_of(entry.label or b'-', stated)[:16]}"
 
 
 def _tops(folders: set[str]) -> list[str]:

@@ -232,11 +232,9 @@ def _labelled(
             if class_id is None:
                 raise ValueError(f"no category has the id {entry.get('category_id')!r:.40}")
             rows.append(_row(entry, size, class_id, outlines))
-            parts = _polygons(entry) if outlines else []
-            beyond = beyond or reaches_out(
-                _around([v for part in parts for v in part]) if parts else _box(entry, size), size
-            )
-            if outlines and not _polygons(entry) and entry.get("segmentation"):
+            points = [value for part in (_polygons(entry) if outlines else ()) for value in part]
+            beyond = beyond or reaches_out(_around(points) if points else _box(entry, size), size)
+            if outlines and not points and entry.get("segmentation"):
                 note("mask", f"{text}{name}")
         if not rows:
             text = ""
