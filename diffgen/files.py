@@ -97,6 +97,14 @@ def read_regular(path: str | Path) -> bytes:
         return file.readall()
 
 
+def sha256_or_none(path: Path) -> str | None:
+    """64 hex digits; None for a file that cannot be read."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
+
+
 def file_sha256(path: Path) -> str:
     """64 hex digits. Reads in blocks, so the file need not fit into memory. Raises OSError."""
     digest = hashlib.sha256()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.dataset.remarks import MAX_EXAMPLES
-from diffgen.files import file_sha256, image_path, read_regular
+from diffgen.files import image_path, read_regular, sha256_or_none
 from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.export import is_current
 from diffgen.recipe.load import LoadedRecipe
@@ -58,7 +58,9 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
     found.images_missing = sorted(made.keys() - there)
     files = {job_id: image_path(folder, job_id, image_format) for job_id in made if job_id in there}
     found.images = len(files)
-    for job_id, right in _checked(files, lambda job_id: _sha(files[job_id]) == made[job_id].sha256, "images", notify):
+    for job_id, right in _checked(
+        files, lambda job_id: sha256_or_none(files[job_id]) == made[job_id].sha256, "images", notify
+    ):
         if not right:
             found.images_damaged.append(job_id)
     if (folder / "dataset").is_dir():
@@ -119,16 +121,9 @@ def _checked(
             yield names[i], right
 
 
-def _sha(path: Path) -> str | None:
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None
-
-
 def _is_right(target: Path, image: ExportedImage) -> bool:
     """Whether an exported image and its label file have the right bytes."""
-    sha = _sha(target / image.image)
+    sha = sha256_or_none(target / image.image)
     if sha is None:
         return False
     if image.entry is not None and image.entry.record is not None:

@@ -22,15 +22,12 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.formats import Found, Listing, box_row, is_image, outline_row, reaches_out
-from diffgen.dataset.formats.rle import box_of_mask
+from diffgen.dataset.formats import Found, Listing, is_image, reaches_out
+from diffgen.dataset.formats.coco_objects import Size, number, polygons_of, sides_of, yolo_row
 from diffgen.dataset.formats.sizes import header_size
 from diffgen.errors import UsageError, why
 from diffgen.files import read_regular
 from diffgen.recipe.yaml_reader import is_whole
-
-Size = tuple[int, int]  # (width, height) in pixels
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
 def read_coco(splits: Mapping[str, tuple[Path, Path]], cache: FileCache) -> Listing:
@@ -139,7 +136,7 @@ def _split(
     objects: dict[str | None, list[dict[str, Any]]] = {}
     for entry in data["annotations"]:
         objects.setdefault(_identity(entry.get("image_id")), []).append(entry)
-    outlines = any(_polygons(entry) for entries in objects.values() for entry in entries if not _is_crowd(entry))
+    outlines = any(polygons_of(entry) for entries in objects.values() for entry in entries if not _is_crowd(entry))
     images = _images(data, path)
     places: dict[str, str] = {}  # by file: where it should be
     found: dict[str, Found] = {}
@@ -184,12 +181,12 @@ def _images(data: dict[str, Any], path: Path) -> dict[str, tuple[str, Size | Non
             )
         if "\0" in name or not is_whole(name):
             raise UsageError(f"{path}: {name!a} cannot be the name of a file", "write the file_name as UTF-8 text")
-        sides = [_value(image.get(side)) or 0 for side in ("width", "height")]
+        sides = [number(image.get(side)) or 0 for side in ("width", "height")]
         size = (int(sides[0]), int(sides[1])) if min(sides) >= 1 else None
         first, other = images.setdefault(identity, (name, size))
         if (first, other) != (name, size):
             raise UsageError(
-                f"{path}: the id {identity:.40} belongs to two images: {first}{_by(other)}, {name}{_by(size)}",
+                f"{path}: the id {identity:.40} belongs to two images: {first}{sides_of(other)}, {name}{sides_of(size)}",
                 "give every image an id of its own, and its annotations the same image_id",
             )
     return images
@@ -231,10 +228,10 @@ def _labelled(
             class_id = order.get(_identity(entry.get("category_id")) or "")
             if class_id is None:
                 raise ValueError(f"no category has the id {entry.get('category_id')!r:.40}")
-            rows.append(_row(entry, size, class_id, outlines))
-            points = [value for part in (_polygons(entry) if outlines else ()) for value in part]
-            beyond = beyond or reaches_out(_around(points) if points else _box(entry, size), size)
-            if outlines and not points and entry.get("segmentation"):
+            row = yolo_row(entry, size, class_id, outlines)
+            rows.append(row.text)
+            beyond = beyond or reaches_out(row.box, size)
+            if outlines and not row.outlined and entry.get("segmentation"):
                 note("mask", f"{text}{name}")
         if not rows:
             text = ""
@@ -249,7 +246,7 @@ def _merged(first: Found, second: Found) -> Found:
     rows = (cast(bytes, first.label) + cast(bytes, second.label)).decode().splitlines(keepends=True)
     problem = first.problem or second.problem
     if problem is None and None not in (first.size, second.size) and second.size != first.size:
-        problem = f"size: annotated as{_by(first.size)} and as{_by(second.size)}"
+        problem = f"size: annotated as{sides_of(first.size)} and as{sides_of(second.size)}"
     return replace(
         first,
         label="".join(dict.fromkeys(rows)).encode(),
@@ -267,89 +264,4 @@ def _identity(value: Any) -> str | None:
 
 
 def _is_crowd(entry: dict[str, Any]) -> bool:
-    return bool(_value(entry.get("iscrowd"))) or entry.get("iscrowd") is True
-
-
-def _by(size: Size | None) -> str:
-    return f" {size[0]}×{size[1]}" if size else ""
-
-
-def _value(value: Any) -> float | None:
-    """A number of pixels, also one written as text; None if it is none, or too large to calculate with."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
-    return float(value) if fits else None
-
-
-def _values(values: Any) -> list[float] | None:
-    """The numbers of a list; None if one of them is none."""
-    numbers = [_value(value) for value in values] if isinstance(values, list) else [None]
-    return None if None in numbers else cast(list[float], numbers)
-
-
-def _row(entry: dict[str, Any], size: Size, class_id: int, outlines: bool) -> str:
-    """The YOLO row of one annotation. Raises ValueError if it has no area inside the picture, or cannot be read."""
-    if outlines and (polygons := _polygons(entry)):
-        inside = [part for part in polygons if box_row(class_id, _around(part), size) is not None]
-        if inside:
-            return outline_row(class_id, _joined(inside), size)
-        raise ValueError(f"its polygon has no area within the picture's{_by(size)} pixels")
-    box = x0, y0, x1, y1 = _box(entry, size)
-    row = box_row(class_id, box, size)
-    if row is None:
-        raise ValueError(f"bbox {list(box)} (x0, y0, x1, y1) has no area within the picture's{_by(size)} pixels")
-    # Among polygons, a mask (RLE) or an object without segmentation gets its box as one.
-    return outline_row(class_id, (x0, y0, x1, y0, x1, y1, x0, y1), size) if outlines else row
-
-
-def _box(entry: dict[str, Any], size: Size) -> Box:
-    """The box of an annotation: its bbox, else the one around its polygons or its mask."""
-    box, mask = entry.get("bbox"), entry.get("segmentation")
-    if isinstance(box, dict) and {"x", "y", "width", "height"} <= box.keys():
-        box = [box[key] for key in ("x", "y", "width", "height")]
-    elif isinstance(box, str):
-        box = box.strip("[]() ").replace(",", " ").split()
-    if not box:
-        if polygons := _polygons(entry):
-            return _around([value for part in polygons for value in part])
-        if isinstance(mask, dict):
-            return box_of_mask(mask, size)
-        raise ValueError("it has neither bbox nor segmentation")
-    values = _values(box)
-    if values is None or len(values) != 4:
-        raise ValueError(f"bbox is {entry['bbox']!r:.60}, not [x, y, width, height] in pixels")
-    x, y, width, height = values
-    return min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)
-
-
-def _around(points: list[float]) -> Box:
-    return min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2])
-
-
-def _polygons(entry: dict[str, Any]) -> list[list[float]]:
-    """The polygons of an annotation that have three or more points."""
-    parts = entry.get("segmentation")
-    read = [_values(part) for part in parts] if isinstance(parts, list) else []
-    return [part for part in read if part is not None and len(part) >= 6 and len(part) % 2 == 0]
-
-
-def _joined(polygons: list[list[float]]) -> list[float]:
-    """One outline from several polygons, as a YOLO row holds a single one.
-
-    Each further polygon is connected, there and back, where it is nearest to the outline, so the connection has no area.
-    """
-    outline = list(polygons[0])
-    for part in polygons[1:]:
-        pairs = [
-            ((outline[i] - part[j]) ** 2 + (outline[i + 1] - part[j + 1]) ** 2, i, j)
-            for i in range(0, len(outline), 2)
-            for j in range(0, len(part), 2)
-        ]
-        _, i, j = min(pairs)
-        turned = part[j:] + part[:j] + part[j : j + 2]
-        outline = outline[: i + 2] + turned + outline[i:]
-    return outline
+    return bool(number(entry.get("iscrowd"))) or entry.get("iscrowd") is True

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.files import file_sha256, image_path, stamp
+from diffgen.files import image_path, sha256_or_none, stamp
 from diffgen.run.store.records import read_records
 from diffgen.types import Record
 
@@ -46,7 +46,7 @@ def damaged_images(
             if known.get(str(path)) != (stamp([path]), record.sha256):
                 unknown.append((path, record))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        digests = list(pool.map(_digest, (path for path, _ in unknown)))
+        digests = list(pool.map(sha256_or_none, (path for path, _ in unknown)))
     damaged = []
     for (path, record), digest in zip(unknown, digests, strict=True):
         if digest == record.sha256:
@@ -60,13 +60,6 @@ def damaged_images(
 def remember(path: Path, record: Record, cache: FileCache) -> None:
     """Keep that an image is what its record says, until the file changes."""
     cache.put(_KIND, path, stamp([path]), record.sha256 or "")
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None
 
 
 def done(present: dict[str, Record]) -> set[str]:
