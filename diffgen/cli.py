@@ -126,8 +126,10 @@ def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
     Example: diffgen status runs/winter --json
     """
     from diffgen.commands.status import status as read_status
+    from diffgen.run.summary import summary_text
 
-    _report(read_status(_load(run_folder)), as_json)
+    summary = read_status(_load(run_folder))
+    _print(summary.to_dict(), lambda _: summary_text(summary), as_json)
 
 
 @app.command()
@@ -419,6 +421,7 @@ def _notify(line: str) -> None:
 
 
 def _report(summary: Summary, as_json: bool, quiet: bool = False) -> None:
+    """Print what was done."""
     from diffgen.run.summary import summary_text
 
     try:

@@ -221,8 +221,9 @@ def _check_labelled(dataset: Dataset, before: Mapping[str, int]) -> None:
 def _label_like(image: Path) -> list[Path]:
     """What looks like an image's labels in a place that is not looked into."""
     beside = [image.with_suffix(".txt")] if image.with_suffix(".txt").is_file() else []
-    near = (entry for parent in list(image.parents)[:3] for entry in sorted(parent.iterdir()) if entry.is_dir())
-    return beside + [entry for entry in near if entry.name.lower() in ("labels", "label") and entry.name != "labels"]
+    names = ("Labels", "LABELS", "label", "Label")
+    near = (parent / name for parent in list(image.parents)[:3] for name in names)
+    return beside + [place for place in near if place.is_dir()]
 
 
 def _check_apart(folder: Path, dataset: Dataset) -> None:

@@ -69,8 +69,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(line: str, recipe: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_full_disk_under_a_plan_is_one_error(recipe: Path) -> None:
-    done = shell("DIFFGEN > /dev/full", recipe, command="plan")
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_a_full_disk_under_what_only_prints_is_one_error(command: str, recipe: Path) -> None:
+    make(recipe)
+    done = shell("DIFFGEN > /dev/full", recipe, command=command)
     assert done.returncode == 1
     assert done.stderr.startswith("error: standard output: No space left on device\nhint: ")
 
