@@ -1,8 +1,5 @@
 """LongCat-Image-Edit and its Turbo: a language model reads the source with the prompt, and the source's tokens follow the
-noisy ones.
-
-By itself it would bring every source to about a megapixel, which is another size than that of the edit.
-"""
+noisy ones."""
 
 from __future__ import annotations
 
@@ -10,12 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editing.families.instruct.one_at_a_time import OneAtATime
-from diffgen.editing.pipelines.callbacks import Watch, from_noise
 from diffgen.editing.pipelines.codecs import Codec
-from diffgen.editing.pipelines.prompts import has_second_pass
-from diffgen.models.load_network import quiet
-from diffgen.models.pipelines import spec_of
-from diffgen.types import Job
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,42 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 class LongCat(OneAtATime):
+    calls_back = False
+
     def __init__(self, pipe: Any, codec: Codec) -> None:
         super().__init__(pipe, codec)
-        self._source: Any = None
         # The only method replaced: it would be for the source at another size.
         pipe.prepare_latents = self._prepared
 
-    def _one(
-        self,
-        source: Any,
-        start: Any,
-        image: NDArray[np.uint8],
-        job: Job,
-        prompt: str,
-        generator: Any,
-        watch: Watch | None,
-    ) -> Any:
-        from PIL import Image
-
-        pipe, codec, guidance = self._pipe, self._codec, job.settings.guidance
-        guided = has_second_pass(spec_of(pipe).second_pass, pipe, guidance)
-        self._source = codec.to_model(source)
-        tokens = codec.pack(start).to(source.device)
-        with quiet():
-            made = pipe(
-                # The pipeline has no step callbacks.
-                **from_noise(watch, lambda latents: codec.shown(latents, source.shape[2:]), tokens, calls_back=False),
-                image=Image.fromarray(image),
-                prompt=self._fitted(prompt),
-                negative_prompt=self._fitted(job.negative_prompt or ""),
-                guidance_scale=guidance if guided else 1.0,
-                latents=tokens,
-                num_inference_steps=job.settings.steps,
-                generator=generator,
-                output_type="latent",
-            ).images
-        return codec.from_model(codec.unpack(made, source.shape[2:]))
+    def _arguments(self, image: NDArray[np.uint8], negative: str, guidance: float | None) -> dict[str, Any]:
+        return {"negative_prompt": self._fitted(negative), "guidance_scale": guidance or 1.0}
 
     def _fitted(self, text: str) -> str:
         """The text without the words that are too many. The pipeline itself fails on them."""
