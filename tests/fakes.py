@@ -22,9 +22,10 @@ from diffgen.errors import OutOfMemory
 from diffgen.models.model import Model
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
+from diffgen.run.store import images as run_images
 from diffgen.run.summary import Summary
 from diffgen.run.worker import Worker
-from diffgen.types import Job, Settings, Source
+from diffgen.types import Job, Record, Settings, Source
 
 MODEL = {"hub": "tests/fake", "revision": "0" * 40, "native": 64, "multiple": 8}
 IDENTITY = f"tests/fake@{'0' * 40}"
@@ -223,3 +224,8 @@ def manifest(dataset: Path) -> list[dict[str, Any]]:
 def ids_of(out: Path) -> set[str]:
     """The jobs whose images lie in a run folder."""
     return {path.stem for path in (out / "images").glob("*/*.*")}
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """The records of a run folder of JPEG images, by job id."""
+    return run_images.read_records(folder, "jpg")

@@ -35,7 +35,7 @@ def export(loaded: LoadedRecipe, review: Path | None = None) -> Summary:
             session = replace(session, review=read_review(review, known))
             write_atomically(kept, review.read_text("utf-8-sig"))
         session.write_recipe()
-        outcome = session.outcome(store.present())
+        outcome = session.outcome(store.present)
         summary = summarise(outcome, repaired=store.repaired, limit=limit)
         export_outputs(outcome, summary, store.state["environments"])
     return summary

@@ -78,11 +78,11 @@ def preview(
             session, batch_size, make = make_ready(session, store, make_worker, notify)
             images = preview_images(session, request)  # job ids may change now that the model's commit is known
             batches = _batches(session.plan, images, store, batch_size)
-            count = len({item.job.id for batch in batches for item in batch.items} - store.done())
+            count = len({item.job.id for batch in batches for item in batch.items} - store.done)
             notify(f"{count} images to make in {store.folder}")
-            making = Making(session, store, progress or Progress(), notify)
-            made_now, stopped = making.run(iter([batches]), make)
-        records = store.present()
+            making = Making(session, store, progress or Progress(), notify, deadline=None, total=count)
+            made_now, stopped = making.run(iter(batches), make)
+        records = store.present
     images = [image.judged(records) for image in images]
     if stopped is not None:
         return Preview(None, made_now, images, stopped)
@@ -92,7 +92,7 @@ def preview(
 
 
 def _missing(images: Sequence[PreviewImage], store: RunStore) -> set[str]:
-    return {image.item.job.id for image in images} - store.done()
+    return {image.item.job.id for image in images} - store.done
 
 
 def _batches(plan: Plan, images: Sequence[PreviewImage], store: RunStore, batch_size: int) -> list[Batch]:
@@ -104,7 +104,7 @@ def _batches(plan: Plan, images: Sequence[PreviewImage], store: RunStore, batch_
     of_run = [batch for batch in cut_batches(plan.items, batch_size) if any(i.job.id in missing for i in batch.items)]
     extra = missing - {item.job.id for batch in of_run for item in batch.items}
     extra_items = [image.item for image in images if image.item.job.id in extra]
-    return pending_batches([*of_run, *cut_batches(extra_items, batch_size)], store.done(), store.records.keys())
+    return pending_batches([*of_run, *cut_batches(extra_items, batch_size)], store.done, store.records.keys())
 
 
 def _sheet(session: Session, images: Sequence[PreviewImage], swept: bool) -> Image.Image:

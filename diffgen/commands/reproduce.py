@@ -19,7 +19,7 @@ from diffgen.errors import DiffgenError, UsageError
 from diffgen.files import image_path, write_atomically
 from diffgen.models.model import require_on_disk
 from diffgen.models.networks import Observers
-from diffgen.plan.batches import cut_batches
+from diffgen.plan.batches import cut_batches, cut_lanes
 from diffgen.plan.plan import Plan
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Notify, Session
@@ -68,7 +68,7 @@ def reproduce(
     Raises UsageError when the run folder has no image of that id, DiffgenError when it cannot be made again.
     """
     folder, state = loaded.output, read_state(loaded.output)
-    commits = [records for records, _ in read_commits(folder)]
+    commits = list(read_commits(folder))
     record = _record(folder, commits, job)
     session = Session.open(loaded)
     (committed,) = [records for records in commits if any(other is record for other in records)]
@@ -123,7 +123,8 @@ def _batches(session: Session, committed: Sequence[str], job: str, batch_size: i
             "it was made with other settings, such as an older recipe or a swept preview, or its source has changed",
         )
     present = read_present(session.folder, session.recipe.image.format)
-    planned: Sequence[Item] = plan.items
+    lanes = cut_lanes(cut_batches(plan.items, batch_size))
+    planned = next(lane for lane in lanes if any(_same_image(items[job], item) for item in lane))
     for _ in range(items[job].job.attempt):
         planned = session.judging.next_round(planned, present, plan)
     rounds = [planned]
@@ -132,6 +133,16 @@ def _batches(session: Session, committed: Sequence[str], job: str, batch_size: i
     batches = [batch for round_items in rounds for batch in cut_batches(round_items, batch_size)]
     with_job = [batch for batch in batches if any(item.job.id == job for item in batch.items)]
     return list(dict.fromkeys(with_job)) or [Batch((items[job],))]
+
+
+def _same_image(one: Item, other: Item) -> bool:
+    """Whether two jobs are attempts at the same image."""
+    mine, theirs = one.job, other.job
+    return (mine.source, mine.settings.condition, mine.variant) == (
+        theirs.source,
+        theirs.settings.condition,
+        theirs.variant,
+    )
 
 
 def _find(plan: Plan, wanted: set[str]) -> dict[str, Item]:

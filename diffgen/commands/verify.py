@@ -16,8 +16,8 @@ from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.export import is_current
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Notify, Session
-from diffgen.run.store.images import image_ids, present_records
-from diffgen.run.store.records import read_log
+from diffgen.run.store.images import image_ids, present_records, unite
+from diffgen.run.store.records import read_log, record_files
 from diffgen.run.store.state import read_state
 
 EVERY_SECONDS = 30.0  # between lines of progress
@@ -51,9 +51,10 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
     """
     session = Session.open(loaded, read_state(loaded.output).get("limit"))
     folder, image_format = session.folder, session.recipe.image.format
-    log = read_log(folder)
-    found = Verification(str(folder), records=len(log.records), records_damaged=log.damaged)
-    made = {record.id: record for record in log.records.values() if record.status == "made"}
+    logs = [read_log(path) for path in record_files(folder)]
+    records = unite(folder, image_format, logs)
+    found = Verification(str(folder), records=len(records), records_damaged=any(log.damaged for log in logs))
+    made = {record.id: record for record in records.values() if record.status == "made"}
     there = image_ids(folder, image_format)
     found.images_missing = sorted(made.keys() - there)
     files = {job_id: image_path(folder, job_id, image_format) for job_id in made if job_id in there}
@@ -64,7 +65,7 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
         if not right:
             found.images_damaged.append(job_id)
     if (folder / "dataset").is_dir():
-        outcome = session.outcome(present_records(log.records, there))
+        outcome = session.outcome(present_records(records, there))
         exported = {image.image: image for image in exported_images(outcome)}
         found.dataset = len(exported)
         target = folder / "dataset"

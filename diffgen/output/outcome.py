@@ -139,6 +139,11 @@ class Outcome:
         return cls(folder, recipe, plan, review, entries)
 
     @property
+    def finished(self) -> bool:
+        """Whether no image is left to make: every entry's is made, or failed for good."""
+        return all(entry.record is not None and entry.record.kind != "transient" for entry in self.entries)
+
+    @property
     def dataset(self) -> Dataset:
         return self.plan.dataset
 

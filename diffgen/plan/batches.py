@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from diffgen.dataset.geometry import working_canvas
 from diffgen.types import Batch, Item, Settings
+
+LANE = 64  # batches
 
 
 def working_size(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
@@ -33,6 +35,12 @@ def cut_batches(items: Iterable[Item], batch_size: int) -> list[Batch]:
             group.clear()
     batches += [Batch(tuple(group)) for group in open_groups.values() if group]
     return batches
+
+
+def cut_lanes(batches: Sequence[Batch]) -> Iterator[list[Item]]:
+    """The items of each lane: LANE batches of the whole plan. What a lane needs beyond them depends on them alone."""
+    for first in range(0, len(batches), LANE):
+        yield [item for batch in batches[first : first + LANE] for item in batch.items]
 
 
 def pending_batches(batches: Iterable[Batch], done: Set[str], tried: Set[str] = frozenset()) -> list[Batch]:

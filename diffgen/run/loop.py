@@ -16,15 +16,18 @@ from diffgen.models.networks import require_detector_file
 from diffgen.output.export import export_dataset
 from diffgen.output.outcome import Outcome
 from diffgen.output.report.page import write_report
-from diffgen.plan.batches import cut_batches, pending_batches
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.executors.local import local
+from diffgen.run.lanes import due_batches
 from diffgen.run.progress import Progress
 from diffgen.run.session import Notify, Session, make_ready
+from diffgen.run.store.claims import Claims
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import STOP_CODES, Summary, summarise
 from diffgen.run.worker_setup import MakeWorker
-from diffgen.types import Batch, Item, Result
+from diffgen.types import Batch, Result
+
+END = object()  # of an iterator
 
 
 def run(
@@ -54,18 +57,21 @@ def run(
             notify(f"changed since the last run or export: {', '.join(changed)}; from now on, this recipe holds")
         session.write_recipe()
         store.note(limit=limit, labelled=labelled(session.dataset))
-        if has_work(session, store):
+        outcome = session.outcome(store.present)
+        if not outcome.finished:
             session, batch_size, make = make_ready(session, store, make_worker, notify)
             jobs = {item.job.id for item in session.plan.items}
-            left = len(jobs - store.done())
+            left = len(jobs - store.done)
             todo = f"{left} of {len(jobs)} images to make" if left else "rejected images to retry"
             notify(f"{todo} in {store.folder}")
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            making = Making(session, store, progress or Progress(), notify, deadline)
-            made_now, stopped = making.run(_rounds(session, store, batch_size), make)
+            making = Making(session, store, progress or Progress(), notify, deadline, left)
+            with Claims(store.folder, store.worker) as claims:
+                batches = due_batches(session.plan, session.judging, store, claims, batch_size)
+                made_now, stopped = making.run(batches, make)
             # A run can take all night: read the dataset again, so that no outdated label is exported.
             session = session.reread()
-        outcome = session.outcome(store.present())
+            outcome = session.outcome(store.present)
         summary = summarise(outcome, made_now=made_now, stopped=stopped, repaired=store.repaired, limit=limit)
         if stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
             export_outputs(outcome, summary, store.state["environments"])
@@ -78,48 +84,22 @@ def export_outputs(outcome: Outcome, summary: Summary, environments: Mapping[str
     write_report(outcome, summary.to_dict(), environments)
 
 
-def has_work(session: Session, store: RunStore) -> bool:
-    """Whether an image of the plan or a retry is still to be made."""
-    done = store.done()
-    return any(item.job.id not in done for items in _attempts(session, store) for item in items)
-
-
-def _attempts(session: Session, store: RunStore) -> Iterator[Sequence[Item]]:
-    """The plan's items, then the retries of those that were rejected, and so on.
-
-    Take the next round only when the last one is committed: it depends on which images were rejected.
-    """
-    items: Sequence[Item] = session.plan.items
-    while items:
-        yield items
-        items = session.judging.next_round(items, store.present(), session.plan)
-
-
-def _rounds(session: Session, store: RunStore, batch_size: int) -> Iterator[list[Batch]]:
-    """The pending batches of each round of attempts.
-
-    Batches are cut from the whole round, and finished jobs dropped afterwards, so a resumed run makes the same batches.
-    """
-    for items in _attempts(session, store):
-        if batches := pending_batches(cut_batches(items, batch_size), store.done(), store.records.keys()):
-            yield batches
-
-
 @dataclass(slots=True)
 class Making:
-    """Makes rounds of batches, commits each batch and counts images. `deadline` is a value of time.monotonic()."""
+    """Makes batches, commits each and counts images. `deadline` is a value of time.monotonic(); `total` counts the images
+    to make, as far as they are known."""
 
     session: Session
     store: RunStore
     progress: Progress
     notify: Notify
-    deadline: float | None = None
-    total: int = 0  # images of the rounds started so far
-    finished: int = 0  # of these, made or failed
+    deadline: float | None
+    total: int
+    finished: int = 0  # made or failed
     accepted: int = 0
     made: int = 0
 
-    def run(self, rounds: Iterator[list[Batch]], make_worker: MakeWorker) -> tuple[int, str | None]:
+    def run(self, batches: Iterator[Batch | None], make_worker: MakeWorker) -> tuple[int, str | None]:
         """Returns the number of images made, and why it stopped early: a signal, "max-minutes" or None."""
         with _signals(self.notify) as stop, self.progress:
             worker = make_worker()
@@ -131,16 +111,22 @@ class Making:
                 return bool(stop)
 
             worker.stopping = stopping
-            for batches in rounds:
-                done = self.store.done()
-                self.total += sum(item.job.id not in done for batch in batches for item in batch.items)
-                self._show(batches[0].items[0])
-                for batch, results in zip(batches, local(worker, batches, stopping), strict=False):
-                    self._commit(batch, [result for result in results if result.record.id not in done], environment)
-                if stop:
-                    cut_short = self.finished < self.total or next(rounds, None) is not None
-                    return self.made, stop[0] if cut_short else None
+            self._show("starting")
+            for batch, results in local(worker, self._counted(batches), stopping):
+                new = [result for result in results if result.record.id not in self.store.done]
+                self._commit(batch, new, environment)
+            if stop:
+                cut_short = self.finished < self.total or next(batches, END) is not END
+                return self.made, stop[0] if cut_short else None
         return self.made, None
+
+    def _counted(self, batches: Iterator[Batch | None]) -> Iterator[Batch | None]:
+        """Adds the retries to the images to make, as they become due."""
+        for batch in batches:
+            if batch is not None:
+                ids = {item.job.id for item in batch.items if item.job.attempt}
+                self.total += len(ids - self.store.done)
+            yield batch
 
     def _commit(self, batch: Batch, results: Sequence[Result], environment: str) -> None:
         stamped = [replace(result, record=replace(result.record, environment=environment)) for result in results]
@@ -151,10 +137,10 @@ class Making:
             self.finished += 1
             self.made += result.image is not None
             self.accepted += self.session.judging.verdict(items[result.record.id], result.record).accepted
-        self._show(batch.items[-1])
+        self._show(batch.items[-1].job.settings.condition)
 
-    def _show(self, item: Item) -> None:
-        self.progress.update(self.finished, self.total, self.accepted, item.job.settings.condition)
+    def _show(self, condition: str) -> None:
+        self.progress.update(self.finished, self.total, self.accepted, condition)
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def test_a_run_records_it_and_judges_by_it(tmp_path: Path, clip: Clip, folder: P
     assert loose.accepted == loose.planned == 4
     assert strict.accepted == 0
     assert strict.rejected == {"unchanged": 4}
-    lines = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "records-0.jsonl").read_text().splitlines()]
     scores = [line["facts"]["clip"] for line in lines if "facts" in line]
     assert len(scores) == 4
     assert all(-1 <= score <= 1 for pair in scores for score in pair)

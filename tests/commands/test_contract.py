@@ -139,7 +139,7 @@ def start(recipe: Path) -> tuple[subprocess.Popen[str], int]:
 
 def wait_for_a_commit(out: Path, child: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 240
-    records = out / "records.jsonl"
+    records = out / "records-0.jsonl"
     while not (records.exists() and b'"commit"' in records.read_bytes()):
         assert child.poll() is None
         assert time.monotonic() < deadline

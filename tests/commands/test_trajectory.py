@@ -14,8 +14,7 @@ from diffgen.editing.editor import EditBatch
 from diffgen.errors import UsageError
 from diffgen.output.contact_sheet import GAP, LINE
 from diffgen.recipe.load import load_recipe
-from diffgen.run.store.records import read_records
-from tests.fakes import FakeEditor
+from tests.fakes import FakeEditor, read_records
 
 
 class Watched(FakeEditor):
@@ -36,7 +35,7 @@ def test_a_row_for_each_image_and_nothing_is_kept(recipe: Path, tmp_path: Path) 
     picture = Image.open(path)
     assert picture.size == (3 * TILE + 2 * GAP, 4 * (TILE * 48 // 64 + 2 * LINE + 3) + 3 * GAP)
     assert len(editor.made) == 4
-    assert read_records(tmp_path / "out") == ({}, 0)
+    assert read_records(tmp_path / "out") == {}
     grey = np.asarray(picture.convert("RGB"))[2 * LINE + 20, TILE + GAP + 30]
     assert grey.tolist() == [128, 128, 128]
 

@@ -58,7 +58,7 @@ def test_any_damage_is_found_and_repaired(
 
 def test_damaged_records_are_found(recipe: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     make(recipe)
-    flip(tmp_path / "out/records.jsonl", 30)
+    flip(tmp_path / "out/records-0.jsonl", 30)
     assert json.loads(cli("verify", tmp_path / "out", "--json").out)["records_damaged"]
     assert cli("verify", tmp_path / "out", "--repair", editor=FakeEditor()).code == 0
     assert verify(load_recipe(tmp_path / "out")).whole

@@ -112,7 +112,7 @@ def test_two_kills_leave_the_dataset_as_if_there_were_none(
             [sys.executable, "-m", "diffgen", *arguments, "--output", str(broken), "--quiet"],
             env=world, cwd=tmp_path, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        records = broken / "records.jsonl"
+        records = broken / "records-0.jsonl"
         deadline = time.monotonic() + 200
         while not (records.exists() and records.read_bytes().count(b"\n") >= lines):
             assert child.poll() is None, "it finished before it could be killed"

@@ -274,4 +274,4 @@ def test_a_detector_that_does_not_know_the_class_ends_the_run_before_it_begins(
     with pytest.raises(UsageError, match="has no class 'person'") as caught:
         painted_run(tmp_path, sd_inpaint, {"task": "insert", "classes": ["person"]}, LEFT_CAR, detector="clerk.pt")
     assert "dog, cat" in caught.value.hint
-    assert not (tmp_path / "out/records.jsonl").exists()
+    assert not (tmp_path / "out/records-0.jsonl").exists()

@@ -231,4 +231,4 @@ def test_a_detector_that_lacks_a_class_says_what_it_knows(
     with pytest.raises(UsageError, match="has no class 'car', so it cannot label") as caught:
         run(load_recipe(recipe(tmp_path, sd)))
     assert "dog, cat" in str(caught.value.hint)
-    assert not (tmp_path / "out/records.jsonl").exists()
+    assert not (tmp_path / "out/records-0.jsonl").exists()

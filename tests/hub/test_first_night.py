@@ -99,7 +99,7 @@ def test_the_first_night(family: str, machine: Machine, publish: Publish, tmp_pa
     machine.online = False
     assert machine.json("plan", path)["model"]["name"] == alias
     assert f"diffgen models pull {alias}" in machine("run", path, code=1).stderr
-    assert not (tmp_path / "out/records.jsonl").exists()
+    assert not (tmp_path / "out/records-0.jsonl").exists()
 
     # A pull that breaks off, and is continued.
     machine.online = True

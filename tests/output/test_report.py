@@ -35,7 +35,7 @@ def test_columns_hold_every_image_and_each_source_once(recipe: Path, tmp_path: P
     assert sources["label"][1] == "0 0.3 0.4 0.3 0.4\n1 0.75 0.7 0.3 0.4"
     assert data["reasons"] == [""]
     assert len(data["prompts"]) < 8
-    records = [json.loads(line) for line in (tmp_path / "out/records.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "out/records-0.jsonl").read_text().splitlines()]
     facts = {record["id"]: record["facts"] for record in records if "id" in record}
     for job, shift in zip(jobs["id"], jobs["registration"], strict=True):
         assert shift == facts[job]["shift_px"]

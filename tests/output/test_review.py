@@ -36,7 +36,7 @@ def test_a_rejected_image_is_not_exported_and_a_kept_one_is(recipe: Path, tmp_pa
     out = tmp_path / "out"
     make(recipe, sets=["checks.contrast=1"])
     assert exported(out) == {}
-    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (out / "records-0.jsonl").read_text().splitlines()]
     first, second, *_ = [record["id"] for record in records if "id" in record]
     summary = reviewed(out, f"# by hand\n{first}: keep\n{second}: reject\n")
     assert summary.accepted == 1
@@ -94,7 +94,7 @@ def test_what_failed_cannot_be_kept(recipe: Path, tmp_path: Path) -> None:
     image = tmp_path / "data/images/train/01.jpg"
     image.write_bytes(image.read_bytes()[:-400])
     make(recipe)
-    records = [json.loads(line) for line in (tmp_path / "out/records.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "out/records-0.jsonl").read_text().splitlines()]
     failed = [record["id"] for record in records if record.get("status") == "failed"]
     assert len(failed) == 2
     assert reviewed(tmp_path / "out", f"{failed[0]}: keep\n").failed == {"source": 2}
@@ -118,7 +118,7 @@ def test_nothing_takes_the_place_of_what_a_person_rejected(tmp_path: Path) -> No
 
 def test_what_a_person_keeps_needs_no_further_attempt(tmp_path: Path) -> None:
     _, _, recipe = run_it(tmp_path, "out", 1)
-    records = [json.loads(line) for line in (tmp_path / "out/records.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "out/records-0.jsonl").read_text().splitlines()]
     accepted = set(exported(tmp_path / "out"))
     kept = next(record["id"] for record in records if "id" in record and record["id"] not in accepted)
     waiting = status(load_recipe(tmp_path / "out", ["attempts=2"])).pending
@@ -133,7 +133,7 @@ def test_a_kept_image_keeps_every_label(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     sets = ["checks.structure=0.999", "checks.on_object_lost=drop_label"]
     make(recipe, sets=sets)
-    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (out / "records-0.jsonl").read_text().splitlines()]
     kept = next(record["id"] for record in records if "id" in record and min(record["facts"]["structure"]) < 0.999)
     before = exported(out).get(kept)
     assert before is None or before["dropped_rows"]

@@ -11,7 +11,6 @@ from PIL import Image
 
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
-from diffgen.run.store.records import RECORDS
 
 PAGODA = Path(__file__).parent / "data/pagoda.jpg"
 SIZES = ((256, 171), (171, 257), (501, 333), (1280, 347), (427, 640))  # (width, height)
@@ -57,7 +56,7 @@ def test_every_size_comes_back_as_it_was_and_has_the_condition(finished: Path) -
 
 
 def test_nothing_moved_in_any_size(finished: Path) -> None:
-    lines = (finished / "out" / RECORDS).read_text(encoding="utf-8").splitlines()
+    lines = (finished / "out/records-0.jsonl").read_text(encoding="utf-8").splitlines()
     facts = [row["facts"] for row in map(json.loads, lines) if "facts" in row]
     assert len(facts) == 2 * len(SIZES)
     assert max(row["shift_px"] for row in facts) < 1

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from diffgen.cli import main
 from diffgen.dataset.labels import LabelError, parse_labels
 from diffgen.errors import DiffgenError
-from diffgen.run.store.records import read_records
+from diffgen.run.store.records import read_log
 from diffgen.types import Record
 from tests.fakes import make, make_dataset, put, recipe_fields, tree, write_recipe
 
@@ -194,14 +194,14 @@ def test_any_label_and_image_bytes_never_stop_a_run(label: bytes, image: bytes) 
 )
 def test_any_records_are_an_error_or_a_prefix(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
-        put(Path(name, "records.jsonl"), "").write_bytes(b"\n".join(lines))
+        put(Path(name, "records-0.jsonl"), "").write_bytes(b"\n".join(lines))
         try:
             with ten_seconds():
-                records, good = read_records(Path(name))
+                log = read_log(Path(name, "records-0.jsonl"))
         except DiffgenError:
             return
-        assert 0 <= good <= len(b"\n".join(lines))
-        assert all(isinstance(record, Record) for record in records.values())
+        assert 0 <= log.end <= len(b"\n".join(lines))
+        assert all(isinstance(record, Record) for record in log.records.values())
 
 
 @given(TREES)

@@ -20,7 +20,7 @@ from diffgen.plan.batches import cut_batches
 from diffgen.plan.plan import plan_jobs
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Checks
-from diffgen.run.store.records import read_records
+from diffgen.run.store.records import read_log
 from diffgen.run.store.store import RunStore
 from diffgen.types import ControlInput, Record, Result, Settings
 from tests.fakes import job, model, source
@@ -220,11 +220,11 @@ def test_any_prefix_of_the_records_is_a_prefix_of_the_batches() -> None:
         with RunStore(folder, "jpg") as store:
             for batch in batches:
                 store.commit([Result(record) for record in batch])
-        path = folder / "records.jsonl"
+        path = folder / "records-0.jsonl"
         whole = path.read_bytes()
         prefixes = [[record.id for batch in batches[:n] for record in batch] for n in range(5)]
         for end in range(len(whole) + 1):
             path.write_bytes(whole[:end])
-            records, good = read_records(folder)
-            assert list(records) in prefixes
-            assert good <= end
+            log = read_log(path)
+            assert list(log.records) in prefixes
+            assert log.end <= end

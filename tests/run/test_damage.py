@@ -93,11 +93,11 @@ def test_a_moved_folder_is_read_once_and_believed(recipe: Path, tmp_path: Path) 
 def test_a_flipped_bit_in_the_records_costs_one_batch(recipe: Path, tmp_path: Path) -> None:
     make(recipe)
     before = tree(tmp_path / "out/dataset")
-    flip(tmp_path / "out/records.jsonl", 30)
+    flip(tmp_path / "out/records-0.jsonl", 30)
     summary, editor = make(recipe)
     assert len(editor.made) == 3
     assert (summary.accepted, tree(tmp_path / "out/dataset")) == (8, before)
-    assert "records.damaged.jsonl" in summary_text(summary)
+    assert "records-0.damaged.jsonl" in summary_text(summary)
 
 
 TEXTS = ["labels/train/00.txt", "labels/train/00__night-0.txt", "labels/val/00.txt", "data.yaml", "manifest.jsonl"]
@@ -195,7 +195,7 @@ def test_a_record_of_facts_that_nobody_measured_is_one_error_or_judged(
     facts: dict[str, Any], recipe: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     make(recipe)
-    path = tmp_path / "out/records.jsonl"
+    path = tmp_path / "out/records-0.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     record = json.loads(lines[0])
     record["facts"] |= facts

@@ -41,7 +41,7 @@ class Counting:
 
 def test_results_come_in_batch_order_and_overlap() -> None:
     worker = Counting()
-    found = [results[0].record.id for results in local(worker, BATCHES, lambda: False)]
+    found = [results[0].record.id for _, results in local(worker, BATCHES, lambda: False)]
     assert found == [batch.items[0].job.id for batch in BATCHES]
     assert 2 <= worker.most <= OVERLAP
 
@@ -49,7 +49,7 @@ def test_results_come_in_batch_order_and_overlap() -> None:
 def test_stopping_finishes_what_is_under_way_and_starts_no_more() -> None:
     worker = Counting()
     seen: list[str] = []
-    for results in local(worker, BATCHES, lambda: len(seen) >= 2):
+    for _, results in local(worker, BATCHES, lambda: len(seen) >= 2):
         seen.append(results[0].record.id)
     assert seen == [batch.items[0].job.id for batch in BATCHES[: len(seen)]]
     assert 2 <= len(seen) == len(worker.started) <= 2 + OVERLAP
@@ -65,7 +65,7 @@ def test_a_bug_in_a_worker_ends_the_run_after_the_batches_before_it() -> None:
     worker = Counting(fail_at=3)
     seen = []
     with pytest.raises(ZeroDivisionError):
-        for results in local(worker, BATCHES, lambda: False):
+        for _, results in local(worker, BATCHES, lambda: False):
             seen.append(results[0].record.id)
     assert len(seen) >= 1
     assert len(worker.started) < len(BATCHES)
@@ -99,7 +99,7 @@ def test_what_has_not_reached_the_device_is_cancelled() -> None:
 
     stop = threading.Event()
     worker = OneDevice()
-    found = [results[0].record.id for results in local(worker, BATCHES, stop.is_set)]
+    found = [results[0].record.id for _, results in local(worker, BATCHES, stop.is_set)]
     assert worker.edited == 3
     assert 1 <= len(found) <= 3
     assert found == [batch.items[0].job.id for batch in BATCHES[: len(found)]]

@@ -60,6 +60,8 @@ def test_a_condition_added_makes_only_its_own_images(old: Path) -> None:
     assert (summary.planned, summary.made_now, summary.accepted) == (6, 2, 5)
     assert ids_of(old / "out") == made | {*editor.made}
     assert not made & {*editor.made}
+    assert (old / "out/records.jsonl").read_bytes() == (OLD / "out/records.jsonl").read_bytes(), "it is only read"
+    assert json.loads((old / "out/run.json").read_text())["format"] == 2
     assert before.items() <= tree(old / "out/images").items()
 
 

@@ -94,5 +94,5 @@ def test_nothing_to_restore_is_not_restored(tmp_path: Path) -> None:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "records.jsonl").read_text().splitlines()
+    lines = (folder / "records-0.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines if '"commit"' not in line]

@@ -22,7 +22,6 @@ from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.progress import Progress
 from diffgen.run.session import Session
-from diffgen.run.store.records import read_records
 from diffgen.run.store.state import read_state
 from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import Device
@@ -36,6 +35,7 @@ from tests.fakes import (
     model,
     photo,
     put,
+    read_records,
     save,
     tree,
     write_recipe,
@@ -250,7 +250,7 @@ def test_a_resumed_run_asks_the_editor_for_the_same_batches(recipe: Path, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         make(recipe, Stopping())
-    assert len(read_records(tmp_path / "out")[0]) == 6
+    assert len(read_records(tmp_path / "out")) == 6
     _, rest = make(recipe)
     assert len(rest.batches) == 2
     assert {tuple(batch) for batch in rest.batches} <= {tuple(batch) for batch in whole.batches}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -13,11 +14,11 @@ import pytest
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.files import image_path, write_atomically
 from diffgen.run.store.images import read_present
-from diffgen.run.store.records import read_records, trailer_line
+from diffgen.run.store.records import read_log, trailer_line
 from diffgen.run.store.state import read_state
 from diffgen.run.store.store import RunStore
 from diffgen.types import Record, Result
-from tests.fakes import put, tree
+from tests.fakes import put, read_records, tree
 
 
 def made(name: str, text: str = "pixels") -> Result:
@@ -44,7 +45,7 @@ def test_a_commit_is_there_after_reopening(tmp_path: Path) -> None:
     with RunStore(tmp_path, "jpg") as store:
         assert list(store.records) == IDS[:6]
         assert store.records[IDS[0]] == made(IDS[0]).record
-        assert store.done() == {*IDS[:5]}
+        assert store.done == {*IDS[:5]}
     assert image_path(tmp_path, IDS[0], "jpg").read_bytes() == b"pixels " + IDS[0].encode()
     assert image_path(tmp_path, IDS[0], "jpg") == tmp_path / "images" / IDS[0][:2] / f"{IDS[0]}.jpg"
 
@@ -53,14 +54,14 @@ def test_the_later_record_of_a_job_wins(tmp_path: Path) -> None:
     filled(tmp_path)
     with RunStore(tmp_path, "jpg") as store:
         store.commit([made(IDS[5])])
-    assert read_records(tmp_path)[0][IDS[5]].status == "made"
+    assert read_records(tmp_path)[IDS[5]].status == "made"
 
 
 def test_a_made_record_without_its_image_is_not_done(tmp_path: Path) -> None:
     filled(tmp_path)
     image_path(tmp_path, IDS[1], "jpg").unlink()
     with RunStore(tmp_path, "jpg") as store:
-        assert store.done() == {IDS[0], *IDS[2:5]}
+        assert store.done == {IDS[0], *IDS[2:5]}
 
 
 TAILS = [
@@ -76,7 +77,7 @@ TAILS = [
 @pytest.mark.parametrize("tail", [t[1] for t in TAILS], ids=[t[0] for t in TAILS])
 def test_what_follows_the_last_trailer_is_dropped(tmp_path: Path, tail: bytes | None) -> None:
     filled(tmp_path)
-    records = tmp_path / "records.jsonl"
+    records = tmp_path / "records-0.jsonl"
     whole = records.read_bytes()
     if tail is None:
         with RunStore(tmp_path, "jpg") as store:
@@ -84,25 +85,25 @@ def test_what_follows_the_last_trailer_is_dropped(tmp_path: Path, tail: bytes | 
         records.write_bytes(records.read_bytes()[:-1])
     else:
         records.write_bytes(whole + tail)
-    assert read_records(tmp_path)[1] == len(whole)
+    assert read_log(records).end == len(whole)
     with RunStore(tmp_path, "jpg") as store:
         assert list(store.records) == IDS[:6]
         store.commit([made(IDS[7])])
-    assert list(read_records(tmp_path)[0]) == [*IDS[:6], IDS[7]]
+    assert list(read_records(tmp_path)) == [*IDS[:6], IDS[7]]
     assert records.read_bytes().startswith(whole)
 
 
 def damaged(folder: Path, change: Callable[[bytearray], Any]) -> bytes:
-    """The bytes of records.jsonl after a change."""
-    raw = bytearray((folder / "records.jsonl").read_bytes())
+    """The bytes of records-0.jsonl after a change."""
+    raw = bytearray((folder / "records-0.jsonl").read_bytes())
     change(raw)
-    (folder / "records.jsonl").write_bytes(raw)
+    (folder / "records-0.jsonl").write_bytes(raw)
     return bytes(raw)
 
 
 def lines_of(folder: Path) -> list[int]:
-    """Where the lines of records.jsonl begin, and where it ends."""
-    raw = (folder / "records.jsonl").read_bytes()
+    """Where the lines of records-0.jsonl begin, and where it ends."""
+    raw = (folder / "records-0.jsonl").read_bytes()
     return [0, *(i + 1 for i, byte in enumerate(raw) if byte == ord("\n"))]
 
 
@@ -114,9 +115,9 @@ def test_a_flipped_bit_costs_its_batch_and_is_said_and_kept(tmp_path: Path, line
     lost = line // 3
     with RunStore(tmp_path, "jpg") as store:
         assert list(store.records) == [name for i, name in enumerate(IDS[:6]) if i // 2 != lost]
-        assert "records.damaged.jsonl" in store.repaired[0]
+        assert "records-0.damaged.jsonl" in store.repaired[0]
         store.commit([made(IDS[2 * lost]), made(IDS[2 * lost + 1])])
-    assert (tmp_path / "records.damaged.jsonl").read_bytes() == raw
+    assert (tmp_path / "records-0.damaged.jsonl").read_bytes() == raw
     with RunStore(tmp_path, "jpg") as store:
         assert set(store.records) == set(IDS[:6])
         assert store.repaired == []
@@ -144,10 +145,10 @@ def test_damage_at_the_end_is_no_interrupted_write(change: Callable[[bytearray],
     raw = damaged(tmp_path, change)
     with RunStore(tmp_path, "jpg") as store:
         assert store.repaired
-    assert (tmp_path / "records.damaged.jsonl").read_bytes() == raw
+    assert (tmp_path / "records-0.damaged.jsonl").read_bytes() == raw
     damaged(tmp_path, lambda raw: raw.extend(b"garbage\n"))
     RunStore(tmp_path, "jpg").close()
-    assert (tmp_path / "records.damaged-2.jsonl").exists(), "an older copy is kept"
+    assert (tmp_path / "records-0.damaged-2.jsonl").exists(), "an older copy is kept"
 
 
 def test_a_forged_record_costs_its_batch(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_an_empty_or_new_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("empty", "new/deep"):
         RunStore(tmp_path / name, "jpg").close()
-        assert read_state(tmp_path / name)["format"] == 1
+        assert read_state(tmp_path / name)["format"] == 2
 
 
 def test_a_folder_in_which_only_the_lock_was_made_is_ours(tmp_path: Path) -> None:
@@ -280,16 +281,55 @@ def test_drop_all_but_first_says_and_then_does(tmp_path: Path) -> None:
         assert tree(tmp_path) == before
         assert store.drop_all_but(keep, remove=True) == (2, size)
         assert set(store.records) == keep
-    assert set(read_records(tmp_path)[0]) == keep
+    assert set(read_records(tmp_path)) == keep
     assert sorted(p.stem for p in (tmp_path / "images").glob("*/*")) == sorted([IDS[0], IDS[2]])
     with RunStore(tmp_path, "jpg") as store:
-        assert store.done() == keep
+        assert store.done == keep
         assert store.drop_all_but(keep, remove=True) == (0, 0)
         assert store.drop_all_but(set(), remove=True)[0] == 2
-        assert read_records(tmp_path)[0] == {}
+        assert read_records(tmp_path) == {}
 
 
 def test_records_are_plain_json_lines_with_a_trailer_a_batch(tmp_path: Path) -> None:
     filled(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "records-0.jsonl").read_text().splitlines()]
     assert [line.get("id", line.get("commit")) for line in lines] == [*IDS[:2], 2, *IDS[2:4], 2, *IDS[4:6], 2]
+
+
+def test_the_records_of_all_workers_are_one(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with RunStore(tmp_path, "jpg", "1") as store:
+        assert list(store.records) == IDS[:6]
+        store.commit([made(IDS[6]), made(IDS[5])])
+    with RunStore(tmp_path, "jpg", "2") as store:
+        store.commit([failed(IDS[7], "source"), failed(IDS[6], "transient")])
+    assert sorted(path.name for path in tmp_path.glob("records*")) == [f"records-{n}.jsonl" for n in range(3)]
+    with RunStore(tmp_path, "jpg") as store:
+        assert set(store.records) == {*IDS[:8]}
+        assert store.done == {*IDS[:8]}, "an image that one worker made counts more than another's failure"
+
+
+@pytest.mark.parametrize("first", ["0", "1"])
+def test_of_two_images_of_a_job_the_one_in_place_counts(tmp_path: Path, first: str) -> None:
+    """Two devices give different bytes."""
+    images = {worker: f"by {worker}".encode() for worker in ("0", "1")}
+    shas = {worker: hashlib.sha256(image).hexdigest() for worker, image in images.items()}
+    for worker in (first, "1" if first == "0" else "0"):
+        with RunStore(tmp_path, "jpg", worker) as store:
+            store.commit([Result(Record(IDS[0], "made", {}, shas[worker]), images[worker])])
+    for worker in ("0", "1"):
+        image_path(tmp_path, IDS[0], "jpg").write_bytes(images[worker])
+        assert read_records(tmp_path)[IDS[0]].sha256 == shas[worker]
+        with RunStore(tmp_path, "jpg") as store:
+            assert store.present[IDS[0]].sha256 == shas[worker]
+            assert not store.repaired
+
+
+def test_cleaning_leaves_one_file_of_records(tmp_path: Path) -> None:
+    for worker in ("0", "1", "2"):
+        with RunStore(tmp_path, "jpg", worker) as store:
+            store.commit([made(IDS[int(worker)])])
+    with RunStore(tmp_path, "jpg") as store:
+        assert store.drop_all_but({IDS[1]}, remove=True)[0] == 2
+    assert [path.name for path in tmp_path.glob("records*")] == ["records-0.jsonl"]
+    assert list(read_records(tmp_path)) == [IDS[1]]

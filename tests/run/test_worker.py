@@ -17,10 +17,9 @@ from diffgen.errors import DiffgenError, NotFinite
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.session import Session
-from diffgen.run.store.records import read_records
 from diffgen.run.store.state import read_state
 from diffgen.types import Job
-from tests.fakes import FakeEditor, make, make_dataset, photo, put, save, tree, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, photo, put, read_records, save, tree, write_recipe
 from tests.run.disturbed import changing, no_worker
 
 
@@ -43,11 +42,11 @@ def test_a_picture_that_does_not_decode_is_a_failed_record_and_the_rest_goes_on(
 
 def test_the_neighbours_of_a_bad_picture_are_judged_and_labelled_as_ever(recipe: Path, tmp_path: Path) -> None:
     make(recipe)
-    good = read_records(tmp_path / "out")[0]
+    good = read_records(tmp_path / "out")
     truncated(tmp_path / "data/images/train/01.jpg")
     shutil.rmtree(tmp_path / "out")
     make(recipe)
-    bad = read_records(tmp_path / "out")[0]
+    bad = read_records(tmp_path / "out")
     common = set(good) & set(bad)
     assert len(common) == 6
     assert all(bad[job_id].facts["structure"] for job_id in common)
@@ -63,7 +62,7 @@ CHANGES = [
 @pytest.mark.parametrize("change", [c[1] for c in CHANGES], ids=[c[0] for c in CHANGES])
 def test_a_source_changed_during_the_run_is_made_by_the_next(recipe: Path, tmp_path: Path, change: Any) -> None:
     summary, _ = changing(recipe, lambda: change(tmp_path / "data"))
-    records = read_records(tmp_path / "out")[0].values()
+    records = read_records(tmp_path / "out").values()
     assert sorted(record.kind or "made" for record in records) == ["made"] * 6 + ["transient"] * 2
     assert (summary.accepted, summary.pending) == (6, 2)
     assert not list((tmp_path / "out/dataset/images/train").glob("01__*")), "no image under a label that is not its own"
@@ -104,7 +103,7 @@ def test_a_bug_in_an_editor_is_a_crash_with_what_was_made_kept(recipe: Path, tmp
 
     with pytest.raises(IndexError):
         make(recipe, Broken())
-    assert len(read_records(tmp_path / "out")[0]) == 6
+    assert len(read_records(tmp_path / "out")) == 6
     assert make(recipe)[0].made_now == 2
 
 
@@ -119,7 +118,7 @@ def test_an_editor_that_returns_another_size_is_a_bug(recipe: Path) -> None:
 
 def test_facts_are_recorded_and_decisions_are_not(recipe: Path, tmp_path: Path) -> None:
     make(recipe)
-    rows = [json.loads(line) for line in (tmp_path / "out/records.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "out/records-0.jsonl").read_text().splitlines()]
     records = [row for row in rows if "id" in row]
     assert {key for row in records for key in row} == {"id", "status", "facts", "sha256", "seconds", "environment"}
     assert all(row["facts"]["strength"] in (0.6, 0.7) for row in records)
@@ -174,7 +173,7 @@ def test_a_picture_whose_numbers_overflow_is_a_failure_that_says_so(tmp_path: Pa
     recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out")
     summary, _ = make(recipe, Overflowing([1]))
     assert summary.failed["transient"] >= 2
-    failed = [record for record in read_records(tmp_path / "out")[0].values() if record.status == "failed"]
+    failed = [record for record in read_records(tmp_path / "out").values() if record.status == "failed"]
     assert all("(NaN) in float16" in str(record.error) for record in failed)
     assert make(recipe)[0].accepted == 8  # tried again, for instance with another number type
 

@@ -1,4 +1,4 @@
-"""Runs batches in this process. An executor takes (worker, batches, stopping) and yields results in batch order."""
+"""Runs batches in this process. An executor takes (worker, batches, stopping) and yields batches with their results."""
 
 from __future__ import annotations
 
@@ -14,24 +14,33 @@ from diffgen.types import Batch, Result
 OVERLAP = 3
 
 
-def local(worker: BatchWorker, batches: Iterable[Batch], stopping: Callable[[], bool]) -> Iterator[list[Result]]:
-    """The results of each batch, in order, up to the first that is cancelled.
+def local(
+    worker: BatchWorker, batches: Iterable[Batch | None], stopping: Callable[[], bool]
+) -> Iterator[tuple[Batch, list[Result]]]:
+    """Each batch and its results, in order, up to the first that is cancelled.
 
-    When `stopping` returns True, no new batch starts. The one on the device is finished; see BatchWorker for the others.
+    `batches` may give None: then it wants to see the results of one more batch before it goes on. When `stopping` returns
+    True, no new batch starts. The one on the device is finished; see BatchWorker for the others.
     """
-    waiting: deque[Future[list[Result]]] = deque()
+    waiting: deque[tuple[Batch, Future[list[Result]]]] = deque()
     with ThreadPoolExecutor(OVERLAP, thread_name_prefix="batch") as pool:
         try:
             for batch in batches:
                 if stopping():
                     break
-                waiting.append(pool.submit(worker, batch))
-                if len(waiting) >= OVERLAP:
-                    yield waiting.popleft().result()
+                if batch is not None:
+                    waiting.append((batch, pool.submit(worker, batch)))
+                if waiting and (batch is None or len(waiting) >= OVERLAP):
+                    yield _first(waiting)
             while waiting:
-                yield waiting.popleft().result()
+                yield _first(waiting)
         except Cancelled:
             return
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
+
+
+def _first(waiting: deque[tuple[Batch, Future[list[Result]]]]) -> tuple[Batch, list[Result]]:
+    batch, future = waiting.popleft()
+    return batch, future.result()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.files import image_path, sha256_or_none, stamp
-from diffgen.run.store.records import read_records
+from diffgen.run.store.records import Log, read_log, record_files, united
 from diffgen.types import Record
 
 _OURS = re.compile(r"[0-9a-f]{32}\.(jpg|png|webp)")
@@ -21,7 +21,17 @@ UNFINISHED = ".tmp"  # folder below images/ for files that are not committed yet
 
 def read_present(folder: Path, image_format: str) -> dict[str, Record]:
     """`RunStore.present` without lock or repair, so also while a run is writing; {} if there is no run."""
-    return present_records(read_records(folder)[0], image_ids(folder, image_format))
+    return present_records(read_records(folder, image_format), image_ids(folder, image_format))
+
+
+def read_records(folder: Path, image_format: str) -> dict[str, Record]:
+    """The records of all workers by job id, also of images that are no longer there."""
+    return unite(folder, image_format, map(read_log, record_files(folder)))
+
+
+def unite(folder: Path, image_format: str, logs: Iterable[Log]) -> dict[str, Record]:
+    """`united`, asking the run folder's images."""
+    return united(logs, lambda job_id: sha256_or_none(image_path(folder, job_id, image_format)))
 
 
 def image_ids(folder: Path, image_format: str) -> set[str]:
@@ -62,9 +72,9 @@ def remember(path: Path, record: Record, cache: FileCache) -> None:
     cache.put(_KIND, path, stamp([path]), record.sha256 or "")
 
 
-def done(present: dict[str, Record]) -> set[str]:
-    """Ids of the jobs that need no work: made, or failed permanently."""
-    return {key for key, record in present.items() if record.status == "made" or record.kind == "source"}
+def is_done(record: Record) -> bool:
+    """Whether a present record's job needs no work: it is made, or failed permanently."""
+    return record.status == "made" or record.kind == "source"
 
 
 def image_files(folder: Path) -> Iterator[Path]:

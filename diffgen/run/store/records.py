@@ -1,6 +1,7 @@
-"""Reads records.jsonl: batches of records, each followed by a trailer line with their count and checksum.
+"""Reads the records of a run folder: each worker appends to a file of its own, records-WORKER.jsonl.
 
-Damage costs the batches that it touches, and no others: a trailer tells how many lines before it are its own.
+A file holds batches of records, each followed by a trailer line with their count and checksum. Damage costs the batches
+that it touches, and no others: a trailer tells how many lines before it are its own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from diffgen.errors import DiffgenError, why
 from diffgen.files import read_regular
 from diffgen.types import Record
 
-RECORDS = "records.jsonl"
+FIRST_FORMAT = "records.jsonl"  # the only file of run folders of format 1; read, and no longer written
+_RECORDS = re.compile(r"records-\w+\.jsonl")
 _TRAILER = re.compile(rb'\{"commit":(\d{1,9}),"crc":"([0-9a-f]{8})"\}')
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The whole of records.jsonl: records by job id, the newest of each; the (first, last + 1) byte of each whole batch;
+    """The whole of a file of records: records by job id, the newest of each; the (first, last + 1) byte of each whole batch;
     and the bytes that belong to none. `damaged` is False where these are but the beginning of a last write."""
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -40,9 +42,21 @@ class Log:
         return b"".join(self.raw[first:last] for first, last in self.batches)
 
 
-def read_log(folder: Path) -> Log:
-    """Everything in a run folder's records.jsonl. Raises DiffgenError if it cannot be read."""
-    raw = _read(folder)
+def record_file(folder: Path, worker: str) -> Path:
+    """Where a worker appends its records. `worker` is a word of letters, digits and underscores."""
+    return folder / f"records-{worker}.jsonl"
+
+
+def record_files(folder: Path) -> list[Path]:
+    """Every file of records in a run folder, the oldest format first."""
+    first = folder / FIRST_FORMAT
+    names = sorted(path for path in folder.glob("records-*.jsonl") if _RECORDS.fullmatch(path.name))
+    return [first, *names] if first.exists() else names
+
+
+def read_log(path: Path) -> Log:
+    """Everything in a file of records. Raises DiffgenError if it cannot be read."""
+    raw = _read(path)
     records: dict[str, Record] = {}
     spans = []
     for batch, span in _batches(raw):
@@ -53,25 +67,39 @@ def read_log(folder: Path) -> Log:
     return Log(records, tuple(spans), raw, gaps or not _is_cut_short(tail))
 
 
-def read_records(folder: Path) -> tuple[dict[str, Record], int]:
-    """(records by job id, the newest of each; the byte where the last whole batch ends)."""
-    log = read_log(folder)
-    return log.records, log.end
+def united(logs: Iterable[Log], image_sha256: Callable[[str], str | None]) -> dict[str, Record]:
+    """One record for each job of all files. Workers may have done a job twice: an image made counts more than a failure.
+
+    Two devices make different bytes of one job. Only one image is in place, and its record is the one that counts:
+    `image_sha256` gives the sha256 of the file for a job id, and is asked of such jobs only.
+    """
+    records: dict[str, Record] = {}
+    for log in logs:
+        for job_id, record in log.records.items():
+            other = records.get(job_id)
+            if other is not None and other.status == "made" and record.sha256 != other.sha256:
+                is_rival = record.status == "made" and image_sha256(job_id) != other.sha256
+                if not is_rival:
+                    continue
+            records[job_id] = record
+    return records
 
 
-def read_commits(folder: Path) -> Iterator[tuple[list[Record], tuple[int, int]]]:
-    """Every whole batch in order: (its records, its first byte and the one after its last)."""
-    return _batches(_read(folder))
+def read_commits(folder: Path) -> Iterator[list[Record]]:
+    """The records of every whole batch, file by file, each in order."""
+    for path in record_files(folder):
+        for batch, _ in _batches(_read(path)):
+            yield batch
 
 
-def _read(folder: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
-        return read_regular(folder / RECORDS)
+        return read_regular(path)
     except FileNotFoundError:
         return b""
     except OSError as error:
         raise DiffgenError(
-            f"{folder / RECORDS}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
+            f"{path}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
         ) from None
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from diffgen.errors import DiffgenError, UsageError, why
 
-FORMAT = 1
+FORMAT = 2  # what is written; folders of format 1 had all records in records.jsonl
+FORMATS = (1, 2)
 
 STATE = "run.json"
 LOCK_WAIT_SECONDS = 0.2
@@ -81,7 +82,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise DiffgenError(
             f"{folder / STATE}: cannot be read: {why(error)}", "restore the file, or start in a new folder"
         ) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") not in FORMATS:
         raise DiffgenError(
             f"{folder / STATE}: has another format than {FORMAT}",
             "use the version of diffgen that wrote it, or a new folder",

@@ -1,13 +1,15 @@
 """An open run folder: the only writer of its records and images.
 
-A batch is committed as a whole: write its images to temporary files, fsync, rename; then append its records and a trailer
-in one write, fsync. Opening drops everything after the last complete trailer, so an interrupted batch is made again."""
+A batch is committed as a whole: write its images to temporary files, fsync, put them in place; then append its records and
+a trailer in one write, fsync. Opening drops everything after the last complete trailer, so an interrupted batch is made
+again."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -17,20 +19,33 @@ from typing import Any
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, why
 from diffgen.files import disk_errors, image_path, sync_folder, unused, write_atomically
-from diffgen.run.store.images import UNFINISHED, damaged_images, done, image_files, image_ids, present_records, remember
-from diffgen.run.store.records import RECORDS, Log, read_log, trailer_line
+from diffgen.run.store.images import (
+    UNFINISHED,
+    damaged_images,
+    image_files,
+    image_ids,
+    is_done,
+    present_records,
+    remember,
+    unite,
+)
+from diffgen.run.store.records import Log, read_log, record_file, record_files, trailer_line
 from diffgen.run.store.state import FORMAT, HELD, LOCK_WAIT_SECONDS, STATE, check_folder, is_run_folder, read_state
-from diffgen.types import Record, Result
+from diffgen.types import Result
 
 
 class RunStore:
     """An open run folder. One process at a time: opening takes the lock; `close`, or leaving `with`, releases it.
 
-    Opening raises DiffgenError when the folder is locked, damaged, not writable, or holds files of others.
+    `records` are those of all workers by job id; `present` leaves out those whose image is gone, which count as not made;
+    `done` are the ids of the jobs that need no work; `commits` counts the batches committed by this object; `repaired`
+    says what was damaged and is made again. Opening raises DiffgenError when the folder is locked, damaged, not writable,
+    or holds files of others.
     """
 
-    def __init__(self, folder: Path, image_format: str) -> None:
+    def __init__(self, folder: Path, image_format: str, worker: str = "0") -> None:
         self.folder = folder
+        self.worker = worker
         self.image_format = image_format
         check_folder(folder, create=True)
         self._lock = self._take_lock()
@@ -41,14 +56,19 @@ class RunStore:
             else:
                 self.state = {"format": FORMAT, "environments": {}}
                 self._write_state()
-            log = read_log(folder)
-            self.records = log.records
-            self.repaired: list[str] = []  # what was damaged, for the user: it is made again
+            self.note(format=FORMAT)  # an older diffgen would not see the records of this one
+            self.repaired: list[str] = []
+            self.commits = 0
+            logs = {path: read_log(path) for path in record_files(folder)}
             with disk_errors(folder):
-                self._repair_records(log)
+                for path, log in logs.items():
+                    self._repair_records(path, log)
                 self._delete_unfinished()
-            self._images = image_ids(folder, image_format)  # listed once: only this object changes them while locked
-            self._set_aside(damaged_images(folder, image_format, self.records, self._images, self._cache))
+            self.records = unite(folder, image_format, logs.values())
+            images = image_ids(folder, image_format)  # listed once: only this object changes them while locked
+            images -= self._set_aside(damaged_images(folder, image_format, self.records, images, self._cache))
+            self.present = present_records(self.records, images)
+            self.done = {job_id for job_id, record in self.present.items() if is_done(record)}
         except BaseException:
             self.close()
             raise
@@ -80,15 +100,14 @@ class RunStore:
             f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
         )
 
-    def _repair_records(self, log: Log) -> None:
+    def _repair_records(self, path: Path, log: Log) -> None:
         """Cut off the beginning of an interrupted write; of a damaged file, keep a copy and the batches that are whole."""
-        path = self.folder / RECORDS
         if log.damaged:
-            kept = unused(self.folder / "records.damaged.jsonl")
+            kept = unused(path.with_suffix(".damaged.jsonl"))
             _write_synced(kept, "wb", log.raw)
             write_atomically(path, log.whole)
             self.repaired.append(
-                f"{RECORDS} was damaged: its whole batches have {len(log.records)} jobs, the others are made again; "
+                f"{path.name} was damaged: its whole batches have {len(log.records)} jobs, the others are made again; "
                 f"as it was: {kept.name}"
             )
         elif log.end < len(log.raw):
@@ -96,12 +115,11 @@ class RunStore:
                 file.truncate(log.end)
                 os.fsync(file.fileno())
 
-    def _set_aside(self, damaged: Sequence[Path]) -> None:
-        """Rename images that are not what was made, so that they are made again."""
+    def _set_aside(self, damaged: Sequence[Path]) -> set[str]:
+        """Rename images that are not what was made, so that they are made again. Returns their job ids."""
         with disk_errors(self.folder):
             for path in damaged:
                 os.replace(path, unused(path.with_name(f"{path.stem}.damaged{path.suffix}")))
-        self._images -= {path.stem for path in damaged}
         if damaged:
             names = ", ".join(path.stem for path in damaged[:3])
             more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
@@ -109,12 +127,14 @@ class RunStore:
                 f"{len(damaged)} images were not as they were made, and are made again: {names}{more}; "
                 "as they were: *.damaged.* beside them"
             )
+        return {path.stem for path in damaged}
 
     def _delete_unfinished(self) -> None:
         folder = self.folder / "images" / UNFINISHED
         if folder.is_dir():
             for leftover in folder.iterdir():
                 leftover.unlink()
+        shutil.rmtree(self.folder / "claims", ignore_errors=True)  # whoever claimed a lane is dead: the lock is ours
 
     def _write_state(self) -> None:
         write_atomically(self.folder / STATE, json.dumps(self.state, indent=1, sort_keys=True) + "\n")
@@ -149,34 +169,32 @@ class RunStore:
             kept = [record for record in self.records.values() if record.id in keep]
             lines = "".join(f"{record.to_json()}\n" for record in kept)
             trailer = trailer_line(len(kept), lines.encode()).decode()
-            write_atomically(self.folder / RECORDS, f"{lines}{trailer}\n" if kept else "")
-            self.records = {record.id: record for record in kept}
+            ours = record_file(self.folder, self.worker)
+            write_atomically(ours, f"{lines}{trailer}\n" if kept else "")
             with disk_errors(self.folder):
-                for path in stale:
+                for path in [*(path for path in record_files(self.folder) if path != ours), *stale]:
                     path.unlink()
-            self._images &= keep
+            self.records = {record.id: record for record in kept}
+            self.present = {job_id: record for job_id, record in self.present.items() if job_id in keep}
+            self.done &= keep
         return len(stale), size
-
-    def present(self) -> dict[str, Record]:
-        """The records, by job id, without those whose image was deleted: these jobs count as not made."""
-        return present_records(self.records, self._images)
-
-    def done(self) -> set[str]:
-        """Ids of the jobs that need no work."""
-        return done(self.present())
 
     def commit(self, results: Sequence[Result]) -> None:
         """Commit one batch, as a whole or not at all. Raises DiffgenError when it cannot be written."""
         with disk_errors(self.folder):
             self._commit_images(results)
             lines = "".join(f"{result.record.to_json()}\n" for result in results).encode()
-            path = self.folder / RECORDS
+            path = record_file(self.folder, self.worker)
             first = not path.exists()
             _write_synced(path, "ab", lines + trailer_line(len(results), lines) + b"\n")
             if first:
                 sync_folder(self.folder)
-        self.records.update((result.record.id, result.record) for result in results)
-        self._images |= {result.record.id for result in results if result.image is not None}
+        for result in results:
+            job_id, record = result.record.id, result.record
+            self.records[job_id] = self.present[job_id] = record
+            if is_done(record):
+                self.done.add(job_id)
+        self.commits += 1
 
     def _commit_images(self, results: Iterable[Result]) -> None:
         unfinished = self.folder / "images" / UNFINISHED
@@ -188,15 +206,13 @@ class RunStore:
             target = image_path(self.folder, result.record.id, self.image_format)
             temporary = unfinished / target.name
             _write_synced(temporary, "wb", result.image)
-            moves.append((temporary, target))
-        for temporary, target in moves:
+            moves.append((temporary, target, result.record))
+        for temporary, target, record in moves:
             target.parent.mkdir(exist_ok=True)
             os.replace(temporary, target)
-        for result in results:
-            if result.image is not None:
-                remember(image_path(self.folder, result.record.id, self.image_format), result.record, self._cache)
+            remember(target, record, self._cache)
         # After a power cut, every image that a record names must be there: sync the directory entries too.
-        for folder in {self.folder, unfinished.parent, *(target.parent for _, target in moves)}:
+        for folder in {self.folder, unfinished.parent, *(target.parent for _, target, _ in moves)}:
             sync_folder(folder)
 
     def close(self) -> None:

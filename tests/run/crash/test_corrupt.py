@@ -78,7 +78,7 @@ def gone(path: Path, chance: random.Random) -> None:
 
 DAMAGES: list[Callable[[Path, random.Random], None]] = [flip, flip_unseen, cut, zeros, noise, doubled, gone]
 PLACES = [
-    "records.jsonl",
+    "records-0.jsonl",
     "run.json",
     "images/*/*.jpg",
     "dataset/labels/*/*.txt",

@@ -25,9 +25,8 @@ import pytest
 from diffgen.editing.editor import EditBatch
 from diffgen.errors import DiffgenError
 from diffgen.run.executors.local import OVERLAP
-from diffgen.run.store.records import read_records
 from diffgen.run.summary import Summary
-from tests.fakes import FakeEditor, make, make_dataset, tree, write_recipe
+from tests.fakes import FakeEditor, make, make_dataset, read_records, tree, write_recipe
 from tests.fakes_attempts import Melting
 
 # Many processes one after the other: minutes on a machine with other work.
@@ -189,7 +188,7 @@ def test_killed_in_the_middle_of_every_third_write(data: Path, whole: Whole, wri
                 again(recipe)
 
         assert ended(in_child(work)) == -signal.SIGKILL
-        committed = len(read_records(out)[0])
+        committed = len(read_records(out))
         summary, editor = again(recipe)
         assert summary.accepted == whole.accepted
         assert len(editor.made) <= whole.jobs - max(0, committed - BATCH)
@@ -223,7 +222,7 @@ def test_every_second_write_made_to_fail_once(data: Path, whole: Whole, writes: 
 def test_what_follows_the_last_whole_batch_is_made_again(data: Path, whole: Whole, tmp_path: Path) -> None:
     recipe = recipe_for(tmp_path, data, tmp_path / "out")
     again(recipe)
-    records = tmp_path / "out/records.jsonl"
+    records = tmp_path / "out/records-0.jsonl"
     lines = records.read_text().splitlines(keepends=True)
     first = len(lines) - 1 - json.loads(lines[-1])["commit"]
     last = lines[first:-1]

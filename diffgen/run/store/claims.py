@@ -1,0 +1,99 @@
+"""Claims: how workers share the lanes of a plan without a scheduler, over any file system that they all see.
+
+A worker claims a lane by creating claims/LANE, which only one can (O_EXCL), and touches it while it works. A claim that
+nobody has touched for STALE_SECONDS is of a dead worker, and may be taken. Ages are told by the clock of the file system,
+so the clocks of two machines may differ; STALE_SECONDS is longer than a network file system keeps attributes. Should two
+workers make one lane all the same, no harm is done: see `united`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from diffgen.files import disk_errors
+
+BEAT_SECONDS = 20.0
+STALE_SECONDS = 180.0
+
+
+class Claims:
+    """The lanes that one worker has claimed. Leaving `with` releases them."""
+
+    def __init__(self, folder: Path, worker: str) -> None:
+        self._folder = folder / "claims"
+        self._worker = worker
+        self._held: set[Path] = set()
+        self._end = threading.Event()
+
+    def __enter__(self) -> Claims:
+        with disk_errors(self._folder):
+            self._folder.mkdir(exist_ok=True)
+        self._beat = threading.Thread(target=self._keep_alive, name="claims", daemon=True)
+        self._beat.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._beat.join()
+        for path in self._held:
+            path.unlink(missing_ok=True)
+        self._held.clear()
+
+    def take(self, lane: int) -> bool:
+        """Claim a lane; False if a living worker has it. Raises DiffgenError if nothing can be written."""
+        path = self._folder / f"{lane:08d}"
+        with disk_errors(self._folder):
+            if not self._create(path) and not (self._put_aside(path) and self._create(path)):
+                return False
+        self._held.add(path)
+        return True
+
+    def release(self, lane: int) -> None:
+        """Give a lane back, finished or not."""
+        path = self._folder / f"{lane:08d}"
+        self._held.discard(path)
+        path.unlink(missing_ok=True)
+
+    def _create(self, path: Path) -> bool:
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(handle, "w") as file:
+            file.write(self._worker)
+        return True
+
+    def _put_aside(self, path: Path) -> bool:
+        """Whether a dead worker's claim is out of the way."""
+        aside = path.with_name(f"{path.name}.{self._worker}")
+        try:
+            seen = path.stat()
+            if self._now() - seen.st_mtime < STALE_SECONDS:
+                return False
+            os.rename(path, aside)
+            taken = aside.stat()
+        except FileNotFoundError:  # it was released, or another worker was faster
+            return True
+        if (taken.st_ino, taken.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
+            with suppress(OSError):  # another worker had taken it meanwhile: it is that one's claim
+                os.link(aside, path)
+        aside.unlink()
+        return True
+
+    def _now(self) -> float:
+        """The time of the file system."""
+        clock = self._folder / f"clock.{self._worker}"
+        clock.write_bytes(b"")
+        os.utime(clock)  # also on systems where writing nothing leaves the time
+        now = clock.stat().st_mtime
+        clock.unlink()
+        return now
+
+    def _keep_alive(self) -> None:
+        while not self._end.wait(BEAT_SECONDS):
+            for path in list(self._held):
+                with suppress(OSError):
+                    os.utime(path)
