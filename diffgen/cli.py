@@ -75,6 +75,9 @@ def run(
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after this long (exit code 4); run again to resume.")
     ] = None,
+    remake: Annotated[
+        bool, typer.Option("--remake", help="Make the images of an older diffgen anew, where this one edits otherwise.")
+    ] = False,
     confined: Confined = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
@@ -91,7 +94,13 @@ def run(
     notify = (lambda _: None) if quiet else _notify
     progress = choose(quiet, as_json)
     summary = loop.run(
-        loaded, limit=limit, max_minutes=max_minutes, progress=progress, notify=notify, confined=confined
+        loaded,
+        limit=limit,
+        max_minutes=max_minutes,
+        progress=progress,
+        notify=notify,
+        confined=confined,
+        remake=remake,
     )
     _report(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)

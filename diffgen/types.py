@@ -16,7 +16,7 @@ from diffgen.errors import DiffgenError, why
 # Raise the first when the meaning of a job's fields changes, the second when our own pixels change for the same fields. Both
 # invalidate every image, so both need a headline in the changelog.
 ID_SCHEMA = 1
-EDIT_VERSION = 2
+EDIT_VERSION = 3
 
 
 def canonical(value: Any) -> str:
@@ -110,9 +110,9 @@ class ControlInput:
 class Settings:
     """Everything about an edit that does not depend on the source. Jobs with equal settings can share a batch.
 
-    `strength` is 0 (the source's VAE round trip) to 1. `steps` are the steps that run. `long_side`, `multiple` and
-    `smallest` give the working size in pixels (geometry.canvas_of). `quality` is for lossy formats only. Optional fields
-    that are None do not enter the id.
+    `strength` is 0 (the source's VAE round trip) to 1. `steps` are the steps that run, at most. The working size in pixels
+    is that of `long_side`, `multiple` and `smallest` (geometry.canvas_of); without `long_side`, the area of `native` ×
+    `native`. `quality` is for lossy formats only. Optional fields that are None do not enter the id.
     """
 
     editor: str
@@ -121,7 +121,7 @@ class Settings:
     strength: float
     steps: int
     guidance: float
-    long_side: int
+    long_side: int | None
     multiple: int
     image_format: str
     quality: int | None
@@ -131,6 +131,8 @@ class Settings:
     severity: str | None = None  # template that states the strength in the prompt (pocket)
     mode: str = "fit"
     smallest: int | None = None
+    native: int | None = None  # side of the model's training pictures, where it is told or its levels depend on it
+    levels: int | None = None  # how many noise levels a distilled model knows; None: any
     object_strength: float | None = None  # of labelled objects, at most `strength`; None: that of the scene
     feather: int | None = None  # pixels of the working size over which the objects' strength fades into the scene's
     object_detail: float | None = None  # share of the source's fine detail that is restored inside objects, 0 to 1
@@ -140,10 +142,18 @@ class Settings:
     task: str | None = None  # "background", "remove" or "insert": repaints a part only; see diffgen.editing.tasks
     classes: tuple[int, ...] | None = None  # of the objects that the task removes (None: all) or inserts
     annotator: str | None = None  # identity of the detector that labels images made from noise
+    edit_version: int = EDIT_VERSION  # of the diffgen that makes the images, or made those of the run folder
+
+    @property
+    def tile_side(self) -> int:
+        """The side of a tile, in pixels: the working size of a square picture."""
+        side = self.long_side or self.native
+        assert side is not None
+        return side
 
     @cached_property
     def digest(self) -> str:
-        fields = {k: v for k, v in asdict(self).items() if k != "condition"}
+        fields = {k: v for k, v in asdict(self).items() if k not in ("condition", "edit_version")}
         for control in fields["controls"] or ():
             # Only whether there are own maps is part of this id, not their folder. Their content is part of the job's.
             control["folder"] = True if control["folder"] is not None else None
@@ -171,7 +181,7 @@ class Job:
     id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        edit = _edit_digest(self.settings.digest, self.prompt, self.negative_prompt)
+        edit = _edit_digest(self.settings.edit_version, self.settings.digest, self.prompt, self.negative_prompt)
         text = " ".join((edit, self.source, str(self.seed), *self.maps))
         if self.place is not None:
             text += f" {canonical(self.place)}"
@@ -179,9 +189,9 @@ class Job:
 
 
 @lru_cache(maxsize=65536)
-def _edit_digest(settings: str, prompt: str, negative_prompt: str | None) -> str:
+def _edit_digest(edit_version: int, settings: str, prompt: str, negative_prompt: str | None) -> str:
     """Hash of what the jobs of one condition share; cached, because half a million jobs are planned at once."""
-    return digest_of(canonical([ID_SCHEMA, EDIT_VERSION, settings, prompt, negative_prompt]))
+    return digest_of(canonical([ID_SCHEMA, edit_version, settings, prompt, negative_prompt]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from diffgen.editing.editor import EditBatch, Edited
 from diffgen.errors import OutOfMemory
 from diffgen.models.model import Model
 from diffgen.recipe.load import load_recipe
+from diffgen.recipe.presets import presets
 from diffgen.run.loop import run
 from diffgen.run.store import images as run_images
 from diffgen.run.summary import Summary
@@ -97,13 +98,19 @@ def make_dataset(
 
 
 def recipe_fields(dataset: Path, output: Path, **fields: Any) -> dict[str, Any]:
+    # With their own strengths: by default an instruction is carried out wholly.
+    conditions = [
+        {name: {"strength": presets()[name]["strength"]}} if isinstance(name, str) and name in presets() else name
+        for name in fields.pop("conditions", ["night", "fog"])
+    ]
     return {
         "dataset": str(dataset),
         "output": str(output),
         "model": MODEL,
         "editor": "instruct",
-        "conditions": ["night", "fog"],
+        "conditions": conditions,
         "batch_size": 3,
+        "resolution": {"long_side": 64},
         **fields,
         # The fake editor only darkens, also where it is asked for snow.
         "checks": {"happened": None, **(fields.get("checks") or {})},

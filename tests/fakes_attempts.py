@@ -26,8 +26,9 @@ def run_it(root: Path, name: str, attempts: int, editor: Any = None, **options: 
     data = root / "data/data.yaml"
     if not data.exists():
         make_dataset(root / "data", counts=(12, 2))
+    conditions = [{"night": {"strength": 0.7}}, {"fog": {"strength": 0.6}}]
     recipe = write_recipe(
-        root / f"{name}.yaml", data, root / name, batch_size=3, attempts=attempts, conditions=["night", "fog"]
+        root / f"{name}.yaml", data, root / name, batch_size=3, attempts=attempts, conditions=conditions
     )
     summary, editor = make(recipe, editor or Melting(), **options)
     return summary, editor, recipe

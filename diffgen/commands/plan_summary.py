@@ -108,7 +108,7 @@ class _Workload:
         """Count `count` images that are left to make, of sources of `size` (width, height) pixels."""
         canvas = working_canvas(*size, settings)
         tiles = views_for(canvas, settings)
-        width, height = canvas.size if len(tiles) == 1 else (settings.long_side, settings.long_side)
+        width, height = canvas.size if len(tiles) == 1 else (settings.tile_side, settings.tile_side)
         self.left += count
         self.pixels += count * size[0] * size[1]
         self.working_pixels += count * len(tiles) * width * height

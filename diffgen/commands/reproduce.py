@@ -71,6 +71,7 @@ def reproduce(
     commits = list(read_commits(folder))
     record = _record(folder, commits, job)
     session = Session.open(loaded)
+    session.check_version()
     (committed,) = [records for records in commits if any(other is record for other in records)]
     batches = _batches(session, [other.id for other in committed], record.id, state["batch_size"])
     worker = (make_worker or _loader(session, state["threads"], notify))()

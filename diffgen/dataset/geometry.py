@@ -5,6 +5,7 @@ Images are (H, W, 3) uint8 RGB arrays, upright. Sizes are (width, height) in pix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,17 +43,23 @@ def canvas_of(width: int, height: int, long_side: int, multiple: int, smallest: 
     return Canvas((width, height), inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2, size)
 
 
+def long_side_of(width: int, height: int, native: int) -> int:
+    """The long side, in pixels, of a picture with this aspect and the area of native × native."""
+    return round(native * math.sqrt(max(width, height) / min(width, height)))
+
+
 def working_canvas(width: int, height: int, settings: Settings) -> Canvas:
     """The canvas of a (width, height) source: at the working size, or at the source's own size in tiles."""
     longest = max(width, height)
-    if settings.mode == "tile" and longest > settings.long_side:
+    if settings.mode == "tile" and longest > settings.tile_side:
         return canvas_of(width, height, longest, settings.multiple)
-    return canvas_of(width, height, settings.long_side, settings.multiple, settings.smallest)
+    long_side = settings.long_side or long_side_of(width, height, settings.tile_side)
+    return canvas_of(width, height, long_side, settings.multiple, settings.smallest)
 
 
 def views_for(canvas: Canvas, settings: Settings) -> list[View]:
     """The tiles of a canvas, or the whole of it as one view."""
-    side = settings.long_side // settings.multiple * settings.multiple
+    side = settings.tile_side // settings.multiple * settings.multiple
     if settings.mode != "tile" or max(canvas.size) <= side:
         return [View(0, 0, canvas.size)]
     return tile_views(canvas.size, side, settings.multiple, side // 4)

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent
 FACTS: dict[str, type] = {
     "steps": int, "guidance": float, "image_guidance": float, "native": int, "multiple": int,
     "severity": str, "licence": str, "memory_gb": float,
-    "smallest": int, "least_object": int, "cpu_seconds_per_mpx": float, "vocabulary": str, "scheduler": str,
+    "smallest": int, "levels": int, "least_object": int, "cpu_seconds_per_mpx": float, "vocabulary": str, "scheduler": str,
 }  # fmt: skip
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "img2img": {"steps": 20, "guidance": 6.0},

@@ -27,7 +27,7 @@ class Model:
 
     `kind` is "folder" (diffusers layout), "file" (one .safetensors) or "hub"; `place` is the path or the hub id.
     `revision` is a hub model's commit; None if unknown on this machine. `config` is the folder with a single file's pipeline
-    configs. `native` is the long side in pixels of its training images. Image sides must divide by `multiple`.
+    configs. `native` is the side in pixels of its training images. Image sides must divide by `multiple`.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Model:
     licence: str | None = None
     memory_gb: float | None = None
     smallest: int | None = None  # sources between this long side and `native` are edited at their own size
+    levels: int | None = None  # how many noise levels a distilled model was trained at, evenly spaced; None: all
     least_object: int = 16  # px at the working size; the VAE may lose smaller boxes (two cells of an f8 VAE)
     cpu_seconds_per_mpx: float | None = None  # measured, for the estimate of `plan`
     vocabulary: str | None = None  # file in its folder with the words it was trained on, for small models

@@ -16,7 +16,7 @@ from diffgen.plan.select import Edit, assigned_edits, first_sources, fits, selec
 from diffgen.plan.settings import edits_of
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
-from diffgen.types import Item, Job, Settings, Source, Verdict, unit
+from diffgen.types import EDIT_VERSION, Item, Job, Settings, Source, Verdict, unit
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,17 @@ def _seeds(seed: int, variants: int, condition: Condition, source: Source) -> li
     return [int(unit("seed", seed, source.digest, condition.name, n) * 2**48) for n in range(variants)]
 
 
-def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None) -> Plan:
+def plan_jobs(
+    recipe: Recipe, dataset: Dataset, model: Model, limit: int | None = None, edit_version: int = EDIT_VERSION
+) -> Plan:
     """Plan every image that the recipe asks for; `limit` edits only the first sources of each split.
+
+    With an older `edit_version` the jobs are those that a diffgen of that time planned.
 
     Raises UsageError when the recipe names a split or class that the dataset lacks, or asks what the model cannot do.
     """
     if recipe.text2img is not None:
-        return _text2img_plan(recipe, dataset, model, limit)
+        return _text2img_plan(recipe, dataset, model, limit, edit_version)
     sources = with_val(recipe, dataset)
     if "train" not in dataset.splits:
         raise UsageError(
@@ -124,7 +128,7 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
         chosen = first_sources(chosen, limit)
         keep = {source.key for source in chosen}
         sources = [s for s in sources if s.split not in recipe.select.splits or s.key in keep]
-    conditions = edits_of(recipe, model, dataset)
+    conditions = edits_of(recipe, model, dataset, edit_version)
     places: dict[tuple[str, str], tuple[Place, ...]] = {}
     for condition, settings in conditions:
         if settings.task == "insert":
@@ -144,11 +148,11 @@ def plan_jobs(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None 
     )
 
 
-def _text2img_plan(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None) -> Plan:
+def _text2img_plan(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None, edit_version: int) -> Plan:
     """The plan of a text-to-image recipe: every image is generated, also those of val if the recipe asks for one."""
     chosen = list(dataset.sources) if recipe.val_from_train is None else with_val(recipe, dataset)
     if limit is not None:
         chosen = first_sources(chosen, limit)
-    conditions = edits_of(recipe, model, dataset)
+    conditions = edits_of(recipe, model, dataset, edit_version)
     edits = tuple((source, assigned_edits(recipe, conditions, source)) for source in chosen)
     return Plan((), edits, dataset, recipe.seed, recipe.variants, recipe.attempts)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from diffgen.dataset.dataset import Dataset
+from diffgen.editing.edit_version_2 import EDIT_VERSION_2, STEPS
 from diffgen.editing.families import check_class
 from diffgen.editing.pipelines.schedulers import Options, chosen_scheduler
 from diffgen.errors import UsageError
@@ -10,14 +13,32 @@ from diffgen.models.model import Model
 from diffgen.plan.select import Edit
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
-from diffgen.types import ControlInput, Settings
+from diffgen.types import EDIT_VERSION, ControlInput, Settings
+
+LCM_LEVELS = 50  # of latent consistency models (diffusers' original_inference_steps)
 
 
-def edits_of(recipe: Recipe, model: Model, dataset: Dataset) -> tuple[Edit, ...]:
+def edits_of(recipe: Recipe, model: Model, dataset: Dataset, edit_version: int = EDIT_VERSION) -> tuple[Edit, ...]:
     """Every condition with the settings of its jobs. Raises UsageError when a condition does not suit the model."""
-    return tuple(
-        (condition, _settings(recipe, condition, model, _classes(recipe, condition, model, dataset)))
-        for condition in recipe.conditions
+    edits = []
+    for condition in recipe.conditions:
+        settings = _settings(recipe, condition, model, _classes(recipe, condition, model, dataset))
+        if edit_version == EDIT_VERSION_2:
+            settings = _as_in_version_2(settings, condition, model)
+        edits.append((condition, settings))
+    return tuple(edits)
+
+
+def _as_in_version_2(settings: Settings, condition: Condition, model: Model) -> Settings:
+    """The settings that diffgen 0.1 had for the same recipe, so that its images are found."""
+    return replace(
+        settings,
+        edit_version=EDIT_VERSION_2,
+        strength=settings.strength if settings.annotator else float(condition.strength),
+        steps=condition.steps or STEPS.get(model.name, model.steps),
+        long_side=settings.long_side or model.native,
+        native=None,
+        levels=None,
     )
 
 
@@ -71,7 +92,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
     scheduler, options = _scheduler(condition, model)
     long_side = recipe.resolution.long_side
     objects = recipe.objects_for(condition)
-    weaker_objects = objects.strength is not None and objects.strength < condition.strength
+    weaker_objects = objects.strength is not None and objects.strength < _strength(condition, model)
     controls = _control_inputs(recipe, condition, model)
     labeller = model.observers.detector if model.editor == "text2img" else None
     if recipe.text2img is not None:
@@ -81,7 +102,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         editor="img2img" if model.editor == "controlnet" and not controls else model.editor,
         model=model.identity,
         condition=condition.name,
-        strength=1.0 if labeller else float(condition.strength),  # text2img starts from noise, whatever a preset says
+        strength=1.0 if labeller else _strength(condition, model),  # text2img starts from noise, whatever a preset says
         steps=condition.steps or model.steps,
         guidance=guidance(condition.guidance, model.guidance),
         image_guidance=(
@@ -90,8 +111,11 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         scheduler=scheduler,
         scheduler_options=options,
         severity=model.severity,
-        long_side=long_side or model.native,
+        # A model that takes small pictures as they are has no area that it was trained for.
+        long_side=long_side or (model.native if model.smallest else None),
         smallest=None if long_side else model.smallest,
+        native=None if model.smallest else model.native,
+        levels=model.levels or (LCM_LEVELS if scheduler in ("lcm", "LCMScheduler") else None),
         mode=recipe.resolution.mode,
         multiple=model.multiple,
         image_format=recipe.image.format,
@@ -106,6 +130,13 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         classes=classes,
         annotator=labeller.identity if labeller else None,
     )
+
+
+def _strength(condition: Condition, model: Model) -> float:
+    """The scene's strength. Instructions state the change itself, so presets carry them out wholly; pocket is told it."""
+    tells = model.editor == "instruct" and model.severity is None
+    wanted = condition.instruction_strength if tells else None
+    return float(condition.strength if wanted is None else wanted)
 
 
 def _scheduler(condition: Condition, model: Model) -> tuple[str | None, Options | None]:

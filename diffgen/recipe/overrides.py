@@ -29,6 +29,8 @@ def override(raw: dict[str, Any], item: str) -> None:
             raise UsageError(
                 f"--set {item}: name a field of the condition", "for example conditions.night.strength=0.5"
             )
+        if parts == ["strength"]:  # in a run folder's copy of a recipe the preset's own stands beside it
+            target.pop("instruction_strength", None)
     else:
         target = raw
     for part in parts[:-1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -18,7 +19,10 @@ def presets() -> dict[str, dict[str, Any]]:
     return data
 
 
-def preset_fields(name: str) -> dict[str, Any]:
+def preset_fields(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's fields with the recipe's `changes`. Raises ValueError when there is no such preset."""
     if name not in presets():
         raise ValueError(f"there is no preset '{name}'{did_you_mean(name, presets())}; 'diffgen conditions' lists them")
-    return {"name": name, **presets()[name]}
+    # An instruction is carried out wholly, unless the recipe sets a strength.
+    whole = {} if "strength" in changes else {"instruction_strength": 1.0}
+    return {"name": name, **presets()[name], **whole, **changes}

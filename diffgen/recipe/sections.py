@@ -160,6 +160,13 @@ class Condition(Section):
         le=1,
         description="0: the source itself, 1: as much change as the model can make; default with a task: 1",
     )
+    instruction_strength: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="the same for instruct editors that are not told a severity; default: `strength`; in presets 1, unless "
+        "the recipe sets `strength`",
+    )
     task: Literal["background", "remove", "insert"] | None = Field(
         None,
         description="repaint a part with an inpaint model: background: all but the labelled objects; remove: objects, and "
@@ -190,7 +197,7 @@ class Condition(Section):
     def _unfold(cls, value: Any) -> Any:
         """`snow` and `{night: {strength: .7}}` become full mappings; a task starts from pure noise by default."""
         if isinstance(value, str):
-            return preset_fields(value)
+            return preset_fields(value, {})
         if isinstance(value, dict) and value.get("task") and "strength" not in value:
             return {**value, "strength": 1.0}
         if isinstance(value, dict) and len(value) == 1:
@@ -198,7 +205,7 @@ class Condition(Section):
             if isinstance(name, str) and name not in cls.model_fields:
                 if changes is not None and not isinstance(changes, dict):
                     raise ValueError(f"the settings of '{name}' must be a mapping")
-                return {**preset_fields(name), **(changes or {})}
+                return preset_fields(name, changes or {})
         return value
 
     @model_validator(mode="after")
@@ -248,7 +255,7 @@ class VocDataset(Section):
 
 
 class Resolution(Section):
-    """The working size. Without `long_side` the model's native size; smaller sources keep their size if the model can."""
+    """The working size. Without `long_side` the area that the model was trained at, in the picture's own aspect."""
 
     mode: Literal["fit", "tile"] = Field(
         "fit",

@@ -20,12 +20,12 @@ from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.executors.local import local
 from diffgen.run.lanes import due_batches
 from diffgen.run.progress import Progress
-from diffgen.run.session import Notify, Session, make_ready
+from diffgen.run.session import OLDER_IMAGES, Notify, Session, make_ready
 from diffgen.run.store.claims import Claims
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import STOP_CODES, Summary, summarise
 from diffgen.run.worker_setup import MakeWorker
-from diffgen.types import Batch, Result
+from diffgen.types import EDIT_VERSION, Batch, Result
 
 END = object()  # of an iterator
 
@@ -39,25 +39,31 @@ def run(
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
     confined: bool = False,
+    remake: bool = False,
 ) -> Summary:
     """Make the missing images, then export. For a finished run it makes nothing and does not import torch.
 
     `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines; `confined`
-    refuses names that lead outside of the dataset; `make_worker` replaces this process's worker (for tests). Raises
-    UsageError for a recipe that does not suit its dataset or model, DiffgenError when the run cannot go on.
+    refuses names that lead outside of the dataset; `remake` makes the images of an older diffgen anew; `make_worker`
+    replaces this process's worker (for tests). Raises UsageError for a recipe that does not suit its dataset or model,
+    DiffgenError when the run cannot go on.
     """
     started = time.monotonic()
-    session = Session.open(loaded, limit)
+    session = Session.open(loaded, limit, remake=remake)
     if confined:
         require_confined(session.dataset)
     require_detector_file(session.model.observers)
     made_now, stopped = 0, None
     with RunStore(session.folder, session.recipe.image.format) as store:
+        outcome = session.outcome(store.present)
+        if not outcome.finished:
+            session.check_version()
+        elif session.edit_version != EDIT_VERSION:
+            notify(f"{session.folder}: {OLDER_IMAGES}; --remake makes them anew")
         if changed := session.changed_keys():
             notify(f"changed since the last run or export: {', '.join(changed)}; from now on, this recipe holds")
         session.write_recipe()
-        store.note(limit=limit, labelled=labelled(session.dataset))
-        outcome = session.outcome(store.present)
+        store.note(limit=limit, labelled=labelled(session.dataset), edit_version=session.edit_version)
         if not outcome.finished:
             session, batch_size, make = make_ready(session, store, make_worker, notify)
             jobs = {item.job.id for item in session.plan.items}

@@ -58,7 +58,7 @@ def rows_of(opened: OpenedSource, job: Job) -> list[Row]:
     views = views_for(opened.canvas, settings)
     if len(views) == 1:
         return [Row(image, job, mask, views[0], opened.maps)]
-    side = settings.long_side // settings.multiple * settings.multiple
+    side = settings.tile_side // settings.multiple * settings.multiple
 
     def tile(view: View) -> Row:
         maps = tuple(cut(whole, view, side) for whole in opened.maps)

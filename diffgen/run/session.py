@@ -32,15 +32,18 @@ from diffgen.plan.text2img import text2img_dataset
 from diffgen.plan.warnings import unknown_words, unsuited_controls, unsupported_guidance
 from diffgen.recipe.load import LoadedRecipe, load_recipe
 from diffgen.recipe.schema import Recipe
-from diffgen.run.store.images import read_present
+from diffgen.run.store.images import image_files, read_present
+from diffgen.run.store.records import edit_version_of
 from diffgen.run.store.state import is_run_folder, read_state
 from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import Device, MakeWorker, load_worker
-from diffgen.types import Record
+from diffgen.types import EDIT_VERSION, Record
 
 # Images per batch for `batch_size: auto`. Larger batches are faster on a GPU but not on a CPU; the worker halves a batch
 # that does not fit into memory.
 AUTO_BATCH_CPU, AUTO_BATCH_ACCELERATOR = 4, 16
+
+OLDER_IMAGES = "its images were made by an older diffgen, and this one makes others"
 
 Notify = Callable[[str], None]
 
@@ -49,7 +52,8 @@ Notify = Callable[[str], None]
 class Session:
     """Everything known before an image is made. `open` does not import torch and writes nothing but caches.
 
-    `review` holds a person's decisions by job id; `limit` is the command line's; `on_device` sets `device`.
+    `review` holds a person's decisions by job id; `limit` is the command line's; `edit_version` is that of the run folder's
+    images; `on_device` sets `device`.
     """
 
     loaded: LoadedRecipe
@@ -58,11 +62,16 @@ class Session:
     plan: Plan
     limit: int | None = None
     review: Review = field(default_factory=dict)
+    edit_version: int = EDIT_VERSION
     device: Device | None = None
 
     @classmethod
-    def open(cls, loaded: LoadedRecipe, limit: int | None = None, *, reviewed: bool = True) -> Session:
+    def open(
+        cls, loaded: LoadedRecipe, limit: int | None = None, *, reviewed: bool = True, remake: bool = False
+    ) -> Session:
         """Read the dataset, find the model and plan. Uses the run folder's review unless `reviewed` is False.
+
+        The images of an older diffgen are planned as that one did, unless they are to be made anew (`remake`).
 
         Raises UsageError for a recipe that does not suit its dataset or model, DiffgenError for files it cannot read.
         """
@@ -82,10 +91,11 @@ class Session:
             model = require_loras(model)  # the folder's jobs cannot be told without them
         _check_apart(folder, dataset)
         with no_collector():
-            plan = plan_jobs(recipe, dataset, model, limit)
+            edit_version = EDIT_VERSION if remake else edit_version_of(folder, state)
+            plan = plan_jobs(recipe, dataset, model, limit, edit_version)
         kept = folder / REVIEW_FILE
         review = read_review(kept) if reviewed and kept.is_file() else {}
-        return cls(loaded, dataset, model, plan, limit, review)
+        return cls(loaded, dataset, model, plan, limit, review, edit_version)
 
     @property
     def recipe(self) -> Recipe:
@@ -123,7 +133,9 @@ class Session:
         model = require_parts(self.model, self.recipe)
         if model == self.model:
             return self
-        return replace(self, model=model, plan=plan_jobs(self.recipe, self.dataset, model, self.limit))
+        return replace(
+            self, model=model, plan=plan_jobs(self.recipe, self.dataset, model, self.limit, self.edit_version)
+        )
 
     def on_device(self, threads: int | None = None) -> Session:
         """The session with a device and a memory layout chosen; imports torch. `threads` are CPU threads, None: all."""
@@ -146,11 +158,22 @@ class Session:
 
     def warnings(self) -> Iterator[str]:
         """Lines about the plan that its model is not likely to carry out well, and about a missing val split."""
+        if self.edit_version != EDIT_VERSION:
+            yield f"{self.folder}: {OLDER_IMAGES}; `diffgen run --remake` makes them anew"
         if self.recipe.text2img is not None and self.recipe.val_from_train is None:
             yield "no val images will be made; train with a copy of data.yaml whose val names labelled photographs"
         yield from unknown_words(self.plan, vocabulary(self.model))
         yield from unsupported_guidance(self.plan, self.model)
         yield from unsuited_controls(self.plan)
+
+    def check_version(self) -> None:
+        """Raises UsageError when this diffgen edits otherwise than the one that made the run folder's images."""
+        if self.edit_version != EDIT_VERSION:
+            made = sum(1 for _ in image_files(self.folder))
+            raise UsageError(
+                f"{self.folder}: {OLDER_IMAGES}, {made} of them",
+                "--remake makes them anew; `diffgen export` uses them as they are; a new --output leaves them",
+            )
 
     def recipe_text(self) -> str:
         """The recipe as the run folder keeps it."""
@@ -262,6 +285,7 @@ def make_ready(
     A run folder keeps its first batch size, threads and hub commits, so a resumed run gives the same bytes. With
     `make_worker` nothing is downloaded and no device is chosen.
     """
+    session.check_version()
     if make_worker is None:
         session = session.fetched()
         kept = to_keep(session.model)

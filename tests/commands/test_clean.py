@@ -23,7 +23,7 @@ from tests.run.disturbed import no_worker
 
 def test_a_condition_taken_out_stays_in_the_folder_until_clean(recipe: Path, tmp_path: Path) -> None:
     make(recipe)
-    summary, _ = make(recipe, sets=["conditions=[night]"])
+    summary, _ = make(recipe, sets=["conditions=[{night: {strength: 0.7}}]"])
     assert (summary.made_now, summary.accepted, len(ids_of(tmp_path / "out"))) == (0, 4, 8)
     out = load_recipe(tmp_path / "out")
     images, size = clean(out, remove=False)
@@ -49,7 +49,7 @@ def test_clean_keeps_what_a_limit_hid_and_what_others_put_there(tmp_path: Path) 
 
 def test_clean_deletes_only_with_yes(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
     make(recipe)
-    text = recipe.read_text().replace("- fog\n", "")
+    text = recipe.read_text().replace("- fog:\n    strength: 0.6\n", "")
     put(recipe, text)
     make(recipe)
     said = json.loads(cli("clean", tmp_path / "out", "--json").out)

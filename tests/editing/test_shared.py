@@ -94,7 +94,7 @@ def clear_vae(monkeypatch: pytest.MonkeyPatch, editor: Any) -> None:
     monkeypatch.setattr(codec, "pixels", lambda z: torch.nn.functional.interpolate(z[:, :3], scale_factor=codec.factor))
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.1])
+@pytest.mark.parametrize("strength", [0.0, 0.02])
 def test_what_is_in_a_place_stays_there(
     model: str, strength: float, load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +345,8 @@ def test_schedulers_by_name(editor: Any, model: str, name: str) -> None:
     [
         ("unipc", "DPMSolverMultistepScheduler"),
         ("SASolverScheduler", "DPMSolverMultistepScheduler"),
-        ("PNDMScheduler", "DDIMScheduler"),
+        ("PNDMScheduler", "EulerDiscreteScheduler"),
+        ("ddim", "EulerDiscreteScheduler"),
     ],
 )
 def test_schedulers_that_do_not_suit_are_replaced(sd: Any, load: Any, name: str, instead: str, caplog: Any) -> None:

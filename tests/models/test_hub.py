@@ -59,7 +59,7 @@ def test_a_hub_id_that_has_a_short_name_is_that_model(cache: FileCache, tmp_path
     """A turbo asked for by its id has its few steps, and no guidance."""
     short, full = (resolve_model(spec, None, tmp_path, cache) for spec in ("sd-turbo", "stabilityai/sd-turbo"))
     assert full == replace(short, name="stabilityai/sd-turbo")
-    assert (full.steps, full.guidance) == (2, 0.0)
+    assert (full.steps, full.guidance) == (4, 0.0)
     assert resolve_model({"hub": "stabilityai/sd-turbo", "steps": 4}, None, tmp_path, cache).steps == 4
 
 

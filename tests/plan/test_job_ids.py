@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def golden_jobs() -> dict[str, Job]:
 @pytest.mark.parametrize("name", sorted(golden_jobs()))
 def test_job_ids_are_those_of_the_release_before(name: str) -> None:
     assert golden_jobs()[name].id == json.loads(GOLDEN.read_text("utf-8"))[name]
+
+
+@pytest.mark.parametrize("name", sorted(golden_jobs()))
+def test_job_ids_of_an_older_edit_version_are_still_found(name: str) -> None:
+    now = golden_jobs()[name]
+    then = replace(now, settings=replace(now.settings, edit_version=2))
+    assert then.id == json.loads(GOLDEN.with_name("job_ids_2.json").read_text("utf-8"))[name] != now.id
 
 
 def test_variant_attempt_and_the_condition_name_are_not_in_the_id() -> None:

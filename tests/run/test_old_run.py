@@ -14,9 +14,10 @@ from diffgen.commands.clean import clean
 from diffgen.commands.export import export
 from diffgen.commands.reproduce import reproduce
 from diffgen.commands.status import status
+from diffgen.errors import UsageError
 from diffgen.run.loop import run
-from diffgen.types import Record
-from tests.fakes import FakeEditor, fake_worker, ids_of, make, manifest, tree
+from diffgen.types import EDIT_VERSION, Record
+from tests.fakes import ids_of, make, manifest, tree
 from tests.run.disturbed import no_worker
 
 OLD = Path(__file__).parent / "data/old_run"
@@ -49,33 +50,47 @@ def test_it_is_opened(old: Path) -> None:
 
 def test_nothing_is_left_to_make(old: Path) -> None:
     before = tree(old / "out/images")
-    summary = run(load_recipe(old / "recipe.yaml"), make_worker=no_worker)
+    said: list[str] = []
+    summary = run(load_recipe(old / "recipe.yaml"), make_worker=no_worker, notify=said.append)
     assert (summary.made_now, summary.accepted) == (0, 3)
+    assert any("made by an older diffgen" in line for line in said)
     assert tree(old / "out/images") == before
 
 
-def test_a_condition_added_makes_only_its_own_images(old: Path) -> None:
-    before, made = tree(old / "out/images"), ids_of(old / "out")
-    summary, editor = make(old / "recipe.yaml", sets=["conditions=[night, snow, fog]"])
-    assert (summary.planned, summary.made_now, summary.accepted) == (6, 2, 5)
+@pytest.mark.parametrize("change", ["a condition", "a torn batch", "a deleted image"])
+def test_what_is_missing_is_not_made_with_other_edits_unasked(old: Path, change: str) -> None:
+    sets = ["conditions=[night, snow, fog]"] if change == "a condition" else []
+    if change == "a torn batch":
+        written = (old / "out/records.jsonl").read_bytes()
+        (old / "out/records.jsonl").write_bytes(written[:-40])
+    if change == "a deleted image":
+        next((old / "out/images").glob("*/*.jpg")).unlink()
+    before, kept = tree(old / "out/images"), (old / "out/recipe.yaml").read_bytes()
+    with pytest.raises(UsageError, match="made by an older diffgen") as raised:
+        run(load_recipe(old / "recipe.yaml", sets), make_worker=no_worker)
+    assert "--remake" in str(raised.value.hint)
+    assert (tree(old / "out/images"), (old / "out/recipe.yaml").read_bytes()) == (before, kept)
+    assert export(load_recipe(old / "out")).planned == 4, "what is there is used as it is"
+
+
+def test_remade_it_is_a_folder_of_today(old: Path) -> None:
+    made = ids_of(old / "out")
+    summary, editor = make(old / "recipe.yaml", remake=True)
+    assert (summary.planned, summary.made_now, summary.accepted) == (4, 4, 4)
     assert ids_of(old / "out") == made | {*editor.made}
-    assert not made & {*editor.made}
     assert (old / "out/records.jsonl").read_bytes() == (OLD / "out/records.jsonl").read_bytes(), "it is only read"
-    assert json.loads((old / "out/run.json").read_text())["format"] == 2
-    assert before.items() <= tree(old / "out/images").items()
+    state = json.loads((old / "out/run.json").read_text())
+    assert (state["format"], state["edit_version"]) == (2, EDIT_VERSION)
+    assert run(load_recipe(old / "recipe.yaml"), make_worker=no_worker).made_now == 0
+    images, _ = clean(load_recipe(old / "out"), remove=True)
+    assert images == 4
+    assert ids_of(old / "out") == {*editor.made}
 
 
-@pytest.mark.parametrize("loss", [1, 40, 400], ids=["the end of a line", "the trailer", "a record"])
-def test_a_torn_last_batch_is_made_again_and_no_other(old: Path, loss: int) -> None:
-    written = (old / "out/records.jsonl").read_bytes()
-    (old / "out/records.jsonl").write_bytes(written[:-loss])
-    before = tree(old / "out/images")
+def test_a_remake_that_was_cut_short_goes_on_by_itself(old: Path) -> None:
+    _, first = make(old / "recipe.yaml", remake=True, limit=1)
     summary, editor = make(old / "recipe.yaml")
-    assert editor.made == [record.id for record in records()[2:]]
-    assert (summary.made_now, summary.accepted) == (2, 3)
-    assert {*before} == {*tree(old / "out/images")}
-    fine = {image.partition("/")[2].partition(".")[0]: digest for image, digest in before.items()}
-    assert all(fine[record.id] == record.sha256 for record in records()[:2])
+    assert (summary.accepted, len(first.made) + len(editor.made)) == (4, 4)
 
 
 def exported(dataset: Path) -> dict[str, str]:
@@ -99,13 +114,9 @@ def facts_of(dataset: Path) -> dict[str, Any]:
     return {row["job"]: row["facts"] for row in manifest(dataset)[1:] if "job" in row}
 
 
-def test_its_images_can_be_made_again(old: Path) -> None:
-    for record in records():
-        found = reproduce(load_recipe(old / "out"), record.id, make_worker=lambda: fake_worker(FakeEditor()))
-        assert found.batch == 2
-        assert found.environment == {}
-        assert found.max_difference is not None
-        assert found.max_difference <= 3, "another JPEG library may round otherwise"
+def test_its_images_are_not_compared_with_other_edits(old: Path) -> None:
+    with pytest.raises(UsageError, match="made by an older diffgen"):
+        reproduce(load_recipe(old / "out"), records()[0].id, make_worker=no_worker)
 
 
 def test_what_its_recipe_no_longer_plans_is_cleaned_away(old: Path) -> None:

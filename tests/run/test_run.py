@@ -74,7 +74,7 @@ def test_the_run_folder_is_a_recipe(recipe: Path, tmp_path: Path) -> None:
 
 def test_a_condition_added_makes_only_its_own_images(recipe: Path) -> None:
     _, first = make(recipe)
-    summary, second = make(recipe, sets=["conditions=[night, snow, fog]"])
+    summary, second = make(recipe, sets=["conditions=[{night: {strength: 0.7}}, snow, {fog: {strength: 0.6}}]"])
     assert (summary.made_now, summary.accepted) == (4, 12)
     assert not set(first.made) & set(second.made)
 

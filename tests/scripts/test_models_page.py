@@ -42,7 +42,7 @@ def test_a_row_has_a_recipe_that_spares_small_boxes(row: Any) -> None:
 def test_every_alias_has_a_cost() -> None:
     assert set(ARCHITECTURES) == {name for name, entry in aliases().items() if "hub" in entry}
     assert [passes(aliases()[name]) for name in ("sd-turbo", "sd15", "instruct-pix2pix", "lcm-dreamshaper")] == [
-        2,
+        4,
         40,
         60,
         4,

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editing.editor import EditBatch, Edited, Family
-from diffgen.editing.families.img2img import Img2Img, effective_object_strength, effective_strength
+from diffgen.editing.families.img2img import Img2Img
+from diffgen.editing.levels import effective_object_strength, effective_strength
 from diffgen.editing.pipelines.loading import load_pipeline
 from diffgen.errors import DiffgenError, TransientError, UsageError
 from diffgen.models.load_network import load_network, quiet

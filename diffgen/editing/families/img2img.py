@@ -1,7 +1,8 @@
 """Image to image: add noise to the source part of the way, then denoise it towards the prompt. Stable Diffusion 1 to 3.5,
 SDXL, FLUX.1, Z-Image.
 
-Strength is the share of the schedule that is run; 0 runs no step and is the VAE round trip. Objects with a lower strength
+Strength is the level of the model's own schedule at which denoising begins (`editing.levels`); 0 runs no step and is the VAE
+round trip. Objects with a lower strength
 are kept at their source, with each level's noise, until their own start (Levin and Fried, Differential Diffusion: Giving
 Each Pixel Its Strength, 2023).
 """
@@ -13,6 +14,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from diffgen.editing.editor import EditBatch, Edited, Family
+from diffgen.editing.levels import effective_object_strength, effective_strength, levels, object_steps
 from diffgen.editing.pipelines.callbacks import Watch, shown_steps, step_end, watching
 from diffgen.editing.pipelines.codecs import codec_of
 from diffgen.editing.pipelines.latents import noise, pooled
@@ -22,7 +24,6 @@ from diffgen.editing.pipelines.schedulers import Schedulers, noised
 from diffgen.errors import TransientError
 from diffgen.models.load_network import memory_errors
 from diffgen.models.pipelines import spec_of
-from diffgen.types import Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,52 +31,9 @@ if TYPE_CHECKING:
 
     from diffgen.models.model import Model
 
-TRAIN_STEPS = 1000
-
 
 def load(model: Model, device: str, dtype: str) -> Img2Img:
     return Img2Img(load_pipeline("img2img", model, device, dtype))
-
-
-def schedule(strength: float, steps: int, train_steps: int = TRAIN_STEPS) -> tuple[int, float]:
-    """How many steps N to ask for, and the pipeline's `strength`, so that exactly `steps` of them run.
-
-    The level steps/N at which they start is the nearest to the strength (above 0, up to 1) that whole steps allow; of two
-    equally near ones the lower. It cannot be arbitrarily low, because a schedule has at most as many steps as the training.
-    """
-    near = min(max(steps / strength, steps), max(train_steps, steps))
-    total = min(
-        (int(near) + 1, int(near)), key=lambda n: (abs(steps / n - strength), steps / n) if n <= train_steps else (2, 0)
-    )
-    # The pipelines run int(N · strength) steps; half a step more is safe from rounding.
-    return total, min(1.0, (steps + 0.5) / total)
-
-
-def effective_strength(settings: Settings) -> float:
-    """The strength that an image with these settings really gets."""
-    if settings.strength <= 0:
-        return 0.0
-    return settings.steps / schedule(settings.strength, settings.steps, most_steps(settings))[0]
-
-
-def object_steps(settings: Settings) -> int:
-    """How many of the schedule's steps run inside objects."""
-    if settings.strength <= 0:
-        return 0
-    total, _ = schedule(settings.strength, settings.steps, most_steps(settings))
-    return min(settings.steps, round(total * (settings.object_strength or 0.0)))
-
-
-def effective_object_strength(settings: Settings) -> float | None:
-    """The strength that objects really get; None where they get the scene's."""
-    if settings.object_strength is None or settings.strength <= 0:
-        return None
-    return object_steps(settings) / schedule(settings.strength, settings.steps, most_steps(settings))[0]
-
-
-def most_steps(settings: Settings) -> int:
-    """The longest schedule that the settings' scheduler makes: LCM's has 50 steps (diffusers' original_inference_steps)."""
-    return 50 if settings.scheduler in ("lcm", "LCMScheduler") else TRAIN_STEPS - 1
 
 
 FAMILY = Family("img2img", load, effective_strength, effective_object_strength)
@@ -89,6 +47,7 @@ class Img2Img:
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)
         self._start: tuple[Any, Any] = (None, None)
+        self._levels: tuple[float, ...] = ()  # of the batch in hand
         self._watch: Watch | None = None
         # The only method replaced: it would encode each source again, one at a time, and sample from the VAE. Its parameters
         # differ between the pipeline classes.
@@ -117,19 +76,23 @@ class Img2Img:
         guided = has_second_pass(self._spec.second_pass, pipe, settings.guidance)
         negatives = [job.negative_prompt for job in batch.jobs] if guided else None
         start, generators = noise(batch.jobs, source.shape[1:], batch.views, codec.factor)
-        pipe.scheduler = self._schedulers.get(settings)
-        total, share = schedule(settings.strength, settings.steps, most_steps(settings))
+        pipe.scheduler = self._schedulers.at_levels(settings)
+        self._levels = levels(settings)
+        total = len(self._levels)
         arguments = self._prompts.embeds([job.prompt for job in batch.jobs], negatives)
         if self._spec.flow:
-            share = (settings.steps - 0.5) / total
             arguments |= {"height": source.shape[2] * codec.factor, "width": source.shape[3] * codec.factor}
+        if self._spec.reader is not None and self._spec.reader.name == "sdxl" and settings.native:
+            # SDXL is told how large the picture was that it was cut from, and makes a blurred one where that is small
+            # (Podell et al., SDXL, 2023, 2.2).
+            arguments |= {"original_size": (settings.native, settings.native)}
         self._start = (codec.to_model(source), start)
         self._watch = batch.watch
         callbacks = []
         if batch.masks is not None and settings.object_strength is not None:
             # Steps of each cell: in the feather they pass through all numbers between the object's and the scene's.
             least, held = object_steps(settings), pooled(batch.masks, source)
-            steps = torch.floor(settings.steps - held * (settings.steps - least) + 1e-4)
+            steps = torch.floor(total - held * (total - least) + 1e-4)
             callbacks.append(self._hold((total - steps) * pipe.scheduler.order))
         if batch.watch is not None:
             callbacks.append(watching(batch.watch, self._shown))
@@ -138,7 +101,7 @@ class Img2Img:
             **arguments,
             image=torch.zeros(1, 3, codec.multiple, codec.multiple),  # unused: _noised has the sources
             **self._guidance(batch),
-            strength=share,
+            strength=1.0,  # all of the levels, which begin at the strength
             num_inference_steps=total,
             guidance_scale=settings.guidance,
             generator=generators,
@@ -188,12 +151,14 @@ class Img2Img:
         """Show `watch` the sources at a few levels of noise, up to the level at which denoising begins (`first`, (B,))."""
         source, start = self._start
         scheduler = copy.deepcopy(self._pipe.scheduler)
-        levels = scheduler.timesteps
-        for k in shown_steps(int((levels <= first[0]).sum())):
+        times, order = scheduler.timesteps, scheduler.order
+        for k in shown_steps(int((times <= first[0]).sum())):
+            at = len(times) - k
             if hasattr(scheduler, "set_begin_index"):  # schedulers that have it ignore the level they are given
-                scheduler.set_begin_index(len(levels) - k)
-            latents = noised(scheduler, source, start.to(source.device), levels[-k].repeat(len(source)))
-            watch(f"noise of strength {k / len(levels):.2f}", self._shown(self._codec.pack(latents)))
+                scheduler.set_begin_index(at)
+            latents = noised(scheduler, source, start.to(source.device), times[at].repeat(len(source)))
+            level = self._levels[(at + order - 1) // order]
+            watch(f"noise of strength {level:.2f}", self._shown(self._codec.pack(latents)))
 
     def _shown(self, latents: Any) -> list[NDArray[np.uint8]]:
         """Images of model latents in the pipeline's own shape."""

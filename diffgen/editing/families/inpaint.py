@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffgen.editing.editor import EditBatch, Edited, Family
-from diffgen.editing.families.img2img import Img2Img, effective_object_strength, effective_strength
+from diffgen.editing.families.img2img import Img2Img
+from diffgen.editing.levels import effective_object_strength, effective_strength
 from diffgen.editing.pipelines.latents import pooled
 from diffgen.editing.pipelines.loading import load_pipeline
 
@@ -39,6 +40,7 @@ FAMILY = Family("inpaint", load, effective_strength, effective_object_strength)
 class Inpaint(Img2Img):
     def __init__(self, pipe: Any) -> None:
         super().__init__(pipe)
+        self._full = False  # whether the edit starts from pure noise
         self._images: Sequence[NDArray[np.uint8]] = ()
         self._painted: Sequence[NDArray[np.bool_]] = ()
         # The only methods replaced: they would encode each source again, one at a time, and sample from the VAE.
@@ -49,6 +51,7 @@ class Inpaint(Img2Img):
         """See `Editor.edit`. The batch must have masks; it is painted wherever they are above 0."""
         if batch.masks is None:
             raise ValueError("expected a mask as large as its image for each")
+        self._full = effective_strength(batch.settings) == 1
         self._images, self._painted = batch.images, [mask > 0 for mask in batch.masks]
         # Without the masks, which are no objects with a strength of their own here.
         return super().edit(replace(batch, masks=None))
@@ -71,7 +74,7 @@ class Inpaint(Img2Img):
         if self._watch is not None:
             self._show_noising(self._watch, timestep)
         start, scheduler = start.to(device), self._pipe.scheduler
-        noised = start * scheduler.init_noise_sigma if is_strength_max else scheduler.add_noise(source, start, timestep)
+        noised = start * scheduler.init_noise_sigma if self._full else scheduler.add_noise(source, start, timestep)
         begin = noised.to(dtype), start.to(dtype)
         return (*begin, source.to(dtype)) if return_image_latents else begin
 

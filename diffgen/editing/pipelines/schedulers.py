@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from diffgen.editing.levels import levels
 from diffgen.errors import UsageError, closest, why
 from diffgen.models.load_network import quiet
 from diffgen.models.pipelines import SPECS
@@ -17,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 # Only schedulers that keep changes to the latents between steps, and run as many steps as requested.
 SCHEDULERS = {
-    "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
     "euler_a": "EulerAncestralDiscreteScheduler",
     "dpm++2m": "DPMSolverMultistepScheduler",
@@ -30,12 +30,14 @@ SCHEDULERS = {
 FLOW_SCHEDULERS = {"flow_euler": "FlowMatchEulerDiscreteScheduler"}
 
 # Schedulers that are replaced. UniPC and SASolver recompute each sample from their history, which undoes changes to the
-# latents. PNDM repeats its second step to warm up, so it runs one step too many; if it starts within the schedule, it
-# repeats another step and from then on takes each sample for one of the next level.
+# latents. PNDM repeats its second step to warm up, so it runs one step too many. DDIM works out by itself to which level a
+# step leads, so it runs only over its own levels; Euler takes the same steps (Song, Meng and Ermon, Denoising Diffusion
+# Implicit Models, 2021, 4.3) over any.
 REPLACED = {
     "unipc": ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"),
     "sasolver": ("SASolverScheduler", "DPMSolverMultistepScheduler"),
-    "pndm": ("PNDMScheduler", "DDIMScheduler"),
+    "pndm": ("PNDMScheduler", "EulerDiscreteScheduler"),
+    "ddim": ("DDIMScheduler", "EulerDiscreteScheduler"),
 }
 _KNOWN = {**SCHEDULERS, **FLOW_SCHEDULERS, **{short: cls for short, (cls, _) in REPLACED.items()}}
 _REPLACEMENT = dict(REPLACED.values())
@@ -62,7 +64,6 @@ _SHIFT = (
     "time_shift_type",
 )  # fmt: skip
 OPTIONS = {
-    "DDIMScheduler": (*_SPACING, "set_alpha_to_one", "rescale_betas_zero_snr"),
     "EulerDiscreteScheduler": (*_SPACING, *_SIGMAS, "final_sigmas_type", "rescale_betas_zero_snr"),
     "EulerAncestralDiscreteScheduler": (*_SPACING, "rescale_betas_zero_snr"),
     "DPMSolverMultistepScheduler": (*_SOLVER, "euler_at_final", "final_sigmas_type", "rescale_betas_zero_snr"),
@@ -83,6 +84,10 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("shift", "base_shift", "max_shift", "timestep_scaling"), (float, 0.01, 100.0)),
     "shift_terminal": (float, 0.001, 0.999),
 }
+
+TOKEN_PX = (
+    16  # side of the patch that flow matching models read as one token: VAEs of 8 px a latent, two latents a patch
+)
 
 Options = tuple[tuple[str, Any], ...]
 
@@ -163,34 +168,107 @@ class Schedulers:
         self._cache: dict[Any, Any] = {}
 
     def get(self, settings: Settings) -> Any:
-        """The settings' scheduler, by default the model's own. A replacement is logged once."""
-        name, options = settings.scheduler, settings.scheduler_options
-        if (name, options) not in self._cache:
-            self._cache[name, options] = self._make(name, dict(options or ()))
-        return self._cache[name, options]
+        """The settings' scheduler for edits from pure noise, by default the model's own. A replacement is logged once."""
+        key = settings.scheduler, settings.scheduler_options
+        if key not in self._cache:
+            cls = self._class(settings)
+            own = cls == type(self._own).__name__ and not settings.scheduler_options
+            self._cache[key] = self._own if own else self._made(cls, settings)
+        return self._cache[key]
 
-    def _make(self, name: str | None, options: dict[str, Any]) -> Any:
+    def at_levels(self, settings: Settings) -> Any:
+        """The settings' scheduler over the settings' `levels` and no others, whatever steps a pipeline asks it for."""
+        key = settings.scheduler, settings.scheduler_options, levels(settings), settings.native
+        if key not in self._cache:
+            scheduler = self._made(self._class(settings), settings)
+            _fix_levels(scheduler, levels(settings), settings.native or settings.tile_side)
+            self._cache[key] = scheduler
+        return self._cache[key]
+
+    def _class(self, settings: Settings) -> str:
+        own, name = type(self._own).__name__, settings.scheduler
+        requested = scheduler_class(name) if name else own
+        cls = _REPLACEMENT.get(requested, requested)
+        if self._own.config.get("prediction_type") == "sample" and requested == "DDIMScheduler":
+            return requested  # such models start from pure noise, a level that other schedulers do not have
+        if cls != requested:
+            level = logging.WARNING if name else logging.INFO  # the user did not choose the model's own
+            if ("told", requested) not in self._cache:
+                logger.log(level, "scheduler %s does not suit editing: using %s", requested, cls)
+            self._cache["told", requested] = True
+        return cls
+
+    def _made(self, cls: str, settings: Settings) -> Any:
         import diffusers
 
         own = type(self._own).__name__
-        requested = scheduler_class(name) if name else own
-        cls = _REPLACEMENT.get(requested, requested)
-        if cls != requested:
-            level = logging.WARNING if name else logging.INFO  # the user did not choose the model's own
-            logger.log(level, "scheduler %s does not suit editing: using %s", requested, cls)
-        if cls == own and not options:
-            return self._own
-        # Models that predict the sample start from pure noise in one step, a level that other schedulers do not have.
         # Flow matching and EDM (CosXL) have noise schedules that the other schedulers do not support.
         kinds = {name.startswith(_APART) for name in (own, cls)}
-        if self._own.config.get("prediction_type") == "sample" or (cls != own and True in kinds):
+        if cls != own and (self._own.config.get("prediction_type") == "sample" or True in kinds):
             raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")
         try:
             with quiet():
-                return getattr(diffusers, cls).from_config(self._own.config, **options)
+                return getattr(diffusers, cls).from_config(self._own.config, **dict(settings.scheduler_options or ()))
         except (
             ValueError,
             NotImplementedError,
             ImportError,
         ) as error:  # settings that exclude each other, or need scipy
             raise UsageError(f"scheduler {cls}: {why(error)}", "change its settings in `scheduler:`") from error
+
+
+def _fix_levels(scheduler: Any, shares: Sequence[float], native: int) -> None:
+    """Make `set_timesteps` of a scheduler give these levels and no others, as they are at the size `native` in pixels.
+
+    The schedulers' own ways to take levels differ, some have none, and that of flow matching shifts them a second time.
+    """
+    import numpy as np
+    import torch
+
+    own, config, count = scheduler.set_timesteps, scheduler.config, len(shares)
+    flow = type(scheduler).__name__.startswith("FlowMatch")
+    convert = next((getattr(scheduler, f"_convert_to_{key.split('_')[1]}") for key in _SIGMAS if config.get(key)), None)
+
+    def set_timesteps(
+        num_inference_steps: Any = None, device: Any = None, timesteps: Any = None, sigmas: Any = None, mu: Any = None
+    ) -> None:
+        own(count, device=device, **({"mu": 1.0} if config.get("use_dynamic_shifting") else {}))  # resets its memory
+        u = np.asarray(shares, dtype=np.float64)
+        if flow:
+            values = _shifted(scheduler, u, native)
+            if convert is not None:
+                values = convert(in_sigmas=values, num_inference_steps=count)
+            times = values * config.num_train_timesteps
+        else:
+            alphas = scheduler.alphas_cumprod.double().cpu().numpy()
+            table = np.sqrt((1 - alphas) / alphas)
+            times = np.maximum((u * config.num_train_timesteps).round() - 1, 0)
+            values = table[times.astype(np.int64)]
+            if convert is not None:
+                values = convert(in_sigmas=values, num_inference_steps=count)
+                times = np.array([scheduler._sigma_to_t(value, np.log(table)) for value in values])
+        like = scheduler.timesteps
+        times = torch.from_numpy(np.ascontiguousarray(times))
+        if scheduler.order == 2:  # Heun visits every level but the first twice
+            times = torch.cat([times[:1], times[1:].repeat_interleave(2)])
+        scheduler.timesteps = (times if like.is_floating_point() else times.round()).to(like.device, like.dtype)
+        if hasattr(scheduler, "sigmas"):
+            inner = torch.from_numpy(np.ascontiguousarray(values))
+            if scheduler.order == 2:
+                inner = torch.cat([inner[:1], inner[1:].repeat_interleave(2)])
+            last = scheduler.sigmas[-1:]
+            scheduler.sigmas = torch.cat([inner.to(last.device, last.dtype), last])
+
+    scheduler.set_timesteps = set_timesteps
+
+
+def _shifted(scheduler: Any, shares: Any, native: int) -> Any:
+    """Flow matching: the noise shares (sigma, 0 to 1) at shares of the schedule, for pictures of native × native pixels."""
+    config = scheduler.config
+    if config.use_dynamic_shifting:
+        tokens = (native / TOKEN_PX) ** 2
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        sigmas = scheduler.time_shift(config.base_shift + slope * (tokens - config.base_image_seq_len), 1.0, shares)
+    else:
+        sigmas = scheduler.shift * shares / (1 + (scheduler.shift - 1) * shares)
+    return 1 - (1 - sigmas) * (1 - (config.shift_terminal or 0.0))

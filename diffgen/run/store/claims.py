@@ -38,9 +38,8 @@ class Claims:
     def __exit__(self, *_: object) -> None:
         self._end.set()
         self._beat.join()
-        for path in self._held:
-            path.unlink(missing_ok=True)
-        self._held.clear()
+        for path in list(self._held):
+            self._free(path)
 
     def take(self, lane: int) -> bool:
         """Claim a lane; False if a living worker has it. Raises DiffgenError if nothing can be written."""
@@ -53,9 +52,12 @@ class Claims:
 
     def release(self, lane: int) -> None:
         """Give a lane back, finished or not."""
-        path = self._folder / f"{lane:08d}"
+        self._free(self._folder / f"{lane:08d}")
+
+    def _free(self, path: Path) -> None:
         self._held.discard(path)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a claim that stays is stale in a while
+            path.unlink(missing_ok=True)
 
     def _create(self, path: Path) -> bool:
         try:

@@ -12,10 +12,11 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from diffgen.errors import DiffgenError, why
 from diffgen.files import read_regular
-from diffgen.types import Record
+from diffgen.types import EDIT_VERSION, Record
 
 FIRST_FORMAT = "records.jsonl"  # the only file of run folders of format 1; read, and no longer written
 _RECORDS = re.compile(r"records-\w+\.jsonl")
@@ -52,6 +53,11 @@ def record_files(folder: Path) -> list[Path]:
     first = folder / FIRST_FORMAT
     names = sorted(path for path in folder.glob("records-*.jsonl") if _RECORDS.fullmatch(path.name))
     return [first, *names] if first.exists() else names
+
+
+def edit_version_of(folder: Path, state: dict[str, Any]) -> int:
+    """The edit version of a run folder's images; the newest for a folder without any."""
+    return int(state.get("edit_version") or (2 if record_files(folder) else EDIT_VERSION))
 
 
 def read_log(path: Path) -> Log:

@@ -25,6 +25,7 @@ _STATE_TYPES = {
     "loras": dict | None,
     "batch_size": int | None,
     "limit": int | None,
+    "edit_version": int | None,
     "labelled": dict | None,
 }
 

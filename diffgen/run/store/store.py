@@ -29,8 +29,16 @@ from diffgen.run.store.images import (
     remember,
     unite,
 )
-from diffgen.run.store.records import Log, read_log, record_file, record_files, trailer_line
-from diffgen.run.store.state import FORMAT, HELD, LOCK_WAIT_SECONDS, STATE, check_folder, is_run_folder, read_state
+from diffgen.run.store.records import Log, edit_version_of, read_log, record_file, record_files, trailer_line
+from diffgen.run.store.state import (
+    FORMAT,
+    HELD,
+    LOCK_WAIT_SECONDS,
+    STATE,
+    check_folder,
+    is_run_folder,
+    read_state,
+)
 from diffgen.types import Result
 
 
@@ -56,6 +64,8 @@ class RunStore:
             else:
                 self.state = {"format": FORMAT, "environments": {}}
                 self._write_state()
+            # Which diffgen edited: one that edits otherwise must not go on here unasked.
+            self.note(edit_version=edit_version_of(folder, self.state))
             self.note(format=FORMAT)  # an older diffgen would not see the records of this one
             self.repaired: list[str] = []
             self.commits = 0

@@ -24,6 +24,7 @@ import pytest
 
 from diffgen.editing.editor import EditBatch
 from diffgen.errors import DiffgenError
+from diffgen.plan import batches as cutting
 from diffgen.run.executors.local import OVERLAP
 from diffgen.run.summary import Summary
 from tests.fakes import FakeEditor, make, make_dataset, read_records, tree, write_recipe
@@ -49,10 +50,11 @@ class LoggingEditor(Melting):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """For the fixtures of the module, which are made before those of a test."""
+def _short_lanes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A plan of several lanes; and a cache for the fixtures of the module, which are made before those of a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFFGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(cutting, "LANE", 3)
         yield
 
 

@@ -45,6 +45,8 @@ class Pix2Pix:
         if self._xl:
             height, width = batch.size
             arguments |= {"height": height, "width": width}
+            if settings.native:
+                arguments |= {"original_size": (settings.native, settings.native)}
         pipe.scheduler = self._schedulers.get(settings)
         self._source = source
 
