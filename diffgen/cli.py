@@ -364,7 +364,7 @@ def init(
     ] = Path("diffgen.yaml"),
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented recipe for your dataset, a Makefile fragment and a CI job, to be used from this folder.
+    """Write a commented recipe for your dataset, a Makefile fragment and CI jobs, to be used from this folder.
 
     Example: diffgen init data/street -o configs/street.yaml
     """

@@ -1,4 +1,4 @@
-"""`diffgen init`: find a dataset, and write a commented recipe, a Makefile fragment and a CI job for it."""
+"""`diffgen init`: find a dataset, and write a commented recipe, a Makefile fragment and CI jobs for it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from diffgen.errors import UsageError, why
 _TEMPLATES = {
     "diffgen.yaml": ".yaml",
     "diffgen.mk": ".mk",
-    "diffgen-ci.yml": "-ci.yml",
+    "diffgen-github.yml": "-github.yml",
+    "diffgen-gitlab.yml": "-gitlab.yml",
 }  # and how the names of copies end
 
 Choose = Callable[[list[str]], int]  # the number of the line that a person chose
 
 
 def write_starter(place: Path, recipe: Path = Path("diffgen.yaml"), choose: Choose | None = None) -> list[Path]:
-    """Write the recipe for the dataset at `place`, and the other two files beside it; returns their paths.
+    """Write the recipe for the dataset at `place`, and the other files beside it; returns their paths.
 
     In the files, paths are as seen from the working directory, but those in the recipe, which are relative to it. Of
     several datasets, `choose` picks one. Raises UsageError, writing nothing, if one of the files exists, or when there is no
@@ -41,12 +42,17 @@ def write_starter(place: Path, recipe: Path = Path("diffgen.yaml"), choose: Choo
     found = _one_dataset(place, choose)
     folder = recipe.absolute().parent
     key = "val_from_train: 0.1               # the dataset has no val split: this share of train becomes val"
+    # A name that needs no quotes in make, YAML and shells, whatever the recipe is called.
+    slug = re.sub(r"[^\w.-]+", "-", recipe.stem).strip("-.") or "diffgen"
+    name = shlex.quote(str(recipe))
     fields = {
-        "name": shlex.quote(str(recipe)),
+        "name": name,
+        "name_in_make": name.replace("$", "$$"),
+        "slug": slug,
         "dataset": _as_yaml(found, folder),
         "classes": ", ".join(_quoted(name) for name in found.classes[:3]),
-        "output": _quoted(_from(folder, Path("runs", recipe.stem).absolute())),
-        "runs": f"runs/{recipe.stem}",
+        "output": _quoted(_from(folder, Path("runs", slug).absolute())),
+        "runs": f"runs/{slug}",
         "val": "" if found.has_val else f"\n{key}\n",
     }
     templates = files("diffgen.commands") / "templates"

@@ -19,7 +19,7 @@ from diffgen.dataset.file_cache import FileCache
 from diffgen.recipe.load import load_recipe
 from tests.fakes import MODEL, make_dataset, photo, put, save
 
-FILES = ["diffgen-ci.yml", "diffgen.mk", "diffgen.yaml"]
+FILES = ["diffgen-github.yml", "diffgen-gitlab.yml", "diffgen.mk", "diffgen.yaml"]
 
 
 def coco(root: Path) -> None:
@@ -119,13 +119,6 @@ def test_without_val_the_recipe_takes_it_from_train(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "diffgen.yaml").recipe.val_from_train == 0.1
 
 
-def test_the_other_files_are_what_they_say(tmp_path: Path) -> None:
-    make_dataset(tmp_path)
-    assert main(["init", str(tmp_path), "-o", str(tmp_path / "diffgen.yaml")]) == 0
-    assert "build-diffgen" in yaml.safe_load((tmp_path / "diffgen-ci.yml").read_text())
-    assert f"\n\tdiffgen run {tmp_path}/diffgen.yaml" in (tmp_path / "diffgen.mk").read_text()
-
-
 def test_nothing_is_overwritten(tmp_path: Path, cli: Callable[..., Any]) -> None:
     make_dataset(tmp_path)
     put(tmp_path / "diffgen.mk", "mine")
@@ -152,14 +145,17 @@ def test_paths_are_as_seen_from_where_it_is_called(
     answer = cli("init", "data/street", "-o", "configs/street.yaml")
     assert answer.out.splitlines()[-1] == "next: diffgen plan configs/street.yaml"
     assert sorted(path.name for path in (tmp_path / "configs").iterdir()) == [
-        "street-ci.yml",
+        "street-github.yml",
+        "street-gitlab.yml",
         "street.mk",
         "street.yaml",
     ]
     written = yaml.safe_load((tmp_path / "configs/street.yaml").read_text())
     assert (written["dataset"], written["output"]) == ("../data/street/data.yaml", "../runs/street")
-    assert "\n\tdiffgen run configs/street.yaml" in (tmp_path / "configs/street.mk").read_text()
-    assert "paths: [runs/street]" in (tmp_path / "configs/street-ci.yml").read_text()
+    for end in (".mk", "-github.yml", "-gitlab.yml"):
+        text = (tmp_path / f"configs/street{end}").read_text()
+        assert "\tdiffgen run configs/street.yaml" in text or "  diffgen run configs/street.yaml" in text
+        assert "runs/street/dataset" in text
     assert cli("plan", "configs/street.yaml").code == 0
     assert cli("init", "data/street/data.yaml", "-o", "other.yaml").code == 0
 

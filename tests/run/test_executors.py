@@ -105,6 +105,23 @@ def test_what_has_not_reached_the_device_is_cancelled() -> None:
     assert found == [batch.items[0].job.id for batch in BATCHES[: len(found)]]
 
 
+def test_a_later_batch_that_reached_the_device_first_is_not_lost() -> None:
+    second_is_done = threading.Event()
+
+    class Overtaken(Counting):
+        def __call__(self, batch: Batch) -> list[Result]:
+            if batch is BATCHES[0]:
+                second_is_done.wait(10)
+                raise Cancelled
+            if batch is BATCHES[1]:
+                second_is_done.set()
+                return super().__call__(batch)
+            raise Cancelled
+
+    found = [batch for batch, _ in local(Overtaken(), BATCHES, second_is_done.is_set)]
+    assert found == [BATCHES[1]]
+
+
 def test_a_worker_that_is_stopped_edits_nothing_more() -> None:
     editor = FakeEditor()
     worker = fake_worker(editor)

@@ -17,7 +17,7 @@ OVERLAP = 3
 def local(
     worker: BatchWorker, batches: Iterable[Batch | None], stopping: Callable[[], bool]
 ) -> Iterator[tuple[Batch, list[Result]]]:
-    """Each batch and its results, in order, up to the first that is cancelled.
+    """Each batch and its results, in order, without those that are cancelled.
 
     `batches` may give None: then it wants to see the results of one more batch before it goes on. When `stopping` returns
     True, no new batch starts. The one on the device is finished; see BatchWorker for the others.
@@ -31,16 +31,18 @@ def local(
                 if batch is not None:
                     waiting.append((batch, pool.submit(worker, batch)))
                 if waiting and (batch is None or len(waiting) >= OVERLAP):
-                    yield _first(waiting)
+                    yield from _first(waiting)
             while waiting:
-                yield _first(waiting)
-        except Cancelled:
-            return
+                yield from _first(waiting)
         finally:
             for _, future in waiting:
                 future.cancel()
 
 
-def _first(waiting: deque[tuple[Batch, Future[list[Result]]]]) -> tuple[Batch, list[Result]]:
+def _first(waiting: deque[tuple[Batch, Future[list[Result]]]]) -> Iterator[tuple[Batch, list[Result]]]:
     batch, future = waiting.popleft()
-    return batch, future.result()
+    try:
+        results = future.result()
+    except Cancelled:  # a later batch may have reached the device before it, and is finished
+        return
+    yield batch, results
