@@ -8,29 +8,35 @@ from typing import Any
 from diffgen.checks.registration import registration
 from diffgen.checks.statistics import condition_statistics
 from diffgen.checks.structure import agreement, double_angle, luminance, object_agreement, shorter_side
+from diffgen.dataset.bars import Bars
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 
+NO_BARS = Bars()
 
-def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape]) -> dict[str, Any]:
-    """All facts of one edit. `source` and `edited` are (H, W, 3) of one size, upright.
+
+def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape], bars: Bars = NO_BARS) -> dict[str, Any]:
+    """All facts of one edit. `source` and `edited` are (H, W, 3) of one size, upright. What concerns the whole picture is
+    measured between its `bars`.
 
     Keys: `luminance` and `contrast` (mean and standard deviation, 0–1), `shift_px` and `shift_peak` (see `registration`),
     `structure` (see `agreement`; one value per shape, in label order), `sides_px` (shorter side of each shape's box),
     `structure_image` (of the whole picture), `before` and `after` (`condition_statistics` in the order of STATISTICS).
     """
+    fields = double_angle(luminance(source)), double_angle(luminance(edited))
+    per_object = [object_agreement(*fields, shape) for shape in shapes]
+    height, width = source.shape[:2]
+    whole = agreement(*fields, (bars.left, bars.top, width - bars.right, height - bars.bottom))
+    source, edited = bars.inner(source), bars.inner(edited)
     before, after = luminance(source), luminance(edited)
     shift, peak = registration(before, after)
-    fields = double_angle(before), double_angle(after)
-    per_object = [object_agreement(*fields, shape) for shape in shapes]
-    whole = agreement(*fields, (0, 0, before.shape[1], before.shape[0]))
     return {
         "luminance": round(float(after.mean()), 4),
         "contrast": round(float(after.std()), 4),
         "shift_px": round(shift, 2),
         "shift_peak": round(peak, 3),
         "structure": [None if value is None else round(value, 3) for value in per_object],
-        "sides_px": [shorter_side(shape, before.shape) for shape in shapes],
+        "sides_px": [shorter_side(shape, (height, width)) for shape in shapes],
         "structure_image": None if whole is None else round(whole, 3),
         "before": list(condition_statistics(source).values()),
         "after": list(condition_statistics(edited).values()),

@@ -20,6 +20,7 @@ from diffgen.checks.measure import measure, measure_text2img
 from diffgen.checks.second_look import SecondLook
 from diffgen.checks.structure import luminance
 from diffgen.checks.tasks import measure_task
+from diffgen.dataset.bars import find_bars
 from diffgen.dataset.geometry import Canvas, fit, unfit, working_canvas
 from diffgen.dataset.images import Pixels, decode, encode
 from diffgen.dataset.labels import LabelError, LabelSchema, Shape
@@ -108,7 +109,9 @@ class Worker:
             if pixels.shape != (source.height, source.width, 3):
                 raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, not the size in its header")
             shapes = self._shapes.get(source.digest) or self._schema.parse(label)
-            return OpenedSource(pixels, shapes, canvas, self._control_maps(item, pixels, canvas))
+            return OpenedSource(
+                pixels, shapes, canvas, self._control_maps(item, pixels, canvas), bars=find_bars(pixels)
+            )
         except (SourceError, LabelError, TransientError, OSError) as error:
             kind = "source" if isinstance(error, (SourceError, LabelError)) else "transient"
             failure = _failure(item, kind, why(error))
@@ -197,7 +200,7 @@ class Worker:
             task_facts = {"contrast": round(float(luminance(pixels).std()), 4)}
             task_facts |= measure_task(opened.shapes, job, mask, whole)
             pixels = composite(opened.pixels, pixels, mask)
-        pixels = with_levers(opened, settings, pixels)
+        pixels = opened.bars.held(opened.pixels, with_levers(opened, settings, pixels))
         try:
             note = f"diffgen {__version__}, job {job.id}"
             how = "edited" if item.source.text is None else "made"
@@ -208,7 +211,7 @@ class Worker:
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
         if item.source.text is None:
-            facts |= measure(opened.pixels, pixels, opened.shapes) | task_facts
+            facts |= measure(opened.pixels, pixels, opened.shapes, opened.bars) | task_facts
         else:
             facts |= measure_text2img(pixels, asked=item.source.counts[0][0])
         if self._second_look:

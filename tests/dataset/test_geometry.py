@@ -156,6 +156,7 @@ def test_a_made_image_is_marked_synthetic_and_upright(fmt: str) -> None:
         texts = [str(v) for v in (*image.getexif().values(), *getattr(image, "text", {}).values())]
     assert "diffgen test" in texts
     assert any("trainedAlgorithmicMedia" in text for text in texts)
+    assert b"digitalsourcetype/trainedAlgorithmicMedia" in raw, "in XMP, where scanners look for it"
 
 
 def test_png_is_lossless_and_jpg_has_full_chroma() -> None:

@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from diffgen.checks.structure import luminance
+from diffgen.dataset.bars import Bars
 from diffgen.editing.editor import EditBatch
 from diffgen.errors import DiffgenError, NotFinite
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.session import Session
+from diffgen.run.store import images as run_images
 from diffgen.run.store.state import read_state
 from diffgen.types import Job
 from tests.fakes import FakeEditor, make, make_dataset, photo, put, read_records, save, tree, write_recipe
@@ -218,3 +222,24 @@ def test_one_source_that_the_device_fails_at_does_not_end_the_run(mode: str, tmp
     summary, _ = make(recipe, Failing())
     assert summary.accepted == 5
     assert summary.failed == {"transient": 1}
+
+
+def test_bars_stay_as_they_are_and_are_not_measured(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", counts=(1, 1), size=(64, 48))
+    path = tmp_path / "data/images/train/00.jpg"
+    inner = np.clip(photo(3, (64, 32)), 90, 255)
+    bars = Bars(top=10, bottom=6)
+    whole = np.pad(inner, ((10, 6), (0, 0), (0, 0)))
+    path.unlink()
+    save(path.with_suffix(".png"), whole)
+    fields = {"conditions": ["night"], "image": {"format": "png"}}
+    summary, _ = make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", **fields))
+    assert summary.planned == 1
+    (image,) = (tmp_path / "out/images").glob("*/*.png")
+    made = np.asarray(Image.open(image))
+    assert (made[:10] == 0).all()
+    assert (made[-6:] == 0).all()
+    (record,) = run_images.read_records(tmp_path / "out", "png").values()
+    before, after = (record.facts[key][0] for key in ("before", "after"))
+    assert before == pytest.approx(luminance(inner).mean(), abs=0.01), "the bars are not in the mean"
+    assert after == pytest.approx(luminance(bars.inner(made)).mean(), abs=0.01)
