@@ -8,6 +8,7 @@ from typing import Any
 from diffgen.models.aliases import PACKAGE, aliases
 from diffgen.models.pipelines import SPECS
 from scripts.docs.costs import ARCHITECTURES, passes, seconds
+from scripts.docs.noise import noise_table
 
 BEGIN = "<!-- written by `python -m scripts.docs.check --write`: {name} -->\n"
 END = "<!-- end of {name} -->\n"
@@ -52,7 +53,8 @@ def models_page(page: str) -> str:
     """`page`, docs/models.md as it is, with its tables written again."""
     choices = CHOICE_HEAD + "".join(_choice(*row) for row in CHOICES)
     names = HEAD + "".join(_row(name) for name in aliases())
-    return _between(_between(page, "choices", choices), "short names", names)
+    page = _between(_between(page, "choices", choices), "short names", names)
+    return _between(page, "noise", noise_table())
 
 
 def _between(page: str, name: str, table: str) -> str:

@@ -52,6 +52,7 @@ def planned(name: str, tmp_path: Path, **condition: Any) -> Any:
         tmp_path / "out",
         model=name,
         editor=None,
+        resolution={},
         conditions=[{"snow": {**condition, **({"task": "background"} if "inpaint" in name else {})}}],
     )
     return Session.open(load_recipe(recipe)).plan.items[0].job.settings
@@ -61,7 +62,7 @@ def planned(name: str, tmp_path: Path, **condition: Any) -> Any:
 def test_its_recipe_plans_with_its_own_defaults(name: str, tmp_path: Path) -> None:
     entry, settings = aliases()[name], planned(name, tmp_path)
     assert (settings.editor, settings.steps, settings.guidance) == (entry["editor"], entry["steps"], entry["guidance"])
-    assert settings.long_side == entry["native"]
+    assert (settings.native, settings.long_side) == (entry["native"], None), "the area of native × native"
     wanted = entry.get("scheduler")
     assert settings.scheduler == (wanted["name"] if isinstance(wanted, dict) else wanted)
     if isinstance(wanted, dict):
@@ -79,7 +80,7 @@ def test_every_class_that_edits_is_run_by_the_tests(request: Any) -> None:
 @pytest.mark.parametrize("name", HUB)
 def test_a_scheduler_of_the_other_kind_is_one_error_before_any_work(name: str, tmp_path: Path) -> None:
     flow = SPECS[aliases()[name]["pipeline"]].flow
-    wrong, right = ("ddim", "flow_euler") if flow else ("flow_euler", "ddim")
+    wrong, right = ("euler", "flow_euler") if flow else ("flow_euler", "euler")
     with pytest.raises(UsageError, match=f"'{wrong}' does not suit a {aliases()[name]['pipeline']}") as caught:
         planned(name, tmp_path, scheduler=wrong)
     assert right in (caught.value.hint or "")
@@ -141,7 +142,7 @@ def test_the_lightning_lora_of_qwen_has_its_schedule(qwen_plus: Path, load: Any,
 @pytest.mark.parametrize(
     ("value", "words", "hint"),
     [
-        ({"timestep_spacing": "trailing"}, "its settings need a `name`", "ddim"),
+        ({"timestep_spacing": "trailing"}, "its settings need a `name`", "euler"),
         (
             {"name": "euler", "timestep_spacin": "x"},
             "has no setting 'timestep_spacin'",

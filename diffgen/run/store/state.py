@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import DiffgenError, UsageError, why
+from diffgen.types import EDIT_VERSION
 
 FORMAT = 2  # what is written; folders of format 1 had all records in records.jsonl
 FORMATS = (1, 2)
@@ -86,6 +87,12 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") not in FORMATS:
         raise DiffgenError(
             f"{folder / STATE}: has another format than {FORMAT}",
+            "use the version of diffgen that wrote it, or a new folder",
+        )
+    version = state.get("edit_version", 2 if state["format"] == 1 else None)
+    if version not in range(2, EDIT_VERSION + 1):
+        raise DiffgenError(
+            f"{folder / STATE}: its edit_version is {version}, and this diffgen knows 2 to {EDIT_VERSION}",
             "use the version of diffgen that wrote it, or a new folder",
         )
     for key, types in _STATE_TYPES.items():

@@ -39,7 +39,7 @@ from diffgen.run.store.state import (
     is_run_folder,
     read_state,
 )
-from diffgen.types import Result
+from diffgen.types import EDIT_VERSION, Result
 
 
 class RunStore:
@@ -62,11 +62,10 @@ class RunStore:
             if is_run_folder(folder):
                 self.state = read_state(folder)
             else:
-                self.state = {"format": FORMAT, "environments": {}}
+                self.state = {"format": FORMAT, "edit_version": EDIT_VERSION, "environments": {}}
                 self._write_state()
-            # Which diffgen edited: one that edits otherwise must not go on here unasked.
-            self.note(edit_version=edit_version_of(folder, self.state))
-            self.note(format=FORMAT)  # an older diffgen would not see the records of this one
+            # An older diffgen would not see the records of this one; and one that edits otherwise must not go on unasked.
+            self.note(format=FORMAT, edit_version=edit_version_of(folder, self.state))
             self.repaired: list[str] = []
             self.commits = 0
             logs = {path: read_log(path) for path in record_files(folder)}
