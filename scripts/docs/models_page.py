@@ -58,6 +58,9 @@ def models_page(page: str) -> str:
 
 
 def _between(page: str, name: str, table: str) -> str:
+    """`page` with the table between the two markers of that name. Raises ValueError unless it has just one such place."""
+    if page.count(BEGIN.format(name=name)) != 1 or page.count(END.format(name=name)) != 1:
+        raise ValueError(f"docs/models.md needs one place for the table '{name}'")
     before, _, rest = page.partition(BEGIN.format(name=name))
     _, _, after = rest.partition(END.format(name=name))
     return f"{before}{BEGIN.format(name=name)}\n{table}\n{END.format(name=name)}{after}"

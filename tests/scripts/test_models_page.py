@@ -13,7 +13,7 @@ from diffgen.commands.plan_summary import plan_facts
 from diffgen.models.aliases import aliases
 from diffgen.recipe.load import load_recipe
 from scripts.docs.costs import ARCHITECTURES, passes, seconds
-from scripts.docs.models_page import CHOICES
+from scripts.docs.models_page import CHOICES, models_page
 from tests.hub.docs_recipes import PAGE, recipes, write_world
 
 
@@ -50,3 +50,9 @@ def test_every_alias_has_a_cost() -> None:
     assert passes(aliases()["qwen-image-edit-plus"]) == 80
     # what is published for 50 steps of FLUX.1 dev on an H100 (see costs.py), within a quarter
     assert seconds("flux", 50, "H100 (80 GB)") == pytest.approx(12.3, rel=0.25)
+
+
+@pytest.mark.parametrize("damage", [lambda page: page.replace(": noise -->", ": nois -->"), lambda page: page + page])
+def test_a_table_without_one_place_of_its_own_is_an_error(damage: Any) -> None:
+    with pytest.raises(ValueError, match="needs one place for the table"):
+        models_page(damage(PAGE))
