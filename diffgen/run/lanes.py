@@ -18,7 +18,6 @@ from diffgen.types import Batch, Item
 
 @dataclass(slots=True)
 class _OpenLane:
-    number: int
     rounds: Iterator[list[Batch]]
     due: int = 0  # how many batches must be committed before its next round is known
 
@@ -31,43 +30,39 @@ def due_batches(
     While the last batches of a lane's round are being made, the next lane begins, so the device never waits. Lanes that
     another worker has claimed are left to it.
     """
-    fresh = enumerate(cut_lanes(cut_batches(plan.items, batch_size)))
+
+    def rounds(number: int, items: Sequence[Item]) -> Iterator[list[Batch]]:
+        """The pending batches of a lane's first attempts, then of its retries; take them when the last are committed.
+
+        Batches are cut from the whole round, and finished jobs dropped afterwards, so a resumed run makes the same batches.
+        """
+        claimed = False
+        while items:
+            if batches := pending_batches(cut_batches(items, batch_size), store.done, store.records.keys()):
+                claimed = claimed or claims.take(number)
+                if not claimed:
+                    return
+                yield batches
+            items = judging.next_round(items, store.present, plan)
+        if claimed:
+            claims.release(number)
+
+    fresh = (rounds(*lane) for lane in enumerate(cut_lanes(cut_batches(plan.items, batch_size))))
     begun, given = store.commits, 0
     opened: list[_OpenLane] = []
     while True:
         lane = next((lane for lane in opened if store.commits - begun >= lane.due), None)
         if lane is None:
-            number, items = next(fresh, (None, ()))
-            if number is not None:
-                opened.append(_OpenLane(number, _rounds(items, plan, judging, store, claims, number, batch_size)))
+            if (begins := next(fresh, None)) is not None:
+                opened.append(_OpenLane(begins))
             elif opened:
                 yield None
             else:
                 return
-            continue
-        batches = next(lane.rounds, None)
-        if batches is None:
-            claims.release(lane.number)
+        elif (batches := next(lane.rounds, None)) is None:
             opened.remove(lane)
-            continue
-        for batch in batches:
-            given += 1
-            yield batch
-        lane.due = given
-
-
-def _rounds(
-    items: Sequence[Item], plan: Plan, judging: Judging, store: RunStore, claims: Claims, number: int, batch_size: int
-) -> Iterator[list[Batch]]:
-    """The pending batches of a lane's first attempts, then of its retries; take them when the last are committed.
-
-    Batches are cut from the whole round, and finished jobs dropped afterwards, so a resumed run makes the same batches.
-    """
-    claimed = False
-    while items:
-        if batches := pending_batches(cut_batches(items, batch_size), store.done, store.records.keys()):
-            claimed = claimed or claims.take(number)
-            if not claimed:
-                return
-            yield batches
-        items = judging.next_round(items, store.present, plan)
+        else:
+            for batch in batches:
+                given += 1
+                yield batch
+            lane.due = given

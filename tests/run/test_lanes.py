@@ -98,6 +98,9 @@ def test_lanes_that_another_worker_has_are_left_to_it(tmp_path: Path, monkeypatc
         patched.setattr(Claims, "__enter__", enter)
         summary, _, _ = run_it(tmp_path, "out", 3)
     assert (summary.pending, summary.exit_code) == (6, 4)
+    assert [path.name for path in (tmp_path / "out/claims").iterdir()] == ["00000000"], (
+        "the other's claim was taken away"
+    )
     again, _, _ = run_it(tmp_path, "out", 3)  # that worker is dead: this run has the folder's lock
     assert (again.accepted, again.saved, again.pending) == (whole.accepted, whole.saved, 0)
     assert tree(tmp_path / "out/dataset") == tree(tmp_path / "whole/dataset"), "the order of the lanes changed a byte"

@@ -51,7 +51,7 @@ class Claims:
         return True
 
     def release(self, lane: int) -> None:
-        """Give a lane back, finished or not."""
+        """Give a lane back that `take` gave, finished or not."""
         self._free(self._folder / f"{lane:08d}")
 
     def _free(self, path: Path) -> None:
