@@ -22,10 +22,10 @@ def edits_of(recipe: Recipe, model: Model, dataset: Dataset, edit_version: int =
     """Every condition with the settings of its jobs. Raises UsageError when a condition does not suit the model."""
     edits = []
     for condition in recipe.conditions:
-        settings = _settings(recipe, condition, model, _classes(recipe, condition, model, dataset))
-        if edit_version == EDIT_VERSION_2:
-            settings = _as_in_version_2(settings, condition, model)
-        edits.append((condition, settings))
+        old = edit_version == EDIT_VERSION_2
+        strength = float(condition.strength) if old else _strength(condition, model)
+        settings = _settings(recipe, condition, model, strength, _classes(recipe, condition, model, dataset))
+        edits.append((condition, _as_in_version_2(settings, condition, model) if old else settings))
     return tuple(edits)
 
 
@@ -34,7 +34,6 @@ def _as_in_version_2(settings: Settings, condition: Condition, model: Model) -> 
     return replace(
         settings,
         edit_version=EDIT_VERSION_2,
-        strength=settings.strength if settings.annotator else float(condition.strength),
         steps=condition.steps or STEPS.get(model.name, model.steps),
         long_side=settings.long_side or model.native,
         native=None,
@@ -84,7 +83,9 @@ def _detail(recipe: Recipe, condition: Condition) -> float | None:
     return recipe.detail if condition.detail is None else condition.detail
 
 
-def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple[int, ...] | None = None) -> Settings:
+def _settings(
+    recipe: Recipe, condition: Condition, model: Model, strength: float, classes: tuple[int, ...] | None
+) -> Settings:
     def guidance(value: float | None, default: float) -> float:
         return float(default if value is None else value)
 
@@ -92,7 +93,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
     scheduler, options = _scheduler(condition, model)
     long_side = recipe.resolution.long_side
     objects = recipe.objects_for(condition)
-    weaker_objects = objects.strength is not None and objects.strength < _strength(condition, model)
+    weaker_objects = objects.strength is not None and objects.strength < strength
     controls = _control_inputs(recipe, condition, model)
     labeller = model.observers.detector if model.editor == "text2img" else None
     if recipe.text2img is not None:
@@ -102,7 +103,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         editor="img2img" if model.editor == "controlnet" and not controls else model.editor,
         model=model.identity,
         condition=condition.name,
-        strength=1.0 if labeller else _strength(condition, model),  # text2img starts from noise, whatever a preset says
+        strength=1.0 if labeller else strength,  # text2img starts from noise, whatever a preset says
         steps=condition.steps or model.steps,
         guidance=guidance(condition.guidance, model.guidance),
         image_guidance=(

@@ -9,16 +9,23 @@ from typing import Any
 from diffgen.dataset.dataset import Dataset
 from diffgen.plan.plan import Plan, plan_jobs
 from diffgen.recipe.schema import Recipe
-from diffgen.types import Source
+from diffgen.types import EDIT_VERSION, Source
 from tests.fakes import model, source
 
 
-def plan(sources: Sequence[Source], *, limit: int | None = None, editor: str = "instruct", **fields: Any) -> Plan:
+def plan(
+    sources: Sequence[Source],
+    *,
+    limit: int | None = None,
+    editor: str = "instruct",
+    edit_version: int = EDIT_VERSION,
+    **fields: Any,
+) -> Plan:
     given = {"dataset": "d.yaml", "output": "out", "conditions": ["night", "fog"], **fields}
     if not any(s.split == "val" for s in sources) and "val_from_train" not in fields:
         sources = [*sources, source(9999, split="val")]
     dataset = Dataset(Path("/d.yaml"), ("car", "person"), {}, tuple(sources))
-    return plan_jobs(Recipe.model_validate(given), dataset, model(editor=editor), limit)
+    return plan_jobs(Recipe.model_validate(given), dataset, model(editor=editor), limit, edit_version)
 
 
 def pairs(found: Plan) -> set[tuple[str, str]]:

@@ -43,6 +43,17 @@ def test_job_ids_of_an_older_edit_version_are_still_found(name: str) -> None:
     assert then.id == json.loads(GOLDEN.with_name("job_ids_2.json").read_text("utf-8"))[name] != now.id
 
 
+def test_the_settings_of_an_older_edit_version_are_planned_as_they_were() -> None:
+    """Its presets had strengths of their own for instructions, and its sizes were long sides."""
+    fields: dict[str, Any] = {"conditions": ["night"], "objects": {"strength": 0.8}}
+    (then,) = plan(MANY[:1], edit_version=2, **fields).items
+    (now,) = plan(MANY[:1], **fields).items
+    assert (then.job.settings.strength, then.job.settings.object_strength) == (0.7, None), ".8 is above the scene's"
+    assert (then.job.settings.long_side, then.job.settings.native) == (64, None)
+    assert (now.job.settings.strength, now.job.settings.object_strength) == (1.0, 0.8)
+    assert (now.job.settings.long_side, now.job.settings.native) == (None, 64)
+
+
 def test_variant_attempt_and_the_condition_name_are_not_in_the_id() -> None:
     assert job(variant=3, attempt=2, settings=settings(condition="my-night")).id == job().id
 
