@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from diffgen.checks.registration import registration
 from diffgen.checks.statistics import condition_statistics
 from diffgen.checks.structure import agreement, double_angle, luminance, object_agreement, shorter_side
-from diffgen.dataset.bars import Bars
+from diffgen.dataset.bars import NO_BARS, Bars
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
-
-NO_BARS = Bars()
 
 
 def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape], bars: Bars = NO_BARS) -> dict[str, Any]:
@@ -23,12 +23,12 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape], bars: Bars 
     `structure` (see `agreement`; one value per shape, in label order), `sides_px` (shorter side of each shape's box),
     `structure_image` (of the whole picture), `before` and `after` (`condition_statistics` in the order of STATISTICS).
     """
-    fields = double_angle(luminance(source)), double_angle(luminance(edited))
+    light = luminance(source), luminance(edited)
+    fields = double_angle(light[0]), double_angle(light[1])
     per_object = [object_agreement(*fields, shape) for shape in shapes]
     height, width = source.shape[:2]
     whole = agreement(*fields, (bars.left, bars.top, width - bars.right, height - bars.bottom))
-    source, edited = bars.inner(source), bars.inner(edited)
-    before, after = luminance(source), luminance(edited)
+    before, after = (np.ascontiguousarray(bars.inner(plane)) for plane in light)
     shift, peak = registration(before, after)
     return {
         "luminance": round(float(after.mean()), 4),
@@ -38,8 +38,8 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape], bars: Bars 
         "structure": [None if value is None else round(value, 3) for value in per_object],
         "sides_px": [shorter_side(shape, (height, width)) for shape in shapes],
         "structure_image": None if whole is None else round(whole, 3),
-        "before": list(condition_statistics(source).values()),
-        "after": list(condition_statistics(edited).values()),
+        "before": list(condition_statistics(bars.inner(source)).values()),
+        "after": list(condition_statistics(bars.inner(edited)).values()),
     }
 
 

@@ -7,6 +7,7 @@ most of its length. Skies, whether blown out, graded or black, end raggedly or s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,8 @@ class Bars:
     def __bool__(self) -> bool:
         return bool(self.top or self.bottom or self.left or self.right)
 
-    def inner(self, pixels: NDArray[np.uint8]) -> Pixels:
-        """The picture between the bars, of an array (H, W, …); a view, not a copy."""
+    def inner(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """What lies between the bars, of an array (H, W, …); a view, not a copy."""
         height, width = pixels.shape[:2]
         return pixels[self.top : height - self.bottom, self.left : width - self.right]
 
@@ -45,6 +46,9 @@ class Bars:
         made = source.copy()
         self.inner(made)[:] = self.inner(edited)
         return made
+
+
+NO_BARS = Bars()
 
 
 def find_bars(pixels: Pixels) -> Bars:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.formats import NOTES
-from diffgen.dataset.formats.yolo import orphan_labels
+from diffgen.dataset.formats.yolo import label_path, orphan_labels
 from diffgen.dataset.leakage import identical
-from diffgen.errors import printable
+from diffgen.errors import UsageError, printable
 from diffgen.types import LEFT_OUT, Source
 
 MAX_EXAMPLES = 5  # files listed per reason
@@ -91,3 +92,35 @@ def _orphans(dataset: Dataset, sources: Sequence[Source]) -> list[str]:
     if any(isinstance(source.label, bytes) for source in sources) or not sources:
         return []
     return orphan_labels(dataset.folders, {str(source.label) for source in sources})
+
+
+def check_labelled(dataset: Dataset, before: Mapping[str, int]) -> None:
+    """Raises UsageError when no picture has a label, or none of a split that had some: their folder is gone, or elsewhere.
+
+    Such pictures would be exported as background, and the images made with their labels would no longer be planned.
+    `before` counts the pictures with objects at the last run, by split.
+    """
+    now = labelled(dataset)
+    usable = [source for source in dataset.sources if source.problem is None]
+    lost = [split for split in before if split not in now]
+    first = next((source for source in usable if not now or source.split in lost), None)
+    if first is None:
+        return
+    hint = "check 'annotations:' of the recipe"
+    if not isinstance(first.label, bytes):
+        hint = f"bring them to where they are looked for: the labels of {first.path} are {label_path(first.path)}"
+        hint += "".join(f"; there is {place}" for place in _label_like(Path(first.path)))
+    if not lost:
+        raise UsageError(f"{dataset.path}: none of the {len(usable)} pictures has a labelled object", hint)
+    raise UsageError(
+        f"{dataset.path}: '{first.split}' had {before[first.split]} labelled pictures at the last run, and now has none",
+        f"{hint}; if it is meant so, choose a new output folder",
+    )
+
+
+def _label_like(image: Path) -> list[Path]:
+    """What looks like an image's labels in a place that is not looked into."""
+    beside = [image.with_suffix(".txt")] if image.with_suffix(".txt").is_file() else []
+    names = ("Labels", "LABELS", "label", "Label")
+    near = (parent / name for parent in list(image.parents)[:3] for name in names)
+    return beside + [place for place in near if place.is_dir()]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diffgen.dataset.bars import Bars
+from diffgen.dataset.bars import NO_BARS, Bars
 from diffgen.dataset.geometry import Canvas, View, cut, fit, merge, views_for
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
@@ -33,7 +33,7 @@ class OpenedSource:
     canvas: Canvas
     maps: tuple[Pixels, ...] = ()  # one for each of the settings' controls, at the working size
     failure: Record | None = None
-    bars: Bars = field(default=Bars())  # uniform bars of the source, which stay as they are
+    bars: Bars = NO_BARS  # uniform bars of the source, which stay as they are
 
 
 def blank(source: Source) -> Pixels:

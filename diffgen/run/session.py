@@ -15,9 +15,8 @@ import yaml
 from diffgen.dataset.control_maps import with_maps
 from diffgen.dataset.dataset import Dataset, read_dataset, with_shapes
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.formats.yolo import label_path
 from diffgen.dataset.masks import require_opencv
-from diffgen.dataset.remarks import labelled
+from diffgen.dataset.remarks import check_labelled
 from diffgen.editing.pipelines.device import check_dtype
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
@@ -85,7 +84,7 @@ class Session:
                 model = resolve_recipe_model(recipe, loaded.base, cache)
         state = read_state(folder) if is_run_folder(folder) else {}
         if recipe.text2img is None:
-            _check_labelled(dataset, state.get("labelled") or {})
+            check_labelled(dataset, state.get("labelled") or {})
         model = as_kept(model, recipe, state)
         if state and any(lora.unknown for lora in model.loras):
             model = require_loras(model)  # the folder's jobs cannot be told without them
@@ -215,38 +214,6 @@ def _read_dataset(loaded: LoadedRecipe, cache: FileCache) -> Dataset:
     if any(condition.task == "insert" for condition in recipe.conditions):
         dataset = with_shapes(dataset, recipe.select.splits)
     return dataset
-
-
-def _check_labelled(dataset: Dataset, before: Mapping[str, int]) -> None:
-    """Raises UsageError when no picture has a label, or none of a split that had some: their folder is gone, or elsewhere.
-
-    Such pictures would be exported as background, and the images made with their labels would no longer be planned.
-    `before` counts the pictures with objects at the last run, by split.
-    """
-    now = labelled(dataset)
-    usable = [source for source in dataset.sources if source.problem is None]
-    lost = [split for split in before if split not in now]
-    first = next((source for source in usable if not now or source.split in lost), None)
-    if first is None:
-        return
-    hint = "check 'annotations:' of the recipe"
-    if not isinstance(first.label, bytes):
-        hint = f"bring them to where they are looked for: the labels of {first.path} are {label_path(first.path)}"
-        hint += "".join(f"; there is {place}" for place in _label_like(Path(first.path)))
-    if not lost:
-        raise UsageError(f"{dataset.path}: none of the {len(usable)} pictures has a labelled object", hint)
-    raise UsageError(
-        f"{dataset.path}: '{first.split}' had {before[first.split]} labelled pictures at the last run, and now has none",
-        f"{hint}; if it is meant so, choose a new output folder",
-    )
-
-
-def _label_like(image: Path) -> list[Path]:
-    """What looks like an image's labels in a place that is not looked into."""
-    beside = [image.with_suffix(".txt")] if image.with_suffix(".txt").is_file() else []
-    names = ("Labels", "LABELS", "label", "Label")
-    near = (parent / name for parent in list(image.parents)[:3] for name in names)
-    return beside + [place for place in near if place.is_dir()]
 
 
 def _check_apart(folder: Path, dataset: Dataset) -> None:

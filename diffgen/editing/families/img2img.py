@@ -2,9 +2,8 @@
 SDXL, FLUX.1, Z-Image.
 
 Strength is the level of the model's own schedule at which denoising begins (`editing.levels`); 0 runs no step and is the VAE
-round trip. Objects with a lower strength
-are kept at their source, with each level's noise, until their own start (Levin and Fried, Differential Diffusion: Giving
-Each Pixel Its Strength, 2023).
+round trip. Objects with a lower strength are kept at their source, with each level's noise, until their own start (Levin and
+Fried, Differential Diffusion: Giving Each Pixel Its Strength, 2023).
 """
 
 from __future__ import annotations
