@@ -113,7 +113,7 @@ def recipe_fields(dataset: Path, output: Path, **fields: Any) -> dict[str, Any]:
         "resolution": {"long_side": 64},
         **fields,
         # The fake editor only darkens, also where it is asked for snow.
-        "checks": {"happened": None, **(fields.get("checks") or {})},
+        "checks": {"effect": None, **(fields.get("checks") or {})},
     }
 
 
@@ -177,6 +177,10 @@ class FakeEditor:
         time.sleep(self.seconds)
         company = sum(int(image.sum()) for image in batch.images) % 7 + sum(job.seed for job in batch.jobs) % 5
         return [self._edited(batch, i, company) for i in range(len(batch.images))]
+
+    def round_trip(self, image: np.ndarray) -> np.ndarray:
+        """That of a VAE without loss."""
+        return image
 
     def begin(self, batch: EditBatch) -> None:
         """Called with each batch, which is the last of `batches` by then."""

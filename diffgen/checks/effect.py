@@ -1,4 +1,4 @@
-"""Did the edit have the condition's effect? Compares the change of the image statistics with a typical case."""
+"""Did the edit change the picture at all, and towards its condition?"""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ _TYPICAL: dict[str, dict[str, float]] = {
 _DIFFERENCES = {"min_channel", "near_white", "warmth"}
 
 
+# Grey levels. An edit this far from its source has changed, whatever the model's VAE does to pictures (the embedded model's:
+# 7 at most, over 68 photographs): its round trip is not made.
+NEAR = 20.0
+LEAST_ROUND_TRIP = 1.5  # grey levels; a VAE that is better than this, or a source without detail, counts as this
+
+
 def condition_effect(condition: str, source: Mapping[str, float], edited: Mapping[str, float]) -> float | None:
     """How far the `condition_statistics` moved in the condition's direction, 0 to 2.
 
@@ -49,8 +55,17 @@ def _change(name: str, before: float, after: float) -> float:
 
 
 def judged_effect(facts: Mapping[str, Any], condition: str) -> float | None:
-    """The value compared with `checks.happened`; None for records without statistics, unknown conditions, and tasks."""
+    """The value compared with `checks.effect`; None for records without statistics, unknown conditions, and tasks."""
     if "after" not in facts or "task" in facts:
         return None
     before, after = (dict(zip(STATISTICS, facts[key], strict=True)) for key in ("before", "after"))
     return condition_effect(condition, before, after)
+
+
+def judged_change(facts: Mapping[str, Any]) -> float | None:
+    """The value compared with `checks.change`: the distance of the edit from its source over that of the round trip through
+    the model's VAE. About 1 for an edit that did nothing. None for one so far away that the round trip was not made, for
+    tasks, and for records of an older diffgen."""
+    if "round_trip" not in facts:
+        return None
+    return round(float(facts["change"]) / max(float(facts["round_trip"]), LEAST_ROUND_TRIP), 2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffgen.checks.registration import registration
-from diffgen.checks.statistics import condition_statistics
+from diffgen.checks.statistics import condition_statistics, distance
 from diffgen.checks.structure import agreement, double_angle, luminance, object_agreement, shorter_side
 from diffgen.dataset.bars import NO_BARS, Bars
 from diffgen.dataset.images import Pixels
@@ -21,7 +21,8 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape], bars: Bars 
 
     Keys: `luminance` and `contrast` (mean and standard deviation, 0–1), `shift_px` and `shift_peak` (see `registration`),
     `structure` (see `agreement`; one value per shape, in label order), `sides_px` (shorter side of each shape's box),
-    `structure_image` (of the whole picture), `before` and `after` (`condition_statistics` in the order of STATISTICS).
+    `structure_image` (of the whole picture), `change` (see `distance`), `before` and `after` (`condition_statistics` in the
+    order of STATISTICS).
     """
     light = luminance(source), luminance(edited)
     fields = double_angle(light[0]), double_angle(light[1])
@@ -38,6 +39,7 @@ def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape], bars: Bars 
         "structure": [None if value is None else round(value, 3) for value in per_object],
         "sides_px": [shorter_side(shape, (height, width)) for shape in shapes],
         "structure_image": None if whole is None else round(whole, 3),
+        "change": round(distance(bars.inner(source), bars.inner(edited)), 2),
         "before": list(condition_statistics(bars.inner(source)).values()),
         "after": list(condition_statistics(bars.inner(edited)).values()),
     }

@@ -51,9 +51,8 @@ def condition_statistics(pixels: Pixels) -> dict[str, float]:
     (mean change of the luma per pixel), `near_white` (share of the lower half whose lowest channel exceeds .7), `sky` (mean
     luma of the upper third), `warmth` (mean of red minus blue).
     """
-    scale = LONG_SIDE / max(pixels.shape[:2])
-    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.float32) / 255
+    small = _small(pixels) / 255
+    size = small.shape[1], small.shape[0]
     red, green, blue = small[..., 0], small[..., 1], small[..., 2]
     light = small @ REC_709
     # Plane by plane, because numpy reduces an axis of length 3 many times slower.
@@ -69,6 +68,18 @@ def condition_statistics(pixels: Pixels) -> dict[str, float]:
         "sky": round(float(light[: max(1, size[1] // 3)].mean()), 4),
         "warmth": round(float((red - blue).mean()), 4),
     }
+
+
+def distance(first: Pixels, second: Pixels) -> float:
+    """Mean absolute difference of two pictures (H, W, 3) of one size, in grey levels, 0 to 255, taken at LONG_SIDE."""
+    return float(np.abs(_small(first) - _small(second)).mean())
+
+
+def _small(pixels: Pixels) -> NDArray[np.float32]:
+    """The picture at LONG_SIDE, in 0–255."""
+    scale = LONG_SIDE / max(pixels.shape[:2])
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def _thinned(plane: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from diffgen.checks.auto_labels import lacks_its_class
 from diffgen.checks.clip import judged_clip
 from diffgen.checks.detections import judged_recall
-from diffgen.checks.effect import judged_effect
+from diffgen.checks.effect import judged_change, judged_effect
 from diffgen.checks.registration import judged_shift
 from diffgen.checks.structure import judged_structure, measured_objects
 from diffgen.checks.tasks import confirmed, still_there
@@ -48,8 +48,10 @@ def judge(record: Record, checks: Checks, condition: str = "", decision: str | N
         return Verdict(False, "recall")
     if checks.new_objects is not None and facts.get("new_objects", 0) > checks.new_objects:
         return Verdict(False, "new-objects")
-    if _below(judged_effect(facts, condition), checks.happened) or _below(judged_clip(facts), checks.clip):
+    if _below(judged_change(facts), checks.change):
         return Verdict(False, "unchanged")
+    if _below(judged_effect(facts, condition), checks.effect) or _below(judged_clip(facts), checks.clip):
+        return Verdict(False, "weak-effect")
     return Verdict(True)
 
 

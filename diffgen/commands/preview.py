@@ -143,7 +143,7 @@ def _settings(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _scores(facts: dict[str, Any]) -> Iterator[str]:
-    for key in ("structure", "recall", "happened", "clip"):
+    for key in ("structure", "recall", "change", "effect", "clip"):
         if facts[key] is not None:
             yield f"{key} {facts[key]:.2f}"
     if facts["new_objects"] is not None:

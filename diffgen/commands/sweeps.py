@@ -11,7 +11,7 @@ from typing import Any
 
 from diffgen.checks.clip import judged_clip
 from diffgen.checks.detections import judged_recall
-from diffgen.checks.effect import judged_effect
+from diffgen.checks.effect import judged_change, judged_effect
 from diffgen.checks.structure import judged_structure
 from diffgen.dataset.masks import require_opencv
 from diffgen.errors import DiffgenError, UsageError
@@ -81,7 +81,8 @@ class PreviewImage:
             "verdict": "accepted" if verdict.accepted else verdict.reason,
             "structure": judged_structure(record.facts),
             "recall": judged_recall(record.facts),
-            "happened": judged_effect(record.facts, job.settings.condition),
+            "change": judged_change(record.facts),
+            "effect": judged_effect(record.facts, job.settings.condition),
             "clip": judged_clip(record.facts),
             "new_objects": record.facts.get("new_objects"),
             "contrast": record.facts["contrast"],

@@ -109,6 +109,9 @@ class Editor(Protocol):
         Raises OutOfMemory when the device has no room for so many.
         """
 
+    def round_trip(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image (H, W, 3) through the model's VAE and back, unedited. Raises OutOfMemory and NotFinite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Family:

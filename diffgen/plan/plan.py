@@ -61,10 +61,10 @@ class Plan:
     def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
         """The item's next attempt, or None.
 
-        An `unchanged` image gets none, as less strength would change it even less. Nor does one rejected in a review: no
-        image that nobody has looked at takes its place.
+        An image that changed too little gets none, as less strength would change it even less. Nor does one rejected in a
+        review: no image that nobody has looked at takes its place.
         """
-        if verdict.accepted or verdict.reason in ("failed", "unchanged", "review"):
+        if verdict.accepted or verdict.reason in ("failed", "unchanged", "weak-effect", "review"):
             return None
         return next_attempt(item, self.attempts, restore=item.job.settings.condition in self.restore)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.errors import UsageError, did_you_mean
+from diffgen.recipe.sections import OLD_NAMES
 from diffgen.recipe.yaml_reader import read_yaml
 
 
@@ -39,6 +40,11 @@ def override(raw: dict[str, Any], item: str) -> None:
         target = target[part]
         if not isinstance(target, dict):
             raise UsageError(f"--set {item}: '{part}' holds no keys", "check the name before the last dot")
+    if parts[-2:-1] == ["checks"]:
+        for old, new in OLD_NAMES.items():
+            if parts[-1] in (old, new):
+                target.pop(old, None)
+                parts[-1] = new
     target[parts[-1]] = value
 
 

@@ -9,11 +9,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from diffgen.recipe.presets import preset_fields
 
 LEAST_CONFIDENCE = 0.05  # from here on detections are recorded
+
+OLD_NAMES = {"happened": "effect"}  # keys of `checks` in older recipes, and what they are called now
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -58,10 +60,17 @@ class Checks(Section):
     contrast: float | None = Field(
         0.02, ge=0, le=1, description="minimum standard deviation of the luminance (below it the image is degenerate)"
     )
-    happened: float | None = Field(
+    change: float | None = Field(
+        2.0,
+        ge=0,
+        description="minimum distance of the image from its source, in multiples of what the model's autoencoder alone does "
+        "to the source; an edit that did nothing has about 1",
+    )
+    effect: float | None = Field(
         0.1,
         ge=0,
         le=2,
+        validation_alias=AliasChoices("effect", *OLD_NAMES),
         description="minimum effect: how far the image moved in the condition's direction; 1 is a typical case",
     )
     recall: float | None = Field(

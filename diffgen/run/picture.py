@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from diffgen.dataset.bars import NO_BARS, Bars
-from diffgen.dataset.geometry import Canvas, View, cut, fit, merge, views_for
+from diffgen.dataset.geometry import Canvas, View, cut, fit, merge, unfit, views_for
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 from diffgen.dataset.masks import Mask, identity_canvas, object_mask
@@ -111,3 +111,10 @@ def join_tiles(edited: Sequence[Edited | TransientError], rows: Sequence[Row]) -
     if len(tiles) == 1:
         return tiles[0]
     return replace(tiles[0], image=merge([tile.image for tile in tiles], [row.view for row in rows]))
+
+
+def round_trip(opened: OpenedSource, job: Job, through: Callable[[Pixels], Pixels]) -> Pixels:
+    """The source, (H, W, 3), after `through` at the working size: what the model's VAE alone makes of it. One image at a
+    time, and not in a batch, so that it is the same in a run that was stopped."""
+    rows = rows_of(opened, job)
+    return unfit(merge([through(row.image) for row in rows], [row.view for row in rows]), opened.canvas)

@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from diffgen.checks.effect import NEAR
 from diffgen.checks.measure import measure, measure_text2img
 from diffgen.checks.second_look import SecondLook
+from diffgen.checks.statistics import distance
 from diffgen.checks.structure import luminance
 from diffgen.checks.tasks import measure_task
 from diffgen.dataset.bars import find_bars
@@ -28,13 +30,25 @@ from diffgen.editing.control_maps import Maps, kept_map
 from diffgen.editing.editor import Edited, Editor
 from diffgen.editing.tasks import composite, paint_mask
 from diffgen.errors import Cancelled, DiffgenError, NotFinite, OutOfMemory, SourceError, TransientError, why
-from diffgen.run.picture import OpenedSource, Row, batch_of, blank, join_tiles, native_canvas, rows_of, with_levers
+from diffgen.lru import LRUCache
+from diffgen.run.picture import (
+    OpenedSource,
+    Row,
+    batch_of,
+    blank,
+    join_tiles,
+    native_canvas,
+    round_trip,
+    rows_of,
+    with_levers,
+)
 from diffgen.types import Batch, Item, Record, Result
 from diffgen.version import __version__
 
 logger = logging.getLogger(__name__)
 
 MAX_CONSECUTIVE_FAILURES = 3  # failed batches in a row after which the device counts as broken
+CACHED_ROUND_TRIPS = 256  # sources whose round trip was measured: the conditions of one source are edited in turn
 MAX_NOT_FINITE = 8  # images after which a model whose numbers have overflowed each time counts as broken
 
 
@@ -84,6 +98,7 @@ class Worker:
         self._failed_in_a_row = 0  # batches since the device last succeeded
         self._not_finite: int | None = 0  # images whose numbers overflowed; None once another one was made
         self._max_batch: int | None = None  # images per batch, set once memory has run out
+        self._round_trips: LRUCache[tuple[str, Canvas, str], float] = LRUCache(CACHED_ROUND_TRIPS)
 
     def __call__(self, batch: Batch) -> list[Result]:
         opened = [self._open(item) for item in batch.items]
@@ -214,12 +229,24 @@ class Worker:
             facts |= measure(opened.pixels, pixels, opened.shapes, opened.bars) | task_facts
         else:
             facts |= measure_text2img(pixels, asked=item.source.counts[0][0])
-        if self._second_look:
-            try:
+        try:
+            if "task" not in facts and facts.get("change", NEAR) < NEAR:
+                facts["round_trip"] = self._device.submit(self._round_trip, item, opened).result()
+            if self._second_look:
                 look = self._second_look.facts
                 facts |= self._device.submit(look, item, opened.shapes, opened.pixels, pixels).result()
-            except (OutOfMemory, RuntimeError) as error:
-                reason = error if isinstance(error, OutOfMemory) else f"measuring: {_device_failed(error)}"
-                return Result(_failure(item, "transient", reason))
+        except TransientError as error:
+            return Result(_failure(item, "transient", error))
+        except RuntimeError as error:
+            return Result(_failure(item, "transient", f"measuring: {_device_failed(error)}"))
         sha = hashlib.sha256(image).hexdigest()
         return Result(Record(job.id, "made", facts, sha, seconds=round(seconds, 3)), image)
+
+    def _round_trip(self, item: Item, opened: OpenedSource) -> float:
+        """The `distance` of a source from its own round trip through the model's VAE. Raises TransientError."""
+
+        def measured(_: Any) -> float:
+            made = round_trip(opened, item.job, self._editor.round_trip)
+            return round(distance(opened.bars.inner(opened.pixels), opened.bars.inner(made)), 2)
+
+        return self._round_trips.get_or((item.source.digest, opened.canvas, item.job.settings.mode), measured)

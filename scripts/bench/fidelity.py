@@ -77,7 +77,7 @@ def row(entries: list[Entry]) -> dict[str, Any]:
         "new_objects": _mean([fact.get("new_objects") for fact in facts]),
         "shift_p50": _median([fact["shift_px"] for fact in facts]),
         "shift_max": max((fact["shift_px"] for fact in facts), default=None),
-        "happened": _median(moved),
+        "effect": _median(moved),
         "saved": sum(entry.item.job.attempt > 0 for entry in accepted),
     }
     return figures | {f"matched_{size}": judged_recall(pooled, size) for size in SIZES if size in COCO_SIZES}
@@ -97,7 +97,7 @@ def table(figures: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Markdown."""
     heads = [
         "accepted", "structure", "recall", "recall_matched", *(f"matched_{size}" for size in SIZES), "new_objects",
-        "shift_p50", "shift_max", "happened", "saved",
+        "shift_p50", "shift_max", "effect", "saved",
     ]  # fmt: skip
     lines = [f"| variant | condition | {' | '.join(heads)} |", f"|---|---|{'---|' * len(heads)}"]
     for variant, rows in figures.items():

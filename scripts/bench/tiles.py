@@ -39,7 +39,7 @@ def made(
         "output": str((folder / mode).resolve()),
         "conditions": conditions,
         "resolution": {"mode": mode, **({"long_side": side} if mode == "tile" else {})},
-        "checks": {"structure": None, "registration": None, "happened": None},
+        "checks": {"structure": None, "registration": None, "effect": None},
     }
     recipe.write_text(yaml.safe_dump(fields))
     loaded = load_recipe(recipe)

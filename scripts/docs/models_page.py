@@ -9,9 +9,9 @@ from diffgen.models.aliases import PACKAGE, aliases
 from diffgen.models.pipelines import SPECS
 from scripts.docs.costs import ARCHITECTURES, passes, seconds
 from scripts.docs.noise import noise_table
+from scripts.docs.tables import with_table
 
-BEGIN = "<!-- written by `python -m scripts.docs.check --write`: {name} -->\n"
-END = "<!-- end of {name} -->\n"
+SCRIPT = "scripts.docs.check"
 
 # (what the GPU has, alias, its GPU in costs.json, what it does to driving frames, link to its recipe).
 CHOICES = [
@@ -53,17 +53,10 @@ def models_page(page: str) -> str:
     """`page`, docs/models.md as it is, with its tables written again."""
     choices = CHOICE_HEAD + "".join(_choice(*row) for row in CHOICES)
     names = HEAD + "".join(_row(name) for name in aliases())
-    page = _between(_between(page, "choices", choices), "short names", names)
-    return _between(page, "noise", noise_table())
-
-
-def _between(page: str, name: str, table: str) -> str:
-    """`page` with the table between the two markers of that name. Raises ValueError unless it has just one such place."""
-    if page.count(BEGIN.format(name=name)) != 1 or page.count(END.format(name=name)) != 1:
-        raise ValueError(f"docs/models.md needs one place for the table '{name}'")
-    before, _, rest = page.partition(BEGIN.format(name=name))
-    _, _, after = rest.partition(END.format(name=name))
-    return f"{before}{BEGIN.format(name=name)}\n{table}\n{END.format(name=name)}{after}"
+    tables = {"choices": choices, "short names": names, "noise": noise_table()}
+    for name, table in tables.items():
+        page = with_table(page, name, table, SCRIPT)
+    return page
 
 
 def facts(name: str) -> dict[str, Any]:

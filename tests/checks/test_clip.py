@@ -133,7 +133,7 @@ def test_a_run_records_it_and_judges_by_it(tmp_path: Path, clip: Clip, folder: P
     loose, strict = counted("-1"), counted("1")
     assert loose.accepted == loose.planned == 4
     assert strict.accepted == 0
-    assert strict.rejected == {"unchanged": 4}
+    assert strict.rejected == {"weak-effect": 4}
     lines = [json.loads(line) for line in (tmp_path / "out" / "records-0.jsonl").read_text().splitlines()]
     scores = [line["facts"]["clip"] for line in lines if "facts" in line]
     assert len(scores) == 4

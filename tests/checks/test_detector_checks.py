@@ -79,11 +79,11 @@ def test_thresholds_of_detection() -> None:
 def test_what_did_not_happen_is_rejected(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(3, 1))
     recipe = write_recipe(
-        tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night", "snow"], checks={"happened": 0.1}
+        tmp_path / "r.yaml", data, tmp_path / "out", conditions=["night", "snow"], checks={"effect": 0.1}
     )
     summary, _ = make(recipe)
     assert summary.conditions["night"]["accepted"] == 3
-    assert summary.rejected == {"unchanged": 3}, "it only darkens, and that is no snow"
+    assert summary.rejected == {"weak-effect": 3}, "it only darkens, and that is no snow"
 
 
 def test_a_detector_that_is_not_there_is_one_error_before_any_work(tmp_path: Path) -> None:

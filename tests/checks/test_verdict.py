@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from diffgen.checks.measure import measure
+from diffgen.checks.statistics import distance
 from diffgen.checks.structure import judged_structure
 from diffgen.checks.verdict import judge
 from diffgen.recipe.presets import presets
@@ -69,11 +70,18 @@ def test_judged_structure_does_not_depend_on_the_order_of_objects() -> None:
 
 
 @pytest.mark.parametrize("condition", presets())
-def test_a_copy_passes_all_but_that_something_happened(condition: str) -> None:
-    facts = measure(SCENE, SCENE, [OBJECT, OTHER])
+def test_a_copy_passes_all_but_that_something_changed(condition: str) -> None:
+    facts = measure(SCENE, SCENE, [OBJECT, OTHER]) | {"round_trip": 0.0}
     assert judge(Record("x", "made", facts), Checks(), condition).reason == "unchanged"
-    assert judge(Record("x", "made", facts), Checks(happened=None), condition).accepted
-    assert judge(Record("x", "made", facts), Checks(), "of-my-own").accepted
+    assert judge(Record("x", "made", facts), Checks(change=None), condition).reason == "weak-effect"
+    assert judge(Record("x", "made", facts), Checks(change=None, effect=None), condition).accepted
+
+
+def test_a_copy_is_unchanged_whatever_the_condition_is_called() -> None:
+    trip = (SCENE // 8 * 8).astype(np.uint8)  # a coarse autoencoder's
+    for edited, reason in [(SCENE, "unchanged"), (trip, "unchanged"), (SCENE // 2, None)]:
+        facts = measure(SCENE, edited, [OBJECT, OTHER]) | {"round_trip": distance(SCENE, trip)}
+        assert judge(Record("x", "made", facts), Checks(), "of-my-own").reason == reason
 
 
 SPOILED: list[tuple[str, Callable[[np.ndarray], np.ndarray], str]] = [

@@ -30,11 +30,11 @@ def test_a_tile_shows_the_score_that_decided(recipe: Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         previewing, "contact_sheet", lambda rows, names: captions.extend(rows) or contact_sheet(rows, names)
     )
-    found, _ = look(recipe, "strength=0,1", number=1, conditions=("night",), sets=["checks.happened=0.1"])
+    found, _ = look(recipe, "strength=0,1", number=1, conditions=("night",), sets=["checks.effect=0.1"])
     still, dark = (cell.facts() for cell in found.images)
-    assert (still["verdict"], dark["verdict"]) == ("unchanged", "accepted")
-    assert still["happened"] < 0.1 <= dark["happened"]
+    assert (still["verdict"], dark["verdict"]) == ("weak-effect", "accepted")
+    assert still["effect"] < 0.1 <= dark["effect"]
     assert {"contrast", "new_objects", "clip"} <= set(still)
     ((_, tile, _),) = captions
-    assert f"happened {still['happened']:.2f}" in tile.caption
+    assert f"effect {still['effect']:.2f}" in tile.caption
     assert f"contrast {still['contrast']:.2f}" in tile.caption

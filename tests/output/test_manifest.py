@@ -76,7 +76,12 @@ def test_docs_name_every_key_and_none_that_is_not_written(tmp_path: Path) -> Non
     """Of runs that together write every key: levers, a detector and CLIP, lost objects, tasks, text to image."""
     data = fakes_tasks.street(tmp_path / "looked")
     put(tmp_path / "looked/data/labels/train/00.txt", "9 0.5 0.5 0.1 0.1\n")
-    fields = {"objects": {"strength": 0.2, "feather": 4}, "resolution": {"long_side": 160}}
+    faint = {"name": "faint", "prompt": "faint", "strength": 0.2}
+    fields = {
+        "objects": {"strength": 0.2, "feather": 4},
+        "resolution": {"long_side": 160},
+        "conditions": ["night", faint],
+    }
     looked = write_recipe(tmp_path / "looked/r.yaml", data, tmp_path / "looked/out", **fields)
     second_look = SecondLook(fakes_tasks.find_magenta, {1: 7}, FakeClip())  # type: ignore[arg-type]
     run(load_recipe(looked), make_worker=lambda: fake_worker(FakeEditor(), second_look=second_look))

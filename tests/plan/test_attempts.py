@@ -90,8 +90,8 @@ def test_an_attempt_that_would_be_the_same_is_skipped() -> None:
 
 def test_where_nothing_happened_less_strength_is_not_tried(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(3, 1))
-    checks = {"happened": 1.9}
+    checks = {"effect": 1.9}
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", attempts=3, conditions=["night"], checks=checks)
     summary, editor = make(recipe)
-    assert summary.rejected == {"unchanged": 3}
+    assert summary.rejected == {"weak-effect": 3}
     assert len(editor.made) == 3

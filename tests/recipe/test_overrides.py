@@ -23,6 +23,7 @@ SETS: list[tuple[str, str, Any, Any]] = [
     ("an adjusted preset", "conditions.night.steps=3", lambda r: r.conditions[1].steps, 3),
     ("an own condition", "conditions.mine.strength=0.2", lambda r: r.conditions[2].strength, 0.2),
     ("an empty preset", "conditions.fog.strength=0.2", lambda r: r.conditions[3].strength, 0.2),
+    ("a key by its old name", "checks.happened=0.3", lambda r: r.checks.effect, 0.3),
     ("checks of a condition", "conditions.snow.checks.structure=0.4", lambda r: r.conditions[0].checks.structure, 0.4),
 ]
 
@@ -30,6 +31,14 @@ SETS: list[tuple[str, str, Any, Any]] = [
 @pytest.mark.parametrize(("item", "where", "expected"), [s[1:] for s in SETS], ids=[s[0] for s in SETS])
 def test_set(tmp_path: Path, item: str, where: Any, expected: Any) -> None:
     assert where(load(tmp_path, FORMS, item)) == expected
+
+
+@pytest.mark.parametrize("key", ["happened", "effect"])
+def test_either_name_of_a_key_overrides_either(tmp_path: Path, key: str) -> None:
+    checks = "checks: {{{}: 0.2}}\n"
+    for written in ("happened", "effect"):
+        assert load(tmp_path, FORMS + checks.format(written)).checks.effect == 0.2
+        assert load(tmp_path, FORMS + checks.format(written), f"checks.{key}=null").checks.effect is None
 
 
 def test_later_sets_win_and_the_rest_stays(tmp_path: Path) -> None:

@@ -224,6 +224,31 @@ def test_one_source_that_the_device_fails_at_does_not_end_the_run(mode: str, tmp
     assert summary.failed == {"transient": 1}
 
 
+def test_a_small_change_is_held_against_what_the_autoencoder_does_alone(tmp_path: Path) -> None:
+    """Once a source, however many conditions it has; a large change needs no such measure."""
+
+    class Coarse(FakeEditor):
+        trips = 0
+
+        def round_trip(self, image: np.ndarray) -> np.ndarray:
+            self.trips += 1
+            return image // 16 * 16 + 8
+
+        def pixels(self, image: np.ndarray, job: Job, mask: np.ndarray | None, company: int) -> np.ndarray:
+            return self.round_trip(image) - 2.0 if job.settings.condition != "dark" else image * 0.5
+
+    data = make_dataset(tmp_path / "data", counts=(2, 1))
+    names = ["mine", "yours", "dark"]
+    conditions = [{"name": name, "prompt": name, "strength": 1} for name in names]
+    editor = Coarse()
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=conditions)
+    summary, _ = make(recipe, editor)
+    assert {name: summary.conditions[name]["accepted"] for name in names} == {"mine": 0, "yours": 0, "dark": 2}
+    assert summary.rejected == {"unchanged": 4}
+    assert editor.trips == 4 + 2, "one of each edit, and one to measure each source"
+    assert make(recipe, sets=["checks.change=null"])[0].accepted == 6
+
+
 def test_bars_stay_as_they_are_and_are_not_measured(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", counts=(1, 1), size=(64, 48))
     path = tmp_path / "data/images/train/00.jpg"

@@ -54,6 +54,10 @@ class Img2Img:
         self._arguments = inspect.signature(pipe.prepare_latents)
         pipe.prepare_latents = self._noised
 
+    def round_trip(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """See `Editor.round_trip`."""
+        return self._codec.round_trip(image)
+
     def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`. Raises ValueError for sides that do not divide by the model's `multiple`."""
         import torch

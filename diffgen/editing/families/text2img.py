@@ -21,6 +21,9 @@ from diffgen.models.pipelines import spec_of
 from diffgen.types import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from diffgen.models.model import Model
 
 
@@ -47,6 +50,10 @@ class Text2Img:
         self._codec = codec_of(pipe)
         self._prompts = Prompts(pipe)
         self._schedulers = Schedulers(pipe.scheduler)
+
+    def round_trip(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """See `Editor.round_trip`."""
+        return self._codec.round_trip(image)
 
     def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`. Only the size of the images counts. Raises ValueError for sides that do not divide by the

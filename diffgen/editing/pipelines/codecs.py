@@ -15,6 +15,7 @@ import numpy as np
 
 from diffgen.errors import NotFinite
 from diffgen.lru import LRUCache
+from diffgen.models.load_network import memory_errors
 from diffgen.models.pipelines import CodecName, spec_of
 
 if TYPE_CHECKING:
@@ -85,6 +86,16 @@ class Codec:
         image = image.add(1).mul(127.5).nan_to_num(nan=0.0).clamp(0, 255).round()
         rows: NDArray[np.uint8] = image.permute(0, 2, 3, 1).byte().cpu().numpy()
         return [row if fine else self._not_finite() for row, fine in zip(rows, finite, strict=True)]
+
+    def round_trip(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image (H, W, 3) encoded and decoded. Raises OutOfMemory and NotFinite."""
+        import torch
+
+        with memory_errors(1), torch.inference_mode():
+            made = self.decode(self.encode([image]))[0]
+        if isinstance(made, NotFinite):
+            raise made
+        return made
 
     def _not_finite(self) -> NotFinite:
         numbers = str(self._denoiser.dtype).removeprefix("torch.")

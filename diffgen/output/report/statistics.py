@@ -11,7 +11,7 @@ import numpy as np
 
 from diffgen.checks.clip import judged_clip
 from diffgen.checks.detections import COCO_SIZES, judged_recall
-from diffgen.checks.effect import judged_effect
+from diffgen.checks.effect import judged_change, judged_effect
 from diffgen.checks.registration import judged_shift
 from diffgen.checks.structure import judged_structure
 from diffgen.checks.tasks import labelled_classes
@@ -36,7 +36,8 @@ class Score:
 SCORES = (
     Score("structure", "agreement of the objects' edges with the source (lower quartile)", 0.0, 1.0),
     Score("registration", "shift against the source in pixels", 0.0, 6.0, higher_is_better=False),
-    Score("happened", "how far the picture changed towards the condition; 1 is a typical case", 0.0, 2.0),
+    Score("change", "distance from the source over that of the autoencoder's round trip, where it is small", 0.0, 10.0),
+    Score("effect", "how far the picture changed towards the condition; 1 is a typical case", 0.0, 2.0),
     Score("recall", "share of the detector's finds in the source that it finds again", 0.0, 1.0),
     Score("clip", "how much closer to the prompt the edit is than the source, by CLIP", -0.1, 0.2),
 )
@@ -50,8 +51,8 @@ def scores_of(entry: Entry) -> Scores:
         return (None,) * len(SCORES)
     facts, condition = entry.record.facts, entry.item.job.settings.condition
     with reading_facts(entry.record):
-        shift, effect = judged_shift(facts), judged_effect(facts, condition)
-        values = judged_structure(facts), shift, effect, judged_recall(facts), judged_clip(facts)
+        effect = judged_change(facts), judged_effect(facts, condition)
+        values = judged_structure(facts), judged_shift(facts), *effect, judged_recall(facts), judged_clip(facts)
         return tuple(None if value is None else round(value, 3) for value in values)
 
 
@@ -156,7 +157,8 @@ def by_condition(outcome: Outcome, scores: Sequence[Scores]) -> list[Row]:
                 values[not entry.accepted].append(value)
     for condition in recipe.conditions:
         checks = recipe.checks_for(condition)
-        rows[condition.name].draw(checks.structure, checks.registration, checks.happened, checks.recall, checks.clip)
+        effect = checks.change, checks.effect
+        rows[condition.name].draw(checks.structure, checks.registration, *effect, checks.recall, checks.clip)
     return list(rows.values())
 
 

@@ -25,6 +25,9 @@ from diffgen.models.pipelines import AdapterName, spec_of
 from diffgen.types import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from diffgen.editing.pipelines.codecs import Codec
     from diffgen.models.model import Model
 
@@ -100,6 +103,10 @@ class Instruct:
         self._pipe = pipe
         self._codec = codec_of(pipe)
         self._adapter = _ADAPTERS[adapter](pipe, self._codec)
+
+    def round_trip(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """See `Editor.round_trip`."""
+        return self._codec.round_trip(image)
 
     def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
         """See `Editor.edit`. Raises ValueError for sides that do not divide by the model's `multiple`."""
