@@ -76,6 +76,7 @@ class Source:
     image_digest: str = ""  # without the label, to find an image that is in two splits
     size: int = 0
     maps: tuple[tuple[str, str, str], ...] = ()  # the user's own control maps: folder as in the recipe, path, digest
+    looks: tuple[str, ...] = ()  # what the picture looks like already, if that was asked for; see diffgen.checks.looks
     text: str | None = None
 
     def read_label(self) -> bytes | None:

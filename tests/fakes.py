@@ -98,9 +98,12 @@ def make_dataset(
 
 
 def recipe_fields(dataset: Path, output: Path, **fields: Any) -> dict[str, Any]:
-    # With their own strengths: by default an instruction is carried out wholly.
+    # With their own strengths: by default an instruction is carried out wholly. For all pictures, as those of the tests are
+    # dark.
     conditions = [
-        {name: {"strength": presets()[name]["strength"]}} if isinstance(name, str) and name in presets() else name
+        {name: {"strength": presets()[name]["strength"], "unsuited": []}}
+        if isinstance(name, str) and name in presets()
+        else name
         for name in fields.pop("conditions", ["night", "fog"])
     ]
     return {

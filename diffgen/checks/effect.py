@@ -1,4 +1,8 @@
-"""Did the edit change the picture at all, and towards its condition?"""
+"""Did the edit change the picture at all, and towards its condition?
+
+The limits were tuned on two judges' answers about 227 edits, and tried on others (`scripts/bench/acceptance.py`,
+docs/fidelity.md).
+"""
 
 from __future__ import annotations
 
@@ -25,9 +29,16 @@ _TYPICAL: dict[str, dict[str, float]] = {
     "overcast": {"saturation": -0.54, "spread": -0.3},
     "glare": {"spread": -0.24, "gradient": -0.39, "warmth": 0.09},
 }
+_DIFFERENCES = {"min_channel", "near_white", "warmth", "highlight"}
 
-_DIFFERENCES = {"min_channel", "near_white", "warmth"}
+# What falls shows as edges that the source does not have, also over a grey street that can get no greyer. Typical: the mean
+# of 1 − structure over 34 edits with snow or rain in them.
+_FALLING, _NEW_EDGES = {"snow", "rain"}, 0.35
+# A low sun takes nothing from the brightest parts: where they get darker, it is a veil.
+_GLARE_HIGHLIGHT = -0.05
 
+NIGHT = 0.15  # luminance under which a source is a night: four of five nights in the driving set, and no day
+HELD = 0.5  # structure of the whole picture from which on its edges count as kept
 
 # Grey levels. An edit this far from its source has changed, whatever the model's VAE does to pictures (the embedded model's:
 # 7 at most, over 68 photographs): its round trip is not made.
@@ -35,31 +46,45 @@ NEAR = 20.0
 LEAST_ROUND_TRIP = 1.5  # grey levels; a VAE that is better than this, or a source without detail, counts as this
 
 
-def condition_effect(condition: str, source: Mapping[str, float], edited: Mapping[str, float]) -> float | None:
+def condition_effect(
+    condition: str, source: Mapping[str, float], edited: Mapping[str, float], structure: float | None = None
+) -> float | None:
     """How far the `condition_statistics` moved in the condition's direction, 0 to 2.
 
     0 for a copy or a move the other way, about 1 for a typical case. It is the mean over the condition's statistics of their
-    change divided by the typical change, each clipped to −1 to 2. A prefix does not matter (heavy-fog is fog). None for an
-    unknown condition. A high value does not mean that the picture looks real: fog also scores as snow. A source that already
-    shows the condition (night to night) cannot move.
+    change divided by the typical change, each clipped to −1 to 2; for snow and rain, if that is more, how many new edges
+    there are by the `structure` of the whole picture. A prefix does not matter (heavy-fog is fog). None for an unknown
+    condition. A high value does not mean that the picture looks real: fog also scores as snow.
     """
-    typical = _TYPICAL.get(condition.rpartition("-")[2])
+    name = condition.rpartition("-")[2]
+    typical = _TYPICAL.get(name)
     if typical is None:
         return None
-    shares = [_change(name, source[name], edited[name]) / full for name, full in typical.items()]
-    return round(max(0.0, float(np.clip(shares, -1, 2).mean())), 3)
+    shares = [_change(statistic, source[statistic], edited[statistic]) / full for statistic, full in typical.items()]
+    effect = max(0.0, float(np.clip(shares, -1, 2).mean()))
+    if name in _FALLING and structure is not None:
+        effect = max(effect, min(2.0, (1 - structure) / _NEW_EDGES))
+    if name == "glare" and edited.get("highlight", 1.0) - source.get("highlight", 0.0) < _GLARE_HIGHLIGHT:
+        effect = 0.0
+    return round(effect, 3)
 
 
 def _change(name: str, before: float, after: float) -> float:
     return after - before if name in _DIFFERENCES else (after - before) / max(before, 0.01)
 
 
-def judged_effect(facts: Mapping[str, Any], condition: str) -> float | None:
-    """The value compared with `checks.effect`; None for records without statistics, unknown conditions, and tasks."""
+def _statistics(facts: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]] | None:
+    """Those of the source and of the edit; None for records without, and for tasks. An older diffgen recorded fewer."""
     if "after" not in facts or "task" in facts:
         return None
-    before, after = (dict(zip(STATISTICS, facts[key], strict=True)) for key in ("before", "after"))
-    return condition_effect(condition, before, after)
+    before, after = (dict(zip(STATISTICS, facts[key], strict=False)) for key in ("before", "after"))
+    return before, after
+
+
+def judged_effect(facts: Mapping[str, Any], condition: str) -> float | None:
+    """The value compared with `checks.effect`; None for records without statistics, unknown conditions, and tasks."""
+    statistics = _statistics(facts)
+    return None if statistics is None else condition_effect(condition, *statistics, facts.get("structure_image"))
 
 
 def judged_change(facts: Mapping[str, Any]) -> float | None:
@@ -69,3 +94,12 @@ def judged_change(facts: Mapping[str, Any]) -> float | None:
     if "round_trip" not in facts:
         return None
     return round(float(facts["change"]) / max(float(facts["round_trip"]), LEAST_ROUND_TRIP), 2)
+
+
+def judged_brightening(facts: Mapping[str, Any]) -> float | None:
+    """The value compared with `checks.brightened`: how much luminance, 0 to 1, was added to a night whose edges did not
+    stay. None for a source by day, where they stayed, for records without statistics, and for tasks."""
+    statistics, structure = _statistics(facts), facts.get("structure_image")
+    if statistics is None or statistics[0]["luminance"] >= NIGHT or structure is None or structure >= HELD:
+        return None
+    return round(statistics[1]["luminance"] - statistics[0]["luminance"], 3)

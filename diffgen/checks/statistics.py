@@ -1,4 +1,4 @@
-"""How a picture looks, in eight numbers; and a copy of an edit at the brightness of its source."""
+"""How a picture looks, in nine numbers; and a copy of an edit at the brightness of its source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ MAX_GAIN = 3.0
 
 LONG_SIDE = 480  # pixels; statistics are taken at this long side, so that pictures of different sizes compare
 
-STATISTICS = ("luminance", "spread", "saturation", "min_channel", "gradient", "near_white", "sky", "warmth")
+STATISTICS = (
+    "luminance",
+    "spread",
+    "saturation",
+    "min_channel",
+    "gradient",
+    "near_white",
+    "sky",
+    "warmth",
+    "highlight",
+)
 
 
 def luminance_matched(source: Pixels, edited: Pixels) -> Pixels:
@@ -44,12 +54,12 @@ def luminance_matched(source: Pixels, edited: Pixels) -> Pixels:
 
 
 def condition_statistics(pixels: Pixels) -> dict[str, float]:
-    """How a picture (H, W, 3) looks, in eight numbers, 0 to 1 each (`warmth` −1 to 1), taken at LONG_SIDE.
+    """How a picture (H, W, 3) looks, in nine numbers, 0 to 1 each (`warmth` −1 to 1), taken at LONG_SIDE.
 
     `luminance` and `spread` (mean and standard deviation of the Rec. 709 luma), `saturation` (mean, as in HSV),
     `min_channel` (mean of the lowest channel, which haze raises: the dark channel of He, Sun and Tang, 2009), `gradient`
     (mean change of the luma per pixel), `near_white` (share of the lower half whose lowest channel exceeds .7), `sky` (mean
-    luma of the upper third), `warmth` (mean of red minus blue).
+    luma of the upper third), `warmth` (mean of red minus blue), `highlight` (luma that one pixel in twenty exceeds).
     """
     small = _small(pixels) / 255
     size = small.shape[1], small.shape[0]
@@ -67,6 +77,7 @@ def condition_statistics(pixels: Pixels) -> dict[str, float]:
         "near_white": round(float((low > 0.7)[size[1] // 2 :].mean()), 4),
         "sky": round(float(light[: max(1, size[1] // 3)].mean()), 4),
         "warmth": round(float((red - blue).mean()), 4),
+        "highlight": round(float(np.quantile(light, 0.95)), 4),
     }
 
 

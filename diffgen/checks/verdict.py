@@ -8,7 +8,7 @@ from typing import Any
 from diffgen.checks.auto_labels import lacks_its_class
 from diffgen.checks.clip import judged_clip
 from diffgen.checks.detections import judged_recall
-from diffgen.checks.effect import judged_change, judged_effect
+from diffgen.checks.effect import judged_brightening, judged_change, judged_effect
 from diffgen.checks.registration import judged_shift
 from diffgen.checks.structure import judged_structure, measured_objects
 from diffgen.checks.tasks import confirmed, still_there
@@ -48,6 +48,9 @@ def judge(record: Record, checks: Checks, condition: str = "", decision: str | N
         return Verdict(False, "recall")
     if checks.new_objects is not None and facts.get("new_objects", 0) > checks.new_objects:
         return Verdict(False, "new-objects")
+    brightened = judged_brightening(facts)
+    if checks.brightened is not None and brightened is not None and brightened > checks.brightened:
+        return Verdict(False, "brightened")
     if _below(judged_change(facts), checks.change):
         return Verdict(False, "unchanged")
     if _below(judged_effect(facts, condition), checks.effect) or _below(judged_clip(facts), checks.clip):

@@ -12,11 +12,12 @@ from diffgen.dataset.dataset import require_confined
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.geometry import views_for, working_canvas
 from diffgen.dataset.leakage import near
-from diffgen.dataset.remarks import Counted, counted, counted_lines, dataset_remarks, remark_lines
+from diffgen.dataset.remarks import Counted, counted, counted_lines
 from diffgen.editing.pipelines.offload import not_quantisable
 from diffgen.models.memory import forecast
 from diffgen.models.model import needs, vocabulary
 from diffgen.models.networks import require_detector_file
+from diffgen.plan.remarks import plan_remark_lines, plan_remarks
 from diffgen.plan.select import fits
 from diffgen.plan.settings import edits_of
 from diffgen.plan.warnings import unknown_words, unsuited_controls, unsupported_guidance
@@ -56,7 +57,7 @@ def _facts(session: Session, look: bool | None) -> dict[str, Any]:
     labeller = session.model.observers.detector if recipe.text2img is not None else None
     present = read_present(session.folder, recipe.image.format) if is_run_folder(session.folder) else {}
     work = _workload(session, present)
-    remarks = dataset_remarks(session.dataset, plan.sources)
+    remarks = plan_remarks(plan, recipe)
     conditions: dict[str, Counter[str]] = {condition.name: Counter() for condition in recipe.conditions}
     for source, edits in plan.edits:
         for condition, _ in edits:
@@ -83,7 +84,8 @@ def _facts(session: Session, look: bool | None) -> dict[str, Any]:
         "controls": unsuited_controls(plan),
         "notes": remarks["notes"],
         "leakage": {"identical": remarks["identical"], "near": _near(session, look)},
-        "small_boxes": _small_boxes(session),
+        "unsuited": remarks["unsuited"],
+        "small_boxes": remarks["small_boxes"],
         "disk_mb": round(_disk(session, work) / 1e6, 1),
         "minutes": _minutes(session, work, [record.seconds for record in present.values() if record.seconds]),
     }
@@ -137,6 +139,8 @@ def _why_idle(session: Session, condition: Condition) -> str:
     """Why no picture gets the condition."""
     if not session.plan.edits:
         return "no picture is selected that can be edited"
+    if all(set(condition.unsuited) & set(source.looks) for source, _ in session.plan.edits):
+        return f"every picture is {' or '.join(condition.unsuited)} (unsuited)"
     classes = " or ".join(condition.classes or ())
     reasons = {
         "background": "no selected picture has a labelled object",
@@ -157,19 +161,6 @@ def _near(session: Session, look: bool | None) -> Counted | None:
         return None
     with FileCache() as cache:
         return counted([f"{first.key} ~ {second.key}" for first, second in near(sources, cache)])
-
-
-def _small_boxes(session: Session) -> dict[str, Any]:
-    """Boxes whose shorter side, at the working size, is below what the model's autoencoder can reproduce."""
-    least = session.model.least_object
-    total = small = 0
-    for source, edits in session.plan.edits:
-        if edits:
-            canvas = working_canvas(source.width, source.height, edits[0][1])
-            scale = max(canvas.inner) / max(source.width, source.height)
-            total += len(source.smallest)
-            small += sum(side * scale < least for side in source.smallest)
-    return {"least_px": least, "small": small, "boxes": total}
 
 
 def _disk(session: Session, work: _Workload) -> float:
@@ -194,7 +185,6 @@ def plan_text(facts: dict[str, Any]) -> str:
     time = f"about {minutes:g} minutes" if minutes is not None else "time known after the first images (try --limit 8)"
     lines = [
         *_head_lines(facts),
-        *_box_lines(facts),
         *(f"prompt    {line}" for line in facts["prompts"]),
         *(f"{key:<9} {line}" for key in ("guidance", "controls") for line in facts[key]),
         *_dataset_lines(facts),
@@ -219,22 +209,9 @@ def _head_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"          {name:<14} {images or 'none: ' + facts['idle'][name]}"
 
 
-def _box_lines(facts: dict[str, Any]) -> Iterator[str]:
-    boxes = facts["small_boxes"]
-    if not boxes["small"]:
-        return
-    remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
-    if facts["resolution"] == "tile":
-        remedy = "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
-    yield (
-        f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's working size "
-        f"and may be lost; {remedy}"
-    )
-
-
 def _dataset_lines(facts: dict[str, Any]) -> Iterator[str]:
     leakage = facts["leakage"]
-    yield from remark_lines({**facts, "identical": leakage["identical"]})
+    yield from plan_remark_lines({**facts, "identical": leakage["identical"]})
     if leakage["near"] is None:
         yield "leakage   near-duplicates across splits are not checked in a dataset of this size; --look checks them"
     else:

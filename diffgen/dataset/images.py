@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,12 +37,16 @@ def read_size(raw: bytes) -> tuple[int, int]:
         return (height, width) if orientation(raw) in SIDEWAYS else (width, height)
 
 
-def decode(raw: bytes) -> Pixels:
+def decode(raw: bytes, least: int | None = None) -> Pixels:
     """The pixels that a detector trains on: EXIF orientation applied, alpha dropped, of 16 bits the high byte.
 
-    Raises SourceError if the bytes do not decode.
+    With `least`, a JPEG comes at a half, a quarter or an eighth of its size where its long side keeps so many pixels: that
+    is several times faster. Raises SourceError if the bytes do not decode.
     """
     with opened(raw, "decode") as image:
+        if least is not None:
+            scale = least / max(image.size)
+            image.draft(image.mode, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
         return upright(_to_rgb(image), orientation(raw))
 
 

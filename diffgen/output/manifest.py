@@ -42,7 +42,7 @@ def named_facts(record: Record) -> dict[str, Any]:
     with reading_facts(record):
         for key in ("before", "after"):
             if key in facts:
-                facts[key] = dict(zip(STATISTICS, facts[key], strict=True))
+                facts[key] = dict(zip(STATISTICS, facts[key], strict=False))  # an older diffgen recorded fewer
         if "clip" in facts:
             facts["clip"] = dict(zip(("source", "edit"), facts["clip"], strict=True))
         if "detections" in facts:

@@ -33,6 +33,7 @@ class Plan:
     restore: frozenset[str] = frozenset()  # conditions whose first retry leaves the objects unedited
     # (source digest, condition) -> a place for each variant's inserted object; a source without room is not edited.
     places: Mapping[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
+    least_object: int = 0  # px at the working size; the model's autoencoder may lose smaller ones
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
@@ -135,17 +136,21 @@ def plan_jobs(
             seeds = partial(_seeds, recipe.seed, recipe.variants, condition)
             free = find_places(dataset, settings, model.least_object, chosen, seeds)
             places |= {(digest, condition.name): found for digest, found in free.items()}
+
+    def suited(source: Source) -> tuple[Edit, ...]:
+        return tuple(edit for edit in conditions if fits(source, edit, places))
+
     if recipe.assign == "all" and all(condition.share >= 1 and not condition.task for condition, _ in conditions):
-        edits = tuple((source, conditions) for source in chosen)
+        alike = {source.looks: source for source in chosen}
+        shared = {look: suited(source) for look, source in alike.items()}  # most sources share one tuple
+        edits = tuple((source, shared[source.looks]) for source in chosen)
     else:
-        edits = tuple(
-            (source, assigned_edits(recipe, tuple(edit for edit in conditions if fits(source, edit, places)), source))
-            for source in chosen
-        )
+        edits = tuple((source, assigned_edits(recipe, suited(source), source)) for source in chosen)
     restore = {c.name for c in recipe.conditions if recipe.checks_for(c).on_object_lost == "restore"}
     return Plan(
-        tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore), places=places
-    )
+        tuple(sources), edits, dataset, recipe.seed, recipe.variants, recipe.attempts, frozenset(restore), places,
+        model.least_object,
+    )  # fmt: skip
 
 
 def _text2img_plan(recipe: Recipe, dataset: Dataset, model: Model, limit: int | None, edit_version: int) -> Plan:

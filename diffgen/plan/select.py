@@ -23,8 +23,11 @@ def first_sources(chosen: Sequence[Source], limit: int) -> list[Source]:
 
 
 def fits(source: Source, edit: Edit, places: Mapping[tuple[str, str], tuple[Place, ...]]) -> bool:
-    """Whether a source has what the condition's task needs: objects to keep or remove, or room for one more."""
+    """Whether a source is not unsuited, and has what the condition's task needs: objects to keep or remove, or room for one
+    more."""
     condition, settings = edit
+    if any(look in condition.unsuited for look in source.looks):
+        return False
     if settings.task == "insert":
         return (source.digest, condition.name) in places
     if settings.task is None:

@@ -23,6 +23,8 @@ def edits_of(recipe: Recipe, model: Model, dataset: Dataset, edit_version: int =
     edits = []
     for condition in recipe.conditions:
         old = edit_version == EDIT_VERSION_2
+        if old:
+            condition = condition.model_copy(update={"unsuited": []})
         strength = float(condition.strength) if old else _strength(condition, model)
         settings = _settings(recipe, condition, model, strength, _classes(recipe, condition, model, dataset))
         edits.append((condition, _as_in_version_2(settings, condition, model) if old else settings))

@@ -66,8 +66,15 @@ class Checks(Section):
         description="minimum distance of the image from its source, in multiples of what the model's autoencoder alone does "
         "to the source; an edit that did nothing has about 1",
     )
+    brightened: float | None = Field(
+        0.12,
+        ge=0,
+        le=1,
+        description="maximum luminance (0 to 1) that is added to a night whose edges do not stay: what then shows in the "
+        "dark is made up",
+    )
     effect: float | None = Field(
-        0.1,
+        0.3,
         ge=0,
         le=2,
         validation_alias=AliasChoices("effect", *OLD_NAMES),
@@ -198,6 +205,11 @@ class Condition(Section):
     controls: list[Control] | None = Field(None, description="replaces the recipe's controls; [] for none")
     edges: bool = Field(
         True, description="false: leave out canny and softedge of the recipe's controls, if it has others"
+    )
+    unsuited: list[Literal["dark", "foggy", "snowy", "no-sky"]] = Field(
+        [],
+        description="pictures that do not get this condition, because they show it already or it would not show in them: "
+        "dark, foggy, snowy (white ground), no-sky (no bright sky in the upper third); presets have some, `[]` takes all",
     )
     checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
 

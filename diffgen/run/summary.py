@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from diffgen.dataset.remarks import MAX_EXAMPLES, dataset_remarks, remark_lines
+from diffgen.dataset.remarks import MAX_EXAMPLES
 from diffgen.errors import printable
 from diffgen.output.outcome import Entry, Outcome
+from diffgen.plan.remarks import plan_remark_lines, plan_remarks
 from diffgen.recipe.schema import Recipe
 from diffgen.run.progress import Speed
 
@@ -36,7 +37,7 @@ class Summary:
     unjudged: int = 0  # accepted, but made before the recipe named its current detector or CLIP model
     errors: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)  # what was found damaged in the run folder, and is made again
-    dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks on the dataset, see dataset_remarks
+    dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks, too, see plan_remarks
     empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image
     limit: int | None = None  # of the command line: the dataset holds only so many sources of each edited split
     running: bool = False  # `status` only: a process is making images in the folder now
@@ -107,7 +108,7 @@ def summarise(
         errors=sorted({record.error or "" for record in failed}),
         repaired=list(repaired),
         limit=limit,
-        dataset=dataset_remarks(outcome.dataset, sources),
+        dataset=plan_remarks(outcome.plan, recipe),
         empty=[split for split in needed if split not in filled],
     )
 
@@ -145,7 +146,7 @@ def summary_text(summary: Summary) -> str:
         lines += [f"  {printable(error)}" for error in summary.errors[:MAX_EXAMPLES]]
     lines += [f"repaired  {line}" for line in summary.repaired]
     if summary.dataset:
-        lines += remark_lines(summary.dataset)
+        lines += plan_remark_lines(summary.dataset)
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
     elif summary.pending:

@@ -1,6 +1,6 @@
 """Does diffgen accept what a person would accept? Edits, sheets for two judges, and the score.
 
-    python -m scripts.bench.acceptance pictures look --group day=driving/day:14 --group facade=photos/facade*:6 …
+    python -m scripts.bench.acceptance pictures look --seed 27 --group day=driving/day:14 --group facade=photos/facade*:6 …
     diffgen run look/recipe.yaml
     python -m scripts.bench.acceptance sheets look
     python -m scripts.bench.acceptance score look --write
@@ -9,7 +9,7 @@
 preset of the embedded model, and again at a strength at which nothing happens ("faint-"). `sheets` writes pages of numbered
 pairs, source and edit, with the condition that was asked for: for each judge in another order, without diffgen's verdict.
 They write `judge1.json` and `judge2.json`: {"1": "there", "2": "not there", "3": "broken", …}. `score` compares them with
-the verdicts of today's code. Sources are halved by their name's hash: thresholds are tuned on the first half only.
+the verdicts of today's code. Tune on the pictures of one seed, and judge by those of another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from diffgen.dataset.images import decode
 from diffgen.output.outcome import Entry
 from diffgen.recipe.presets import presets
 from diffgen.run.session import open_run
-from diffgen.types import unit
 from scripts.docs.tables import write_table
 
 JUDGES = (1, 2)
@@ -148,11 +147,6 @@ def asked(entry: Entry) -> str:
     return entry.item.job.settings.condition.removeprefix("faint-")
 
 
-def is_tuned(entry: Entry) -> bool:
-    """Whether thresholds may be tuned on the entry: every other source."""
-    return unit("acceptance", entry.item.source.name) < 0.5
-
-
 @dataclass(frozen=True, slots=True)
 class Judged:
     entry: Entry
@@ -207,22 +201,17 @@ def score(folder: Path, write: bool) -> int:
     outcome = open_run((folder / "out").resolve())
     answers = read_answers(folder)
     judged = [Judged(entry, answers[entry.item.job.id]) for entry in outcome.entries if entry.item.job.id in answers]
-    halves = {
-        half: [row for row in judged if is_tuned(row.entry) == (half == "tuned")] for half in ("tuned", "held out")
-    }
-    for half, rows in halves.items():
-        print(f"{half}: {len(wrong(rows))} of {len(rows)} wrong")
-        for row in wrong(rows):
-            job, verdict = row.entry.item.job, row.entry.verdict
-            said = verdict.reason if verdict is not None and verdict.reason else "accepted"
-            print(f"  {row.entry.item.source.name} {job.settings.condition}: {said}, judges {row.answers} {job.id}")
+    print(f"{len(wrong(judged))} of {len(judged)} wrong")
+    for row in wrong(judged):
+        job, verdict = row.entry.item.job, row.entry.verdict
+        said = verdict.reason if verdict is not None and verdict.reason else "accepted"
+        print(f"  {row.entry.item.source.name} {job.settings.condition}: {said}, judges {row.answers} {job.id}")
     same = sum(len(set(row.answers)) == 1 for row in judged)
-    print(
-        f"judges: the same answer for {same} of {len(judged)}; {len(answers) - len(judged)} judged edits are not planned"
-    )
-    print(score_table(halves["held out"]))
+    gone = len(answers) - len(judged)
+    print(f"judges: the same answer for {same} of {len(judged)}; {gone} judged edits are not planned")
+    print(score_table(judged))
     if write:
-        write_table(Path("docs/fidelity.md"), "acceptance", score_table(halves["held out"]), "scripts.bench.acceptance")
+        write_table(Path("docs/fidelity.md"), "acceptance", score_table(judged), "scripts.bench.acceptance")
     return 0
 
 

@@ -117,7 +117,7 @@ def test_small_boxes_are_warned_of_with_what_to_do(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", size=(320, 240))
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out")
     small = plan_facts(load_recipe(recipe))  # 64 pixels wide in all: a box of 0.4 × 48 has 19, of 0.3 × 64 has 19
-    assert small["small_boxes"] == {"least_px": 16, "small": 0, "boxes": 6}
+    assert small["small_boxes"] == {"least_px": 16, "small": 0, "boxes": 6, "tiled": False}
     put(tmp_path / "data/labels/train/00.txt", "0 0.5 0.5 0.1 0.1\n")
     found = plan_facts(load_recipe(recipe))
     assert found["small_boxes"]["small"] == 1

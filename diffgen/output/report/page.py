@@ -21,11 +21,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from diffgen.checks.detections import COCO_SIZES
-from diffgen.dataset.remarks import remark_lines
 from diffgen.files import write_atomically
 from diffgen.output.outcome import Outcome
 from diffgen.output.report.gallery import folder_href, gallery
 from diffgen.output.report.statistics import SCORES, by_class, by_condition, label_counts, scores_of
+from diffgen.plan.remarks import plan_remark_lines
 from diffgen.types import canonical, digest_of
 from diffgen.version import __version__
 
@@ -53,7 +53,7 @@ def write_report(outcome: Outcome, totals: Mapping[str, Any], environments: Mapp
         policy=_policy(style, script),
         version=__version__,
         totals=totals,
-        remarks=list(remark_lines(totals["dataset"])),
+        remarks=list(plan_remark_lines(totals["dataset"])),
         conditions=conditions,
         scores=[score for score in SCORES if any(score.name in row.histograms for row in conditions)],
         classes=by_class(outcome),

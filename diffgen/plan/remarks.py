@@ -1,0 +1,69 @@
+"""What a user should know about a plan before its images are made: pictures that do not suit, boxes that are too small, and
+what `dataset.remarks` says. `plan`, `run`, `status`, their JSON and the report tell the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from diffgen.dataset.geometry import working_canvas
+from diffgen.dataset.remarks import dataset_remarks, remark_lines
+from diffgen.plan.plan import Plan
+from diffgen.recipe.schema import Recipe
+
+
+def plan_remarks(plan: Plan, recipe: Recipe) -> dict[str, Any]:
+    """`dataset_remarks`, and `unsuited` and `small_boxes`; JSON-ready."""
+    return {
+        **dataset_remarks(plan.dataset, plan.sources),
+        "unsuited": _unsuited(plan, recipe),
+        "small_boxes": _small_boxes(plan),
+    }
+
+
+def plan_remark_lines(remarks: Mapping[str, Any]) -> Iterator[str]:
+    """The remarks as text, each with a first word of what it is about."""
+    alike: dict[tuple[str, int], list[str]] = {}
+    for name, looks in remarks["unsuited"].items():
+        for look, count in looks.items():
+            alike.setdefault((look, count), []).append(name)
+    for (look, count), names in alike.items():
+        yield f"unsuited  {count} {look} pictures get no {', '.join(names)} (`unsuited: []` in a condition takes them)"
+    boxes = remarks["small_boxes"]
+    if boxes["small"]:
+        remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
+        if boxes["tiled"]:
+            remedy = (
+                "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
+            )
+        yield (
+            f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's working "
+            f"size and may be lost; {remedy}"
+        )
+    yield from remark_lines(remarks)
+
+
+def _unsuited(plan: Plan, recipe: Recipe) -> dict[str, dict[str, int]]:
+    """For each condition, how many of the selected pictures do not get it for their looks."""
+    found: dict[str, Counter[str]] = {condition.name: Counter() for condition in recipe.conditions}
+    for source, edits in plan.edits:
+        for condition in recipe.conditions if source.looks else ():
+            look = next((look for look in source.looks if look in condition.unsuited), None)
+            if look is not None and all(edit.name != condition.name for edit, _ in edits):
+                found[condition.name][look] += 1
+    return {name: dict(counts) for name, counts in found.items() if counts}
+
+
+def _small_boxes(plan: Plan) -> dict[str, Any]:
+    """Boxes whose shorter side, at the working size, is below what the model's autoencoder can reproduce."""
+    total = small = 0
+    for source, edits in plan.edits:
+        if edits:
+            canvas = working_canvas(source.width, source.height, edits[0][1])
+            scale = max(canvas.inner) / max(source.width, source.height)
+            total += len(source.smallest)
+            small += sum(side * scale < plan.least_object for side in source.smallest)
+    tiled = any(settings.mode == "tile" for _, settings in plan.conditions)
+    return {"least_px": plan.least_object, "small": small, "boxes": total, "tiled": tiled}
