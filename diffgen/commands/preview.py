@@ -67,6 +67,7 @@ def preview(
     Raises DiffgenError. A second identical call makes nothing and does not import torch.
     """
     session = Session.open(loaded)
+    session.check_runnable()
     images = preview_images(session, request)
     with RunStore(session.folder, session.recipe.image.format) as store:
         for line in store.repaired:

@@ -67,6 +67,10 @@ class Recipe(Section):
         min_length=1,
         description="LoRAs for the model: each a `file`, or a `hub` id with `weight_name`, and a `weight`: models.md",
     )
+    allow_unknown_words: bool = Field(
+        False,
+        description="take conditions whose text a model with a small vocabulary (pocket) was never taught; else an error",
+    )
     select: Select = Select()
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
     assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")

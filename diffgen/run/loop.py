@@ -52,6 +52,7 @@ def run(
     session = Session.open(loaded, limit, remake=remake)
     if confined:
         require_confined(session.dataset)
+    session.check_runnable()
     require_detector_file(session.model.observers)
     made_now, stopped = 0, None
     with RunStore(session.folder, session.recipe.image.format) as store:

@@ -120,9 +120,21 @@ class Session:
 
     def check_runnable(self) -> None:
         """Raises DiffgenError if this machine or this model cannot do what the recipe asks for, as far as that is known."""
+        self._check_words()
         check_dtype(self.recipe.dtype, known_class(self.model))
         if self.model.loras:
             require_peft()
+
+    def _check_words(self) -> None:
+        """Raises UsageError for texts that a model with a small vocabulary was never taught: it would make copies of the
+        sources. LoRAs may teach others."""
+        unknown = unknown_words(self.plan, vocabulary(self.model))
+        if unknown and not self.recipe.allow_unknown_words and not self.model.loras:
+            raise UsageError(
+                f"conditions: {'; '.join(unknown)}",
+                f"use a preset, or words that `diffgen models {self.model.name}` lists, or another model; "
+                "`allow_unknown_words: true` in the recipe tries them all the same",
+            )
 
     def fetched(self) -> Session:
         """The session with all that its model needs downloaded. A hub commit that was unknown before changes the job ids.

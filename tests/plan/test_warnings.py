@@ -32,14 +32,27 @@ def test_edges_at_night_and_in_snow_are_warned_of(tmp_path: Path) -> None:
     assert sum("warning: night: canny maps" in line for line in talk) == 1
 
 
-def test_plan_warns(tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_words_that_the_model_was_never_taught_are_an_error(tmp_path: Path, cli: Callable[..., Any]) -> None:
     data = make_dataset(tmp_path / "data")
     recipe = tmp_path / "r.yaml"
-    conditions = ["snow", {"name": "zoo", "prompt": "unicorns in {objects}"}]
+    conditions = [
+        "snow",
+        {"name": "zoo", "prompt": "unicorns in {objects}"},
+        {"name": "sunny", "prompt": "a clear day"},
+    ]
     recipe.write_text(json.dumps({"dataset": str(data), "output": "o", "model": "pocket", "conditions": conditions}))
-    facts = json.loads(cli("plan", recipe, "--json").out)
-    assert facts["prompts"] == ["zoo: the model was never taught 'unicorns'"]
-    assert "prompt    zoo: the model was never taught 'unicorns'" in cli("plan", recipe).out
+    for command in (["plan"], ["plan", "--json"], ["run", "--quiet"], ["run", "--json"], ["preview"]):
+        said = cli(command[0], recipe, *command[1:], editor=FakeEditor())
+        assert said.code == 2
+        assert "zoo: the model was never taught 'unicorns'; sunny: the model makes only " in said.err
+        assert "allow_unknown_words" in said.err
+        assert not (tmp_path / "o").exists()
+    allowed = ["--set", "allow_unknown_words=true"]
+    facts = json.loads(cli("plan", recipe, "--json", *allowed).out)
+    assert facts["prompts"][0] == "zoo: the model was never taught 'unicorns'"
+    assert "prompt    zoo: the model was never taught 'unicorns'" in cli("plan", recipe, *allowed).out
+    assert "warning: zoo: the model was never taught" in cli("run", recipe, *allowed, editor=FakeEditor()).err
+    assert cli("status", tmp_path / "o").code == 0
 
 
 def test_plan_and_run_warn_of_guidance_that_was_not_trained(tmp_path: Path, cli: Callable[..., Any]) -> None:
