@@ -2,9 +2,10 @@
 
     python -m scripts.bench.fidelity --dataset driving/day/data.yaml --detector weights/yolo11n.pt --limit 40 --out bench
 
-One run folder for everything: variants that share images make them once, and it goes on where it was stopped. Prints a
-table and writes `fidelity.json` there. Recall is of what the detector finds in the source, by COCO's sizes; "matched" counts
-an object that it finds in the picture or in its copy brought to the source's brightness.
+One run folder for everything: variants that share images make them once, and it goes on where it was stopped. Prints
+tables and writes `fidelity.json`; `--write` puts the tables into docs/fidelity.md. Recall is of what the detector finds
+in the source, by COCO's sizes, and counts an object that it finds in the picture or in its copy brought to the source's
+brightness.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from diffgen.run.loop import run
 from diffgen.run.progress import choose
 from diffgen.run.session import Session
 from diffgen.run.store.images import read_present
+from scripts.docs.tables import measured, write_table
+
+PAGE = Path("docs/fidelity.md")
 
 LEVERS: dict[str, dict[str, Any]] = {
     "objects.strength": {"objects": {"strength": 0.35}},
@@ -93,19 +97,49 @@ def _mean(values: list[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def table(figures: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Markdown."""
-    heads = [
-        "accepted", "structure", "recall", "recall_matched", *(f"matched_{size}" for size in SIZES), "new_objects",
-        "shift_p50", "shift_max", "effect", "saved",
-    ]  # fmt: skip
-    lines = [f"| variant | condition | {' | '.join(heads)} |", f"|---|---|{'---|' * len(heads)}"]
+# Column of the table -> key of a figure. Recall is the matched one.
+COLUMNS = {
+    "accepted": "accepted", "structure": "structure", "recall": "recall_matched",
+    **{size: f"matched_{size}" for size in SIZES}, "new": "new_objects", "shift, px": "shift_max", "effect": "effect",
+    "retried": "saved",
+}  # fmt: skip
+
+Figures = dict[str, dict[str, dict[str, Any]]]  # variant -> condition -> figure
+
+
+def table(figures: Figures) -> str:
+    """Markdown: a row for each variant and condition."""
+    lines = [f"| variant | condition | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
     for variant, rows in figures.items():
         for condition, found in rows.items():
-            cells = [found[head] for head in heads]
+            cells = [found[key] for key in COLUMNS.values()]
             shown = ["–" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in cells]
             lines.append(f"| {variant} | {condition} | {' | '.join(shown)} |")
     return "\n".join(lines)
+
+
+def targets(rows: dict[str, dict[str, Any]]) -> str:
+    """Markdown: our targets beside the figures of one variant, by condition."""
+
+    def span(key: str) -> list[float]:
+        return [row[key] for row in rows.values() if row[key] is not None]
+
+    def said(values: list[float]) -> str:
+        return f"{min(values):.2f}–{max(values):.2f}"
+
+    images = sum(row["images"] for row in rows.values())
+    accepted = sum(round(row["accepted"] * row["images"]) for row in rows.values())
+    lowest = {size: span(f"matched_{size}") for size in SIZES}
+    checks = [
+        ("recall ≥ .95 of medium and large objects", said(lowest["medium"] + lowest["large"]),
+         min(lowest["medium"] + lowest["large"]) >= 0.95),
+        ("recall ≥ .85 of small ones", said(lowest["small"]), min(lowest["small"]) >= 0.85),
+        ("at most .05 new confident objects a picture", said(span("new_objects")), max(span("new_objects")) <= 0.05),
+        ("no accepted image shifted by more than .5 px", f"{max(span('shift_max')):.2f}", max(span("shift_max")) <= 0.5),
+        ("80 % accepted within three attempts", f"{accepted} of {images}", accepted >= 0.8 * images),
+    ]  # fmt: skip
+    lines = [f"| {name} | {value} | {'yes' if met else '**no**'} |" for name, value, met in checks]
+    return "\n".join(["| target | measured | met |", "|---|---|---|", *lines])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,11 +153,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=40)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--variants", default=",".join(variants()))
+    parser.add_argument("--write", action="store_true", help="the tables into docs/fidelity.md")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     names = args.conditions.split(",")
     conditions = [name if args.strength is None else {name: {"strength": args.strength}} for name in names]
-    figures: dict[str, dict[str, dict[str, Any]]] = {}
+    figures: Figures = {}
     seconds = {}
     for variant in args.variants.split(","):
         recipe = args.out / f"{variant}.yaml"
@@ -146,6 +181,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{variant}: {made} images made in {took:.0f} s", file=sys.stderr)
     (args.out / "fidelity.json").write_text(json.dumps({"figures": figures, "time": seconds}, indent=1) + "\n", "utf-8")
     print(table(figures))
+    print(targets(figures["all"]) if "all" in figures else "")
+    if args.write:
+        about = measured(
+            f"{args.limit} frames of 1280 × 720, {args.model}, {args.detector.stem}, {args.long_side or 'its'} px"
+        )
+        write_table(PAGE, "levers", f"{table(figures)}\n\n{about}", "scripts.bench.fidelity")
+        write_table(PAGE, "targets", targets(figures["all"]), "scripts.bench.fidelity")
     return 0
 
 

@@ -18,14 +18,18 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from diffgen.checks.detections import CONFIDENT, Detection, confident, match
+from diffgen.checks.detections import CONFIDENT, FOUND_AGAIN, Detection, confident, match, relative_recall
 from diffgen.checks.detectors.ultralytics import load_detector
 from diffgen.dataset.images import Pixels
+from scripts.docs.tables import measured, write_table
 from scripts.pocket.check import Editor, picture
 from scripts.pocket.check_scenes import as_jpeg, images_below, load, pixels_of
 
 FLOORS = (0.25, 0.2, 0.15, 0.125, 0.1, 0.05)
 EVERY = 3
+SIZES = (8, 12, 16, 24, 32, 96)  # px, square root of an object's area
+ROUND_TRIP = "pocket's round trip"
+PAGE = Path("docs/fidelity.md")
 MOVED = 0.04  # of the width
 
 Paint = Callable[[Pixels, tuple[int, int, int, int]], Pixels]
@@ -58,12 +62,32 @@ def versions(image: torch.Tensor, chosen: Sequence[Detection], edit: Editor) -> 
     return {
         **{f"JPEG {quality}": pixels_of(as_jpeg(image, quality)) for quality in (95, 90, 75)},
         "noise of 2 grey levels": (pixels + noise).round().clip(0, 255).astype(np.uint8),
-        "pocket's round trip": pixels_of(edit.round_trip(image)),
+        ROUND_TRIP: pixels_of(edit.round_trip(image)),
         "painted over *": without(pixels, chosen, emptied),
         "blurred away *": without(pixels, chosen, blurred),
         "moved *": np.roll(pixels, round(MOVED * pixels.shape[1]), 1),
         "mirrored *": pixels[:, ::-1].copy(),
     }
+
+
+def floors_table(hits: dict[str, dict[float, list[bool]]]) -> str:
+    """Markdown: a row for each version of the frames, by the confidence that counts as found again."""
+    lines = [f"| | {' | '.join(f'{floor:g}' for floor in FLOORS)} |", "|---|" + "---|" * len(FLOORS)]
+    for name, row in hits.items():
+        shown = name.replace(" *", f", every third ({len(row[FOUND_AGAIN])})")
+        cells = [f"**{np.mean(row[f]):.2f}**" if f == FOUND_AGAIN else f"{np.mean(row[f]):.2f}" for f in FLOORS]
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def sizes_table(sides: Sequence[float], found: Sequence[bool]) -> str:
+    """Markdown: of the objects of each size, how many are found again after the round trip."""
+    lines = ["| px at the working size | objects | found again |", "|---|---|---|"]
+    for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
+        these = [hit for side, hit in zip(sides, found, strict=True) if low <= side and (high is None or side < high)]
+        if these:
+            lines.append(f"| {f'{low}–{high}' if high else f'over {low}'} | {len(these)} | {np.mean(these):.2f} |")
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,22 +97,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, default=Path("diffgen/models/pocket"))
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--long-side", type=int, default=640)
+    parser.add_argument("--write", action="store_true", help="the tables into docs/fidelity.md")
     args = parser.parse_args(argv)
     torch.set_num_threads(2)
     detect, edit = load_detector(args.detector, "cpu", confidence=min(FLOORS)), Editor(args.model)
     hits: dict[str, dict[float, list[bool]]] = {}
+    sides: list[float] = []
     for path in images_below(args.frames, args.limit):
         image = picture(load(path), args.long_side)
         reference = confident(detect([pixels_of(image)])[0])
+        height, width = image.shape[1:]
+        sides += relative_recall(reference, [], (width, height))["found_px"]
         for name, version in versions(image, reference[::EVERY], edit).items():
             (made,) = detect([version])
             for floor in FLOORS:
                 found = match(reference, [box for box in made if box.score >= floor])
                 chosen = found[::EVERY] if name.endswith("*") else found
                 hits.setdefault(name, {}).setdefault(floor, []).extend(chosen)
-    print(f"objects from {CONFIDENT}, found again from", *FLOORS, sep="  ")
-    for name, row in hits.items():
-        print(f"{name:24}", *(f"{np.mean(found):.3f}" for found in row.values()), f"({len(row[CONFIDENT])})", sep="  ")
+    again = floors_table(hits)
+    small = sizes_table(sides, hits[ROUND_TRIP][FOUND_AGAIN])
+    print(f"{again}\n\n{small}")
+    if args.write:
+        about = measured(
+            f"{args.limit} frames at {args.long_side} px, {args.detector.stem}; objects of {CONFIDENT} or more"
+        )
+        write_table(PAGE, "found again", f"{again}\n\n{about}", "scripts.bench.recall")
+        write_table(PAGE, "small objects", f"{small}\n\n{about}", "scripts.bench.recall")
     return 0
 
 

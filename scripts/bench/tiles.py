@@ -28,6 +28,7 @@ from diffgen.run.loop import run
 from diffgen.run.progress import choose
 from diffgen.run.session import Session
 from diffgen.types import Item
+from scripts.docs.tables import measured, write_table
 
 
 def made(
@@ -74,6 +75,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=6)
     parser.add_argument("--side", type=int, default=512, help="of a tile, in pixels")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--write", action="store_true", help="the table into docs/fidelity.md")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     pieces = [made(args.out, args.dataset, mode, args.side, args.conditions, args.limit) for mode in ("tile", "fit")]
@@ -89,12 +91,18 @@ def main() -> int:
         added = areas(planes[1]) - areas(planes[2])
         ratios = [step_ratio(plane, (columns, rows)) for plane in planes]
         found.setdefault(settings.condition, []).append((len(views), *ratios, 255 * float(added.std())))
-    print("| condition | tiles | seam, source | seam, in tiles | seam, in one piece | evenness, grey levels |")
-    print("|---|---|---|---|---|---|")
-    table = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
-    for name, row in table.items():
-        print(f"| {name} | {row[0]:g} | " + " | ".join(f"{value:.3f}" for value in row[1:4]) + f" | {row[4]:.1f} |")
-    (args.out / "tiles.json").write_text(json.dumps(table, indent=1) + "\n")
+    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
+    lines = [
+        "| condition | seam, source | seam, in tiles | seam, in one piece | evenness, grey levels |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in medians.items():
+        lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in row[1:4]) + f" | {row[4]:.1f} |")
+    print("\n".join(lines))
+    if args.write:
+        about = measured(f"{args.limit} frames of 1280 × 720 in tiles of {args.side} px, pocket")
+        write_table(Path("docs/fidelity.md"), "tiles", "\n".join([*lines, "", about]), "scripts.bench.tiles")
+    (args.out / "tiles.json").write_text(json.dumps(medians, indent=1) + "\n")
     return 0
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+import platform
 from pathlib import Path
 
 BEGIN = "<!-- written by `python -m {script} --write`: {name} -->\n"
@@ -21,3 +24,8 @@ def with_table(page: str, name: str, table: str, script: str) -> str:
 def write_table(path: Path, name: str, table: str, script: str) -> None:
     """Raises ValueError unless the page has just one place for it."""
     path.write_text(with_table(path.read_text(encoding="utf-8"), name, table + "\n", script), encoding="utf-8")
+
+
+def measured(what: str) -> str:
+    """A line that says what was measured, when and on what."""
+    return f"*{what}; {datetime.date.today().isoformat()}, {os.cpu_count()} shared CPU cores ({platform.machine()}).*"
