@@ -81,10 +81,15 @@ def _statistics(facts: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, f
     return before, after
 
 
+def _structure(facts: Mapping[str, Any]) -> float | None:
+    """Of the whole picture. None for the records of diffgen 0.1, so that their folders are exported as before."""
+    return facts.get("structure_image") if "change" in facts else None
+
+
 def judged_effect(facts: Mapping[str, Any], condition: str) -> float | None:
     """The value compared with `checks.effect`; None for records without statistics, unknown conditions, and tasks."""
     statistics = _statistics(facts)
-    return None if statistics is None else condition_effect(condition, *statistics, facts.get("structure_image"))
+    return None if statistics is None else condition_effect(condition, *statistics, _structure(facts))
 
 
 def judged_change(facts: Mapping[str, Any]) -> float | None:
@@ -99,7 +104,7 @@ def judged_change(facts: Mapping[str, Any]) -> float | None:
 def judged_brightening(facts: Mapping[str, Any]) -> float | None:
     """The value compared with `checks.brightened`: how much luminance, 0 to 1, was added to a night whose edges did not
     stay. None for a source by day, where they stayed, for records without statistics, and for tasks."""
-    statistics, structure = _statistics(facts), facts.get("structure_image")
+    statistics, structure = _statistics(facts), _structure(facts)
     if statistics is None or statistics[0]["luminance"] >= NIGHT or structure is None or structure >= HELD:
         return None
     return round(statistics[1]["luminance"] - statistics[0]["luminance"], 3)

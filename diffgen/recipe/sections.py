@@ -61,7 +61,7 @@ class Checks(Section):
         0.02, ge=0, le=1, description="minimum standard deviation of the luminance (below it the image is degenerate)"
     )
     change: float | None = Field(
-        2.0,
+        2.5,
         ge=0,
         description="minimum distance of the image from its source, in multiples of what the model's autoencoder alone does "
         "to the source; an edit that did nothing has about 1",
