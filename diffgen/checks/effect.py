@@ -101,10 +101,13 @@ def judged_change(facts: Mapping[str, Any]) -> float | None:
     return round(float(facts["change"]) / max(float(facts["round_trip"]), LEAST_ROUND_TRIP), 2)
 
 
-def judged_brightening(facts: Mapping[str, Any]) -> float | None:
+def judged_brightening(facts: Mapping[str, Any], condition: str) -> float | None:
     """The value compared with `checks.brightened`: how much luminance, 0 to 1, was added to a night whose edges did not
-    stay. None for a source by day, where they stayed, for records without statistics, and for tasks."""
+    stay. None for a source by day, where they stayed, for records without statistics, and for tasks; and for dust, which
+    judges took for dust in the dark, too."""
     statistics, structure = _statistics(facts), _structure(facts)
-    if statistics is None or statistics[0]["luminance"] >= NIGHT or structure is None or structure >= HELD:
+    if statistics is None or structure is None or condition.rpartition("-")[2] == "dust":
+        return None
+    if statistics[0]["luminance"] >= NIGHT or structure >= HELD:
         return None
     return round(statistics[1]["luminance"] - statistics[0]["luminance"], 3)

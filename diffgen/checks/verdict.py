@@ -48,7 +48,7 @@ def judge(record: Record, checks: Checks, condition: str = "", decision: str | N
         return Verdict(False, "recall")
     if checks.new_objects is not None and facts.get("new_objects", 0) > checks.new_objects:
         return Verdict(False, "new-objects")
-    brightened = judged_brightening(facts)
+    brightened = judged_brightening(facts, condition)
     if checks.brightened is not None and brightened is not None and brightened > checks.brightened:
         return Verdict(False, "brightened")
     if _below(judged_change(facts), checks.change):
