@@ -30,7 +30,7 @@ from diffgen.dataset.images import decode
 from diffgen.output.outcome import Entry
 from diffgen.recipe.presets import presets
 from diffgen.run.session import open_run
-from scripts.docs.tables import write_table
+from scripts.docs.tables import measured, write_table
 
 JUDGES = (1, 2)
 ANSWERS = ("there", "not there", "broken")
@@ -211,7 +211,10 @@ def score(folder: Path, write: bool) -> int:
     print(f"judges: the same answer for {same} of {len(judged)}; {gone} judged edits are not planned")
     print(score_table(judged))
     if write:
-        write_table(Path("docs/fidelity.md"), "acceptance", score_table(judged), "scripts.bench.acceptance")
+        about = measured(f"{len(judged)} edits by pocket; the judges gave the same answer for {same}")
+        write_table(
+            Path("docs/fidelity.md"), "acceptance", f"{score_table(judged)}\n\n{about}", "scripts.bench.acceptance"
+        )
     return 0
 
 
