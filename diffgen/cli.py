@@ -128,6 +128,67 @@ def plan(
     _print(plan_facts(_load(recipe, sets, output), limit, look, confined=confined), plan_text, as_json)
 
 
+@app.command(name="eval")
+def evaluate(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    model: Annotated[Path, typer.Option("--model", metavar="WEIGHTS", help="The detector to train on: a .pt file.")],
+    test: Annotated[
+        list[str],
+        typer.Option("--test", metavar="NAME=DATA.YAML", help="Real labelled pictures, its val split. Repeatable."),
+    ],
+    oracle: Annotated[
+        Path | None, typer.Option(help="data.yaml whose train split has real pictures of the condition: the best case.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="Folder of unlabelled pictures whose light the rule-based arm copies.")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="real,rules,unchecked,checked,oracle or some of them.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm; 6 or more can show something.")] = 8,
+    imgsz: Annotated[int, typer.Option(min=32, help="Size in pixels, of training and test.")] = 640,
+    train_args: Annotated[
+        str, typer.Option("--train-args", help="For Ultralytics' train, e.g. 'epochs=20 batch=16 lr0=0.001'.")
+    ] = "",
+    most: Annotated[int | None, typer.Option(min=1, help="Add at most so many pictures to the real ones.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Measure these alone, separated by commas.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or numbers of GPUs such as 0,1. Default: all GPUs.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Its folder. [default: RUN-eval]")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after this long (exit code 4).")] = None,
+    require: Annotated[str | None, typer.Option(help="Exit code 3 unless the verdict is this: shown.")] = None,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Say how many trainings there are; train nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Does the run's dataset help a detector? Trains one on lists of equal length, with and without it, seed by seed.
+
+    Example: diffgen eval runs/winter --model yolo26n.pt --test winter=real/data.yaml
+    """
+    from diffgen.commands.eval import evaluate as evaluation
+    from diffgen.commands.eval.page import results_text
+
+    request = evaluation.EvalRequest(
+        run=run_folder,
+        weights=model,
+        tests=evaluation.read_tests(test),
+        arms=None if arms is None else tuple(arms.split(",")),
+        oracle=oracle,
+        targets=target,
+        seeds=seeds,
+        size=imgsz,
+        options=evaluation.read_options(train_args),
+        devices=evaluation.default_devices() if device is None else tuple(device.split(",")),
+        classes=None if classes is None else tuple(name.strip() for name in classes.split(",")),
+        most=most,
+        folder=output,
+        require=require,
+    )
+    prepared = evaluation.prepare(request)
+    if plan_only:
+        _print(evaluation.plan_facts(prepared), evaluation.plan_text, as_json)
+        return
+    facts = evaluation.evaluate(prepared, max_minutes=max_minutes, notify=_notify)
+    _print(facts, results_text, as_json)
+    raise typer.Exit(facts["exit_code"])
+
+
 @app.command()
 def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
     """Show what a run folder holds: accepted, rejected by reason, failed, still to make. Works during a run.

@@ -21,11 +21,11 @@ from diffgen.output.contact_sheet import Tile, contact_sheet, png, source_shapes
 from diffgen.plan.batches import cut_batches, pending_batches
 from diffgen.plan.plan import Plan
 from diffgen.recipe.load import LoadedRecipe
+from diffgen.run.interrupts import STOP_CODES
 from diffgen.run.loop import Making
 from diffgen.run.progress import Progress
 from diffgen.run.session import Notify, Session, make_ready
 from diffgen.run.store.store import RunStore
-from diffgen.run.summary import STOP_CODES
 from diffgen.run.worker_setup import MakeWorker
 from diffgen.types import Batch
 

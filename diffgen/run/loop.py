@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +15,13 @@ from diffgen.output.outcome import Outcome
 from diffgen.output.report.page import write_report
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.executors.local import local
+from diffgen.run.interrupts import interruptible
 from diffgen.run.lanes import due_batches
 from diffgen.run.progress import Progress
 from diffgen.run.session import OLDER_IMAGES, Notify, Session, make_ready
 from diffgen.run.store.claims import Claims
 from diffgen.run.store.store import RunStore
-from diffgen.run.summary import STOP_CODES, Summary, summarise
+from diffgen.run.summary import Summary, summarise
 from diffgen.run.worker_setup import MakeWorker
 from diffgen.types import EDIT_VERSION, Batch, Result
 
@@ -108,7 +106,7 @@ class Making:
 
     def run(self, batches: Iterator[Batch | None], make_worker: MakeWorker) -> tuple[int, str | None]:
         """Returns the number of images made, and why it stopped early: a signal, "max-minutes" or None."""
-        with _signals(self.notify) as stop, self.progress:
+        with interruptible(self.notify, "finishing the batch on the device") as stop, self.progress:
             worker = make_worker()
             environment = self.store.environment(worker.environment)
 
@@ -148,30 +146,3 @@ class Making:
 
     def _show(self, condition: str) -> None:
         self.progress.update(self.finished, self.total, self.accepted, condition)
-
-
-@contextmanager
-def _signals(notify: Notify) -> Iterator[list[str]]:
-    """Ctrl-C, SIGTERM and SIGHUP add their name to the list, so that the batch on the device is finished and the others
-    end; a second one exits at once. A SIGHUP that is ignored (nohup) stays so."""
-    stop: list[str] = []
-
-    def handle(number: int, _: Any) -> None:
-        name = signal.Signals(number).name
-        if any(reason != "max-minutes" for reason in stop):
-            os._exit(STOP_CODES[name])  # commits are atomic, so nothing is lost
-        stop.insert(0, name)
-        notify(
-            f"{name}: finishing the batch on the device; repeat it to stop at once, run the same command again to resume"
-        )
-
-    handlers = {}
-    with suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                handlers[number] = signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

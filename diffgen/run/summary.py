@@ -12,6 +12,7 @@ from diffgen.errors import printable
 from diffgen.output.outcome import Entry, Outcome
 from diffgen.plan.remarks import plan_remark_lines, plan_remarks
 from diffgen.recipe.schema import Recipe
+from diffgen.run.interrupts import STOP_CODES
 from diffgen.run.progress import Speed
 
 
@@ -65,9 +66,6 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
-
-
-STOP_CODES = {"max-minutes": 4, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 def summarise(

@@ -21,7 +21,13 @@ from tests.hub.standin import StandIn
 pytestmark = [pytest.mark.editors, pytest.mark.slow]
 
 Publish = Callable[[StandIn, str], str]
-ANY = {"contrast": None, "registration": None, "structure": None, "effect": None}  # random weights make no pictures
+ANY = {
+    "contrast": None,
+    "registration": None,
+    "structure": None,
+    "effect": None,
+    "change": None,
+}  # random weights make no pictures
 
 
 def publish_beside(hub: StandIn, recipe: dict[str, Any], root: Path, denoiser: Path) -> None:

@@ -22,7 +22,13 @@ from tests.hub.standin import TOKEN, StandIn
 pytestmark = [pytest.mark.editors, pytest.mark.slow]
 
 Publish = Callable[[StandIn, str], str]
-ANY = {"contrast": None, "registration": None, "structure": None, "effect": None}  # random weights make no pictures
+ANY = {
+    "contrast": None,
+    "registration": None,
+    "structure": None,
+    "effect": None,
+    "change": None,
+}  # random weights make no pictures
 DEPTH = {"kind": "depth", "model": "someone/net", "estimator": "someone/depth"}
 NIGHTS: dict[str, tuple[str, dict[str, Any]]] = {
     "img2img": ("sd15", {}),

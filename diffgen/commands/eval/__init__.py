@@ -1,0 +1,1 @@
+"""`diffgen eval`: does a run's dataset help a detector? `diffgen stress`: where does a detector fail?"""

@@ -1,0 +1,208 @@
+"""The lists of pictures that detectors are trained on: all of equal length, with the same real pictures at the same places.
+
+More pictures are more steps, and more steps alone gain more than most data does. So each arm fills the same slots behind
+the real pictures. File names are numbers, because Ultralytics sorts by name: at one seed, all arms see the slots in the same
+order and in the same mosaics, and differ in what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from diffgen.checks.detectors.names import same_names
+from diffgen.commands.eval.rules import ruled
+from diffgen.dataset.dataset import Dataset
+from diffgen.dataset.images import Pixels, decode, encode
+from diffgen.dataset.labels import box_row
+from diffgen.errors import UsageError
+from diffgen.files import write_atomically
+from diffgen.output.outcome import Entry, Outcome
+from diffgen.types import Source, digest_of, unit
+
+REAL, RULES, UNCHECKED, CHECKED, ORACLE = "real", "rules", "unchecked", "checked", "oracle"
+ARMS = {
+    REAL: "the real pictures, and again those that the made ones come from",
+    RULES: "the real pictures, and those under a rule of image arithmetic",
+    UNCHECKED: "the real pictures, and made ones whether accepted or not",
+    CHECKED: "the real pictures, and accepted made ones",
+    ORACLE: "the real pictures, and real ones of the condition",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One picture of a list: its file, its label text, and a digest of both. With `rule`, it is made from the file under
+    that condition."""
+
+    path: str
+    label: bytes
+    digest: str
+    rule: str | None = None
+
+    @property
+    def suffix(self) -> str:
+        return ".jpg" if self.rule is not None else os.path.splitext(self.path)[1].lower()
+
+
+def _of_source(source: Source, rule: str | None = None) -> Slot:
+    digest = source.digest if rule is None else digest_of(source.digest, rule)
+    return Slot(source.path, source.read_label() or b"", digest, rule)
+
+
+def _of_entry(entry: Entry, outcome: Outcome) -> Slot:
+    label = entry.label() or b""
+    assert entry.record is not None
+    return Slot(str(outcome.image(entry)), label, digest_of(str(entry.record.sha256), label))
+
+
+def real_pictures(dataset: Dataset, split: str = "train") -> list[Source]:
+    """The pictures of a split that a detector can be trained on."""
+    return [source for source in dataset.split(split) if source.problem is None]
+
+
+def arms_of(
+    outcome: Outcome, wanted: Sequence[str], oracle: Dataset | None, most: int | None = None
+) -> dict[str, list[Slot]]:
+    """The slots of each wanted arm. `most` bounds the slots behind the real pictures; by default there are as many as
+    accepted images, at most as many as real pictures.
+
+    Raises UsageError for a run without accepted images, or an oracle without pictures.
+    """
+    ranked = sorted(
+        (entry for entry in outcome.entries if entry.made and entry.item.source.split == "train"),
+        key=lambda entry: unit("eval", entry.item.job.id),
+    )
+    accepted = [entry for entry in ranked if entry.accepted]
+    real = real_pictures(outcome.dataset)
+    count = min(len(accepted), len(real) if most is None else most)
+    if not count:
+        raise UsageError(
+            f"{outcome.folder}: no image of the train split was accepted, so there is nothing to train on",
+            "see `diffgen status` and report.html for the reasons",
+        )
+    first = accepted[:count]
+    fills: dict[str, Callable[[], list[Slot]]] = {
+        REAL: lambda: [_of_source(entry.item.source) for entry in first],
+        RULES: lambda: [_of_source(entry.item.source, entry.item.job.settings.condition) for entry in first],
+        UNCHECKED: lambda: [_of_entry(entry, outcome) for entry in ranked[:count]],
+        CHECKED: lambda: [_of_entry(entry, outcome) for entry in first],
+        ORACLE: lambda: _oracle(oracle, outcome.dataset, count),
+    }
+    shared = [_of_source(source) for source in real]
+    return {name: shared + fills[name]() for name in wanted}
+
+
+def _oracle(oracle: Dataset | None, dataset: Dataset, count: int) -> list[Slot]:
+    """So many pictures of the user's own of the condition, by hash; each again once all are in."""
+    assert oracle is not None
+    found = sorted(real_pictures(oracle), key=lambda source: unit("oracle", source.image_digest))
+    if not found:
+        raise UsageError(f"{oracle.path}: there is no picture in its train split", "name a data.yaml with some")
+    slots = [relabelled(source, oracle, dataset.names) for source in found]
+    return [slots[i % len(slots)] for i in range(count)]
+
+
+def relabelled(source: Source, theirs: Dataset, names: Sequence[str]) -> Slot:
+    """A picture of another dataset with boxes of the classes that have the same name here."""
+    ids = same_names(theirs.names, names)
+    shapes = theirs.schema.parse(source.read_label())
+    rows = [box_row(ids[shape.class_id], shape.box, False) for shape in shapes if shape.class_id in ids]
+    label = "".join(f"{row}\n" for row in rows).encode()
+    return Slot(source.path, label, digest_of(source.image_digest, label))
+
+
+def digest(slots: Sequence[Slot]) -> str:
+    return digest_of(*(slot.digest for slot in slots))
+
+
+def write_arm(folder: Path, slots: Sequence[Slot], names: Sequence[str], targets: Sequence[Pixels] = ()) -> Path:
+    """The list as a dataset of its own, unless it is there already. Returns its data.yaml.
+
+    Pictures are linked, except rule-based ones, which are made here. Its val has a few of its own pictures, as Ultralytics
+    wants some; nothing is chosen by them.
+    """
+    data, mark = folder / "data.yaml", folder / "digest"
+    if mark.is_file() and mark.read_text("utf-8") == digest(slots) and data.is_file():
+        return data
+    shutil.rmtree(folder, ignore_errors=True)
+    for split, some in (("train", slots), ("val", slots[:4])):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for i, slot in enumerate(some):
+            place = folder / "images" / split / f"{i:06}{slot.suffix}"
+            (folder / "labels" / split / f"{i:06}.txt").write_bytes(slot.label)
+            if slot.rule is None:
+                place.symlink_to(os.path.abspath(slot.path))
+            elif split == "train":
+                pixels = decode(Path(slot.path).read_bytes())
+                made = ruled(slot.rule, pixels, int(slot.digest[:8], 16), targets)
+                place.write_bytes(encode(pixels if made is None else made, "jpg", 95, "diffgen eval, rule-based"))
+    text = yaml.safe_dump(
+        {"train": "images/train", "val": "images/val", "names": dict(enumerate(names))}, sort_keys=False
+    )
+    write_atomically(data, text)
+    write_atomically(mark, digest(slots))
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """Real labelled pictures to test on. `known` are the ids of the classes that it and the dataset have in common."""
+
+    name: str
+    slots: tuple[Slot, ...]
+    sources: tuple[Source, ...]
+    known: frozenset[int]
+
+    @property
+    def digest(self) -> str:
+        return digest(self.slots)
+
+
+def read_test(name: str, theirs: Dataset, names: Sequence[str], split: str | None = None) -> TestSet:
+    """The pictures of a dataset's `split`, by default its val, with the classes' ids of ours.
+
+    Raises UsageError for a set without pictures, or without a class of ours.
+    """
+    split = split or ("val" if "val" in theirs.splits else theirs.splits[0])
+    # A file that is in several splits of theirs is as good a test as any other.
+    sources = tuple(s for s in theirs.split(split) if (s.problem or "leak").startswith("leak"))
+    known = frozenset(same_names(theirs.names, names).values())
+    if not sources or not known:
+        what = "no picture in its val split" if not sources else "no class of the same name"
+        raise UsageError(f"--test {name}: {theirs.path}: {what}", f"the run's classes: {', '.join(names)}")
+    return TestSet(name, tuple(relabelled(source, theirs, names) for source in sources), sources, known)
+
+
+def write_test(folder: Path, test: TestSet, names: Sequence[str]) -> Path:
+    """The test set as a dataset whose only split is val. Returns its data.yaml."""
+    data, mark = folder / "data.yaml", folder / "digest"
+    if mark.is_file() and mark.read_text("utf-8") == test.digest and data.is_file():
+        return data
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "images/val").mkdir(parents=True)
+    (folder / "labels/val").mkdir(parents=True)
+    for i, slot in enumerate(test.slots):
+        (folder / f"images/val/{i:06}{slot.suffix}").symlink_to(os.path.abspath(slot.path))
+        (folder / f"labels/val/{i:06}.txt").write_bytes(slot.label)
+    names_by_id = dict(enumerate(names))
+    text = yaml.safe_dump({"train": "images/val", "val": "images/val", "names": names_by_id}, sort_keys=False)
+    write_atomically(data, text)
+    write_atomically(mark, test.digest)
+    return data
+
+
+def leaks(trained: Sequence[Source], tests: Sequence[TestSet]) -> Iterator[str]:
+    """A line for each test picture that is trained on, or that a picture was made from. `trained` are the sources of all
+    arms."""
+    digests = {source.image_digest: source for source in trained}
+    for test in tests:
+        for source in test.sources:
+            if source.image_digest in digests:
+                yield f"{test.name}: {source.path} is trained on, too (as {digests[source.image_digest].path})"

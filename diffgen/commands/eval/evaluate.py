@@ -1,0 +1,348 @@
+"""`diffgen eval`: train a detector on each arm, seed by seed, test it on real pictures, and say what is shown."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from diffgen.checks.detectors.names import same_names
+from diffgen.commands.eval.arms import (
+    ARMS,
+    ORACLE,
+    Slot,
+    TestSet,
+    arms_of,
+    digest,
+    leaks,
+    read_test,
+    real_pictures,
+    write_arm,
+    write_test,
+)
+from diffgen.commands.eval.page import write_page
+from diffgen.commands.eval.results import PRIMARY, summary_of, tested
+from diffgen.commands.eval.significance import ALPHA, smallest_p
+from diffgen.commands.eval.trainings import (
+    DEFAULTS,
+    FIXED,
+    ZERO_SHOT,
+    Bench,
+    Training,
+    file_digest,
+    run_all,
+    training_key,
+)
+from diffgen.dataset.dataset import Dataset, read_dataset
+from diffgen.dataset.file_cache import FileCache
+from diffgen.dataset.images import SUFFIXES, Pixels, decode
+from diffgen.dataset.leakage import near
+from diffgen.errors import UsageError, did_you_mean
+from diffgen.files import write_atomically
+from diffgen.output.outcome import Outcome
+from diffgen.recipe.yaml_reader import read_yaml
+from diffgen.run.interrupts import STOP_CODES, interruptible
+from diffgen.run.session import open_run
+from diffgen.types import canonical
+
+Notify = Callable[[str], None]
+
+SOURCE_VAL = "val"  # the name under which the run's own val split is tested, to see that nothing is lost there
+MOST_NEAR = 5000  # pictures up to which near-duplicates of test pictures are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRequest:
+    """`tests` are name -> data.yaml; the first one is asked the question. `oracle` is a data.yaml whose train split has real
+    pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train. `most` bounds the
+    pictures that are added to the real ones. `classes` are measured; None: all that run and test have in common."""
+
+    run: Path
+    weights: Path
+    tests: Mapping[str, Path]
+    arms: tuple[str, ...] | None = None
+    oracle: Path | None = None
+    targets: Path | None = None
+    seeds: int = 8
+    size: int = 640
+    options: Mapping[str, Any] = field(default_factory=dict)
+    devices: tuple[str, ...] = ("cpu",)
+    classes: tuple[str, ...] | None = None
+    most: int | None = None
+    folder: Path | None = None
+    require: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation that is ready to be run: its arms are written, its trainings named."""
+
+    request: EvalRequest
+    outcome: Outcome
+    folder: Path
+    bench: Bench
+    tests: tuple[TestSet, ...]
+    arms: Mapping[str, Sequence[Slot]]
+    trainings: tuple[Training, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def left(self) -> list[Training]:
+        return [training for training in self.trainings if not self.bench.done(training)]
+
+
+def prepare(request: EvalRequest) -> Evaluation:
+    """Read run and test sets, write the arms, name the trainings. Trains nothing.
+
+    Raises UsageError for what does not go together, and where a test picture is trained on.
+    """
+    if not request.weights.is_file():
+        raise UsageError(f"--model: there is no file {request.weights}", "give the .pt file of a detection model")
+    for key in request.options:
+        if key in FIXED:
+            raise UsageError(f"--train-args: {key} is set by the evaluation", "the same for all arms, or by an option")
+    outcome = open_run(request.run)
+    names = outcome.dataset.names
+    with FileCache() as cache:
+        tests = [read_test(name, _dataset(path, cache), names) for name, path in request.tests.items()]
+        if "val" in outcome.dataset.splits and SOURCE_VAL not in request.tests:
+            tests.append(read_test(SOURCE_VAL, outcome.dataset, names))
+        oracle = None if request.oracle is None else _dataset(request.oracle, cache)
+        arms = arms_of(outcome, _wanted(request), oracle, request.most)
+        trained = [*real_pictures(outcome.dataset), *(real_pictures(oracle) if oracle and ORACLE in arms else [])]
+        if leaking := list(leaks(trained, tests)):
+            more = f", and {len(leaking) - 1} more" if len(leaking) > 1 else ""
+            raise UsageError(f"--test {leaking[0]}{more}", "test on pictures that nothing was made of and trained with")
+        warnings = list(_near(trained, tests, cache))
+    folder = request.folder or outcome.folder.with_name(f"{outcome.folder.name}-eval")
+    _own(folder)
+    targets = _targets(request.targets)
+    options = {**DEFAULTS, **request.options}
+    options["nbs"] = options["batch"]
+    data = {arm: write_arm(folder / "arms" / arm, slots, names, targets) for arm, slots in arms.items()}
+    sets = {test.name: (test.digest, write_test(folder / "tests" / test.name, test, names)) for test in tests}
+    bench = Bench(folder, request.weights.resolve(), request.size, options, sets)
+    trainings = _trainings(request, bench, arms, data)
+    if smallest_p(request.seeds) >= ALPHA:
+        least = smallest_p(request.seeds)
+        warnings.append(f"{request.seeds} seeds can show nothing: the smallest p is {least:g}; 6 or more can")
+    return Evaluation(request, outcome, folder, bench, tuple(tests), arms, tuple(trainings), tuple(warnings))
+
+
+def _wanted(request: EvalRequest) -> list[str]:
+    wanted = list(request.arms or [arm for arm in ARMS if arm != ORACLE or request.oracle is not None])
+    if unknown := [arm for arm in wanted if arm not in ARMS]:
+        meant = did_you_mean(unknown[0], list(ARMS))
+        raise UsageError(f"--arms: there is no arm '{unknown[0]}'{meant}", f"the arms: {', '.join(ARMS)}")
+    if ORACLE in wanted and request.oracle is None:
+        raise UsageError("--arms: the oracle arm needs pictures", "--oracle data.yaml, with real ones of the condition")
+    return wanted
+
+
+def _trainings(
+    request: EvalRequest, bench: Bench, arms: Mapping[str, Sequence[Slot]], data: Mapping[str, Path]
+) -> list[Training]:
+    """Seed by seed, so that an evaluation that is stopped has whole pairs."""
+    weights = file_digest(request.weights)
+    zero = Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, bench.size, {}), None)
+    trainings = [zero]
+    for seed in range(request.seeds):
+        for arm, slots in arms.items():
+            key = training_key(weights, digest(slots), seed, bench.size, bench.options)
+            trainings.append(Training(arm, seed, key, str(data[arm])))
+    return trainings
+
+
+def _dataset(path: Path, cache: FileCache) -> Dataset:
+    return read_dataset(str(path.resolve()), Path.cwd(), cache)
+
+
+def _near(trained: Sequence[Any], tests: Sequence[TestSet], cache: FileCache) -> list[str]:
+    """A line for each test set with pictures that look like ones that are trained on."""
+    lines = []
+    for test in tests:
+        if test.name == SOURCE_VAL or len(trained) + len(test.sources) > MOST_NEAR:
+            continue
+        both = [replace(source, split="train") for source in trained] + [replace(s, split="test") for s in test.sources]
+        if pairs := near(both, cache):
+            first, second = pairs[0]
+            like = f"such as {second.path} ~ {first.path}"
+            lines.append(f"{test.name}: {len(pairs)} pictures look like ones that are trained on, {like}")
+    return lines
+
+
+def _own(folder: Path) -> None:
+    """Make the folder, or see that it is an evaluation's. Raises UsageError for somebody else's."""
+    mark = folder / "eval.json"
+    if folder.is_dir() and any(folder.iterdir()) and not mark.is_file():
+        raise UsageError(f"{folder} is not empty, and no evaluation wrote it", "choose another --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not mark.is_file():
+        write_atomically(mark, '{"format": 1}\n')
+
+
+def _targets(folder: Path | None) -> list[Pixels]:
+    if folder is None:
+        return []
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise UsageError(f"--target: there is no picture in {folder}")
+    return [decode(path.read_bytes(), least=480) for path in paths[:200]]
+
+
+def plan_facts(evaluation: Evaluation) -> dict[str, Any]:
+    """How many trainings there are, how many are left, and how long they will take, if one is done."""
+    bench, left = evaluation.bench, evaluation.left
+    taken = [seconds for training in evaluation.trainings if (seconds := bench.seconds(training)) is not None]
+    to_train = [training for training in left if not bench.trained(training)]
+    each = sum(taken) / len(taken) if taken else None
+    minutes = None if each is None else round(each * len(to_train) / len(evaluation.request.devices) / 60, 1)
+    epochs, batch = bench.options["epochs"], bench.options["batch"]
+    pictures = {arm: len(slots) for arm, slots in evaluation.arms.items()}
+    return {
+        "folder": str(evaluation.folder),
+        "arms": pictures,
+        "steps": -(-next(iter(pictures.values())) // batch) * epochs,
+        "seeds": evaluation.request.seeds,
+        "tests": {test.name: len(test.slots) for test in evaluation.tests},
+        "trainings": len(evaluation.trainings) - 1,
+        "left": len(to_train),
+        "minutes": minutes,
+        "warnings": list(evaluation.warnings),
+    }
+
+
+def plan_text(facts: Mapping[str, Any]) -> str:
+    time_left = "time known after the first" if facts["minutes"] is None else f"about {facts['minutes']:g} minutes"
+    each = next(iter(facts["arms"].values()))
+    return "\n".join(
+        [
+            f"eval      {facts['folder']}",
+            f"arms      {', '.join(facts['arms'])}: {each} pictures each, {facts['steps']} steps",
+            "tests     " + ", ".join(f"{name} {count}" for name, count in facts["tests"].items()) + " pictures",
+            f"trainings {facts['trainings']} over {facts['seeds']} seeds, {facts['left']} left: {time_left}",
+            *(f"warning   {line}" for line in facts["warnings"]),
+        ]
+    )
+
+
+def evaluate(
+    evaluation: Evaluation, *, max_minutes: float | None = None, notify: Notify = lambda _: None
+) -> dict[str, Any]:
+    """Run what is left, and return the results, JSON-ready, with their exit code. Raises DiffgenError if one fails."""
+    for line in evaluation.warnings:
+        notify(f"warning: {line}")
+    started, total = time.monotonic(), len(evaluation.trainings)
+    deadline = None if max_minutes is None else started + 60 * max_minutes
+    left = evaluation.left
+    done = [total - len(left)]
+
+    def after(training: Training) -> None:
+        done[0] += 1
+        took = evaluation.bench.seconds(training)
+        spent = f", {took / 60:.1f} minutes" if took is not None else ""
+        notify(f"{done[0]}/{total} trainings, {training.arm} seed {training.seed}{spent}")
+
+    with interruptible(notify, "what is being trained is begun again") as stop:
+
+        def stopping() -> bool:
+            if deadline is not None and time.monotonic() >= deadline and not stop:
+                stop.append("max-minutes")
+            return bool(stop)
+
+        run_all(evaluation.bench, left, evaluation.request.devices, after, stopping)
+    stopped = stop[0] if stop and evaluation.left else None
+    return results(evaluation, stopped)
+
+
+def results(evaluation: Evaluation, stopped: str | None = None) -> dict[str, Any]:
+    """What is known so far: of the seeds that all arms have. Writes results.json and report.html."""
+    bench, request = evaluation.bench, evaluation.request
+    whole = _whole_seeds(evaluation)
+    facts: dict[str, Any] = {
+        **plan_facts(evaluation),
+        "run": str(request.run),
+        "weights": str(request.weights),
+        "size": request.size,
+        "options": dict(bench.options),
+        "stopped": stopped,
+        "seeds_done": len(whole),
+        "tests": {},
+        "verdict": None,
+    }
+    names = evaluation.outcome.dataset.names
+    kept = [t for t in evaluation.trainings if (t.seed in whole or t.arm == ZERO_SHOT) and bench.done(t)]
+    for test in evaluation.tests if whole else ():
+        classes = _classes(request, test, names)
+        found = tested(bench, kept, test, evaluation.outcome.dataset.schema, classes)
+        facts["tests"][test.name] = {**summary_of(found), "classes": {str(c): names[c] for c in classes}}
+    first = next(iter(facts["tests"].values()), None)
+    if first is not None:
+        primary = [row for row in first["contrasts"] if (row["first"], row["second"]) == PRIMARY]
+        facts["verdict"] = primary[0]["verdict"] if primary else None
+    facts["exit_code"] = _exit_code(facts, request)
+    write_atomically(evaluation.folder / "results.json", canonical(facts))
+    write_page(evaluation.folder / "report.html", facts)
+    return facts
+
+
+def _exit_code(facts: Mapping[str, Any], request: EvalRequest) -> int:
+    if facts["stopped"] is not None:
+        return STOP_CODES[facts["stopped"]]
+    return 3 if request.require is not None and facts["verdict"] != request.require else 0
+
+
+def _whole_seeds(evaluation: Evaluation) -> set[int]:
+    """The seeds at which every arm is trained and tested."""
+    undone = {training.seed for training in evaluation.left if training.arm != ZERO_SHOT}
+    return set(range(evaluation.request.seeds)) - undone
+
+
+def _classes(request: EvalRequest, test: TestSet, names: Sequence[str]) -> list[int]:
+    """The ids to measure: those asked for, or all that the test set has and knows."""
+    if request.classes is None:
+        return sorted(test.known)
+    ids = same_names(request.classes, names)
+    if unknown := [name for i, name in enumerate(request.classes) if i not in ids]:
+        meant = did_you_mean(unknown[0], list(names))
+        raise UsageError(f"--classes: the run has no class '{unknown[0]}'{meant}", f"its classes: {', '.join(names)}")
+    return sorted(set(ids.values()) & test.known)
+
+
+def default_devices() -> tuple[str, ...]:
+    """Every GPU that torch sees, else the CPU."""
+    with suppress(ImportError):
+        import torch
+
+        if torch.cuda.is_available():
+            return tuple(str(i) for i in range(torch.cuda.device_count()))
+    return ("cpu",)
+
+
+def read_options(text: str) -> dict[str, Any]:
+    """`lr0=0.001 imgsz=416` as a mapping; values are YAML. Raises UsageError."""
+    options: dict[str, Any] = {}
+    for item in text.split():
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise UsageError(
+                f"--train-args {item}: not of the form key=value", "for example --train-args 'epochs=20 lr0=0.001'"
+            )
+        options[key] = read_yaml(value, Path(f"--train-args {key}"))
+    return options
+
+
+def read_tests(items: Sequence[str]) -> dict[str, Path]:
+    """`night=night/data.yaml` …, or a path alone, which is called like its folder. Raises UsageError."""
+    tests: dict[str, Path] = {}
+    for item in items:
+        name, sign, path = item.partition("=")
+        name, path = (name, path) if sign else (Path(os.path.abspath(item)).parent.name, item)
+        if not name or not path or name in tests or os.sep in name:
+            raise UsageError(f"--test {item}: not of the form name=data.yaml, or the name is taken")
+        tests[name] = Path(path)
+    return tests

@@ -1,0 +1,68 @@
+"""The results of an evaluation as text for a terminal, and as a page in the report's style."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from diffgen.files import write_atomically
+
+WORDS = {
+    "shown": "shown: the made pictures help",
+    "harm shown": "harm shown: the made pictures harm",
+    "not shown": "not shown: no effect beyond chance could be seen",
+    None: "nothing to say yet: no seed is done in all arms",
+}
+
+
+def results_text(facts: Mapping[str, Any]) -> str:
+    """The results for a terminal."""
+    lines = [
+        f"eval      {facts['folder']}: {facts['seeds_done']} of {facts['seeds']} seeds, {facts['left']} trainings left"
+    ]
+    for name, test in facts["tests"].items():
+        lines += ["", *_test_lines(name, test)]
+    lines += ["", f"verdict   {WORDS[facts['verdict']]}"]
+    lines += [f"warning   {line}" for line in facts["warnings"]]
+    return "\n".join([*lines, f"page      {facts['folder']}/report.html"])
+
+
+def _test_lines(name: str, test: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{name}: {test['pictures']} pictures, {test['objects']} objects of {', '.join(test['classes'].values())}"
+    yield "  arm        seeds    AP50      ±  AP50-95  small  medium  large  wrong a picture"
+    for arm, row in test["arms"].items():
+        widths = (("small", 5), ("medium", 6), ("large", 5))
+        sizes = "  ".join(f"{_three(row['sizes'][size]):>{width}}" for size, width in widths)
+        spread, wrong = _three(row["ap50_sd"]), row["wrong_a_picture"]
+        yield (
+            f"  {arm:<10} {row['seeds']:>5}  {_three(row['ap50']):>6}  {spread:>5}  {_three(row['ap']):>7}  {sizes}  "
+            f"{'–' if wrong is None else f'{wrong:.2f}':>8}"
+        )
+    for row in test["contrasts"]:
+        low, high = row["interval"]
+        yield (
+            f"  {row['first']} − {row['second']}: {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}], "
+            f"p {row['p_corrected']:.3f}: {row['verdict']}"
+        )
+    gap = test.get("gap_closed")
+    if gap is not None and gap["share"] is not None:
+        low, high = gap["interval"]
+        yield f"  {gap['share']:.0%} of the gap to real pictures of the condition is closed [{low:.0%}, {high:.0%}]"
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def write_page(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the page. It loads nothing."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["three"] = _three
+    template = environment.from_string((files("diffgen.commands.eval") / "eval.html.j2").read_text("utf-8"))
+    style = Markup((files("diffgen.output.report") / "report.css").read_text("utf-8"))
+    write_atomically(path, template.render(facts=facts, style=style, words=WORDS))

@@ -1,0 +1,176 @@
+"""What the trainings of an evaluation come to: figures by arm, contrasts and verdicts, the share of the oracle's gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffgen.checks.detectors.names import same_names
+from diffgen.commands.eval.arms import CHECKED, ORACLE, REAL, RULES, UNCHECKED, TestSet
+from diffgen.commands.eval.precision import Boxes, Matched, coco_figures, match_class, mean_precision
+from diffgen.commands.eval.significance import bca, holm, sign_flip, verdict
+from diffgen.commands.eval.trainings import ZERO_SHOT, Bench, Training
+from diffgen.dataset.labels import LabelSchema
+
+# Decided beforehand: the first is the question, and is tested alone. The others are corrected for their number.
+PRIMARY = (CHECKED, REAL)
+SECONDARY = ((CHECKED, RULES), (CHECKED, UNCHECKED), (RULES, REAL), (UNCHECKED, REAL), (ORACLE, REAL))
+SIZES = ("small", "medium", "large")  # as COCO: a box under 32 px² of area, under 96², and larger
+CONFIDENT = 0.25  # the score at which wrong detections are counted for the real arm
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The detectors of some arms over one test set. `truths` are by picture; `classes` are the ids that are measured."""
+
+    test: TestSet
+    truths: list[Boxes]
+    classes: tuple[int, ...]
+    arms: Mapping[str, list[dict[int, Matched]]]  # by seed, by class
+    others: Mapping[str, list[dict[str, Any]]]  # by seed: pycocotools' figures by size, and Ultralytics' own
+
+    @cached_property
+    def seeds(self) -> int:
+        return min(len(rows) for name, rows in self.arms.items() if name != ZERO_SHOT)
+
+    def precision(self, arm: str, *, iou: float | None = 0.5) -> list[float]:
+        """Of each seed."""
+        return [mean_precision(matched, iou=iou) for matched in self.arms[arm]]
+
+    def difference(self, first: str, second: str, seeds: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Mean over the drawn seeds of AP50 of `first` less that of `second`, pictures weighted."""
+        cache: dict[int, float] = {}
+        for seed in np.unique(seeds):
+            pair = (mean_precision(self.arms[arm][int(seed)], weights) for arm in (first, second))
+            cache[int(seed)] = next(pair) - next(pair)
+        return float(np.mean([cache[int(seed)] for seed in seeds]))
+
+
+def tested(
+    bench: Bench, trainings: Sequence[Training], test: TestSet, schema: LabelSchema, classes: Sequence[int]
+) -> Tested:
+    """Match what the detectors found with the test set's labels, class by class."""
+    truths = [
+        truths_of(source.width, source.height, slot.label, schema)
+        for source, slot in zip(test.sources, test.slots, strict=True)
+    ]
+    arms: dict[str, list[dict[int, Matched]]] = {}
+    others: dict[str, list[dict[str, Any]]] = {}
+    for training in trainings:
+        seen = detections_of(bench.found(training, test.name), schema.names, training.data is None)
+        matched = {c: match_class(truths, seen, c) for c in classes}
+        figures: dict[str, Any] = {"sizes": coco_figures(truths, seen, classes)}
+        figures["ultralytics"] = bench.found(training, test.name).get("ultralytics")
+        arms.setdefault(training.arm, []).append(matched)
+        others.setdefault(training.arm, []).append(figures)
+    return Tested(test, truths, tuple(classes), arms, others)
+
+
+def detections_of(found: Mapping[str, Any], names: Sequence[str], foreign: bool) -> list[Boxes]:
+    """By picture. Those of `foreign` weights get the dataset's class ids, by name."""
+    ours = {theirs: mine for mine, theirs in same_names(names, found["names"]).items()} if foreign else None
+    rows = (found["detections"][key] for key in sorted(found["detections"]))
+    if ours is None:
+        return [Boxes.of(row) for row in rows]
+    return [Boxes.of([[ours[int(b[0])], *b[1:]] for b in row if int(b[0]) in ours]) for row in rows]
+
+
+def truths_of(width: int, height: int, label: bytes, schema: LabelSchema) -> Boxes:
+    shapes = schema.parse(label)
+    scale = np.array([width, height, width, height], float)
+    corners = np.array([shape.box for shape in shapes], float).reshape(-1, 4) * scale
+    return Boxes(corners, np.array([shape.class_id for shape in shapes], np.int64), np.ones(len(shapes)))
+
+
+def summary_of(found: Tested) -> dict[str, Any]:
+    """Means and spreads by arm, and the contrasts, JSON-ready."""
+    arms = {name: _arm(found, name) for name in found.arms}
+    return {"pictures": len(found.truths), "objects": _objects(found), "arms": arms, **contrasts(found)}
+
+
+def _objects(found: Tested) -> int:
+    return sum(int(np.isin(truth.classes, found.classes).sum()) for truth in found.truths)
+
+
+def _arm(found: Tested, name: str) -> dict[str, Any]:
+    ap50, ap = found.precision(name), found.precision(name, iou=None)
+    wrong = _wrong_at_recall(found, name)
+    return {
+        "seeds": len(ap50),
+        "ap50": _mean(ap50),
+        "ap50_sd": float(np.std(ap50, ddof=1)) if len(ap50) > 1 else None,
+        "ap": _mean(ap),
+        "each": [round(value, 5) for value in ap50],
+        "classes": {str(c): _mean([mean_precision({c: m[c]}) for m in found.arms[name]]) for c in found.classes},
+        "sizes": {
+            size: _mean([row["sizes"].get(size, {}).get("ap50") for row in found.others[name]]) for size in SIZES
+        },
+        "ultralytics_ap50": _mean([(row["ultralytics"] or {}).get("ap50") for row in found.others[name]]),
+        "wrong_a_picture": wrong,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None and not np.isnan(value)]
+    return round(float(np.mean(known)), 5) if known else None
+
+
+def _wrong_at_recall(found: Tested, name: str) -> float | None:
+    """Wrong detections a picture where the arm finds as much of a class as the real arm does at CONFIDENT; sum over classes,
+    mean over seeds. None where it never finds so much."""
+    if REAL not in found.arms:
+        return None
+    totals = []
+    for seed, matched in enumerate(found.arms[name]):
+        real = found.arms[REAL][min(seed, len(found.arms[REAL]) - 1)]
+        each = [one.at_recall(real[c].recall(CONFIDENT)) for c, one in matched.items() if one.truths.sum()]
+        if any(value is None for value in each):
+            return None
+        totals.append(sum(value for value in each if value is not None))
+    return _mean(totals)
+
+
+def contrasts(found: Tested) -> dict[str, Any]:
+    """The primary contrast and the secondary ones that there are arms for, and the share of the oracle's gap closed."""
+    pairs = [pair for pair in (PRIMARY, *SECONDARY) if set(pair) <= set(found.arms)]
+    rows = {pair: _contrast(found, *pair) for pair in pairs}
+    corrected = holm({" ".join(pair): row["p"] for pair, row in rows.items() if pair != PRIMARY})
+    for pair, row in rows.items():
+        p = row["p"] if pair == PRIMARY else corrected[" ".join(pair)]
+        row |= {"p_corrected": round(p, 5), "verdict": verdict(p, tuple(row["interval"]))}
+    result: dict[str, Any] = {"contrasts": [{"first": a, "second": b, **row} for (a, b), row in rows.items()]}
+    if {CHECKED, REAL, ORACLE} <= set(found.arms):
+        result["gap_closed"] = _gap(found)
+    return result
+
+
+def _contrast(found: Tested, first: str, second: str) -> dict[str, Any]:
+    count = min(len(found.arms[first]), len(found.arms[second]))
+    pairs = zip(found.precision(first)[:count], found.precision(second)[:count], strict=True)
+    differences = [a - b for a, b in pairs]
+    interval = bca(lambda seeds, weights: found.difference(first, second, seeds, weights), count, len(found.truths))
+    return {
+        "difference": round(float(np.mean(differences)), 5),
+        "each": [round(value, 5) for value in differences],
+        "interval": [round(value, 5) for value in interval],
+        "p": round(sign_flip(differences), 5),
+    }
+
+
+def _gap(found: Tested) -> dict[str, Any]:
+    """(checked − real) / (oracle − real). Without meaning where the oracle gains nothing: then None."""
+
+    def share(seeds: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        gap = found.difference(ORACLE, REAL, seeds, weights)
+        return found.difference(CHECKED, REAL, seeds, weights) / gap if gap > 0 else float("nan")
+
+    count = min(len(found.arms[name]) for name in (CHECKED, REAL, ORACLE))
+    value = share(np.arange(count), np.ones(len(found.truths)))
+    if np.isnan(value):
+        return {"share": None, "interval": None}
+    return {"share": round(value, 4), "interval": [round(v, 4) for v in bca(share, count, len(found.truths))]}

@@ -1,0 +1,205 @@
+"""The trainings of an evaluation as jobs: named by what goes into them, run one a device, and done once.
+
+`trainings/KEY/` holds `last.pt` when a detector is trained, and `DIGEST.json` for each test set that it has looked at. A
+training that was killed is begun again; what is done is never repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffgen.errors import DiffgenError
+from diffgen.files import write_atomically
+from diffgen.types import canonical, digest_of
+from diffgen.version import installed_version
+
+ZERO_SHOT = "zero-shot"
+# Ultralytics' own defaults otherwise. `nbs` is the batch size, so that each batch is a step: with the default of 64 a small
+# batch would be collected over several. No early stop, no other epochs than asked for.
+FIXED = (
+    "data",
+    "model",
+    "seed",
+    "val",
+    "nbs",
+    "project",
+    "name",
+    "resume",
+    "device",
+    "patience",
+    "fraction",
+    "classes",
+)
+DEFAULTS: dict[str, Any] = {"epochs": 10, "batch": 16, "workers": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A detector to train on an arm with a seed; the given weights themselves for ZERO_SHOT."""
+
+    arm: str
+    seed: int
+    key: str
+    data: str | None  # data.yaml of the arm; None for ZERO_SHOT
+
+
+def training_key(weights: str, arm: str, seed: int, size: int, options: Mapping[str, Any]) -> str:
+    """The name of a training: a hash of the digests of weights and arm, the seed, the options, and Ultralytics' version."""
+    versions = [installed_version(package) for package in ("ultralytics", "torch")]
+    return digest_of(canonical([weights, arm, seed, size, dict(options), versions]))[:32]
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file.read())
+        )
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where and how detectors are trained and tested. `tests` are name -> (digest, data.yaml)."""
+
+    folder: Path
+    weights: Path
+    size: int
+    options: Mapping[str, Any]
+    tests: Mapping[str, tuple[str, Path]]
+
+    def trained(self, training: Training) -> bool:
+        return training.data is None or (self._place(training) / "last.pt").is_file()
+
+    def seconds(self, training: Training) -> float | None:
+        """How long the training took; None if it is not done, or was none."""
+        try:
+            return float((self._place(training) / "seconds").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def missing(self, training: Training) -> dict[str, tuple[str, Path]]:
+        """The test sets that the detector has not looked at."""
+        return {name: test for name, test in self.tests.items() if not self._result(training, test[0]).is_file()}
+
+    def done(self, training: Training) -> bool:
+        return not self.missing(training)
+
+    def found(self, training: Training, name: str) -> dict[str, Any]:
+        """What the detector found on a test set; see `trainer`."""
+        read: dict[str, Any] = json.loads(self._result(training, self.tests[name][0]).read_text("utf-8"))
+        return read
+
+    def _place(self, training: Training) -> Path:
+        return self.folder / "trainings" / training.key
+
+    def _result(self, training: Training, test: str) -> Path:
+        return self._place(training) / f"{test[:16]}.json"
+
+    def work(self, training: Training, device: str, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Train and test one detector, as far as that is not done. Raises DiffgenError where a process fails."""
+        place = self._place(training)
+        place.mkdir(parents=True, exist_ok=True)
+        last = place / "last.pt"
+        shared = {"device": device, "size": self.size}
+        if not self.trained(training):
+            job = {**shared, "weights": str(self.weights), "data": training.data, "seed": training.seed}
+            started = time.monotonic()
+            _call(place, {**job, "options": dict(self.options), "last": str(last)}, stopping)
+            write_atomically(place / "seconds", f"{time.monotonic() - started:.1f}\n")
+        missing = self.missing(training)
+        if missing and not stopping():
+            weights = self.weights if training.data is None else last
+            tests = {name: str(data) for name, (_, data) in missing.items()}
+            part = place / "found.json"
+            own = training.data is not None
+            _call(
+                place, {**shared, "weights": str(weights), "tests": tests, "results": str(part), "own": own}, stopping
+            )
+            if part.is_file():
+                found = json.loads(part.read_text("utf-8"))
+                for name, (digest, _) in missing.items():
+                    write_atomically(self._result(training, digest), json.dumps(found[name]))
+                part.unlink()
+
+
+def _call(place: Path, job: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
+    """Run a job in a process of its own, whose talk goes to log.txt; end it when `stopping` says so."""
+    path = place / "job.json"
+    write_atomically(path, json.dumps(job, indent=1))
+    command = [sys.executable, "-m", "diffgen.commands.eval.trainer", str(path)]
+    with (place / "log.txt").open("ab") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+        )
+        while True:
+            try:
+                code = child.wait(0.5)
+                break
+            except subprocess.TimeoutExpired:
+                if stopping():
+                    child.kill()
+                    child.wait()
+                    return
+            except BaseException:
+                child.kill()
+                raise
+    if code:
+        lines = [line for line in (place / "log.txt").read_text("utf-8", "replace").splitlines() if line.strip()]
+        raise DiffgenError(
+            f"a training failed: {lines[-1][:300] if lines else f'exit code {code}'}", f"see {place}/log.txt"
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Ultralytics keeps settings in a file of the user's, and would write a training's folders into it."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "WANDB_MODE": "disabled"}
+
+
+def run_all(
+    bench: Bench,
+    trainings: Sequence[Training],
+    devices: Sequence[str],
+    after: Callable[[Training], None],
+    stopping: Callable[[], bool],
+) -> None:
+    """All trainings, in order, one at a time on each device. `after` is called with each that is done."""
+    left: queue.SimpleQueue[Training] = queue.SimpleQueue()
+    for training in trainings:
+        left.put(training)
+    errors: list[BaseException] = []
+
+    def serve(device: str) -> None:
+        while not errors and not stopping():
+            try:
+                training = left.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                bench.work(training, device, lambda: bool(errors) or stopping())
+                if bench.done(training):
+                    after(training)
+            except BaseException as error:  # raised again below  # noqa: BLE001
+                errors.append(error)
+
+    threads = [threading.Thread(target=serve, args=(device,), daemon=True) for device in devices]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.5)
+    if errors:
+        raise errors[0]

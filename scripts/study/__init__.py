@@ -1,0 +1,1 @@
+"""Studies of what made pictures do for a detector."""

@@ -1,0 +1,145 @@
+"""Does a night made of a day help a detector at night? The study of docs/study.md.
+
+    python -m scripts.study.night --day driving/day/data.yaml --night driving/night/data.yaml --weights yolo26n.pt \\
+        --out runs/study --minutes 60
+
+Everything is decided here, before anything is seen: day is edited by the preset `night`, five arms are trained over eight
+seeds, and the primary contrast is checked against real. The real nights are split once, by hash: half for tuning, half for
+testing. All of this runs on the tuning half, of which one half trains the oracle and the other is tested on; `--open-test`
+trains the oracle on the whole tuning half, tests on the other, and writes down that it was opened. It goes on where it was
+stopped.
+
+The protocol is checked by itself, too: the real arm with other seeds must come out as not shown, the oracle as shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from diffgen.commands.eval import arms as arm_lists
+from diffgen.commands.eval.arms import REAL
+from diffgen.commands.eval.evaluate import EvalRequest, Evaluation, evaluate, prepare, read_options
+from diffgen.commands.eval.page import results_text
+from diffgen.commands.eval.results import Tested, tested
+from diffgen.commands.eval.significance import bca, sign_flip, verdict
+from diffgen.commands.eval.trainings import Training, file_digest, training_key
+from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
+from diffgen.run.progress import choose
+from diffgen.types import unit
+
+CONDITION = "night"
+SEEDS = 8
+SIZE = 416  # px
+OPTIONS = "epochs=3 batch=16 optimizer=AdamW lr0=0.001 warmup_epochs=1 workers=2"  # about 130 steps
+CLASSES = ("car",)
+
+
+def half(picture: Path) -> str:
+    """ "tuning" or "testing", by the picture's name."""
+    return "tuning" if unit("study", picture.stem) < 0.5 else "testing"
+
+
+def nights(data: Path) -> dict[str, list[Path]]:
+    """The real nights of each half, in the order of their hash."""
+    fields = yaml.safe_load(data.read_text("utf-8"))
+    pictures = sorted(path for path in (data.parent / fields["val"]).iterdir() if path.suffix == ".jpg")
+    ranked = sorted(pictures, key=lambda path: unit("order", path.stem))
+    return {name: [path for path in ranked if half(path) == name] for name in ("tuning", "testing")}
+
+
+def write_sets(data: Path, out: Path, opened: bool) -> tuple[Path, Path]:
+    """(data.yaml for the oracle, data.yaml to test on)."""
+    halves, names = nights(data), yaml.safe_load(data.read_text("utf-8"))["names"]
+    tuning = halves["tuning"]
+    trained, test = (tuning, halves["testing"]) if opened else (tuning[::2], tuning[1::2])
+    folder = out / ("opened" if opened else "tuning")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pictures in (("oracle", trained), ("test", test)):
+        (folder / f"{name}.txt").write_text("".join(f"{path.resolve()}\n" for path in pictures), encoding="utf-8")
+        split = {"train" if name == "oracle" else "val": f"{name}.txt"}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**split, "names": names}), encoding="utf-8")
+    return folder / "oracle.yaml", folder / "test.yaml"
+
+
+def made(day: Path, out: Path) -> Path:
+    """The run folder of day made into night."""
+    recipe = out / "night.yaml"
+    fields = {"dataset": str(day.resolve()), "output": "night", "conditions": [CONDITION], "seed": 28}
+    recipe.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
+    summary = run(load_recipe(recipe), progress=choose(False), notify=lambda line: print(line, file=sys.stderr))
+    if summary.stopped:
+        sys.exit(summary.exit_code)
+    return out / "night"
+
+
+def against_itself(evaluation: Evaluation) -> tuple[list[Training], list[Training]]:
+    """The trainings of the real arm, and those of the same arm with the next eight seeds."""
+    real = [training for training in evaluation.trainings if training.arm == REAL]
+    weights, bench = file_digest(evaluation.request.weights), evaluation.bench
+    lists = arm_lists.digest(evaluation.arms[REAL])
+    keys = (training_key(weights, lists, SEEDS + t.seed, bench.size, bench.options) for t in real)
+    return real, [replace(t, arm="real again", seed=SEEDS + t.seed, key=key) for t, key in zip(real, keys, strict=True)]
+
+
+def null_contrast(found: Tested) -> dict[str, Any]:
+    """The real arm less the real arm with other seeds."""
+    pairs = list(zip(found.precision("real again"), found.precision(REAL), strict=True))
+    differences = [a - b for a, b in pairs]
+    interval = bca(lambda s, w: found.difference("real again", REAL, s, w), len(pairs), len(found.truths))
+    p = sign_flip(differences)
+    return {"difference": float(np.mean(differences)), "interval": interval, "p": p, "verdict": verdict(p, interval)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--day", type=Path, required=True)
+    parser.add_argument("--night", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--open-test", action="store_true", help="test on the half that nothing was tuned on")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    oracle, test = write_sets(args.night, args.out, args.open_test)
+    if args.open_test:
+        with (args.out / "opened/dates.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes')}\n")
+    request = EvalRequest(
+        run=made(args.day, args.out),
+        weights=args.weights,
+        tests={"night": test},
+        oracle=oracle,
+        seeds=SEEDS,
+        size=SIZE,
+        options=read_options(OPTIONS),
+        classes=CLASSES,
+        folder=args.out / ("eval-opened" if args.open_test else "eval"),
+    )
+    evaluation = prepare(request)
+    real, again = against_itself(evaluation)
+    talk = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    facts = evaluate(evaluation, max_minutes=args.minutes, notify=talk)
+    print(results_text(facts))
+    whole = replace(evaluation, trainings=(*real, *again))
+    if facts["stopped"] is None:
+        evaluate(whole, max_minutes=args.minutes, notify=talk)
+    if not whole.left:
+        night, schema = evaluation.tests[0], evaluation.outcome.dataset.schema
+        ids = [i for i, name in enumerate(schema.names) if name in CLASSES]
+        null = null_contrast(tested(evaluation.bench, [*real, *again], night, schema, ids))
+        print(f"real again − real: {json.dumps(null)}")
+    return int(facts["exit_code"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
