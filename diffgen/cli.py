@@ -162,19 +162,20 @@ def evaluate(
     Example: diffgen eval runs/winter --model yolo26n.pt --test winter=real/data.yaml
     """
     from diffgen.commands.eval import evaluate as evaluation
+    from diffgen.commands.eval import request as asked
     from diffgen.commands.eval.page import results_text
 
-    request = evaluation.EvalRequest(
+    request = asked.EvalRequest(
         run=run_folder,
         weights=model,
-        tests=evaluation.read_tests(test),
+        tests=asked.read_tests(test),
         arms=None if arms is None else tuple(arms.split(",")),
         oracle=oracle,
         targets=target,
         seeds=seeds,
         size=imgsz,
-        options=evaluation.read_options(train_args),
-        devices=evaluation.default_devices() if device is None else tuple(device.split(",")),
+        options=asked.read_options(train_args),
+        devices=asked.default_devices() if device is None else tuple(device.split(",")),
         classes=None if classes is None else tuple(name.strip() for name in classes.split(",")),
         most=most,
         folder=output,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from diffgen.checks.detectors.names import same_names
-from diffgen.commands.eval.rules import ruled
+from diffgen.commands.eval.rules import RULES_VERSION, ruled
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.images import Pixels, decode, encode
 from diffgen.dataset.labels import box_row
@@ -50,8 +50,8 @@ class Slot:
         return ".jpg" if self.rule is not None else os.path.splitext(self.path)[1].lower()
 
 
-def _of_source(source: Source, rule: str | None = None) -> Slot:
-    digest = source.digest if rule is None else digest_of(source.digest, rule)
+def _of_source(source: Source, rule: str | None = None, light: str = "") -> Slot:
+    digest = source.digest if rule is None else digest_of(source.digest, rule, light, str(RULES_VERSION))
     return Slot(source.path, source.read_label() or b"", digest, rule)
 
 
@@ -61,16 +61,16 @@ def _of_entry(entry: Entry, outcome: Outcome) -> Slot:
     return Slot(str(outcome.image(entry)), label, digest_of(str(entry.record.sha256), label))
 
 
-def real_pictures(dataset: Dataset, split: str = "train") -> list[Source]:
-    """The pictures of a split that a detector can be trained on."""
-    return [source for source in dataset.split(split) if source.problem is None]
+def real_pictures(sources: Iterable[Source], split: str = "train") -> list[Source]:
+    """Those of a split that a detector can be trained on."""
+    return [source for source in sources if source.split == split and source.problem is None]
 
 
 def arms_of(
-    outcome: Outcome, wanted: Sequence[str], oracle: Dataset | None, most: int | None = None
+    outcome: Outcome, wanted: Sequence[str], oracle: Dataset | None = None, most: int | None = None, light: str = ""
 ) -> dict[str, list[Slot]]:
     """The slots of each wanted arm. `most` bounds the slots behind the real pictures; by default there are as many as
-    accepted images, at most as many as real pictures.
+    accepted images, at most as many as real pictures. `light` is a digest of the pictures whose light the rules copy.
 
     Raises UsageError for a run without accepted images, or an oracle without pictures.
     """
@@ -79,7 +79,7 @@ def arms_of(
         key=lambda entry: unit("eval", entry.item.job.id),
     )
     accepted = [entry for entry in ranked if entry.accepted]
-    real = real_pictures(outcome.dataset)
+    real = real_pictures(outcome.plan.sources)
     count = min(len(accepted), len(real) if most is None else most)
     if not count:
         raise UsageError(
@@ -89,7 +89,7 @@ def arms_of(
     first = accepted[:count]
     fills: dict[str, Callable[[], list[Slot]]] = {
         REAL: lambda: [_of_source(entry.item.source) for entry in first],
-        RULES: lambda: [_of_source(entry.item.source, entry.item.job.settings.condition) for entry in first],
+        RULES: lambda: [_of_source(e.item.source, e.item.job.settings.condition, light) for e in first],
         UNCHECKED: lambda: [_of_entry(entry, outcome) for entry in ranked[:count]],
         CHECKED: lambda: [_of_entry(entry, outcome) for entry in first],
         ORACLE: lambda: _oracle(oracle, outcome.dataset, count),
@@ -101,7 +101,7 @@ def arms_of(
 def _oracle(oracle: Dataset | None, dataset: Dataset, count: int) -> list[Slot]:
     """So many pictures of the user's own of the condition, by hash; each again once all are in."""
     assert oracle is not None
-    found = sorted(real_pictures(oracle), key=lambda source: unit("oracle", source.image_digest))
+    found = sorted(real_pictures(oracle.sources), key=lambda source: unit("oracle", source.image_digest))
     if not found:
         raise UsageError(f"{oracle.path}: there is no picture in its train split", "name a data.yaml with some")
     slots = [relabelled(source, oracle, dataset.names) for source in found]
@@ -165,19 +165,19 @@ class TestSet:
         return digest(self.slots)
 
 
-def read_test(name: str, theirs: Dataset, names: Sequence[str], split: str | None = None) -> TestSet:
-    """The pictures of a dataset's `split`, by default its val, with the classes' ids of ours.
+def read_test(name: str, theirs: Dataset, names: Sequence[str], sources: Iterable[Source] | None = None) -> TestSet:
+    """The val pictures of a dataset with the classes' ids of ours; `sources` instead of its own.
 
     Raises UsageError for a set without pictures, or without a class of ours.
     """
-    split = split or ("val" if "val" in theirs.splits else theirs.splits[0])
     # A file that is in several splits of theirs is as good a test as any other.
-    sources = tuple(s for s in theirs.split(split) if (s.problem or "leak").startswith("leak"))
+    usable = (s for s in (sources or theirs.sources) if (s.problem or "leak").startswith("leak"))
+    kept = tuple(source for source in usable if source.split == "val")
     known = frozenset(same_names(theirs.names, names).values())
-    if not sources or not known:
-        what = "no picture in its val split" if not sources else "no class of the same name"
+    if not kept or not known:
+        what = "no class of the run's" if kept else "no usable picture in its val split"
         raise UsageError(f"--test {name}: {theirs.path}: {what}", f"the run's classes: {', '.join(names)}")
-    return TestSet(name, tuple(relabelled(source, theirs, names) for source in sources), sources, known)
+    return TestSet(name, tuple(relabelled(source, theirs, names) for source in kept), kept, known)
 
 
 def write_test(folder: Path, test: TestSet, names: Sequence[str]) -> Path:

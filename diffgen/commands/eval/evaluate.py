@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from diffgen.commands.eval.arms import (
     write_test,
 )
 from diffgen.commands.eval.page import write_page
+from diffgen.commands.eval.request import EvalRequest
 from diffgen.commands.eval.results import PRIMARY, summary_of, tested
 from diffgen.commands.eval.significance import ALPHA, smallest_p
 from diffgen.commands.eval.trainings import (
@@ -39,42 +38,20 @@ from diffgen.commands.eval.trainings import (
 )
 from diffgen.dataset.dataset import Dataset, read_dataset
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.images import SUFFIXES, Pixels, decode
+from diffgen.dataset.images import SUFFIXES, decode
 from diffgen.dataset.leakage import near
 from diffgen.errors import UsageError, did_you_mean
 from diffgen.files import write_atomically
 from diffgen.output.outcome import Outcome
-from diffgen.recipe.yaml_reader import read_yaml
 from diffgen.run.interrupts import STOP_CODES, interruptible
 from diffgen.run.session import open_run
-from diffgen.types import canonical
+from diffgen.types import canonical, digest_of
 
 Notify = Callable[[str], None]
 
 SOURCE_VAL = "val"  # the name under which the run's own val split is tested, to see that nothing is lost there
+MOST_TARGETS = 200  # pictures whose light is copied
 MOST_NEAR = 5000  # pictures up to which near-duplicates of test pictures are looked for
-
-
-@dataclass(frozen=True, slots=True)
-class EvalRequest:
-    """`tests` are name -> data.yaml; the first one is asked the question. `oracle` is a data.yaml whose train split has real
-    pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train. `most` bounds the
-    pictures that are added to the real ones. `classes` are measured; None: all that run and test have in common."""
-
-    run: Path
-    weights: Path
-    tests: Mapping[str, Path]
-    arms: tuple[str, ...] | None = None
-    oracle: Path | None = None
-    targets: Path | None = None
-    seeds: int = 8
-    size: int = 640
-    options: Mapping[str, Any] = field(default_factory=dict)
-    devices: tuple[str, ...] = ("cpu",)
-    classes: tuple[str, ...] | None = None
-    most: int | None = None
-    folder: Path | None = None
-    require: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +64,7 @@ class Evaluation:
     bench: Bench
     tests: tuple[TestSet, ...]
     arms: Mapping[str, Sequence[Slot]]
+    targets: tuple[Path, ...]
     trainings: tuple[Training, ...]
     warnings: tuple[str, ...]
 
@@ -106,31 +84,38 @@ def prepare(request: EvalRequest) -> Evaluation:
         if key in FIXED:
             raise UsageError(f"--train-args: {key} is set by the evaluation", "the same for all arms, or by an option")
     outcome = open_run(request.run)
+    if outcome.recipe.text2img is not None:
+        raise UsageError(
+            f"{request.run}: its pictures have no sources to compare with", "eval takes runs over a dataset"
+        )
     names = outcome.dataset.names
     with FileCache() as cache:
         tests = [read_test(name, _dataset(path, cache), names) for name, path in request.tests.items()]
-        if "val" in outcome.dataset.splits and SOURCE_VAL not in request.tests:
-            tests.append(read_test(SOURCE_VAL, outcome.dataset, names))
+        if any(source.split == "val" for source in outcome.plan.sources) and SOURCE_VAL not in request.tests:
+            tests.append(read_test(SOURCE_VAL, outcome.dataset, names, outcome.plan.sources))
         oracle = None if request.oracle is None else _dataset(request.oracle, cache)
-        arms = arms_of(outcome, _wanted(request), oracle, request.most)
-        trained = [*real_pictures(outcome.dataset), *(real_pictures(oracle) if oracle and ORACLE in arms else [])]
+        targets = _targets(request.targets)
+        light = digest_of(*(path.read_bytes() for path in targets)) if targets else ""
+        arms = arms_of(outcome, _wanted(request), oracle, request.most, light)
+        trained = real_pictures(outcome.plan.sources)
+        if oracle is not None and ORACLE in arms:
+            trained += real_pictures(oracle.sources)
         if leaking := list(leaks(trained, tests)):
             more = f", and {len(leaking) - 1} more" if len(leaking) > 1 else ""
             raise UsageError(f"--test {leaking[0]}{more}", "test on pictures that nothing was made of and trained with")
         warnings = list(_near(trained, tests, cache))
     folder = request.folder or outcome.folder.with_name(f"{outcome.folder.name}-eval")
-    _own(folder)
-    targets = _targets(request.targets)
     options = {**DEFAULTS, **request.options}
     options["nbs"] = options["batch"]
-    data = {arm: write_arm(folder / "arms" / arm, slots, names, targets) for arm, slots in arms.items()}
-    sets = {test.name: (test.digest, write_test(folder / "tests" / test.name, test, names)) for test in tests}
+    sets = {test.name: (test.digest, folder / "tests" / test.name / "data.yaml") for test in tests}
     bench = Bench(folder, request.weights.resolve(), request.size, options, sets)
-    trainings = _trainings(request, bench, arms, data)
+    trainings = _trainings(request, bench, arms)
     if smallest_p(request.seeds) >= ALPHA:
         least = smallest_p(request.seeds)
         warnings.append(f"{request.seeds} seeds can show nothing: the smallest p is {least:g}; 6 or more can")
-    return Evaluation(request, outcome, folder, bench, tuple(tests), arms, tuple(trainings), tuple(warnings))
+    return Evaluation(
+        request, outcome, folder, bench, tuple(tests), arms, tuple(targets), tuple(trainings), tuple(warnings)
+    )
 
 
 def _wanted(request: EvalRequest) -> list[str]:
@@ -143,17 +128,14 @@ def _wanted(request: EvalRequest) -> list[str]:
     return wanted
 
 
-def _trainings(
-    request: EvalRequest, bench: Bench, arms: Mapping[str, Sequence[Slot]], data: Mapping[str, Path]
-) -> list[Training]:
+def _trainings(request: EvalRequest, bench: Bench, arms: Mapping[str, Sequence[Slot]]) -> list[Training]:
     """Seed by seed, so that an evaluation that is stopped has whole pairs."""
     weights = file_digest(request.weights)
-    zero = Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, bench.size, {}), None)
-    trainings = [zero]
+    trainings = [Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, bench.size, {}), None)]
     for seed in range(request.seeds):
         for arm, slots in arms.items():
             key = training_key(weights, digest(slots), seed, bench.size, bench.options)
-            trainings.append(Training(arm, seed, key, str(data[arm])))
+            trainings.append(Training(arm, seed, key, str(bench.folder / "arms" / arm / "data.yaml")))
     return trainings
 
 
@@ -185,13 +167,24 @@ def _own(folder: Path) -> None:
         write_atomically(mark, '{"format": 1}\n')
 
 
-def _targets(folder: Path | None) -> list[Pixels]:
+def _targets(folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise UsageError(f"--target: there is no picture in {folder}")
-    return [decode(path.read_bytes(), least=480) for path in paths[:200]]
+    return paths[:MOST_TARGETS]
+
+
+def _write_pictures(evaluation: Evaluation) -> None:
+    """The pictures that the trainings need, as far as they are not there."""
+    _own(evaluation.folder)
+    names = evaluation.outcome.dataset.names
+    targets = [decode(path.read_bytes(), least=480) for path in evaluation.targets]
+    for arm, slots in evaluation.arms.items():
+        write_arm(evaluation.folder / "arms" / arm, slots, names, targets)
+    for test in evaluation.tests:
+        write_test(evaluation.folder / "tests" / test.name, test, names)
 
 
 def plan_facts(evaluation: Evaluation) -> dict[str, Any]:
@@ -236,6 +229,7 @@ def evaluate(
     """Run what is left, and return the results, JSON-ready, with their exit code. Raises DiffgenError if one fails."""
     for line in evaluation.warnings:
         notify(f"warning: {line}")
+    _write_pictures(evaluation)
     started, total = time.monotonic(), len(evaluation.trainings)
     deadline = None if max_minutes is None else started + 60 * max_minutes
     left = evaluation.left
@@ -311,38 +305,3 @@ def _classes(request: EvalRequest, test: TestSet, names: Sequence[str]) -> list[
         meant = did_you_mean(unknown[0], list(names))
         raise UsageError(f"--classes: the run has no class '{unknown[0]}'{meant}", f"its classes: {', '.join(names)}")
     return sorted(set(ids.values()) & test.known)
-
-
-def default_devices() -> tuple[str, ...]:
-    """Every GPU that torch sees, else the CPU."""
-    with suppress(ImportError):
-        import torch
-
-        if torch.cuda.is_available():
-            return tuple(str(i) for i in range(torch.cuda.device_count()))
-    return ("cpu",)
-
-
-def read_options(text: str) -> dict[str, Any]:
-    """`lr0=0.001 imgsz=416` as a mapping; values are YAML. Raises UsageError."""
-    options: dict[str, Any] = {}
-    for item in text.split():
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise UsageError(
-                f"--train-args {item}: not of the form key=value", "for example --train-args 'epochs=20 lr0=0.001'"
-            )
-        options[key] = read_yaml(value, Path(f"--train-args {key}"))
-    return options
-
-
-def read_tests(items: Sequence[str]) -> dict[str, Path]:
-    """`night=night/data.yaml` …, or a path alone, which is called like its folder. Raises UsageError."""
-    tests: dict[str, Path] = {}
-    for item in items:
-        name, sign, path = item.partition("=")
-        name, path = (name, path) if sign else (Path(os.path.abspath(item)).parent.name, item)
-        if not name or not path or name in tests or os.sep in name:
-            raise UsageError(f"--test {item}: not of the form name=data.yaml, or the name is taken")
-        tests[name] = Path(path)
-    return tests

@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter
 
 from diffgen.dataset.images import REC_709, Pixels
 
+RULES_VERSION = 1  # raise it when a rule makes another picture: detectors trained on the old ones are not used then
 Plane = NDArray[np.float64]
 
 

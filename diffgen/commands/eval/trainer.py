@@ -1,9 +1,9 @@
-"""One training, or one look at pictures, in a process of its own: `python -m diffgen.commands.eval.trainer JOB.json`.
+"""Trains a detector and lets it look at test sets: `python -m diffgen.commands.eval.trainer JOB.json`.
 
-A process of its own, because Ultralytics changes the process it runs in, and because a killed one costs one training. It
-ends with its parent. The job is JSON: `weights`, `device`, `size` (px), and either `data` (a data.yaml to train on), `seed`,
-`options` and `last` (where the last checkpoint goes), or `tests` (name -> data.yaml), `results` (where what was found goes)
-and `own` (whether the weights have the tests' classes, so that Ultralytics' own figures mean something).
+In a process of its own, because Ultralytics changes the process it runs in, and because a killed one costs one training.
+It ends with its parent. The job is JSON: `weights`, `device`, `size` (px); to train, `data` (a data.yaml), `seed`, `options`
+and `last` (where the last checkpoint goes); to look, `tests` (name -> data.yaml), `results` (where what was found goes) and
+`own` (whether the weights have the tests' classes, so that Ultralytics' own figures mean something).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(path: Path) -> None:
     with process_state_restored(), tempfile.TemporaryDirectory() as folder:
         if "data" in job:
             _train(job, Path(folder))
-        else:
+        if job["tests"]:
             _look(job, Path(folder))
 
 
@@ -67,7 +67,7 @@ def _look(job: dict[str, Any], folder: Path) -> None:
     """Writes, by test: Ultralytics' own figures, and by picture rows of class id, score, x0, y0, x1, y1 in pixels."""
     from ultralytics import YOLO
 
-    model = YOLO(job["weights"])
+    model = YOLO(job["last"] if "data" in job else job["weights"])
     shared = {"imgsz": job["size"], "device": job["device"], "project": str(folder), "verbose": False, "plots": False}
     found: dict[str, Any] = {}
     for name, data in job["tests"].items():

@@ -15,11 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffgen.errors import DiffgenError
+from diffgen.errors import DiffgenError, printable
 from diffgen.files import write_atomically
 from diffgen.types import canonical, digest_of
 from diffgen.version import installed_version
@@ -80,6 +81,7 @@ class Bench:
     size: int
     options: Mapping[str, Any]
     tests: Mapping[str, tuple[str, Path]]
+    command: tuple[str, ...] = (sys.executable, "-m", "diffgen.commands.eval.trainer")
 
     def trained(self, training: Training) -> bool:
         return training.data is None or (self._place(training) / "last.pt").is_file()
@@ -110,63 +112,57 @@ class Bench:
         return self._place(training) / f"{test[:16]}.json"
 
     def work(self, training: Training, device: str, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Train and test one detector, as far as that is not done. Raises DiffgenError where a process fails."""
+        """Train and test one detector, as far as that is not done. Raises DiffgenError where its process fails."""
         place = self._place(training)
         place.mkdir(parents=True, exist_ok=True)
-        last = place / "last.pt"
-        shared = {"device": device, "size": self.size}
-        if not self.trained(training):
-            job = {**shared, "weights": str(self.weights), "data": training.data, "seed": training.seed}
-            started = time.monotonic()
-            _call(place, {**job, "options": dict(self.options), "last": str(last)}, stopping)
+        last, part = place / "last.pt", place / "found.json"
+        missing, trained = self.missing(training), self.trained(training)
+        job = {
+            "weights": str(last if trained and training.data is not None else self.weights),
+            "device": device,
+            "size": self.size,
+            "tests": {name: str(data) for name, (_, data) in missing.items()},
+            "results": str(part),
+            "own": training.data is not None,
+        }
+        if not trained:
+            job |= {"data": training.data, "seed": training.seed, "options": dict(self.options), "last": str(last)}
+        started = time.monotonic()
+        if not self._call(place, job, stopping):
+            return
+        if not trained:
             write_atomically(place / "seconds", f"{time.monotonic() - started:.1f}\n")
-        missing = self.missing(training)
-        if missing and not stopping():
-            weights = self.weights if training.data is None else last
-            tests = {name: str(data) for name, (_, data) in missing.items()}
-            part = place / "found.json"
-            own = training.data is not None
-            _call(
-                place, {**shared, "weights": str(weights), "tests": tests, "results": str(part), "own": own}, stopping
-            )
-            if part.is_file():
-                found = json.loads(part.read_text("utf-8"))
-                for name, (digest, _) in missing.items():
-                    write_atomically(self._result(training, digest), json.dumps(found[name]))
-                part.unlink()
+        found = json.loads(part.read_text("utf-8"))
+        for name, (digest, _) in missing.items():
+            write_atomically(self._result(training, digest), json.dumps(found[name]))
+        part.unlink()
 
-
-def _call(place: Path, job: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
-    """Run a job in a process of its own, whose talk goes to log.txt; end it when `stopping` says so."""
-    path = place / "job.json"
-    write_atomically(path, json.dumps(job, indent=1))
-    command = [sys.executable, "-m", "diffgen.commands.eval.trainer", str(path)]
-    with (place / "log.txt").open("ab") as log:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
-        )
-        while True:
+    def _call(self, place: Path, job: Mapping[str, Any], stopping: Callable[[], bool]) -> bool:
+        """Run a job in a process of its own, whose talk goes to log.txt. False if it was ended because of `stopping`."""
+        path = place / "job.json"
+        write_atomically(path, json.dumps(job, indent=1))
+        # The modules of this process, wherever they come from. A session of its own, as Ctrl-C is the parent's to handle.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        with (place / "log.txt").open("ab") as log:
+            child = subprocess.Popen(
+                [*self.command, str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=environment,
+            )  # fmt: skip
             try:
-                code = child.wait(0.5)
-                break
-            except subprocess.TimeoutExpired:
-                if stopping():
+                while child.poll() is None:
+                    if stopping():
+                        return False
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(0.2)
+            finally:
+                if child.poll() is None:
                     child.kill()
                     child.wait()
-                    return
-            except BaseException:
-                child.kill()
-                raise
-    if code:
-        lines = [line for line in (place / "log.txt").read_text("utf-8", "replace").splitlines() if line.strip()]
-        raise DiffgenError(
-            f"a training failed: {lines[-1][:300] if lines else f'exit code {code}'}", f"see {place}/log.txt"
-        )
-
-
-def _environment() -> dict[str, str]:
-    """Ultralytics keeps settings in a file of the user's, and would write a training's folders into it."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "WANDB_MODE": "disabled"}
+        if child.returncode:
+            said = [line for line in (place / "log.txt").read_text("utf-8", "replace").splitlines() if line.strip()]
+            reason = printable(said[-1][:300]) if said else f"exit code {child.returncode}"
+            raise DiffgenError(f"a training failed: {reason}", f"see {place}/log.txt")
+        return True
 
 
 def run_all(

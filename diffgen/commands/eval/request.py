@@ -1,0 +1,70 @@
+"""What an evaluation is asked, and the command line's words for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffgen.errors import UsageError
+from diffgen.recipe.yaml_reader import read_yaml
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRequest:
+    """`tests` are name -> data.yaml; the first one is asked the question. `oracle` is a data.yaml whose train split has real
+    pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train. `most` bounds the
+    pictures that are added to the real ones. `classes` are measured; None: all that run and test have in common."""
+
+    run: Path
+    weights: Path
+    tests: Mapping[str, Path]
+    arms: tuple[str, ...] | None = None
+    oracle: Path | None = None
+    targets: Path | None = None
+    seeds: int = 8
+    size: int = 640
+    options: Mapping[str, Any] = field(default_factory=dict)
+    devices: tuple[str, ...] = ("cpu",)
+    classes: tuple[str, ...] | None = None
+    most: int | None = None
+    folder: Path | None = None
+    require: str | None = None
+
+
+def default_devices() -> tuple[str, ...]:
+    """Every GPU that torch sees, else the CPU."""
+    with suppress(ImportError):
+        import torch
+
+        if torch.cuda.is_available():
+            return tuple(str(i) for i in range(torch.cuda.device_count()))
+    return ("cpu",)
+
+
+def read_options(text: str) -> dict[str, Any]:
+    """`lr0=0.001 imgsz=416` as a mapping; values are YAML. Raises UsageError."""
+    options: dict[str, Any] = {}
+    for item in text.split():
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise UsageError(
+                f"--train-args {item}: not of the form key=value", "for example --train-args 'epochs=20 lr0=0.001'"
+            )
+        options[key] = read_yaml(value, Path(f"--train-args {key}"))
+    return options
+
+
+def read_tests(items: Sequence[str]) -> dict[str, Path]:
+    """`night=night/data.yaml` …, or a path alone, which is called like its folder. Raises UsageError."""
+    tests: dict[str, Path] = {}
+    for item in items:
+        name, sign, path = item.partition("=")
+        name, path = (name, path) if sign else (Path(os.path.abspath(item)).parent.name, item)
+        if not name or not path or name in tests or os.sep in name:
+            raise UsageError(f"--test {item}: not of the form name=data.yaml, or the name is taken")
+        tests[name] = Path(path)
+    return tests
