@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 IOUS = np.linspace(0.5, 0.95, 10)
+AT_HALF, EVERY = slice(0, 1), slice(None)  # of IOUS
 _RECALLS = np.linspace(0, 1, 101)
 MOST = 100  # detections of a class in a picture that count, those of highest score
 
@@ -47,23 +48,23 @@ class Matched:
     right: NDArray[np.bool_]
     truths: NDArray[np.int64]
 
-    def precision(self, weights: Array | None = None) -> Array:
-        """Average precision at each of IOUS, (10,); NaN without objects. `weights` (pictures,): how often each counts."""
-        weights = np.ones(len(self.truths)) if weights is None else weights
+    def precision(self, weights: Array | None = None, ious: slice = EVERY) -> Array:
+        """Average precision at some of IOUS; NaN without objects. `weights` (pictures,): how often each counts."""
+        right = self.right[ious]
+        if weights is None:
+            weights = np.ones(len(self.truths))
         objects = float(weights @ self.truths)
         if not objects:
-            return np.full(len(IOUS), np.nan)
+            return np.full(len(right), np.nan)
         each = weights[self.picture]
-        kept = each > 0  # a picture that does not count has no detections
-        each, right = each[kept], self.right[:, kept]
         hits = np.cumsum(each * right, 1)
         recall = hits / objects
         exact = hits / np.maximum(np.cumsum(each), np.spacing(1))
         envelope = np.maximum.accumulate(exact[:, ::-1], 1)[:, ::-1]
-        found = np.zeros(len(IOUS))
-        for i in range(len(IOUS)):
-            at = np.searchsorted(recall[i], _RECALLS, side="left")
-            found[i] = envelope[i][at[at < recall.shape[1]]].sum() / len(_RECALLS)
+        found = np.zeros(len(right))
+        for i, row in enumerate(recall):
+            at = np.searchsorted(row, _RECALLS, side="left")
+            found[i] = envelope[i][at[at < len(row)]].sum() / len(_RECALLS)
         return found
 
     def at_recall(self, recall: float) -> float | None:
@@ -126,10 +127,9 @@ def _match(iou: Array) -> NDArray[np.bool_]:
     return right
 
 
-def mean_precision(matched: Mapping[int, Matched], weights: Array | None = None, *, iou: float | None = 0.5) -> float:
-    """The mean over classes with objects: at one IoU, or over all of IOUS (`iou` None). NaN without any object."""
-    rows = [one.precision(weights) for one in matched.values()]
-    values = [row.mean() if iou is None else row[int(np.argmin(np.abs(IOUS - iou)))] for row in rows]
+def mean_precision(matched: Mapping[int, Matched], weights: Array | None = None, ious: slice = AT_HALF) -> float:
+    """The mean over the classes that have objects, and over some of IOUS. NaN without any object."""
+    values = [one.precision(weights, ious).mean() for one in matched.values()]
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from diffgen.checks.detectors.names import same_names
 from diffgen.commands.eval.arms import CHECKED, ORACLE, REAL, RULES, UNCHECKED, TestSet
-from diffgen.commands.eval.precision import Boxes, Matched, coco_figures, match_class, mean_precision
+from diffgen.commands.eval.precision import AT_HALF, EVERY, Boxes, Matched, coco_figures, match_class, mean_precision
 from diffgen.commands.eval.significance import bca, holm, sign_flip, verdict
-from diffgen.commands.eval.trainings import ZERO_SHOT, Bench, Training
+from diffgen.commands.eval.trainings import Bench, Training
 from diffgen.dataset.labels import LabelSchema
 
 # Decided beforehand: the first is the question, and is tested alone. The others are corrected for their number.
@@ -34,21 +34,26 @@ class Tested:
     arms: Mapping[str, list[dict[int, Matched]]]  # by seed, by class
     others: Mapping[str, list[dict[str, Any]]]  # by seed: pycocotools' figures by size, and Ultralytics' own
 
-    @cached_property
-    def seeds(self) -> int:
-        return min(len(rows) for name, rows in self.arms.items() if name != ZERO_SHOT)
-
-    def precision(self, arm: str, *, iou: float | None = 0.5) -> list[float]:
+    def precision(self, arm: str, ious: slice = AT_HALF) -> list[float]:
         """Of each seed."""
-        return [mean_precision(matched, iou=iou) for matched in self.arms[arm]]
+        return [mean_precision(matched, ious=ious) for matched in self.arms[arm]]
 
     def difference(self, first: str, second: str, seeds: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Mean over the drawn seeds of AP50 of `first` less that of `second`, pictures weighted."""
-        cache: dict[int, float] = {}
-        for seed in np.unique(seeds):
-            pair = (mean_precision(self.arms[arm][int(seed)], weights) for arm in (first, second))
-            cache[int(seed)] = next(pair) - next(pair)
-        return float(np.mean([cache[int(seed)] for seed in seeds]))
+        arms = (first, second)
+        scores = [np.mean([self._weighted(arm, int(seed), weights) for seed in seeds]) for arm in arms]
+        return float(scores[0] - scores[1])
+
+    def _weighted(self, arm: str, seed: int, weights: NDArray[np.float64]) -> float:
+        """AP50, remembered: all contrasts draw the same weights."""
+        key = (arm, seed, weights.tobytes())
+        if key not in self._known:
+            self._known[key] = mean_precision(self.arms[arm][seed], weights)
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, int, bytes], float]:
+        return {}
 
 
 def tested(
@@ -98,7 +103,7 @@ def _objects(found: Tested) -> int:
 
 
 def _arm(found: Tested, name: str) -> dict[str, Any]:
-    ap50, ap = found.precision(name), found.precision(name, iou=None)
+    ap50, ap = found.precision(name), found.precision(name, EVERY)
     wrong = _wrong_at_recall(found, name)
     return {
         "seeds": len(ap50),

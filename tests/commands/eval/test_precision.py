@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgen.commands.eval.precision import IOUS, Boxes, coco_figures, match_class, mean_precision
+from diffgen.commands.eval.precision import EVERY, IOUS, Boxes, coco_figures, match_class, mean_precision
 
 CLASSES = (0, 1, 2)
 
@@ -42,7 +42,7 @@ def test_it_is_that_of_pycocotools(seed: int, pictures: int) -> None:
         assert np.isnan(mean_precision(matched))
         return
     assert mean_precision(matched) == pytest.approx(figures["all"]["ap50"], abs=1e-5)
-    assert mean_precision(matched, iou=None) == pytest.approx(figures["all"]["ap"], abs=1e-5)
+    assert mean_precision(matched, ious=EVERY) == pytest.approx(figures["all"]["ap"], abs=1e-5)
 
 
 def test_to_the_sixth_place() -> None:

@@ -1,0 +1,211 @@
+"""Evaluations from the trainings to the verdict, by a trainer without torch in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffgen.commands.eval.evaluate import evaluate, plan_facts, plan_text
+from diffgen.commands.eval.page import results_text
+from diffgen.commands.eval.request import read_options, read_tests
+from diffgen.errors import DiffgenError, UsageError
+from tests.commands.eval.fakes_eval import a_run, a_test, prepared
+from tests.fakes import put
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where each training is logged."""
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    return put(tmp_path / "calls", "")
+
+
+def test_a_planted_effect_is_shown(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path)
+    monkeypatch.setenv("ARM", "checked")
+    monkeypatch.setenv("GAIN", "0.4")
+    evaluation = prepared(tmp_path, oracle=a_test(tmp_path / "real", first=9000), require="shown")
+    talk: list[str] = []
+    facts = evaluate(evaluation, notify=talk.append)
+    assert (facts["verdict"], facts["exit_code"], facts["left"], facts["seeds_done"]) == ("shown", 0, 0, 8)
+    assert list(facts["tests"]) == ["night", "val"], "and the run's own val, to see that nothing is lost there"
+    night = facts["tests"]["night"]
+    first, *others = night["contrasts"]
+    assert (first["first"], first["second"]) == ("checked", "real")
+    assert first["p"] == first["p_corrected"] == pytest.approx(2**-7, abs=1e-4)
+    assert 0 < first["interval"][0] < first["difference"] < first["interval"][1]
+    by_pair = {(row["first"], row["second"]): row for row in others}
+    assert by_pair["unchecked", "real"]["verdict"] == "not shown"
+    assert by_pair["checked", "unchecked"]["p_corrected"] >= by_pair["checked", "unchecked"]["p"]
+    assert night["arms"]["zero-shot"]["seeds"] == 1
+    assert night["arms"]["checked"]["ap50"] > night["arms"]["real"]["ap50"]
+    assert set(night["arms"]["checked"]["sizes"]) == {"small", "medium", "large"}
+    assert night["arms"]["checked"]["ultralytics_ap50"] == 0.5
+    assert len([line for line in talk if "/41 trainings" in line]) == 41
+    said = results_text(facts)
+    assert "verdict   shown: the made pictures help" in said
+    page = (tmp_path / "out-eval/report.html").read_text("utf-8")
+    assert "checked − real" in page
+    assert "Holm" in page
+    assert json.loads((tmp_path / "out-eval/results.json").read_text("utf-8"))["verdict"] == "shown"
+
+
+def test_no_effect_is_not_shown_and_harm_is(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path)
+    facts = evaluate(prepared(tmp_path, arms=("real", "checked"), require="shown"))
+    assert (facts["verdict"], facts["exit_code"]) == ("not shown", 3)
+    monkeypatch.setenv("ARM", "checked")
+    monkeypatch.setenv("GAIN", "-0.4")
+    facts = evaluate(prepared(tmp_path, arms=("real", "checked"), folder=tmp_path / "again"))
+    assert facts["verdict"] == "harm shown"
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, calls: Path) -> None:
+    a_run(tmp_path)
+    evaluation = prepared(tmp_path, seeds=2)
+    first = evaluate(evaluation)
+    assert Counter(calls.read_text().split("\n")).most_common(1)[0][1] == 1
+    assert len(calls.read_text().split()) == 2 * 8
+    assert evaluate(prepared(tmp_path, seeds=2)) == first
+    assert len(calls.read_text().split()) == 2 * 8
+    more = evaluate(prepared(tmp_path, seeds=3))
+    assert len(calls.read_text().split()) == 2 * 12, "the third seed alone"
+    assert more["seeds_done"] == 3
+    other = a_test(tmp_path / "fog", first=7000)
+    tested = evaluate(prepared(tmp_path, seeds=3, tests={"night": tmp_path / "night/data.yaml", "fog": other}))
+    assert len(calls.read_text().split()) == 2 * 12, "another test set needs no training"
+    assert set(tested["tests"]) == {"night", "fog", "val"}
+    evaluate(prepared(tmp_path, seeds=3, options={"lr0": 0.1}))
+    assert len(calls.read_text().split()) == 2 * 24, "another way to train does"
+
+
+def test_too_few_seeds_are_said_before_it_starts(tmp_path: Path, calls: Path) -> None:
+    a_run(tmp_path)
+    evaluation = prepared(tmp_path, seeds=5)
+    line = "5 seeds can show nothing: the smallest p is 0.0625; 6 or more can"
+    assert line in evaluation.warnings
+    facts = plan_facts(evaluation)
+    assert (facts["trainings"], facts["left"], facts["minutes"]) == (20, 20, None)
+    assert facts["steps"] == 10, "one batch of twelve pictures an epoch"
+    assert line in plan_text(facts)
+    assert not (tmp_path / "out-eval").exists()
+    assert calls.read_text() == ""
+
+
+def test_a_training_that_fails_is_one_error_with_its_last_line(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path)
+    monkeypatch.setenv("BROKEN", "rules")
+    with pytest.raises(DiffgenError, match="a training failed: CUDA error: out of cheese") as error:
+        evaluate(prepared(tmp_path, seeds=2))
+    assert "log.txt" in str(error.value.hint)
+    monkeypatch.delenv("BROKEN")
+    assert evaluate(prepared(tmp_path, seeds=2))["seeds_done"] == 2
+
+
+def test_stopped_by_the_clock_it_tells_what_it_has(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path)
+    monkeypatch.setenv("SLOWLY", "0.4")
+    facts = evaluate(prepared(tmp_path), max_minutes=0.05)
+    assert (facts["stopped"], facts["exit_code"]) == ("max-minutes", 4)
+    assert 0 < facts["left"] < 32
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.commands.eval.fakes_eval import prepared
+from diffgen.commands.eval.evaluate import evaluate
+facts = evaluate(prepared(Path(sys.argv[1]), seeds=3), notify=lambda line: print(line, file=sys.stderr, flush=True))
+sys.exit(facts["exit_code"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_killed_it_goes_on_and_leaves_no_process(
+    number: signal.Signals, tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path)
+    monkeypatch.setenv("SLOWLY", "0.5")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, tmp_path], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    while "2/13 trainings" not in child.stderr.readline():
+        assert child.poll() is None
+    child.send_signal(number)
+    child.communicate(timeout=60)
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+    assert child.returncode == codes[number]
+    monkeypatch.setenv("SLOWLY", "0")
+    facts = evaluate(prepared(tmp_path, seeds=3))
+    assert facts["seeds_done"] == 3
+    begun = Counter(line for line in calls.read_text().split("\n") if line)
+    assert len(begun) == 12
+    assert sum(begun.values()) <= 13, "at most the one in hand is begun again"
+
+
+def test_one_training_a_device(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path)
+    monkeypatch.setenv("SLOWLY", "0.5")
+    started = time.monotonic()
+    facts = evaluate(prepared(tmp_path, seeds=1, devices=("0", "1", "2", "3")))
+    assert facts["seeds_done"] == 1
+    jobs = [json.loads(path.read_text()) for path in (tmp_path / "out-eval/trainings").glob("*/job.json")]
+    assert {job["device"] for job in jobs} == {"0", "1", "2", "3"}
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"arms": ("real", "chekced")}, "no arm 'chekced'. Did you mean 'checked'"),
+        ({"arms": ("real", "oracle")}, "the oracle arm needs pictures"),
+        ({"options": {"seed": 3}}, "seed is set by the evaluation"),
+        ({"classes": ("cra",)}, "no class 'cra'. Did you mean 'car'"),
+        ({"weights": Path("nowhere.pt")}, "there is no file nowhere.pt"),
+    ],
+)
+def test_wrong_requests(tmp_path: Path, calls: Path, fields: dict[str, Any], words: str) -> None:
+    a_run(tmp_path)
+    with pytest.raises(UsageError) as error:
+        evaluate(prepared(tmp_path, seeds=1, **fields))
+    assert words in f"{error.value.message} {error.value.hint}"
+
+
+def test_somebody_else_s_folder_is_refused(tmp_path: Path, calls: Path) -> None:
+    a_run(tmp_path)
+    put(tmp_path / "out-eval/thesis.txt", "mine")
+    with pytest.raises(UsageError, match="not empty, and no evaluation wrote it"):
+        evaluate(prepared(tmp_path))
+    assert (tmp_path / "out-eval/thesis.txt").read_text() == "mine"
+
+
+def test_words_of_the_command_line() -> None:
+    assert read_options("lr0=0.001 imgsz=416 cos_lr=true optimizer=AdamW") == {
+        "lr0": 0.001, "imgsz": 416, "cos_lr": True, "optimizer": "AdamW",
+    }  # fmt: skip
+    assert read_tests(["night=a/b.yaml", "/x/fog/data.yaml"]) == {
+        "night": Path("a/b.yaml"),
+        "fog": Path("/x/fog/data.yaml"),
+    }
+    for wrong in (["lr0"], ["=3"]):
+        with pytest.raises(UsageError):
+            read_options(wrong[0])
+    with pytest.raises(UsageError):
+        read_tests(["a=x", "a=y"])
