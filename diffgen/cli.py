@@ -191,6 +191,52 @@ def evaluate(
 
 
 @app.command()
+def stress(
+    model: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="The detector: a .pt file.")],
+    recipe: Annotated[Path, typer.Option("--recipe", metavar="RECIPE", help="Whose conditions and model are used.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DATA.YAML", help="Whose val split is edited. [default: the recipe's]"),
+    ] = None,
+    severities: Annotated[
+        str, typer.Option(help="Strengths of each condition, separated by commas.")
+    ] = "0.2,0.4,0.6,0.8,1",
+    limit: Limit = None,
+    imgsz: Annotated[int, typer.Option(min=32, help="Size in pixels at which the detector looks.")] = 640,
+    fail_under: Annotated[
+        str | None, typer.Option(metavar="map50=N", help="Exit code 3 if a condition's AP50 is lower at any severity.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="The detector's: cpu, or the number of a GPU.")] = "cpu",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="[default: OUTPUT-stress]")] = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where does a detector fail? Edits val by each condition at each severity, and counts what it no longer finds.
+
+    Example: diffgen stress best.pt --recipe configs/winter.yaml --fail-under map50=0.4
+    """
+    from diffgen.commands.stress.page import stress_text
+    from diffgen.commands.stress.stress import StressRequest, read_fail_under, read_severities
+    from diffgen.commands.stress.stress import stress as run_stress
+    from diffgen.run.progress import choose
+
+    request = StressRequest(
+        recipe=_load(recipe, sets, None),
+        weights=model,
+        data=data,
+        severities=read_severities(severities),
+        limit=limit,
+        size=imgsz,
+        device=device,
+        folder=output,
+        fail_under=None if fail_under is None else read_fail_under(fail_under),
+    )
+    facts = run_stress(request, progress=choose(False, as_json), notify=_notify)
+    _print(facts, stress_text, as_json)
+    raise typer.Exit(facts["exit_code"])
+
+
+@app.command()
 def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
     """Show what a run folder holds: accepted, rejected by reason, failed, still to make. Works during a run.
 

@@ -38,8 +38,10 @@ def run(
     notify: Notify = lambda _: None,
     confined: bool = False,
     remake: bool = False,
+    export: bool = True,
 ) -> Summary:
-    """Make the missing images, then export. For a finished run it makes nothing and does not import torch.
+    """Make the missing images, then export, unless `export` is False. For a finished run it makes nothing and does not
+    import torch.
 
     `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines; `confined`
     refuses names that lead outside of the dataset; `remake` makes the images of an older diffgen anew; `make_worker`
@@ -78,7 +80,7 @@ def run(
             session = session.reread()
             outcome = session.outcome(store.present)
         summary = summarise(outcome, made_now=made_now, stopped=stopped, repaired=store.repaired, limit=limit)
-        if stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
+        if export and stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
             export_outputs(outcome, summary, store.state["environments"])
     return replace(summary, seconds=round(time.monotonic() - started, 1))
 

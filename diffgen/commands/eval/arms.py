@@ -181,7 +181,7 @@ def read_test(name: str, theirs: Dataset, names: Sequence[str], sources: Iterabl
 
 
 def write_test(folder: Path, test: TestSet, names: Sequence[str]) -> Path:
-    """The test set as a dataset whose only split is val. Returns its data.yaml."""
+    """The test set as a dataset whose only split is val: nobody can train on it by mistake. Returns its data.yaml."""
     data, mark = folder / "data.yaml", folder / "digest"
     if mark.is_file() and mark.read_text("utf-8") == test.digest and data.is_file():
         return data
@@ -191,8 +191,8 @@ def write_test(folder: Path, test: TestSet, names: Sequence[str]) -> Path:
     for i, slot in enumerate(test.slots):
         (folder / f"images/val/{i:06}{slot.suffix}").symlink_to(os.path.abspath(slot.path))
         (folder / f"labels/val/{i:06}.txt").write_bytes(slot.label)
-    names_by_id = dict(enumerate(names))
-    text = yaml.safe_dump({"train": "images/val", "val": "images/val", "names": names_by_id}, sort_keys=False)
+    fields = {"train": "not-for-training", "val": "images/val", "names": dict(enumerate(names))}
+    text = yaml.safe_dump(fields, sort_keys=False)
     write_atomically(data, text)
     write_atomically(mark, test.digest)
     return data

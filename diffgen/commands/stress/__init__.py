@@ -1,0 +1,1 @@
+"""`diffgen stress`: where does a detector fail?"""
