@@ -144,9 +144,8 @@ def evaluate(
     ] = None,
     arms: Annotated[str | None, typer.Option(help="real,rules,unchecked,checked,oracle or some of them.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm; 6 or more can show something.")] = 8,
-    imgsz: Annotated[int, typer.Option(min=32, help="Size in pixels, of training and test.")] = 640,
     train_args: Annotated[
-        str, typer.Option("--train-args", help="For Ultralytics' train, e.g. 'epochs=20 batch=16 lr0=0.001'.")
+        str, typer.Option("--train-args", help="For Ultralytics' train, e.g. 'epochs=20 imgsz=640 batch=16 lr0=0.001'.")
     ] = "",
     most: Annotated[int | None, typer.Option(min=1, help="Add at most so many pictures to the real ones.")] = None,
     classes: Annotated[str | None, typer.Option(help="Measure these alone, separated by commas.")] = None,
@@ -173,7 +172,6 @@ def evaluate(
         oracle=oracle,
         targets=target,
         seeds=seeds,
-        size=imgsz,
         options=asked.read_options(train_args),
         devices=asked.default_devices() if device is None else tuple(device.split(",")),
         classes=None if classes is None else tuple(name.strip() for name in classes.split(",")),

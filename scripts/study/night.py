@@ -40,8 +40,7 @@ from diffgen.types import unit
 
 CONDITION = "night"
 SEEDS = 8
-SIZE = 416  # px
-OPTIONS = "epochs=3 batch=16 optimizer=AdamW lr0=0.001 warmup_epochs=1 workers=2"  # about 130 steps
+OPTIONS = "epochs=3 imgsz=416 batch=16 optimizer=AdamW lr0=0.001 warmup_epochs=1 workers=2"  # about 130 steps
 CLASSES = ("car",)
 
 
@@ -121,7 +120,6 @@ def main(argv: list[str] | None = None) -> int:
         tests={"night": test},
         oracle=oracle,
         seeds=SEEDS,
-        size=SIZE,
         options=read_options(OPTIONS),
         classes=CLASSES,
         folder=args.out / ("eval-opened" if args.open_test else "eval"),

@@ -106,9 +106,15 @@ def prepare(request: EvalRequest) -> Evaluation:
         warnings = list(_near(trained, tests, cache))
     folder = request.folder or outcome.folder.with_name(f"{outcome.folder.name}-eval")
     options = {**DEFAULTS, **request.options}
+    for key in ("epochs", "imgsz", "batch"):
+        if not isinstance(options[key], int) or options[key] < 1:
+            raise UsageError(
+                f"--train-args: {key} must be a whole number, got {options[key]!r}", "for example epochs=20"
+            )
     options["nbs"] = options["batch"]
+    size = options.pop("imgsz")
     sets = {test.name: (test.digest, folder / "tests" / test.name / "data.yaml") for test in tests}
-    bench = Bench(folder, request.weights.resolve(), request.size, options, sets)
+    bench = Bench(folder, request.weights.resolve(), size, options, sets)
     trainings = _trainings(request, bench, arms)
     if smallest_p(request.seeds) >= ALPHA:
         least = smallest_p(request.seeds)
@@ -172,7 +178,7 @@ def _targets(folder: Path | None) -> list[Path]:
         return []
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not paths:
-        raise UsageError(f"--target: there is no picture in {folder}")
+        raise UsageError(f"--target: there is no picture in {folder}", f"pictures end in {', '.join(sorted(SUFFIXES))}")
     return paths[:MOST_TARGETS]
 
 
@@ -261,7 +267,7 @@ def results(evaluation: Evaluation, stopped: str | None = None) -> dict[str, Any
         **plan_facts(evaluation),
         "run": str(request.run),
         "weights": str(request.weights),
-        "size": request.size,
+        "size": bench.size,
         "options": dict(bench.options),
         "stopped": stopped,
         "seeds_done": len(whole),

@@ -16,8 +16,9 @@ from diffgen.recipe.yaml_reader import read_yaml
 @dataclass(frozen=True, slots=True)
 class EvalRequest:
     """`tests` are name -> data.yaml; the first one is asked the question. `oracle` is a data.yaml whose train split has real
-    pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train. `most` bounds the
-    pictures that are added to the real ones. `classes` are measured; None: all that run and test have in common."""
+    pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train; `imgsz` is that of
+    the tests, too. `most` bounds the pictures that are added to the real ones. `classes` are measured; None: all that run
+    and test have in common."""
 
     run: Path
     weights: Path
@@ -26,7 +27,6 @@ class EvalRequest:
     oracle: Path | None = None
     targets: Path | None = None
     seeds: int = 8
-    size: int = 640
     options: Mapping[str, Any] = field(default_factory=dict)
     devices: tuple[str, ...] = ("cpu",)
     classes: tuple[str, ...] | None = None
@@ -65,6 +65,9 @@ def read_tests(items: Sequence[str]) -> dict[str, Path]:
         name, sign, path = item.partition("=")
         name, path = (name, path) if sign else (Path(os.path.abspath(item)).parent.name, item)
         if not name or not path or name in tests or os.sep in name:
-            raise UsageError(f"--test {item}: not of the form name=data.yaml, or the name is taken")
+            raise UsageError(
+                f"--test {item}: not of the form name=data.yaml, or the name is taken",
+                "for example --test night=real-nights/data.yaml; each test needs a name of its own",
+            )
         tests[name] = Path(path)
     return tests

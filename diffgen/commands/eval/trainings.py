@@ -27,22 +27,12 @@ from diffgen.version import installed_version
 
 ZERO_SHOT = "zero-shot"
 # Ultralytics' own defaults otherwise. `nbs` is the batch size, so that each batch is a step: with the default of 64 a small
-# batch would be collected over several. No early stop, no other epochs than asked for.
+# batch would be collected over several. No early stop, no other epochs than asked for. What is FIXED is not for users.
 FIXED = (
-    "data",
-    "model",
-    "seed",
-    "val",
-    "nbs",
-    "project",
-    "name",
-    "resume",
-    "device",
-    "patience",
-    "fraction",
-    "classes",
-)
-DEFAULTS: dict[str, Any] = {"epochs": 10, "batch": 16, "workers": 2}
+    "data", "model", "seed", "val", "nbs", "project", "name", "exist_ok", "resume", "device", "patience", "fraction",
+    "classes", "time", "plots", "deterministic", "save",
+)  # fmt: skip
+DEFAULTS: dict[str, Any] = {"epochs": 10, "imgsz": 640, "batch": 16, "workers": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ def test_one_training_a_device(tmp_path: Path, calls: Path, monkeypatch: pytest.
         ({"arms": ("real", "chekced")}, "no arm 'chekced'. Did you mean 'checked'"),
         ({"arms": ("real", "oracle")}, "the oracle arm needs pictures"),
         ({"options": {"seed": 3}}, "seed is set by the evaluation"),
+        ({"options": {"epochs": "ten"}}, "epochs must be a whole number, got 'ten'"),
         ({"classes": ("cra",)}, "no class 'cra'. Did you mean 'car'"),
         ({"weights": Path("nowhere.pt")}, "there is no file nowhere.pt"),
     ],
