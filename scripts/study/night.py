@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.progress import choose
 from diffgen.types import unit
+from scripts.docs.tables import measured, write_table
 
 CONDITION = "night"
 SEEDS = 8
@@ -100,6 +100,32 @@ def null_contrast(found: Tested) -> dict[str, Any]:
     return {"difference": float(np.mean(differences)), "interval": interval, "p": p, "verdict": verdict(p, interval)}
 
 
+def tables(facts: dict[str, Any], null: dict[str, Any] | None) -> str:
+    """Markdown: the arms and the contrasts on the real nights, with what they are."""
+    test = facts["tests"].get("night")
+    if test is None:
+        return "No seed is done in all arms yet."
+    lines = [
+        "| arm | seeds | AP50 | ± over seeds | AP50-95 | small | medium | large |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arm, row in test["arms"].items():
+        cells = [row["ap50"], row["ap50_sd"], row["ap"], *(row["sizes"][size] for size in ("small", "medium", "large"))]
+        shown = " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells)
+        lines.append(f"| {arm} | {row['seeds']} | {shown} |")
+    lines += ["", "| AP50 | difference | 95 % interval | p | |", "|---|---|---|---|---|"]
+    keys = ("difference", "interval", "p_corrected", "verdict")
+    rows = [(f"{row['first']} − {row['second']}", *(row[key] for key in keys)) for row in test["contrasts"]]
+    if null is not None:
+        about = "real, seeds 8 to 15 − seeds 0 to 7"
+        rows.append((about, null["difference"], null["interval"], null["p"], null["verdict"]))
+    for name, difference, (low, high), p, word in rows:
+        lines.append(f"| {name} | {difference:+.3f} | {low:+.3f} to {high:+.3f} | {p:.3f} | {word} |")
+    seeds = f"{facts['seeds_done']} of {facts['seeds']} seeds"
+    what = f"{test['pictures']} nights, {test['objects']} cars; {seeds}, {facts['steps']} steps"
+    return "\n".join([*lines, "", measured(what)])
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--day", type=Path, required=True)
@@ -107,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--write", action="store_true", help="the tables into docs/study.md")
     parser.add_argument("--open-test", action="store_true", help="test on the half that nothing was tuned on")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -126,17 +153,24 @@ def main(argv: list[str] | None = None) -> int:
     )
     evaluation = prepare(request)
     real, again = against_itself(evaluation)
-    talk = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+
+    def talk(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
     facts = evaluate(evaluation, max_minutes=args.minutes, notify=talk)
-    print(results_text(facts))
     whole = replace(evaluation, trainings=(*real, *again))
     if facts["stopped"] is None:
         evaluate(whole, max_minutes=args.minutes, notify=talk)
+    null = None
     if not whole.left:
-        night, schema = evaluation.tests[0], evaluation.outcome.dataset.schema
+        schema = evaluation.outcome.dataset.schema
         ids = [i for i, name in enumerate(schema.names) if name in CLASSES]
-        null = null_contrast(tested(evaluation.bench, [*real, *again], night, schema, ids))
-        print(f"real again − real: {json.dumps(null)}")
+        null = null_contrast(tested(evaluation.bench, [*real, *again], evaluation.tests[0], schema, ids))
+    print(results_text(facts))
+    print(tables(facts, null))
+    if args.write:
+        name = "testing half" if args.open_test else "tuning half"
+        write_table(Path("docs/study.md"), name, tables(facts, null), "scripts.study.night")
     return int(facts["exit_code"])
 
 

@@ -40,4 +40,7 @@ def write_page(path: Path, facts: Mapping[str, Any]) -> None:
     environment.filters["three"] = _three
     template = environment.from_string((files("diffgen.commands.stress") / "stress.html.j2").read_text("utf-8"))
     style = Markup((files("diffgen.output.report") / "report.css").read_text("utf-8"))
-    write_atomically(path, template.render(facts=facts, style=style))
+    tables = [cell["objects"] for cell in facts["cells"]]
+    pairs = [(name, size) for name in facts["classes"].values() for size in ("small", "medium", "large")]
+    columns = [(name, size) for name, size in pairs if any(table[name][size][0] for table in tables)]
+    write_atomically(path, template.render(facts=facts, style=style, columns=columns))
