@@ -86,11 +86,13 @@ def arms_of(
             f"{outcome.folder}: no image of the train split was accepted, so there is nothing to train on",
             "see `diffgen status` and report.html for the reasons",
         )
-    first = accepted[:count]
+    unchecked = ranked[:count]
+    others = iter([entry for entry in ranked[count:] if entry.accepted])
+    first = [entry if entry.accepted else next(others) for entry in unchecked]  # checks change nothing but the rejected
     fills: dict[str, Callable[[], list[Slot]]] = {
         REAL: lambda: [_of_source(entry.item.source) for entry in first],
         RULES: lambda: [_of_source(e.item.source, e.item.job.settings.condition, light) for e in first],
-        UNCHECKED: lambda: [_of_entry(entry, outcome) for entry in ranked[:count]],
+        UNCHECKED: lambda: [_of_entry(entry, outcome) for entry in unchecked],
         CHECKED: lambda: [_of_entry(entry, outcome) for entry in first],
         ORACLE: lambda: _oracle(oracle, outcome.dataset, count),
     }

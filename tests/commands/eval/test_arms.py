@@ -45,7 +45,10 @@ def test_the_checked_arm_has_accepted_images_alone_and_the_unchecked_one_all(tmp
     accepted = {str(evaluation.outcome.image(e)): e.accepted for e in evaluation.outcome.entries}
     assert set(accepted.values()) == {True, False}
     assert all(accepted[slot.path] for slot in evaluation.arms[CHECKED][6:])
-    assert not all(accepted[slot.path] for slot in evaluation.arms[UNCHECKED][6:])
+    unchecked = evaluation.arms[UNCHECKED][6:]
+    assert not all(accepted[slot.path] for slot in unchecked)
+    pairs = list(zip(unchecked, evaluation.arms[CHECKED][6:], strict=True))
+    assert [first == second for first, second in pairs] == [accepted[first.path] for first, _ in pairs]
     assert evaluation.arms.keys() == ARMS.keys() - {ORACLE}
 
 
