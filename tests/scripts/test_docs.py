@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import typer
+
+from diffgen.cli import app
 from diffgen.recipe.load import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,3 +49,29 @@ def test_recipes_to_start_from_are_recipes() -> None:
     assert len(found) >= 5
     for path in found:
         assert load_recipe(path).recipe.conditions, path.name
+
+
+def documented_commands() -> list[list[str]]:
+    """The arguments of each diffgen call in a code block of README and docs."""
+    calls = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "diffgen" in words[:2]:
+                    calls.append(words[words.index("diffgen") + 1 :])
+    return calls
+
+
+def test_every_command_in_the_docs_is_one() -> None:
+    calls = documented_commands()
+    assert len(calls) > 15
+    command = typer.main.get_command(app)
+    for words in calls:
+        group: Any = command
+        rest = list(words)
+        while hasattr(group, "commands") and rest and rest[0] in group.commands:
+            group = group.commands[rest.pop(0)]
+        assert not hasattr(group, "commands") or not rest or rest[0].startswith("-"), words
+        ends = [i for i, word in enumerate(rest) if word in ("&&", "||", "|", ">", ">>", ";", "2>")]
+        group.make_context("diffgen", rest[: ends[0]] if ends else rest)  # raises for what it does not know
