@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from diffgen.files import write_atomically
+from diffgen.output.report.plain import plain_page, three
 
 WORDS = {
     "shown": "shown: the made pictures help",
@@ -37,10 +34,10 @@ def _test_lines(name: str, test: Mapping[str, Any]) -> Iterator[str]:
     yield "  arm        seeds    AP50      ±  AP50-95  small  medium  large  wrong a picture"
     for arm, row in test["arms"].items():
         widths = (("small", 5), ("medium", 6), ("large", 5))
-        sizes = "  ".join(f"{_three(row['sizes'][size]):>{width}}" for size, width in widths)
-        spread, wrong = _three(row["ap50_sd"]), row["wrong_a_picture"]
+        sizes = "  ".join(f"{three(row['sizes'][size]):>{width}}" for size, width in widths)
+        spread, wrong = three(row["ap50_sd"]), row["wrong_a_picture"]
         yield (
-            f"  {arm:<10} {row['seeds']:>5}  {_three(row['ap50']):>6}  {spread:>5}  {_three(row['ap']):>7}  {sizes}  "
+            f"  {arm:<10} {row['seeds']:>5}  {three(row['ap50']):>6}  {spread:>5}  {three(row['ap']):>7}  {sizes}  "
             f"{'–' if wrong is None else f'{wrong:.2f}':>8}"
         )
     for row in test["contrasts"]:
@@ -55,14 +52,6 @@ def _test_lines(name: str, test: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {gap['share']:.0%} of the gap to real pictures of the condition is closed [{low:.0%}, {high:.0%}]"
 
 
-def _three(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def write_page(path: Path, facts: Mapping[str, Any]) -> None:
     """Write the page. It loads nothing."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["three"] = _three
-    template = environment.from_string((files("diffgen.commands.eval") / "eval.html.j2").read_text("utf-8"))
-    style = Markup((files("diffgen.output.report") / "report.css").read_text("utf-8"))
-    write_atomically(path, template.render(facts=facts, style=style, words=WORDS))
+    write_atomically(path, plain_page("diffgen.commands.eval", "eval.html.j2", facts=facts, words=WORDS))

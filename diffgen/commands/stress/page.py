@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from diffgen.files import write_atomically
+from diffgen.output.report.plain import plain_page, three
 
 
 def stress_text(facts: Mapping[str, Any]) -> str:
     if facts["stopped"] is not None:
         return f"stopped   {facts['stopped']}; the same command goes on"
     lines = [
-        f"stress    {facts['pictures']} pictures, AP50 {_three(facts['clean']['map50'])} as they are  {facts['folder']}"
+        f"stress    {facts['pictures']} pictures, AP50 {three(facts['clean']['map50'])} as they are  {facts['folder']}"
     ]
     for cell in facts["cells"]:
         share = cell["lost"] / cell["found"] if cell["found"] else 0.0
         lines.append(
-            f"  {cell['condition']:<14} {cell['severity']:<4g} AP50 {_three(cell['map50'])}   loses {cell['lost']} of "
+            f"  {cell['condition']:<14} {cell['severity']:<4g} AP50 {three(cell['map50'])}   loses {cell['lost']} of "
             f"{cell['found']} ({share:.0%})   {cell['pictures']} pictures"
         )
     lines += [f"finding   {line}" for line in facts["sentences"]]
@@ -30,17 +27,9 @@ def stress_text(facts: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"page      {facts['folder']}/report.html"])
 
 
-def _three(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def write_page(path: Path, facts: Mapping[str, Any]) -> None:
     """Write the page. It loads the gallery's pictures beside it, and nothing else."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["three"] = _three
-    template = environment.from_string((files("diffgen.commands.stress") / "stress.html.j2").read_text("utf-8"))
-    style = Markup((files("diffgen.output.report") / "report.css").read_text("utf-8"))
     tables = [cell["objects"] for cell in facts["cells"]]
     pairs = [(name, size) for name in facts["classes"].values() for size in ("small", "medium", "large")]
     columns = [(name, size) for name, size in pairs if any(table[name][size][0] for table in tables)]
-    write_atomically(path, template.render(facts=facts, style=style, columns=columns))
+    write_atomically(path, plain_page("diffgen.commands.stress", "stress.html.j2", facts=facts, columns=columns))
