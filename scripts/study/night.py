@@ -31,7 +31,7 @@ from diffgen.commands.eval.page import results_text
 from diffgen.commands.eval.request import EvalRequest, read_options
 from diffgen.commands.eval.results import Tested, tested
 from diffgen.commands.eval.significance import bca, sign_flip, verdict
-from diffgen.commands.eval.trainings import Training, file_digest, training_key
+from diffgen.commands.eval.trainings import ZERO_SHOT, Training, file_digest, training_key
 from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.progress import choose
@@ -100,7 +100,18 @@ def null_contrast(found: Tested) -> dict[str, Any]:
     return {"difference": float(np.mean(differences)), "interval": interval, "p": p, "verdict": verdict(p, interval)}
 
 
-def tables(facts: dict[str, Any], null: dict[str, Any] | None) -> str:
+def zero_shot(evaluation: Evaluation, size: int) -> float:
+    """AP50 of the given weights on the real nights at another size, px: what is lost by size alone, and not by training."""
+    weights = file_digest(evaluation.request.weights)
+    bench = replace(evaluation.bench, size=size)
+    given = Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, size, {}), None)
+    bench.work(given, "cpu")
+    schema = evaluation.outcome.dataset.schema
+    ids = [i for i, name in enumerate(schema.names) if name in CLASSES]
+    return tested(bench, [given], evaluation.tests[0], schema, ids).precision(ZERO_SHOT)[0]
+
+
+def tables(facts: dict[str, Any], null: dict[str, Any] | None, at_640: float) -> str:
     """Markdown: the arms and the contrasts on the real nights, with what they are."""
     test = facts["tests"].get("night")
     if test is None:
@@ -123,7 +134,8 @@ def tables(facts: dict[str, Any], null: dict[str, Any] | None) -> str:
         lines.append(f"| {name} | {difference:+.3f} | {low:+.3f} to {high:+.3f} | {p:.3f} | {word} |")
     seeds = f"{facts['seeds_done']} of {facts['seeds']} seeds"
     what = f"{test['pictures']} nights, {test['objects']} cars; {seeds}, {facts['steps']} steps"
-    return "\n".join([*lines, "", measured(what)])
+    size = f"The given weights at 640 px have {at_640:.3f}: what is lost at 416 px before any training is a matter of size."
+    return "\n".join([*lines, "", size, "", measured(what)])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -166,11 +178,11 @@ def main(argv: list[str] | None = None) -> int:
         schema = evaluation.outcome.dataset.schema
         ids = [i for i, name in enumerate(schema.names) if name in CLASSES]
         null = null_contrast(tested(evaluation.bench, [*real, *again], evaluation.tests[0], schema, ids))
-    print(results_text(facts))
-    print(tables(facts, null))
+    text = tables(facts, null, zero_shot(evaluation, 640))
+    print(f"{results_text(facts)}\n{text}")
     if args.write:
         name = "testing half" if args.open_test else "tuning half"
-        write_table(Path("docs/study.md"), name, tables(facts, null), "scripts.study.night")
+        write_table(Path("docs/study.md"), name, text, "scripts.study.night")
     return int(facts["exit_code"])
 
 

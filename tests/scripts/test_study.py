@@ -49,15 +49,16 @@ def test_the_testing_half_is_not_looked_at_until_it_is_opened(tmp_path: Path) ->
 
 
 def test_tables_of_an_unfinished_study_say_so() -> None:
-    assert tables({"tests": {}}, None) == "No seed is done in all arms yet."
+    assert tables({"tests": {}}, None, 0.4) == "No seed is done in all arms yet."
     row: dict[str, Any] = {
         "seeds": 2, "ap50": 0.25, "ap50_sd": None, "ap": 0.125, "sizes": {"small": None, "medium": 0.5, "large": 0.75},
     }  # fmt: skip
     contrast = {"first": "checked", "second": "real", "difference": 0.01, "interval": [-0.02, 0.03], "p_corrected": 0.5}
     test = {"pictures": 60, "objects": 500, "arms": {"real": row}, "contrasts": [{**contrast, "verdict": "not shown"}]}
     null = {"difference": 0.0, "interval": (-0.01, 0.01), "p": 1.0, "verdict": "not shown"}
-    text = tables({"tests": {"night": test}, "seeds_done": 2, "seeds": 8, "steps": 129}, null)
+    text = tables({"tests": {"night": test}, "seeds_done": 2, "seeds": 8, "steps": 129}, null, 0.45)
     assert "| real | 2 | 0.250 | – | 0.125 | – | 0.500 | 0.750 |" in text
     assert "| checked − real | +0.010 | -0.020 to +0.030 | 0.500 | not shown |" in text
     assert "| real, seeds 8 to 15 − seeds 0 to 7 | +0.000 | -0.010 to +0.010 | 1.000 | not shown |" in text
     assert "2 of 8 seeds" in text
+    assert "at 640 px have 0.450" in text
