@@ -167,6 +167,12 @@ class TestSet:
         return digest(self.slots)
 
 
+def objects_of(test: TestSet, classes: Sequence[int]) -> int:
+    """How many labelled objects of these classes the set has."""
+    rows = (row.split()[0] for slot in test.slots for row in slot.label.splitlines())
+    return sum(int(row) in classes for row in rows)
+
+
 def read_test(name: str, theirs: Dataset, names: Sequence[str], sources: Iterable[Source] | None = None) -> TestSet:
     """The val pictures of a dataset with the classes' ids of ours; `sources` instead of its own.
 

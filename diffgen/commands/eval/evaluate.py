@@ -17,6 +17,7 @@ from diffgen.commands.eval.arms import (
     arms_of,
     digest,
     leaks,
+    objects_of,
     read_test,
     real_pictures,
     write_arm,
@@ -91,8 +92,15 @@ def prepare(request: EvalRequest) -> Evaluation:
     names = outcome.dataset.names
     with FileCache() as cache:
         tests = [read_test(name, _dataset(path, cache), names) for name, path in request.tests.items()]
-        if any(source.split == "val" for source in outcome.plan.sources) and SOURCE_VAL not in request.tests:
+        if SOURCE_VAL not in request.tests and real_pictures(outcome.plan.sources, "val"):
             tests.append(read_test(SOURCE_VAL, outcome.dataset, names, outcome.plan.sources))
+        for test in tests:
+            if not objects_of(test, _classes(request, test, names)) and test.name in request.tests:
+                raise UsageError(
+                    f"--test {test.name}: no labelled object of {', '.join(request.classes or names)} in its val split",
+                    "name labelled pictures with some of these classes",
+                )
+        tests = [test for test in tests if objects_of(test, _classes(request, test, names))]
         oracle = None if request.oracle is None else _dataset(request.oracle, cache)
         targets = _targets(request.targets)
         light = digest_of(*(path.read_bytes() for path in targets)) if targets else ""

@@ -189,6 +189,20 @@ def test_wrong_requests(tmp_path: Path, calls: Path, fields: dict[str, Any], wor
     assert words in f"{error.value.message} {error.value.hint}"
 
 
+def test_a_test_set_without_an_object_is_refused_and_an_own_val_without_one_is_left_out(
+    tmp_path: Path, calls: Path
+) -> None:
+    a_run(tmp_path)
+    for path in (tmp_path / "data/labels/val").iterdir():
+        path.write_text("0 0.5 0.5 0.4 0.4\n")
+    assert [test.name for test in prepared(tmp_path).tests] == ["night", "val"]
+    assert [test.name for test in prepared(tmp_path, classes=("person",)).tests] == ["night"]
+    for path in (tmp_path / "night/labels/val").iterdir():
+        path.write_text("1 0.5 0.5 0.4 0.4\n")
+    with pytest.raises(UsageError, match="night: no labelled object of car in its val split"):
+        prepared(tmp_path, classes=("car",), tests={"night": tmp_path / "night/data.yaml"})
+
+
 def test_somebody_else_s_folder_is_refused(tmp_path: Path, calls: Path) -> None:
     a_run(tmp_path)
     put(tmp_path / "out-eval/thesis.txt", "mine")
