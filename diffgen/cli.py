@@ -148,6 +148,9 @@ def evaluate(
         str, typer.Option("--train-args", help="For Ultralytics' train, e.g. 'epochs=20 imgsz=640 batch=16 lr0=0.001'.")
     ] = "",
     most: Annotated[int | None, typer.Option(min=1, help="Add at most so many pictures to the real ones.")] = None,
+    ratio: Annotated[
+        str | None, typer.Option(help="More arms, with fewer made pictures: so many for each real one, e.g. .1,.25,.5.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Measure these alone, separated by commas.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or numbers of GPUs such as 0,1. Default: all GPUs.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Its folder. [default: RUN-eval]")] = None,
@@ -176,6 +179,7 @@ def evaluate(
         devices=asked.default_devices() if device is None else tuple(device.split(",")),
         classes=None if classes is None else tuple(name.strip() for name in classes.split(",")),
         most=most,
+        ratios=() if ratio is None else asked.read_ratios(ratio),
         folder=output,
         require=require,
     )
@@ -320,6 +324,9 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Decisions saved by report.html; the run folder keeps a copy."),
     ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Export at most so many made pictures for each real one: --set ratio=N.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge the images again, with other thresholds if you like, and write the dataset again. Makes no image.
@@ -328,7 +335,8 @@ def export(
     """
     from diffgen.commands.export import export as export_again
 
-    summary = export_again(_load(run_folder, sets), review)
+    overrides = [*(sets or []), *([] if ratio is None else [f"ratio={ratio}"])]
+    summary = export_again(_load(run_folder, overrides), review)
     _report(summary, as_json)
     raise typer.Exit(summary.export_code)
 

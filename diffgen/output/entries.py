@@ -60,11 +60,10 @@ def exported_images(outcome: Outcome) -> Iterator[ExportedImage]:
             name = names.unique(source.split, source.name, path.suffix)
             link = recipe.include_sources == "link" and source.split in recipe.select.splits
             yield ExportedImage(source.split, name, path.suffix, path, source, link=link)
-    for entry in outcome.entries:
-        if entry.accepted:
-            source = entry.item.source
-            name = names.unique(source.split, edit_name(entry.item), f".{recipe.image.format}")
-            yield ExportedImage(source.split, name, f".{recipe.image.format}", outcome.image(entry), source, entry)
+    for entry in outcome.exported:
+        source = entry.item.source
+        name = names.unique(source.split, edit_name(entry.item), f".{recipe.image.format}")
+        yield ExportedImage(source.split, name, f".{recipe.image.format}", outcome.image(entry), source, entry)
 
 
 def edit_name(item: Item) -> str:

@@ -5,8 +5,10 @@ Dataset, manifest, report, summary and contact sheets are all made from an `Outc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,18 @@ from diffgen.output.review import Review
 from diffgen.plan.plan import Plan
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Checks
-from diffgen.types import EDIT_VERSION, ID_SCHEMA, Item, Record, Source, Verdict, canonical, digest_of, reading_facts
+from diffgen.types import (
+    EDIT_VERSION,
+    ID_SCHEMA,
+    Item,
+    Record,
+    Source,
+    Verdict,
+    canonical,
+    digest_of,
+    reading_facts,
+    unit,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,17 @@ class Entry:
     def shapes(self, dataset: Dataset) -> tuple[Shape, ...]:
         """The image's labelled objects; none if the label text cannot be parsed. Raises OSError."""
         return dataset.schema.parse_or_nothing(self.label())
+
+
+def nested(entries: Sequence[Entry]) -> list[Entry]:
+    """In one fixed order, by hash, every source once before any is used twice. A beginning is a part of each longer one."""
+    turns: Counter[str] = Counter()
+    turn_of = {}
+    by_hash = sorted(entries, key=lambda entry: unit("eval", entry.item.job.id))
+    for entry in by_hash:
+        turn_of[id(entry)] = turns[entry.item.source.key]
+        turns[entry.item.source.key] += 1
+    return sorted(by_hash, key=lambda entry: turn_of[id(entry)])  # stable: by hash within a turn
 
 
 class Judging:
@@ -147,6 +171,17 @@ class Outcome:
     def dataset(self) -> Dataset:
         return self.plan.dataset
 
+    @cached_property
+    def exported(self) -> tuple[Entry, ...]:
+        """The accepted entries that the dataset holds, in plan order: of train at most `ratio` for each real picture."""
+        accepted = tuple(entry for entry in self.entries if entry.accepted)
+        if self.recipe.ratio is None:
+            return accepted
+        real = sum(source.split == "train" and source.problem is None for source in self.plan.sources)
+        train = nested([entry for entry in accepted if entry.item.source.split == "train"])
+        kept = {id(entry) for entry in train[: round(self.recipe.ratio * real)]}
+        return tuple(entry for entry in accepted if entry.item.source.split != "train" or id(entry) in kept)
+
     def image(self, entry: Entry) -> Path:
         """The path of an entry's image, made or not."""
         return image_path(self.folder, entry.item.job.id, self.recipe.image.format)
@@ -168,9 +203,7 @@ class Outcome:
         yield canonical([ID_SCHEMA, EDIT_VERSION, dataset.names, repr(dataset.extra), self.recipe.include_sources])
         for source in self.plan.sources:
             yield f"{source.key} {source.digest} {source.label is None} {source.problem}"
-        for entry in self.entries:
-            if exported and not entry.accepted:
-                continue
+        for entry in self.exported if exported else self.entries:
             record = entry.record
             made = record and f"{record.sha256} {record.error}"
             labels = f"{entry.dropped} {entry.added} {entry.low_confidence}"

@@ -94,6 +94,12 @@ class Recipe(Section):
     include_sources: Literal["copy", "link", "none"] = Field(
         "copy", description="the edited splits' own images in the exported dataset"
     )
+    ratio: float | None = Field(
+        None,
+        gt=0,
+        description="export at most so many made pictures for each real one of train: a fixed part of the accepted ones, "
+        "nested as it grows; default: all",
+    )
     val_from_train: float | None = Field(
         None, gt=0, lt=1, description="share of train that becomes val if the dataset has none"
     )

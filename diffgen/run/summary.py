@@ -35,6 +35,7 @@ class Summary:
     require: float = 0.0
     saved: int = 0  # accepted on a retry
     to_review: int = 0  # accepted with labels of low confidence
+    exported: int = 0  # accepted and, by `ratio`, in the dataset
     unjudged: int = 0  # accepted, but made before the recipe named its current detector or CLIP model
     errors: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)  # what was found damaged in the run folder, and is made again
@@ -102,6 +103,7 @@ def summarise(
         require=recipe.require.accepted,
         saved=sum(entry.item.job.attempt > 0 for entry in accepted),
         to_review=sum(entry.low_confidence for entry in accepted),
+        exported=len(outcome.exported),
         unjudged=sum(_unmeasured(entry, recipe) for entry in accepted),
         errors=sorted({record.error or "" for record in failed}),
         repaired=list(repaired),
@@ -128,6 +130,8 @@ def summary_text(summary: Summary) -> str:
     lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%})  {summary.output}"]
     for name, count in summary.conditions.items():
         lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
+    if summary.exported < summary.accepted:
+        lines.append(f"ratio     {summary.exported} of the accepted images are in the dataset (ratio: in the recipe)")
     if summary.saved:
         lines.append(f"retried   {summary.saved} accepted on a later attempt")
     if summary.to_review:

@@ -22,7 +22,7 @@ from diffgen.dataset.images import Pixels, decode, encode
 from diffgen.dataset.labels import box_row
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
-from diffgen.output.outcome import Entry, Outcome
+from diffgen.output.outcome import Entry, Outcome, nested
 from diffgen.types import Source, digest_of, unit
 
 REAL, RULES, UNCHECKED, CHECKED, ORACLE = "real", "rules", "unchecked", "checked", "oracle"
@@ -67,37 +67,49 @@ def real_pictures(sources: Iterable[Source], split: str = "train") -> list[Sourc
 
 
 def arms_of(
-    outcome: Outcome, wanted: Sequence[str], oracle: Dataset | None = None, most: int | None = None, light: str = ""
+    outcome: Outcome,
+    wanted: Sequence[str],
+    oracle: Dataset | None = None,
+    most: int | None = None,
+    light: str = "",
+    ratios: Sequence[float] = (),
 ) -> dict[str, list[Slot]]:
-    """The slots of each wanted arm. `most` bounds the slots behind the real pictures; by default there are as many as
-    accepted images, at most as many as real pictures. `light` is a digest of the pictures whose light the rules copy.
+    """The slots of each wanted arm. `most` bounds the slots behind the real pictures; by default there are as many as the
+    dataset holds made pictures, at most as many as real ones. `light` is a digest of the pictures whose light the rules
+    copy. Each of `ratios` adds an arm with so many accepted images for each real picture, and real ones in the other slots.
 
     Raises UsageError for a run without accepted images, or an oracle without pictures.
     """
-    ranked = sorted(
-        (entry for entry in outcome.entries if entry.made and entry.item.source.split == "train"),
-        key=lambda entry: unit("eval", entry.item.job.id),
-    )
-    accepted = [entry for entry in ranked if entry.accepted]
     real = real_pictures(outcome.plan.sources)
+    accepted = nested([entry for entry in outcome.exported if entry.item.source.split == "train"])
     count = min(len(accepted), len(real) if most is None else most)
     if not count:
         raise UsageError(
             f"{outcome.folder}: no image of the train split was accepted, so there is nothing to train on",
             "see `diffgen status` and report.html for the reasons",
         )
-    unchecked = ranked[:count]
-    others = iter([entry for entry in ranked[count:] if entry.accepted])
-    first = [entry if entry.accepted else next(others) for entry in unchecked]  # checks change nothing but the rejected
+    unchecked = nested([e for e in outcome.entries if e.made and e.item.source.split == "train"])[:count]
+    chosen = {id(entry) for entry in accepted[:count]}
+    taken = {id(entry) for entry in unchecked}
+    others = iter([entry for entry in accepted[:count] if id(entry) not in taken])
+    checked = [
+        entry if id(entry) in chosen else next(others) for entry in unchecked
+    ]  # they differ where they must alone
+    again = [_of_source(entry.item.source) for entry in checked]
     fills: dict[str, Callable[[], list[Slot]]] = {
-        REAL: lambda: [_of_source(entry.item.source) for entry in first],
-        RULES: lambda: [_of_source(e.item.source, e.item.job.settings.condition, light) for e in first],
+        REAL: lambda: again,
+        RULES: lambda: [_of_source(e.item.source, e.item.job.settings.condition, light) for e in checked],
         UNCHECKED: lambda: [_of_entry(entry, outcome) for entry in unchecked],
-        CHECKED: lambda: [_of_entry(entry, outcome) for entry in first],
+        CHECKED: lambda: [_of_entry(entry, outcome) for entry in checked],
         ORACLE: lambda: _oracle(oracle, outcome.dataset, count),
     }
     shared = [_of_source(source) for source in real]
-    return {name: shared + fills[name]() for name in wanted}
+    arms = {name: shared + fills[name]() for name in wanted}
+    for ratio in ratios:
+        few = {id(entry) for entry in accepted[: round(ratio * len(real))]}
+        slots = [_of_entry(e, outcome) if id(e) in few else s for e, s in zip(checked, again, strict=True)]
+        arms[f"{CHECKED} {ratio:g}"] = shared + slots
+    return arms
 
 
 def _oracle(oracle: Dataset | None, dataset: Dataset, count: int) -> list[Slot]:

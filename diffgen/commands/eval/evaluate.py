@@ -104,7 +104,7 @@ def prepare(request: EvalRequest) -> Evaluation:
         oracle = None if request.oracle is None else _dataset(request.oracle, cache)
         targets = _targets(request.targets)
         light = digest_of(*(path.read_bytes() for path in targets)) if targets else ""
-        arms = arms_of(outcome, _wanted(request), oracle, request.most, light)
+        arms = arms_of(outcome, _wanted(request), oracle, request.most, light, request.ratios)
         trained = real_pictures(outcome.plan.sources)
         if oracle is not None and ORACLE in arms:
             trained += real_pictures(oracle.sources)

@@ -17,8 +17,8 @@ from diffgen.recipe.yaml_reader import read_yaml
 class EvalRequest:
     """`tests` are name -> data.yaml; the first one is asked the question. `oracle` is a data.yaml whose train split has real
     pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train; `imgsz` is that of
-    the tests, too. `most` bounds the pictures that are added to the real ones. `classes` are measured; None: all that run
-    and test have in common."""
+    the tests, too. `most` bounds the pictures that are added to the real ones; each of `ratios` is an arm with fewer made
+    ones. `classes` are measured; None: all that run and test have in common."""
 
     run: Path
     weights: Path
@@ -31,6 +31,7 @@ class EvalRequest:
     devices: tuple[str, ...] = ("cpu",)
     classes: tuple[str, ...] | None = None
     most: int | None = None
+    ratios: tuple[float, ...] = ()
     folder: Path | None = None
     require: str | None = None
 
@@ -71,3 +72,14 @@ def read_tests(items: Sequence[str]) -> dict[str, Path]:
             )
         tests[name] = Path(path)
     return tests
+
+
+def read_ratios(text: str) -> tuple[float, ...]:
+    """`.1,.5` as numbers above 0, up to 1, in order. Raises UsageError."""
+    try:
+        values = tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        values = ()
+    if not values or not 0 < values[0] <= values[-1] <= 1:
+        raise UsageError(f"--ratio {text}: not numbers above 0, up to 1", "for example --ratio .1,.25,.5")
+    return values

@@ -142,7 +142,8 @@ def _wrong_at_recall(found: Tested, name: str) -> float | None:
 
 def contrasts(found: Tested) -> dict[str, Any]:
     """The primary contrast and the secondary ones that there are arms for, and the share of the oracle's gap closed."""
-    pairs = [pair for pair in (PRIMARY, *SECONDARY) if set(pair) <= set(found.arms)]
+    ratios = [(arm, REAL) for arm in found.arms if arm.startswith(f"{CHECKED} ")]
+    pairs = [pair for pair in (PRIMARY, *SECONDARY, *ratios) if set(pair) <= set(found.arms)]
     rows = {pair: _contrast(found, *pair) for pair in pairs}
     corrected = holm({" ".join(pair): row["p"] for pair, row in rows.items() if pair != PRIMARY})
     for pair, row in rows.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -16,11 +18,16 @@ from diffgen.commands.eval.evaluate import prepare
 from diffgen.commands.eval.request import EvalRequest
 from diffgen.commands.eval.rules import RULES as OF_IMAGES
 from diffgen.commands.eval.rules import ruled
+from diffgen.commands.export import export
 from diffgen.dataset.dataset import read_dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import UsageError
+from diffgen.output.outcome import Entry, nested
+from diffgen.recipe.load import load_recipe
+from diffgen.run.summary import summary_text
+from diffgen.types import Item
 from tests.commands.eval.fakes_eval import a_run, a_test, prepared
-from tests.fakes import photo, put, source
+from tests.fakes import job, photo, put, source
 
 
 def test_lists_of_equal_length_with_the_real_pictures_at_the_same_places(tmp_path: Path) -> None:
@@ -50,6 +57,39 @@ def test_the_checked_arm_has_accepted_images_alone_and_the_unchecked_one_all(tmp
     pairs = list(zip(unchecked, evaluation.arms[CHECKED][6:], strict=True))
     assert [first == second for first, second in pairs] == [accepted[first.path] for first, _ in pairs]
     assert evaluation.arms.keys() == ARMS.keys() - {ORACLE}
+
+
+def test_smaller_ratios_are_parts_of_larger_ones_and_of_the_export_of_that_ratio(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    arms = prepared(tmp_path, ratios=(0.2, 0.5, 1.0)).arms
+    made = {
+        name: {s.path for s in slots if "/out/" in s.path} for name, slots in arms.items() if name.startswith("checked")
+    }
+    assert {name: len(paths) for name, paths in made.items()} == {
+        "checked": 6, "checked 0.2": 1, "checked 0.5": 3, "checked 1": 6,
+    }  # fmt: skip
+    assert made["checked 0.2"] < made["checked 0.5"] < made["checked 1"] == made["checked"]
+    assert {len(slots) for slots in arms.values()} == {12}, "real pictures fill the other places"
+    summary = export(load_recipe(run, ["ratio=0.5"]))
+    assert (summary.exported, summary.accepted) == (3, 6)
+    exported = {p.read_bytes() for p in (run / "dataset/images/train").iterdir() if "__" in p.name}
+    assert exported == {Path(path).read_bytes() for path in made["checked 0.5"]}
+    assert "ratio     3 of the accepted images are in the dataset" in summary_text(summary)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), unique=True, max_size=40), st.randoms())
+def test_the_order_is_nested_and_covers_every_source_before_one_is_used_twice(
+    pairs: list[tuple[int, int]], random: Random
+) -> None:
+    entries = [Entry(Item(source(i), job(source=f"{i}", seed=n))) for i, n in pairs]
+    ranked = nested(entries)
+    shuffled = list(entries)
+    random.shuffle(shuffled)
+    assert [e.item.job.id for e in nested(shuffled)] == [e.item.job.id for e in ranked]
+    used = Counter(entry.item.source.key for entry in entries)
+    for end in range(len(ranked)):
+        times = Counter(entry.item.source.key for entry in ranked[:end])
+        assert all(times[key] >= min(used[key], max(times.values(), default=0) - 1) for key in used)
 
 
 def test_what_is_written_is_what_ultralytics_sorts(tmp_path: Path) -> None:
