@@ -61,8 +61,9 @@ def with_looks(dataset: Dataset, splits: Collection[str], cache: FileCache) -> D
         logger.warning("looking at %d pictures, once: are they dark, foggy or snowy already?", len(missing))
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
         for source, value in zip(missing.values(), pool.map(_look, missing.values()), strict=True):
-            known[_entry(source)] = value
-            cache.put(_KIND, _entry(source), "", value)
+            known[_entry(source)] = value or ""
+            if value is not None:
+                cache.put(_KIND, _entry(source), "", value)
     cache.flush()
     of = {source: tuple(value.split(",")) for source in wanted if (value := known[_entry(source)])}
     return replace(dataset, sources=tuple(replace(s, looks=of[s]) if s in of else s for s in dataset.sources))
@@ -73,10 +74,12 @@ def _entry(source: Source) -> str:
     return f"{_ABOVE}{os.sep}{source.image_digest}"
 
 
-def _look(source: Source) -> str:
-    """The looks, joined by commas."""
+def _look(source: Source) -> str | None:
+    """The looks, joined by commas; None if the file cannot be read just now."""
     try:
         pixels = decode(read_regular(source.path), least=LONG_SIDE)
-    except (SourceError, OSError):
+    except OSError:
+        return None
+    except SourceError:
         return ""
     return ",".join(looks(condition_statistics(find_bars(pixels).inner(pixels))))

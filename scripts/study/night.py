@@ -26,13 +26,14 @@ import yaml
 
 from diffgen.commands.eval import arms as arm_lists
 from diffgen.commands.eval.arms import REAL
-from diffgen.commands.eval.evaluate import Evaluation, evaluate, prepare
+from diffgen.commands.eval.evaluate import Evaluation, evaluate, locked, prepare, train
 from diffgen.commands.eval.page import results_text
 from diffgen.commands.eval.request import EvalRequest, read_options
 from diffgen.commands.eval.results import Tested, tested
 from diffgen.commands.eval.significance import bca, sign_flip, verdict
 from diffgen.commands.eval.trainings import ZERO_SHOT, Training, file_digest, training_key
 from diffgen.recipe.load import load_recipe
+from diffgen.run.interrupts import STOP_CODES
 from diffgen.run.loop import run
 from diffgen.run.progress import choose
 from diffgen.types import unit
@@ -95,7 +96,7 @@ def null_contrast(found: Tested) -> dict[str, Any]:
     """The real arm less the real arm with other seeds."""
     pairs = list(zip(found.precision("real again"), found.precision(REAL), strict=True))
     differences = [a - b for a, b in pairs]
-    interval = bca(lambda s, w: found.difference("real again", REAL, s, w), len(pairs), len(found.truths))
+    interval = bca(lambda seeds, row: found.difference("real again", REAL, seeds, row), len(pairs), found.resamples)
     p = sign_flip(differences)
     return {"difference": float(np.mean(differences)), "interval": interval, "p": p, "verdict": verdict(p, interval)}
 
@@ -171,8 +172,10 @@ def main(argv: list[str] | None = None) -> int:
 
     facts = evaluate(evaluation, max_minutes=args.minutes, notify=talk)
     whole = replace(evaluation, trainings=(*real, *again))
-    if facts["stopped"] is None:
-        evaluate(whole, max_minutes=args.minutes, notify=talk)
+    if facts["stopped"] is None and whole.left:
+        with locked(evaluation.folder):
+            stopped = train(whole, max_minutes=args.minutes, notify=talk)
+        facts["exit_code"] = 0 if stopped is None else STOP_CODES[stopped]
     null = None
     if not whole.left:
         schema = evaluation.outcome.dataset.schema

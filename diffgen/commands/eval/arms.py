@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from diffgen.checks.detectors.names import same_names
-from diffgen.commands.eval.rules import RULES_VERSION, ruled
+from diffgen.commands.eval.rules import RULES_VERSION, has_rule, ruled
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.images import Pixels, decode, encode
-from diffgen.dataset.labels import box_row
+from diffgen.dataset.labels import LabelSchema, box_row
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
 from diffgen.output.outcome import Entry, Outcome, nested
@@ -50,13 +51,20 @@ class Slot:
         return ".jpg" if self.rule is not None else os.path.splitext(self.path)[1].lower()
 
 
-def _of_source(source: Source, rule: str | None = None, light: str = "") -> Slot:
+def _of_source(source: Source, rule: str | None = None, light: str = "", schema: LabelSchema | None = None) -> Slot:
     digest = source.digest if rule is None else digest_of(source.digest, rule, light, str(RULES_VERSION))
-    return Slot(source.path, source.read_label() or b"", digest, rule)
+    return Slot(source.path, _boxes(source.read_label() or b"", schema), digest, rule)
+
+
+def _boxes(label: bytes, schema: LabelSchema | None) -> bytes:
+    """Rows with keypoints as boxes: without `kpt_shape` Ultralytics would take them for polygons. Others as they are."""
+    if schema is None or schema.keypoints is None:
+        return label
+    return "".join(f"{box_row(shape.class_id, shape.box, False)}\n" for shape in schema.parse(label)).encode()
 
 
 def _of_entry(entry: Entry, outcome: Outcome) -> Slot:
-    label = entry.label() or b""
+    label = _boxes(entry.label() or b"", outcome.dataset.schema)
     assert entry.record is not None
     return Slot(str(outcome.image(entry)), label, digest_of(str(entry.record.sha256), label))
 
@@ -89,21 +97,28 @@ def arms_of(
             "see `diffgen status` and report.html for the reasons",
         )
     unchecked = nested([e for e in outcome.entries if e.made and e.item.source.split == "train"])[:count]
+    if RULES in wanted and not light:
+        names = {entry.item.job.settings.condition for entry in accepted[:count]}
+        if unruled := sorted(name for name in names if not has_rule(name)):
+            raise UsageError(
+                f"--arms: there is no rule for '{unruled[0]}'", "leave the arm `rules` out, or give --target pictures"
+            )
     chosen = {id(entry) for entry in accepted[:count]}
     taken = {id(entry) for entry in unchecked}
     others = iter([entry for entry in accepted[:count] if id(entry) not in taken])
     checked = [
         entry if id(entry) in chosen else next(others) for entry in unchecked
     ]  # they differ where they must alone
-    again = [_of_source(entry.item.source) for entry in checked]
+    schema = outcome.dataset.schema
+    again = [_of_source(entry.item.source, schema=schema) for entry in checked]
     fills: dict[str, Callable[[], list[Slot]]] = {
         REAL: lambda: again,
-        RULES: lambda: [_of_source(e.item.source, e.item.job.settings.condition, light) for e in checked],
+        RULES: lambda: [_of_source(e.item.source, e.item.job.settings.condition, light, schema) for e in checked],
         UNCHECKED: lambda: [_of_entry(entry, outcome) for entry in unchecked],
         CHECKED: lambda: [_of_entry(entry, outcome) for entry in checked],
         ORACLE: lambda: _oracle(oracle, outcome.dataset, count),
     }
-    shared = [_of_source(source) for source in real]
+    shared = [_of_source(source, schema=schema) for source in real]
     arms = {name: shared + fills[name]() for name in wanted}
     for ratio in ratios:
         few = {id(entry) for entry in accepted[: round(ratio * len(real))]}
@@ -135,34 +150,53 @@ def digest(slots: Sequence[Slot]) -> str:
     return digest_of(*(slot.digest for slot in slots))
 
 
-def write_arm(folder: Path, slots: Sequence[Slot], names: Sequence[str], targets: Sequence[Pixels] = ()) -> Path:
-    """The list as a dataset of its own, unless it is there already. Returns its data.yaml.
+def place_of(folder: Path, name: str, slots: Sequence[Slot]) -> Path:
+    """The data.yaml of a list in an evaluation's folder. Another list of that name has another folder."""
+    return folder / f"{name.replace(' ', '-')}-{digest(slots)[:12]}" / "data.yaml"
+
+
+def write_arm(data: Path, slots: Sequence[Slot], names: Sequence[str], targets: Sequence[Pixels] = ()) -> None:
+    """The list as a dataset of its own with this data.yaml, unless it is there already.
 
     Pictures are linked, except rule-based ones, which are made here. Its val has a few of its own pictures, as Ultralytics
     wants some; nothing is chosen by them.
     """
-    data, mark = folder / "data.yaml", folder / "digest"
-    if mark.is_file() and mark.read_text("utf-8") == digest(slots) and data.is_file():
-        return data
-    shutil.rmtree(folder, ignore_errors=True)
+    if _is_there(data, slots):
+        return
+    shutil.rmtree(data.parent, ignore_errors=True)
     for split, some in (("train", slots), ("val", slots[:4])):
-        (folder / "images" / split).mkdir(parents=True)
-        (folder / "labels" / split).mkdir(parents=True)
-        for i, slot in enumerate(some):
-            place = folder / "images" / split / f"{i:06}{slot.suffix}"
-            (folder / "labels" / split / f"{i:06}.txt").write_bytes(slot.label)
-            if slot.rule is None:
-                place.symlink_to(os.path.abspath(slot.path))
-            elif split == "train":
-                pixels = decode(Path(slot.path).read_bytes())
-                made = ruled(slot.rule, pixels, int(slot.digest[:8], 16), targets)
-                place.write_bytes(encode(pixels if made is None else made, "jpg", 95, "diffgen eval, rule-based"))
-    text = yaml.safe_dump(
-        {"train": "images/train", "val": "images/val", "names": dict(enumerate(names))}, sort_keys=False
-    )
-    write_atomically(data, text)
-    write_atomically(mark, digest(slots))
-    return data
+        _write_split(data.parent, split, some, targets)
+    _finish(data, slots, {"train": "images/train", "val": "images/val", "names": dict(enumerate(names))})
+
+
+def _write_split(folder: Path, split: str, slots: Sequence[Slot], targets: Sequence[Pixels] = ()) -> None:
+    (folder / "images" / split).mkdir(parents=True)
+    (folder / "labels" / split).mkdir(parents=True)
+    for i, slot in enumerate(slots):
+        place = folder / "images" / split / f"{i:06}{slot.suffix}"
+        (folder / "labels" / split / f"{i:06}.txt").write_bytes(slot.label)
+        if slot.rule is None:
+            place.symlink_to(os.path.abspath(slot.path))
+        else:
+            pixels = decode(Path(slot.path).read_bytes())
+            made = ruled(slot.rule, pixels, int(slot.digest[:8], 16), targets)
+            assert made is not None
+            place.write_bytes(encode(made, "jpg", 95, "diffgen eval, rule-based"))
+
+
+def _mark(slots: Sequence[Slot]) -> str:
+    """Of what the links lead to, too: a dataset that was moved is linked again."""
+    return digest_of(*(f"{slot.digest} {os.path.abspath(slot.path)}" for slot in slots))
+
+
+def _is_there(data: Path, slots: Sequence[Slot]) -> bool:
+    mark = data.parent / "mark"
+    return data.is_file() and mark.is_file() and mark.read_text("utf-8") == _mark(slots)
+
+
+def _finish(data: Path, slots: Sequence[Slot], fields: Mapping[str, Any]) -> None:
+    write_atomically(data, yaml.safe_dump(dict(fields), sort_keys=False))
+    write_atomically(data.parent / "mark", _mark(slots))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,26 +230,18 @@ def read_test(name: str, theirs: Dataset, names: Sequence[str], sources: Iterabl
     known = frozenset(same_names(theirs.names, names).values())
     if not kept or not known:
         what = "no class of the run's" if kept else "no usable picture in its val split"
-        raise UsageError(f"--test {name}: {theirs.path}: {what}", f"the run's classes: {', '.join(names)}")
+        hint = f"the run's classes: {', '.join(names)}" if kept else "add val: to it, with labelled pictures to test on"
+        raise UsageError(f"--test {name}: {theirs.path}: {what}", hint)
     return TestSet(name, tuple(relabelled(source, theirs, names) for source in kept), kept, known)
 
 
-def write_test(folder: Path, test: TestSet, names: Sequence[str]) -> Path:
-    """The test set as a dataset whose only split is val: nobody can train on it by mistake. Returns its data.yaml."""
-    data, mark = folder / "data.yaml", folder / "digest"
-    if mark.is_file() and mark.read_text("utf-8") == test.digest and data.is_file():
-        return data
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "images/val").mkdir(parents=True)
-    (folder / "labels/val").mkdir(parents=True)
-    for i, slot in enumerate(test.slots):
-        (folder / f"images/val/{i:06}{slot.suffix}").symlink_to(os.path.abspath(slot.path))
-        (folder / f"labels/val/{i:06}.txt").write_bytes(slot.label)
-    fields = {"train": "not-for-training", "val": "images/val", "names": dict(enumerate(names))}
-    text = yaml.safe_dump(fields, sort_keys=False)
-    write_atomically(data, text)
-    write_atomically(mark, test.digest)
-    return data
+def write_test(data: Path, test: TestSet, names: Sequence[str]) -> None:
+    """The test set as a dataset whose only split is val: nobody can train on it by mistake."""
+    if _is_there(data, test.slots):
+        return
+    shutil.rmtree(data.parent, ignore_errors=True)
+    _write_split(data.parent, "val", test.slots)
+    _finish(data, test.slots, {"train": "not-for-training", "val": "images/val", "names": dict(enumerate(names))})
 
 
 def leaks(trained: Sequence[Source], tests: Sequence[TestSet]) -> Iterator[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from diffgen.commands.eval.arms import (
     digest,
     leaks,
     objects_of,
+    place_of,
     read_test,
     real_pictures,
     write_arm,
@@ -26,7 +30,7 @@ from diffgen.commands.eval.arms import (
 from diffgen.commands.eval.page import write_page
 from diffgen.commands.eval.request import EvalRequest
 from diffgen.commands.eval.results import PRIMARY, summary_of, tested
-from diffgen.commands.eval.significance import ALPHA, smallest_p
+from diffgen.commands.eval.significance import ALPHA, MOST_SEEDS, smallest_p
 from diffgen.commands.eval.trainings import (
     DEFAULTS,
     FIXED,
@@ -41,12 +45,13 @@ from diffgen.dataset.dataset import Dataset, read_dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.images import SUFFIXES, decode
 from diffgen.dataset.leakage import near
-from diffgen.errors import UsageError, did_you_mean
+from diffgen.errors import DiffgenError, UsageError, did_you_mean, why
 from diffgen.files import write_atomically
 from diffgen.output.outcome import Outcome
 from diffgen.run.interrupts import STOP_CODES, interruptible
 from diffgen.run.session import open_run
-from diffgen.types import canonical, digest_of
+from diffgen.run.store.state import HELD
+from diffgen.types import Source, canonical, digest_of
 
 Notify = Callable[[str], None]
 
@@ -84,6 +89,13 @@ def prepare(request: EvalRequest) -> Evaluation:
     for key in request.options:
         if key in FIXED:
             raise UsageError(f"--train-args: {key} is set by the evaluation", "the same for all arms, or by an option")
+    if request.seeds > MOST_SEEDS:
+        raise UsageError(f"--seeds {request.seeds}: at most {MOST_SEEDS}", "eight find what is worth finding")
+    if request.require not in (None, "shown"):
+        raise UsageError(f"--require {request.require}: it can only be shown", "leave it out, or --require shown")
+    wanted = _wanted(request)
+    if request.require is not None and (smallest_p(request.seeds) >= ALPHA or not set(PRIMARY) <= set(wanted)):
+        raise UsageError("--require shown: this can never be shown", "6 seeds or more, and the arms real and checked")
     outcome = open_run(request.run)
     if outcome.recipe.text2img is not None:
         raise UsageError(
@@ -104,14 +116,21 @@ def prepare(request: EvalRequest) -> Evaluation:
         oracle = None if request.oracle is None else _dataset(request.oracle, cache)
         targets = _targets(request.targets)
         light = digest_of(*(path.read_bytes() for path in targets)) if targets else ""
-        arms = arms_of(outcome, _wanted(request), oracle, request.most, light, request.ratios)
+        arms = arms_of(outcome, wanted, oracle, request.most, light, request.ratios)
         trained = real_pictures(outcome.plan.sources)
         if oracle is not None and ORACLE in arms:
             trained += real_pictures(oracle.sources)
+        warnings = []
+        tests, own = _without_copies(tests, trained)
+        if own:
+            warnings.append(f"{SOURCE_VAL}: {own} pictures of it stand in train, too, and are not tested on")
         if leaking := list(leaks(trained, tests)):
             more = f", and {len(leaking) - 1} more" if len(leaking) > 1 else ""
             raise UsageError(f"--test {leaking[0]}{more}", "test on pictures that nothing was made of and trained with")
-        warnings = list(_near(trained, tests, cache))
+        copied = {hashlib.sha256(path.read_bytes()).hexdigest()[:32] for path in targets}
+        if any(source.image_digest in copied for test in tests for source in test.sources):
+            raise UsageError("--target: a picture of it is tested on", "copy the light of pictures that no --test has")
+        warnings += _near(trained, tests, cache)
     folder = request.folder or outcome.folder.with_name(f"{outcome.folder.name}-eval")
     options = {**DEFAULTS, **request.options}
     for key in ("epochs", "imgsz", "batch"):
@@ -121,7 +140,7 @@ def prepare(request: EvalRequest) -> Evaluation:
             )
     options["nbs"] = options["batch"]
     size = options.pop("imgsz")
-    sets = {test.name: (test.digest, folder / "tests" / test.name / "data.yaml") for test in tests}
+    sets = {test.name: (test.digest, place_of(folder / "tests", test.name, test.slots)) for test in tests}
     bench = Bench(folder, request.weights.resolve(), size, options, sets)
     trainings = _trainings(request, bench, arms)
     if smallest_p(request.seeds) >= ALPHA:
@@ -149,7 +168,7 @@ def _trainings(request: EvalRequest, bench: Bench, arms: Mapping[str, Sequence[S
     for seed in range(request.seeds):
         for arm, slots in arms.items():
             key = training_key(weights, digest(slots), seed, bench.size, bench.options)
-            trainings.append(Training(arm, seed, key, str(bench.folder / "arms" / arm / "data.yaml")))
+            trainings.append(Training(arm, seed, key, str(place_of(bench.folder / "arms", arm, slots))))
     return trainings
 
 
@@ -157,11 +176,32 @@ def _dataset(path: Path, cache: FileCache) -> Dataset:
     return read_dataset(str(path.resolve()), Path.cwd(), cache)
 
 
-def _near(trained: Sequence[Any], tests: Sequence[TestSet], cache: FileCache) -> list[str]:
+def _without_copies(tests: Sequence[TestSet], trained: Sequence[Source]) -> tuple[list[TestSet], int]:
+    """The tests, the run's own val without pictures that also stand in train, and how many those are."""
+    digests = {source.image_digest for source in trained}
+    kept, dropped = [], 0
+    for test in tests:
+        if test.name == SOURCE_VAL:
+            pairs = [
+                (s, slot) for s, slot in zip(test.sources, test.slots, strict=True) if s.image_digest not in digests
+            ]
+            dropped = len(test.sources) - len(pairs)
+            if dropped:
+                test = replace(test, sources=tuple(s for s, _ in pairs), slots=tuple(slot for _, slot in pairs))
+            if not pairs:
+                continue
+        kept.append(test)
+    return kept, dropped
+
+
+def _near(trained: Sequence[Source], tests: Sequence[TestSet], cache: FileCache) -> list[str]:
     """A line for each test set with pictures that look like ones that are trained on."""
     lines = []
     for test in tests:
-        if test.name == SOURCE_VAL or len(trained) + len(test.sources) > MOST_NEAR:
+        if test.name == SOURCE_VAL:
+            continue
+        if len(trained) + len(test.sources) > MOST_NEAR:
+            lines.append(f"{test.name}: pictures that look like trained ones are not looked for among so many")
             continue
         both = [replace(source, split="train") for source in trained] + [replace(s, split="test") for s in test.sources]
         if pairs := near(both, cache):
@@ -192,13 +232,12 @@ def _targets(folder: Path | None) -> list[Path]:
 
 def _write_pictures(evaluation: Evaluation) -> None:
     """The pictures that the trainings need, as far as they are not there."""
-    _own(evaluation.folder)
     names = evaluation.outcome.dataset.names
     targets = [decode(path.read_bytes(), least=480) for path in evaluation.targets]
     for arm, slots in evaluation.arms.items():
-        write_arm(evaluation.folder / "arms" / arm, slots, names, targets)
+        write_arm(place_of(evaluation.folder / "arms", arm, slots), slots, names, targets)
     for test in evaluation.tests:
-        write_test(evaluation.folder / "tests" / test.name, test, names)
+        write_test(evaluation.bench.tests[test.name][1], test, names)
 
 
 def plan_facts(evaluation: Evaluation) -> dict[str, Any]:
@@ -243,17 +282,26 @@ def evaluate(
     """Run what is left, and return the results, JSON-ready, with their exit code. Raises DiffgenError if one fails."""
     for line in evaluation.warnings:
         notify(f"warning: {line}")
-    _write_pictures(evaluation)
-    started, total = time.monotonic(), len(evaluation.trainings)
-    deadline = None if max_minutes is None else started + 60 * max_minutes
-    left = evaluation.left
-    done = [total - len(left)]
+    _own(evaluation.folder)
+    with locked(evaluation.folder):
+        _write_pictures(evaluation)
+        stopped = train(evaluation, max_minutes=max_minutes, notify=notify)
+        return results(evaluation, stopped)
+
+
+def train(evaluation: Evaluation, *, max_minutes: float | None, notify: Notify) -> str | None:
+    """Run the trainings that are left. Returns why it stopped early, or None."""
+    total = len(evaluation.trainings)
+    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    left = list({training.key: training for training in reversed(evaluation.left)}.values())[
+        ::-1
+    ]  # equal lists share one
 
     def after(training: Training) -> None:
-        done[0] += 1
         took = evaluation.bench.seconds(training)
         spent = f", {took / 60:.1f} minutes" if took is not None else ""
-        notify(f"{done[0]}/{total} trainings, {training.arm} seed {training.seed}{spent}")
+        done = total - len(evaluation.left)
+        notify(f"{done}/{total} trainings, {training.arm} seed {training.seed}{spent}")
 
     with interruptible(notify, "what is being trained is begun again") as stop:
 
@@ -263,8 +311,22 @@ def evaluate(
             return bool(stop)
 
         run_all(evaluation.bench, left, evaluation.request.devices, after, stopping)
-    stopped = stop[0] if stop and evaluation.left else None
-    return results(evaluation, stopped)
+    return stop[0] if stop and evaluation.left else None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time in an evaluation's folder. Raises DiffgenError when another one is there."""
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in HELD:
+                raise DiffgenError(
+                    f"{folder}: cannot be locked: {why(error)}", "put it on a local disk: -o FOLDER"
+                ) from None
+            raise DiffgenError(f"{folder}: another process works there", "wait for it, or choose another -o") from None
+        yield
 
 
 def results(evaluation: Evaluation, stopped: str | None = None) -> dict[str, Any]:
@@ -287,11 +349,13 @@ def results(evaluation: Evaluation, stopped: str | None = None) -> dict[str, Any
     for test in evaluation.tests if whole else ():
         classes = _classes(request, test, names)
         found = tested(bench, kept, test, evaluation.outcome.dataset.schema, classes)
-        facts["tests"][test.name] = {**summary_of(found), "classes": {str(c): names[c] for c in classes}}
+        asked = test is evaluation.tests[0]
+        summary = summary_of(found, asked=asked, final=len(whole) == request.seeds)
+        facts["tests"][test.name] = {**summary, "classes": {str(c): names[c] for c in classes}}
     first = next(iter(facts["tests"].values()), None)
     if first is not None:
         primary = [row for row in first["contrasts"] if (row["first"], row["second"]) == PRIMARY]
-        facts["verdict"] = primary[0]["verdict"] if primary else None
+        facts["verdict"] = primary[0]["verdict"] if primary and primary[0]["verdict"] != "so far" else None
     facts["exit_code"] = _exit_code(facts, request)
     write_atomically(evaluation.folder / "results.json", canonical(facts))
     write_page(evaluation.folder / "report.html", facts)

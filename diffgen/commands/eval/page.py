@@ -13,7 +13,7 @@ WORDS = {
     "shown": "shown: the made pictures help",
     "harm shown": "harm shown: the made pictures harm",
     "not shown": "not shown: no effect beyond chance could be seen",
-    None: "nothing to say yet: no seed is done in all arms",
+    None: "nothing to say yet: not all seeds are done in all arms",
 }
 
 
@@ -47,7 +47,7 @@ def _test_lines(name: str, test: Mapping[str, Any]) -> Iterator[str]:
             f"p {row['p_corrected']:.3f}: {row['verdict']}"
         )
     gap = test.get("gap_closed")
-    if gap is not None and gap["share"] is not None:
+    if gap is not None:
         low, high = gap["interval"]
         yield f"  {gap['share']:.0%} of the gap to real pictures of the condition is closed [{low:.0%}, {high:.0%}]"
 

@@ -55,8 +55,19 @@ def read_options(text: str) -> dict[str, Any]:
             raise UsageError(
                 f"--train-args {item}: not of the form key=value", "for example --train-args 'epochs=20 lr0=0.001'"
             )
-        options[key] = read_yaml(value, Path(f"--train-args {key}"))
+        options[key] = _value(value, key)
     return options
+
+
+def _value(text: str, key: str) -> Any:
+    """YAML, but numbers and None as Ultralytics' own command line reads them: 1e-3 is no number in YAML."""
+    if text == "None":
+        return None
+    value = read_yaml(text, Path(f"--train-args {key}"))
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def read_tests(items: Sequence[str]) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from diffgen.checks.detectors.names import same_names
 from diffgen.commands.eval.arms import CHECKED, ORACLE, REAL, RULES, UNCHECKED, TestSet
 from diffgen.commands.eval.precision import AT_HALF, EVERY, Boxes, Matched, coco_figures, match_class, mean_precision
-from diffgen.commands.eval.significance import bca, holm, sign_flip, verdict
+from diffgen.commands.eval.significance import Resamples, bca, holm, sign_flip, verdict
 from diffgen.commands.eval.trainings import Bench, Training
 from diffgen.dataset.labels import LabelSchema
 
@@ -38,21 +38,24 @@ class Tested:
         """Of each seed."""
         return [mean_precision(matched, ious=ious) for matched in self.arms[arm]]
 
-    def difference(self, first: str, second: str, seeds: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-        """Mean over the drawn seeds of AP50 of `first` less that of `second`, pictures weighted."""
-        arms = (first, second)
-        scores = [np.mean([self._weighted(arm, int(seed), weights) for seed in seeds]) for arm in arms]
+    def difference(self, first: str, second: str, seeds: NDArray[np.int64], row: int) -> float:
+        """Mean over the drawn seeds of AP50 of `first` less that of `second`; pictures weighted by a row of `resamples`."""
+        scores = [np.mean([self._weighted(arm, int(seed), row) for seed in seeds]) for arm in (first, second)]
         return float(scores[0] - scores[1])
 
-    def _weighted(self, arm: str, seed: int, weights: NDArray[np.float64]) -> float:
+    def _weighted(self, arm: str, seed: int, row: int) -> float:
         """AP50, remembered: all contrasts draw the same weights."""
-        key = (arm, seed, weights.tobytes())
+        key = (arm, seed, row)
         if key not in self._known:
-            self._known[key] = mean_precision(self.arms[arm][seed], weights)
+            self._known[key] = mean_precision(self.arms[arm][seed], self.resamples.weights[row])
         return self._known[key]
 
     @cached_property
-    def _known(self) -> dict[tuple[str, int, bytes], float]:
+    def resamples(self) -> Resamples:
+        return Resamples(len(self.truths))
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, int, int], float]:
         return {}
 
 
@@ -67,10 +70,12 @@ def tested(
     arms: dict[str, list[dict[int, Matched]]] = {}
     others: dict[str, list[dict[str, Any]]] = {}
     for training in trainings:
-        seen = detections_of(bench.found(training, test.name), schema.names, training.data is None)
-        matched = {c: match_class(truths, seen, c) for c in classes}
-        figures: dict[str, Any] = {"sizes": coco_figures(truths, seen, classes)}
-        figures["ultralytics"] = bench.found(training, test.name).get("ultralytics")
+        looked = bench.found(training, test.name)
+        names = looked["names"]
+        seen = detections_of(looked, schema.names, training.data is None)
+        known = classes if training.data is not None else [c for c in classes if c in same_names(schema.names, names)]
+        matched = {c: match_class(truths, seen, c) for c in known}
+        figures: dict[str, Any] = {"sizes": coco_figures(truths, seen, known), "ultralytics": looked.get("ultralytics")}
         arms.setdefault(training.arm, []).append(matched)
         others.setdefault(training.arm, []).append(figures)
     return Tested(test, truths, tuple(classes), arms, others)
@@ -92,10 +97,17 @@ def truths_of(width: int, height: int, label: bytes, schema: LabelSchema) -> Box
     return Boxes(corners, np.array([shape.class_id for shape in shapes], np.int64), np.ones(len(shapes)))
 
 
-def summary_of(found: Tested) -> dict[str, Any]:
-    """Means and spreads by arm, and the contrasts, JSON-ready."""
+def summary_of(found: Tested, *, asked: bool, final: bool) -> dict[str, Any]:
+    """Means and spreads by arm, and the contrasts, JSON-ready. `asked`: this set is asked the question; `final`: all seeds
+    are done, so that there may be a verdict."""
     arms = {name: _arm(found, name) for name in found.arms}
-    return {"pictures": len(found.truths), "objects": _objects(found), "arms": arms, **contrasts(found)}
+    objects = _objects(found)
+    return {
+        "pictures": len(found.truths),
+        "objects": objects,
+        "arms": arms,
+        **contrasts(found, asked=asked, final=final),
+    }
 
 
 def _objects(found: Tested) -> int:
@@ -111,7 +123,9 @@ def _arm(found: Tested, name: str) -> dict[str, Any]:
         "ap50_sd": float(np.std(ap50, ddof=1)) if len(ap50) > 1 else None,
         "ap": _mean(ap),
         "each": [round(value, 5) for value in ap50],
-        "classes": {str(c): _mean([mean_precision({c: m[c]}) for m in found.arms[name]]) for c in found.classes},
+        "classes": {
+            str(c): _mean([mean_precision({c: m[c]}) for m in found.arms[name] if c in m]) for c in found.classes
+        },
         "sizes": {
             size: _mean([row["sizes"].get(size, {}).get("ap50") for row in found.others[name]]) for size in SIZES
         },
@@ -140,17 +154,24 @@ def _wrong_at_recall(found: Tested, name: str) -> float | None:
     return _mean(totals)
 
 
-def contrasts(found: Tested) -> dict[str, Any]:
-    """The primary contrast and the secondary ones that there are arms for, and the share of the oracle's gap closed."""
+def contrasts(found: Tested, *, asked: bool, final: bool) -> dict[str, Any]:
+    """The primary contrast and the secondary ones that there are arms for, and the share of the oracle's gap closed.
+
+    All but the primary one of the set that is asked are corrected for their number. No verdict before the last seed:
+    looking after each would find something sooner or later.
+    """
     ratios = [(arm, REAL) for arm in found.arms if arm.startswith(f"{CHECKED} ")]
     pairs = [pair for pair in (PRIMARY, *SECONDARY, *ratios) if set(pair) <= set(found.arms)]
     rows = {pair: _contrast(found, *pair) for pair in pairs}
-    corrected = holm({" ".join(pair): row["p"] for pair, row in rows.items() if pair != PRIMARY})
+    alone = {PRIMARY} if asked else set()
+    corrected = holm({"|".join(pair): row["p"] for pair, row in rows.items() if pair not in alone})
     for pair, row in rows.items():
-        p = row["p"] if pair == PRIMARY else corrected[" ".join(pair)]
-        row |= {"p_corrected": round(p, 5), "verdict": verdict(p, tuple(row["interval"]))}
+        p = row["p"] if pair in alone else corrected["|".join(pair)]
+        said = verdict(p, (row["interval"][0], row["interval"][1])) if final else "so far"
+        row |= {"p_corrected": round(p, 5), "verdict": said}
     result: dict[str, Any] = {"contrasts": [{"first": a, "second": b, **row} for (a, b), row in rows.items()]}
-    if {CHECKED, REAL, ORACLE} <= set(found.arms):
+    gap = rows.get((ORACLE, REAL))
+    if gap is not None and PRIMARY in rows and gap["verdict"] == "shown":  # else it would divide by chance
         result["gap_closed"] = _gap(found)
     return result
 
@@ -159,7 +180,7 @@ def _contrast(found: Tested, first: str, second: str) -> dict[str, Any]:
     count = min(len(found.arms[first]), len(found.arms[second]))
     pairs = zip(found.precision(first)[:count], found.precision(second)[:count], strict=True)
     differences = [a - b for a, b in pairs]
-    interval = bca(lambda seeds, weights: found.difference(first, second, seeds, weights), count, len(found.truths))
+    interval = bca(lambda seeds, row: found.difference(first, second, seeds, row), count, found.resamples)
     return {
         "difference": round(float(np.mean(differences)), 5),
         "each": [round(value, 5) for value in differences],
@@ -169,14 +190,13 @@ def _contrast(found: Tested, first: str, second: str) -> dict[str, Any]:
 
 
 def _gap(found: Tested) -> dict[str, Any]:
-    """(checked − real) / (oracle − real). Without meaning where the oracle gains nothing: then None."""
+    """(checked − real) / (oracle − real)."""
 
-    def share(seeds: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-        gap = found.difference(ORACLE, REAL, seeds, weights)
-        return found.difference(CHECKED, REAL, seeds, weights) / gap if gap > 0 else float("nan")
+    def share(seeds: NDArray[np.int64], row: int) -> float:
+        gap = found.difference(ORACLE, REAL, seeds, row)
+        gained = found.difference(CHECKED, REAL, seeds, row)
+        return gained / gap if gap > 0 else float(np.copysign(1e3, gained))  # a draw without a gap is extreme
 
     count = min(len(found.arms[name]) for name in (CHECKED, REAL, ORACLE))
-    value = share(np.arange(count), np.ones(len(found.truths)))
-    if np.isnan(value):
-        return {"share": None, "interval": None}
-    return {"share": round(value, 4), "interval": [round(v, 4) for v in bca(share, count, len(found.truths))]}
+    interval = bca(share, count, found.resamples)
+    return {"share": round(share(np.arange(count), 0), 4), "interval": [round(value, 4) for value in interval]}

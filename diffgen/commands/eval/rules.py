@@ -35,6 +35,10 @@ def ruled(condition: str, pixels: Pixels, seed: int, targets: Sequence[Pixels] =
     return rule(pixels.astype(np.float64) / 255, rng, heavy)
 
 
+def has_rule(condition: str) -> bool:
+    return condition.rpartition("-")[2] in RULES
+
+
 def with_histogram(pixels: Pixels, target: Pixels) -> Plane:
     """Each channel with the distribution of the target's (Gonzalez and Woods, Digital Image Processing, 3.3), 0 to 255."""
     made = np.empty(pixels.shape)

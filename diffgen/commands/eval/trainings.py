@@ -30,7 +30,7 @@ ZERO_SHOT = "zero-shot"
 # batch would be collected over several. No early stop, no other epochs than asked for. What is FIXED is not for users.
 FIXED = (
     "data", "model", "seed", "val", "nbs", "project", "name", "exist_ok", "resume", "device", "patience", "fraction",
-    "classes", "time", "plots", "deterministic", "save",
+    "classes", "time", "plots", "deterministic", "save", "single_cls", "cfg", "task", "mode", "pretrained",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {"epochs": 10, "imgsz": 640, "batch": 16, "workers": 2}
 
@@ -107,6 +107,8 @@ class Bench:
         place.mkdir(parents=True, exist_ok=True)
         last, part = place / "last.pt", place / "found.json"
         missing, trained = self.missing(training), self.trained(training)
+        if trained and not missing:
+            return
         job = {
             "weights": str(last if trained and training.data is not None else self.weights),
             "device": device,
@@ -148,9 +150,12 @@ class Bench:
                 if child.poll() is None:
                     child.kill()
                     child.wait()
+        if child.returncode and stopping():  # a signal to all processes of a job ends the child, too
+            return False
         if child.returncode:
             said = [line for line in (place / "log.txt").read_text("utf-8", "replace").splitlines() if line.strip()]
-            reason = printable(said[-1][:300]) if said else f"exit code {child.returncode}"
+            errors = [line for line in said if "Error" in line or "error:" in line]
+            reason = printable((errors or said)[-1][:300]) if said else f"exit code {child.returncode}"
             raise DiffgenError(f"a training failed: {reason}", f"see {place}/log.txt")
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from diffgen.checks.detections import CONFIDENT, FOUND_AGAIN
 from diffgen.checks.detectors.names import same_names
-from diffgen.commands.eval.arms import Slot, TestSet, relabelled, write_test
+from diffgen.commands.eval.arms import Slot, TestSet, place_of, relabelled, write_test
 from diffgen.commands.eval.precision import Boxes, match_class, mean_precision, overlaps
 from diffgen.commands.eval.results import detections_of, truths_of
 from diffgen.commands.eval.trainings import ZERO_SHOT, Bench, Training, file_digest, training_key
@@ -92,9 +93,9 @@ class Look:
     def _found(self, sets: Mapping[str, TestSet], command: tuple[str, ...] | None) -> dict[str, Any]:
         """The detector's boxes in each set, each looked at once."""
         names = self._outcome.dataset.names
-        tests = {
-            name: (test.digest, write_test(self._folder / "sets" / name, test, names)) for name, test in sets.items()
-        }
+        tests = {name: (test.digest, place_of(self._folder / "sets", name, test.slots)) for name, test in sets.items()}
+        for name, test in sets.items():
+            write_test(tests[name][1], test, names)
         bench = Bench(self._folder, self._weights.resolve(), self._size, {}, tests)
         bench = bench if command is None else replace(bench, command=command)
         key = training_key(file_digest(self._weights), ZERO_SHOT, 0, self._size, {})
@@ -114,9 +115,13 @@ class Look:
         """Everything, JSON-ready; writes the gallery."""
         names = self._outcome.dataset.names
         cells = [self._cell_facts(cell) for cell in self._cells]
+        there = {(cell["condition"], cell["severity"]) for cell in cells}
+        for name in (condition.name for condition in self._outcome.recipe.conditions):
+            severity, _, condition = name.partition("-")
+            if name != FLOOR and (condition, float(severity)) not in there:
+                cells.append(self._cell_facts(Cell(condition, float(severity), (), (), ())))
         floor = next((cell for cell in cells if cell["condition"] == FLOOR), None)
-        least = 0.0 if fail_under is None else fail_under
-        under = [c for c in cells if c["condition"] != FLOOR and (c["map50"] or 0.0) < least]
+        under = [line for line in map(partial(_under, fail_under), cells) if line is not None]
         return {
             "folder": str(self._folder),
             "weights": str(self._weights),
@@ -130,12 +135,14 @@ class Look:
             "cells": cells,
             "sentences": sentences(cells, floor, [names[c] for c in self._classes]),
             "fail_under": fail_under,
-            "failed_under": [f"{c['condition']} {c['severity']:g}: {c['map50']:.3f}" for c in under],
+            "failed_under": under,
             "gallery": self._gallery(),
             "stopped": None,
         }
 
     def _map50(self, pictures: Sequence[int], seen: Sequence[Boxes]) -> float | None:
+        if not pictures:
+            return None
         truths = [self._truths[i] for i in pictures]
         value = mean_precision({c: match_class(truths, seen, c) for c in self._classes})
         return None if np.isnan(value) else round(value, 4)
@@ -154,6 +161,7 @@ class Look:
             "severity": cell.severity,
             "pictures": len(cell.pictures),
             "map50": self._map50(cell.pictures, cell.seen),
+            "clean_map50": self._map50(cell.pictures, [self._clean[i] for i in cell.pictures]),
             "found": sum(n for sizes in counts.values() for n, _ in sizes.values()),
             "lost": sum(n for sizes in counts.values() for _, n in sizes.values()),
             "objects": counts,
@@ -230,23 +238,38 @@ def _covered(objects: NDArray[np.float64], seen: Boxes, class_id: int, score: fl
     return found
 
 
+def _under(least: float | None, cell: Mapping[str, Any]) -> str | None:
+    """A line for a condition and severity that is below the least AP50, or could not be tested."""
+    if least is None or cell["condition"] == FLOOR:
+        return None
+    name = f"{cell['condition']} {cell['severity']:g}"
+    if cell["map50"] is None:
+        return f"{name}: not tested"
+    return f"{name}: {cell['map50']:.3f}" if cell["map50"] < least else None
+
+
 def sentences(cells: Sequence[Mapping[str, Any]], floor: Mapping[str, Any] | None, names: Sequence[str]) -> list[str]:
-    """Of each condition, class and size: from which severity on it is lost, worst first."""
+    """Of each condition, class and size: at which severities it is lost, worst first. Severities with fewer than FEWEST
+    objects say nothing."""
     found: list[tuple[float, str]] = []
     conditions = list(dict.fromkeys(cell["condition"] for cell in cells if cell["condition"] != FLOOR))
     for condition in conditions:
-        rows = sorted((cell for cell in cells if cell["condition"] == condition), key=lambda cell: cell["severity"])
         for name in names:
             for size, below in SIZES:
-                beyond = [_share(cell, name, size) - (_share(floor, name, size) if floor else 0.0) for cell in rows]
-                if rows[-1]["objects"][name][size][0] < FEWEST or not beyond[-1] >= LOST:
+                enough = [c for c in cells if c["condition"] == condition and c["objects"][name][size][0] >= FEWEST]
+                rows = sorted(enough, key=lambda cell: cell["severity"])
+                least = LOST + (_share(floor, name, size) if floor else 0.0)
+                lost = [row for row in rows if _share(row, name, size) >= least]
+                if not lost:
                     continue
-                first = next(i for i in range(len(rows)) if all(share >= LOST for share in beyond[i:]))
-                worst = _share(rows[-1], name, size)
+                end = next((i for i in range(len(rows), 0, -1) if rows[i - 1] not in lost), 0)
+                worst = max(lost, key=lambda row: (_share(row, name, size), row["severity"]))
                 where = {"small": " under 32 px", "medium": f" of 32 to {below:g} px", "large": " over 96 px"}[size]
-                begins, ends = rows[first]["severity"], rows[-1]["severity"]
-                text = f"loses {name}{where} from {condition} {begins:g} on ({worst:.0%} at {ends:g})"
-                found.append((-worst, text))
+                some = ", ".join(f"{row['severity']:g}" for row in lost)
+                lasts = end < len(rows)
+                at = f"from {condition} {rows[end]['severity']:g} on" if lasts else f"at {condition} {some}"
+                share = _share(worst, name, size)
+                found.append((-share, f"loses {name}{where} {at} ({share:.0%} at {worst['severity']:g})"))
     return [text for _, text in sorted(found)]
 
 

@@ -19,7 +19,6 @@ from diffgen.commands.stress.page import write_page
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
 from diffgen.recipe.load import LoadedRecipe, load_recipe
-from diffgen.recipe.sections import Condition
 from diffgen.run.loop import run
 from diffgen.run.progress import Progress
 from diffgen.run.session import open_run
@@ -65,8 +64,8 @@ def stress(
     folder = request.folder or request.recipe.output.with_name(f"{request.recipe.output.name}-stress")
     loaded = _recipe(request, folder)
     summary = run(loaded, limit=request.limit, make_worker=make_worker, progress=progress, notify=notify, export=False)
-    if summary.stopped is not None:
-        return {"folder": str(folder), "stopped": summary.stopped, "exit_code": summary.exit_code}
+    if summary.stopped is not None or summary.pending:
+        return {"folder": str(folder), "stopped": summary.stopped or "pending", "exit_code": summary.exit_code}
     outcome = open_run(folder / "run")
     look = Look(folder, outcome, request.weights, request.size, request.device, command)
     facts = look.facts(request.fail_under)
@@ -91,8 +90,8 @@ def _recipe(request: StressRequest, folder: Path) -> LoadedRecipe:
     raw = yaml.safe_load(request.recipe.to_yaml(folder))
     if request.data is not None:
         raw["dataset"] = str(request.data.resolve())
-    conditions = [_at(condition, severity) for condition in recipe.conditions for severity in request.severities]
-    floor = _at(recipe.conditions[0], 0.0) | {"name": FLOOR, "unsuited": []}
+    conditions = [_at(fields, severity) for fields in raw["conditions"] for severity in request.severities]
+    floor = _at(raw["conditions"][0], 0.0) | {"name": FLOOR, "unsuited": []}
     raw |= {
         "output": "run",
         "conditions": [*conditions, floor],
@@ -112,11 +111,11 @@ def _recipe(request: StressRequest, folder: Path) -> LoadedRecipe:
     return load_recipe(path)
 
 
-def _at(condition: Condition, severity: float) -> dict[str, Any]:
-    """The condition at another strength, named so that its effect is still judged by its own name."""
-    fields = condition.model_dump(exclude_none=True, exclude={"checks", "share"})
+def _at(fields: dict[str, Any], severity: float) -> dict[str, Any]:
+    """A condition of the run folder's copy of a recipe at another strength, named so that its effect is still judged by its
+    own name."""
     strengths = {"strength": severity, "instruction_strength": severity}
-    return {**fields, **strengths, "name": f"{severity:g}-{condition.name}"}
+    return {**fields, **strengths, "name": f"{severity:g}-{fields['name']}", "share": 1.0, "checks": None}
 
 
 def read_severities(text: str) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ TRAINER = """
 import json, os, sys, time
 import numpy as np
 job = json.load(open(sys.argv[1]))
-arm = job.get("data", job["weights"]).split("/")[-2] if "data" in job else open(job["weights"]).read().split()[0]
+arm = job["data"].split("/")[-2].rsplit("-", 1)[0] if "data" in job else open(job["weights"]).read().split()[0]
 if "data" in job:
     with open(os.environ["CALLS"], "a") as log:
         log.write(f"{arm} {job['seed']}\\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -24,10 +25,11 @@ from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import UsageError
 from diffgen.output.outcome import Entry, nested
 from diffgen.recipe.load import load_recipe
+from diffgen.run.loop import run
 from diffgen.run.summary import summary_text
 from diffgen.types import Item
 from tests.commands.eval.fakes_eval import a_run, a_test, prepared
-from tests.fakes import job, photo, put, source
+from tests.fakes import FakeEditor, fake_worker, job, make, make_dataset, photo, put, source, write_recipe
 
 
 def test_lists_of_equal_length_with_the_real_pictures_at_the_same_places(tmp_path: Path) -> None:
@@ -97,7 +99,8 @@ def test_what_is_written_is_what_ultralytics_sorts(tmp_path: Path) -> None:
     evaluation = prepared(tmp_path)
     for arm in (CHECKED, RULES):
         slots = evaluation.arms[arm]
-        data = write_arm(tmp_path / arm, slots, evaluation.outcome.dataset.names)
+        data = tmp_path / arm / "data.yaml"
+        write_arm(data, slots, evaluation.outcome.dataset.names)
         images = sorted((data.parent / "images/train").iterdir())
         assert [path.stem for path in images] == [f"{i:06}" for i in range(12)]
         labels = sorted((data.parent / "labels/train").iterdir())
@@ -105,8 +108,13 @@ def test_what_is_written_is_what_ultralytics_sorts(tmp_path: Path) -> None:
         same = [path.samefile(slot.path) for path, slot in zip(images, slots, strict=True)]
         assert same == [slot.rule is None for slot in slots]
     stamp = data.stat().st_mtime_ns
-    write_arm(tmp_path / RULES, evaluation.arms[RULES], evaluation.outcome.dataset.names)
+    write_arm(data, evaluation.arms[RULES], evaluation.outcome.dataset.names)
     assert data.stat().st_mtime_ns == stamp, "it is there already"
+    moved = [replace(slot, path=str(shutil.copy(slot.path, tmp_path / f"{i}.jpg"))) for i, slot in enumerate(slots)]
+    write_arm(data, moved, evaluation.outcome.dataset.names)
+    assert sorted((data.parent / "images/train").iterdir())[0].samefile(moved[0].path), (
+        "a dataset that moved is linked anew"
+    )
 
 
 def test_a_run_without_accepted_images_is_one_clear_error(tmp_path: Path) -> None:
@@ -154,6 +162,40 @@ def test_pictures_that_look_like_trained_ones_are_named(tmp_path: Path) -> None:
     put(tmp_path / "night/labels/val/again.txt", "0 0.5 0.5 0.2 0.2\n")
     evaluation = prepare(EvalRequest(run, put(tmp_path / "w.pt", ""), {"night": test}))
     assert any("night: 1 pictures look like ones that are trained on" in line for line in evaluation.warnings)
+
+
+def test_copies_in_the_run_s_own_val_are_left_out_and_said(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", counts=(6, 3), size=(160, 120))
+    shutil.copy(tmp_path / "data/images/train/03.jpg", tmp_path / "data/images/val/copy.jpg")
+    shutil.copy(tmp_path / "data/labels/train/03.txt", tmp_path / "data/labels/val/copy.txt")
+    make(write_recipe(tmp_path / "r.yaml", tmp_path / "data/data.yaml", tmp_path / "out", conditions=["night"]))
+    evaluation = prepared(tmp_path)
+    assert "val: 1 pictures of it stand in train, too, and are not tested on" in evaluation.warnings
+    assert len(evaluation.tests[1].slots) == len(evaluation.tests[1].sources) == 3
+
+
+def test_the_light_of_test_pictures_may_not_be_copied(tmp_path: Path) -> None:
+    a_run(tmp_path)
+    a_test(tmp_path / "night")
+    with pytest.raises(UsageError, match="--target: a picture of it is tested on"):
+        prepared(tmp_path, targets=tmp_path / "night/images/val")
+    assert prepared(tmp_path, targets=tmp_path / "night/images/train", tests={"night": tmp_path / "night/data.yaml"})
+
+
+def test_a_condition_without_a_rule_is_said(tmp_path: Path) -> None:
+    a_run(tmp_path, conditions=[{"name": "sandstorm", "prompt": "sand", "strength": 1}])
+    with pytest.raises(UsageError, match="there is no rule for 'sandstorm'"):
+        prepared(tmp_path)
+    assert list(prepared(tmp_path, arms=("real", "checked")).arms) == ["real", "checked"]
+
+
+def test_rows_with_keypoints_become_boxes(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", kind="pose", counts=(3, 1), size=(160, 120))
+    recipe = write_recipe(tmp_path / "r.yaml", tmp_path / "data/data.yaml", tmp_path / "out", conditions=["night"])
+    run(load_recipe(recipe), make_worker=lambda: fake_worker(FakeEditor(), keypoints=(2, 3)))
+    arms = prepared(tmp_path).arms
+    for slots in arms.values():
+        assert all(len(row.split()) == 5 for slot in slots for row in slot.label.splitlines())
 
 
 def test_a_test_set_has_our_classes_by_name(tmp_path: Path) -> None:

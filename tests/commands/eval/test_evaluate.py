@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from diffgen.commands.eval.evaluate import evaluate, plan_facts, plan_text
+from diffgen.commands.eval.evaluate import evaluate, locked, plan_facts, plan_text
 from diffgen.commands.eval.page import results_text
 from diffgen.commands.eval.request import read_options, read_tests
 from diffgen.errors import DiffgenError, UsageError
@@ -160,6 +160,33 @@ def test_killed_it_goes_on_and_leaves_no_process(
     assert sum(begun.values()) <= 13, "at most the one in hand is begun again"
 
 
+def test_equal_lists_share_a_training_and_there_is_no_verdict_before_the_last_seed(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path)
+    evaluation = prepared(tmp_path, arms=("real", "checked"), ratios=(0.01, 1.0))
+    assert len({training.key for training in evaluation.trainings}) == 1 + 16
+    monkeypatch.setenv("SLOWLY", "0.3")
+    facts = evaluate(evaluation, max_minutes=0.1)
+    assert 0 < facts["seeds_done"] < 8
+    assert facts["verdict"] is None
+    assert {row["verdict"] for row in facts["tests"]["night"]["contrasts"]} == {"so far"}
+    monkeypatch.setenv("SLOWLY", "0")
+    facts = evaluate(evaluation)
+    assert len(calls.read_text().splitlines()) == len(set(calls.read_text().splitlines())) + 1 == 16 + 1
+    assert facts["seeds_done"] == 8
+    assert facts["verdict"] == "not shown"
+
+
+def test_two_at_once_are_one_too_many(tmp_path: Path, calls: Path) -> None:
+    a_run(tmp_path)
+    evaluation = prepared(tmp_path, seeds=1)
+    (tmp_path / "out-eval").mkdir()
+    put(tmp_path / "out-eval/eval.json", "{}")
+    with locked(tmp_path / "out-eval"), pytest.raises(DiffgenError, match="another process works there"):
+        evaluate(evaluation)
+
+
 def test_one_training_a_device(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_run(tmp_path)
     monkeypatch.setenv("SLOWLY", "0.5")
@@ -180,12 +207,15 @@ def test_one_training_a_device(tmp_path: Path, calls: Path, monkeypatch: pytest.
         ({"options": {"epochs": "ten"}}, "epochs must be a whole number, got 'ten'"),
         ({"classes": ("cra",)}, "no class 'cra'. Did you mean 'car'"),
         ({"weights": Path("nowhere.pt")}, "there is no file nowhere.pt"),
+        ({"seeds": 30}, "at most 20"),
+        ({"require": "help"}, "it can only be shown"),
+        ({"require": "shown"}, "this can never be shown"),
     ],
 )
 def test_wrong_requests(tmp_path: Path, calls: Path, fields: dict[str, Any], words: str) -> None:
     a_run(tmp_path)
     with pytest.raises(UsageError) as error:
-        evaluate(prepared(tmp_path, seeds=1, **fields))
+        evaluate(prepared(tmp_path, **{"seeds": 1, **fields}))
     assert words in f"{error.value.message} {error.value.hint}"
 
 
@@ -212,8 +242,8 @@ def test_somebody_else_s_folder_is_refused(tmp_path: Path, calls: Path) -> None:
 
 
 def test_words_of_the_command_line() -> None:
-    assert read_options("lr0=0.001 imgsz=416 cos_lr=true optimizer=AdamW") == {
-        "lr0": 0.001, "imgsz": 416, "cos_lr": True, "optimizer": "AdamW",
+    assert read_options("lr0=1e-3 imgsz=416 cos_lr=true optimizer=AdamW classes=None") == {
+        "lr0": 0.001, "imgsz": 416, "cos_lr": True, "optimizer": "AdamW", "classes": None,
     }  # fmt: skip
     assert read_tests(["night=a/b.yaml", "/x/fog/data.yaml"]) == {
         "night": Path("a/b.yaml"),

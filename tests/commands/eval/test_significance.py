@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffgen.commands.eval.significance import bca, holm, sign_flip, smallest_p, verdict
+from diffgen.commands.eval.significance import Resamples, bca, holm, sign_flip, smallest_p, verdict
 
 SOME = st.lists(st.floats(-1, 1).filter(lambda x: abs(x) > 1e-6), min_size=1, max_size=9)
 
@@ -52,7 +52,13 @@ def planted(effect: float, seed: int, seeds: int = 8, pictures: int = 60) -> tup
         + rng.normal(0, 0.05, (seeds, pictures))
     )
     p = sign_flip(list(table.mean(1)))
-    return p, bca(lambda s, w: float((table[s].mean(0) @ w) / w.sum()), seeds, pictures, draws=400, seed=seed)
+    resamples = Resamples(pictures, 400, seed)
+
+    def mean(drawn: np.ndarray, row: int) -> float:
+        weights = resamples.weights[row]
+        return float((table[drawn].mean(0) @ weights) / weights.sum())
+
+    return p, bca(mean, seeds, resamples, seed)
 
 
 def test_a_planted_effect_is_shown_and_none_is_seldom() -> None:
@@ -67,4 +73,13 @@ def test_the_interval_covers_the_truth() -> None:
 
 
 def test_without_spread_the_interval_is_a_point() -> None:
-    assert bca(lambda s, w: 0.5, 3, 4, draws=20) == (0.5, 0.5)
+    assert bca(lambda seeds, row: 0.5, 3, Resamples(4, 20)) == (0.5, 0.5)
+
+
+def test_draws_are_of_pictures_and_groups_leave_each_out_once() -> None:
+    resamples = Resamples(450, 30)
+    assert (resamples.weights[0] == 1).all()
+    assert (resamples.weights[list(resamples.drawn)].sum(1) == 450).all()
+    left = resamples.weights[list(resamples.left)]
+    assert len(left) == 200
+    assert ((left == 0).sum(0) == 1).all()

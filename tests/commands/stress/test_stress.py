@@ -135,7 +135,11 @@ def test_pictures_whose_labels_are_in_doubt_are_left_out_and_counted(tmp_path: P
 
     facts = stressed(tmp_path, Black())
     assert facts["left_out"] == {"degenerate": 48}
-    assert {cell["severity"] for cell in facts["cells"]} == {0.0, 0.3, 1.0}
+    empty = [cell for cell in facts["cells"] if cell["severity"] == 0.6]
+    assert [(cell["pictures"], cell["map50"]) for cell in empty] == [(0, None), (0, None)]
+    facts = stressed(tmp_path, Black(), fail_under=0.1)
+    assert facts["failed_under"] == ["night 0.6: not tested", "heavy-fog 0.6: not tested"]
+    assert facts["exit_code"] == 3
 
 
 @pytest.mark.parametrize(
@@ -156,6 +160,12 @@ def test_a_sentence_needs_enough_objects_and_more_than_the_round_trip_loses() ->
     rows = [cell("fog", 0.2, 12), cell("fog", 0.4, 8), cell("fog", 0.6, 11), cell("fog", 0.8, 15)]
     assert sentences([*rows, floor], floor, ["car"]) == ["loses car under 32 px from fog 0.6 on (75% at 0.8)"]
     assert sentences([*rows, floor], cell(FLOOR, 0, 10), ["car"]) == []
+    gone = [cell("fog", 0.8, 180, 200), cell("fog", 1, 5, 5)]
+    assert sentences(gone, floor, ["car"]) == ["loses car under 32 px from fog 0.8 on (90% at 0.8)"], (
+        "the last is too few"
+    )
+    back = [cell("fog", 0.6, 180, 200), cell("fog", 1, 50, 200)]
+    assert sentences(back, floor, ["car"]) == ["loses car under 32 px at fog 0.6 (90% at 0.6)"], "it does not last"
     assert sentences([cell("fog", 0.6, 9, 9)], None, ["car"]) == []
 
 
