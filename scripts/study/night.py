@@ -41,8 +41,8 @@ from scripts.docs.tables import measured, write_table
 
 CONDITION = "night"
 SEEDS = 8
-# About 130 steps. The backbone is frozen, because seeds then differ less: AP50 of .268 ± .018 over four, where without it two
-# lists that differ in one picture and in order were .10 apart.
+# About 130 steps. The backbone is frozen, because seeds then differ less: AP50 of .268 ± .018 over four, where without it
+# two lists that differ in one picture and in order were .10 apart.
 OPTIONS = "epochs=3 imgsz=416 batch=16 optimizer=AdamW lr0=0.001 warmup_epochs=1 workers=2 freeze=10"
 CLASSES = ("car",)
 
