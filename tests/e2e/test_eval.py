@@ -45,10 +45,11 @@ def test_two_arms_of_one_seed(tmp_path: Path, weights: Path) -> None:
     assert json.loads(planned.stdout)["steps"] == 2
     stopped = call("eval", run, *options, "--max-minutes", 0)
     assert stopped.returncode == 4, stopped.stderr
-    done = call("eval", run, *options, "--json", "--require", "shown")
-    assert done.returncode == 3, done.stderr
+    done = call("eval", run, *options, "--json")
+    assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert (facts["left"], facts["seeds_done"], facts["verdict"]) == (0, 1, "not shown")
+    assert call("eval", run, *options, "--require", "shown").returncode == 2, "one seed can never show anything"
     arms = facts["tests"]["night"]["arms"]
     assert set(arms) == {"zero-shot", "real", "checked"}
     assert arms["real"]["ultralytics_ap50"] is not None
