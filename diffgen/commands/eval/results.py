@@ -120,9 +120,9 @@ def _arm(found: Tested, name: str) -> dict[str, Any]:
     return {
         "seeds": len(ap50),
         "ap50": _mean(ap50),
-        "ap50_sd": float(np.std(ap50, ddof=1)) if len(ap50) > 1 else None,
+        "ap50_sd": round(float(np.std(ap50, ddof=1)), 5) if len(ap50) > 1 else None,
         "ap": _mean(ap),
-        "each": [round(value, 5) for value in ap50],
+        "each": [None if np.isnan(value) else round(value, 5) for value in ap50],
         "classes": {
             str(c): _mean([mean_precision({c: m[c]}) for m in found.arms[name] if c in m]) for c in found.classes
         },
@@ -142,7 +142,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _wrong_at_recall(found: Tested, name: str) -> float | None:
     """Wrong detections a picture where the arm finds as much of a class as the real arm does at CONFIDENT; sum over classes,
     mean over seeds. None where it never finds so much."""
-    if REAL not in found.arms:
+    if REAL not in found.arms or set(found.arms[name][0]) != set(found.classes):
         return None
     totals = []
     for seed, matched in enumerate(found.arms[name]):

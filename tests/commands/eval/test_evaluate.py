@@ -90,6 +90,18 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, calls: Path) -> None:
     assert len(calls.read_text().split()) == 2 * 24, "another way to train does"
 
 
+def test_weights_that_know_none_of_the_classes_have_no_figures(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path)
+    monkeypatch.setenv("NAMES", "tree,dog")
+    facts = evaluate(prepared(tmp_path, seeds=1, arms=("real", "checked")))
+    row = facts["tests"]["night"]["arms"]["zero-shot"]
+    assert (row["ap50"], row["each"], row["wrong_a_picture"]) == (None, [None], None)
+    assert json.loads((tmp_path / "out-eval/results.json").read_text("utf-8"))["seeds_done"] == 1
+    assert "zero-shot      1       –" in results_text(facts)
+
+
 def test_too_few_seeds_are_said_before_it_starts(tmp_path: Path, calls: Path) -> None:
     a_run(tmp_path)
     evaluation = prepared(tmp_path, seeds=5)
