@@ -1,4 +1,4 @@
-"""Does diffgen accept what a person would accept? Edits, sheets for two judges, and the score.
+"""Does diffgen accept what a judge by eye would accept? Edits, sheets for two judges, and the score.
 
     python -m scripts.bench.acceptance pictures look --seed 27 --group day=driving/day:14 --group facade=photos/facade*:6 …
     diffgen run look/recipe.yaml
