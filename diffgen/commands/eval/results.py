@@ -73,7 +73,8 @@ def tested(
         looked = bench.found(training, test.name)
         names = looked["names"]
         seen = detections_of(looked, schema.names, training.data is None)
-        known = classes if training.data is not None else [c for c in classes if c in same_names(schema.names, names)]
+        shared = same_names(schema.names, names)
+        known = [c for c in classes if training.data is not None or c in shared]
         matched = {c: match_class(truths, seen, c) for c in known}
         figures: dict[str, Any] = {"sizes": coco_figures(truths, seen, known), "ultralytics": looked.get("ultralytics")}
         arms.setdefault(training.arm, []).append(matched)
@@ -91,7 +92,8 @@ def detections_of(found: Mapping[str, Any], names: Sequence[str], foreign: bool)
 
 
 def truths_of(width: int, height: int, label: bytes, schema: LabelSchema) -> Boxes:
-    shapes = schema.parse(label)
+    """The objects of a picture whose rows are boxes, also where the dataset's have keypoints; see `arms.relabelled`."""
+    shapes = LabelSchema(schema.names, None).parse(label)
     scale = np.array([width, height, width, height], float)
     corners = np.array([shape.box for shape in shapes], float).reshape(-1, 4) * scale
     return Boxes(corners, np.array([shape.class_id for shape in shapes], np.int64), np.ones(len(shapes)))

@@ -17,6 +17,7 @@ from PIL import Image
 from diffgen.commands.eval.arms import ARMS, CHECKED, ORACLE, REAL, RULES, UNCHECKED, leaks, read_test, write_arm
 from diffgen.commands.eval.evaluate import prepare
 from diffgen.commands.eval.request import EvalRequest
+from diffgen.commands.eval.results import truths_of
 from diffgen.commands.eval.rules import RULES as OF_IMAGES
 from diffgen.commands.eval.rules import ruled
 from diffgen.commands.export import export
@@ -193,9 +194,13 @@ def test_rows_with_keypoints_become_boxes(tmp_path: Path) -> None:
     make_dataset(tmp_path / "data", kind="pose", counts=(3, 1), size=(160, 120))
     recipe = write_recipe(tmp_path / "r.yaml", tmp_path / "data/data.yaml", tmp_path / "out", conditions=["night"])
     run(load_recipe(recipe), make_worker=lambda: fake_worker(FakeEditor(), keypoints=(2, 3)))
-    arms = prepared(tmp_path).arms
-    for slots in arms.values():
+    evaluation = prepared(tmp_path)
+    for slots in evaluation.arms.values():
         assert all(len(row.split()) == 5 for slot in slots for row in slot.label.splitlines())
+    schema = evaluation.outcome.dataset.schema
+    own = next(test for test in evaluation.tests if test.name == "val")
+    assert schema.keypoints is not None
+    assert all(len(truths_of(160, 120, slot.label, schema).classes) for slot in own.slots)
 
 
 def test_a_test_set_has_our_classes_by_name(tmp_path: Path) -> None:
