@@ -179,7 +179,7 @@ def evaluate(
         devices=asked.default_devices() if device is None else tuple(device.split(",")),
         classes=None if classes is None else tuple(name.strip() for name in classes.split(",")),
         most=most,
-        ratios=() if ratio is None else asked.read_ratios(ratio),
+        ratios=() if ratio is None else asked.read_shares("--ratio", ratio),
         folder=output,
         require=require,
     )
@@ -217,8 +217,9 @@ def stress(
 
     Example: diffgen stress best.pt --recipe configs/winter.yaml --fail-under map50=0.4
     """
+    from diffgen.commands.eval.request import read_shares
     from diffgen.commands.stress.page import stress_text
-    from diffgen.commands.stress.stress import StressRequest, read_fail_under, read_severities
+    from diffgen.commands.stress.stress import StressRequest, read_fail_under
     from diffgen.commands.stress.stress import stress as run_stress
     from diffgen.run.progress import choose
 
@@ -226,7 +227,7 @@ def stress(
         recipe=_load(recipe, sets, None),
         weights=model,
         data=data,
-        severities=read_severities(severities),
+        severities=read_shares("--severities", severities),
         limit=limit,
         size=imgsz,
         device=device,

@@ -16,18 +16,12 @@ from diffgen.run.loop import run
 from tests.editing.tiny_models import write_lora
 from tests.editing.tiny_nets import write_estimator, write_net
 from tests.hub.docs_recipes import recipes, write_world
+from tests.hub.layouts import ANY
 from tests.hub.standin import StandIn
 
 pytestmark = [pytest.mark.editors, pytest.mark.slow]
 
 Publish = Callable[[StandIn, str], str]
-ANY = {
-    "contrast": None,
-    "registration": None,
-    "structure": None,
-    "effect": None,
-    "change": None,
-}  # random weights make no pictures
 
 
 def publish_beside(hub: StandIn, recipe: dict[str, Any], root: Path, denoiser: Path) -> None:

@@ -17,18 +17,12 @@ import yaml
 from diffgen.models.aliases import aliases
 from tests.editing.tiny_nets import write_estimator, write_net, write_open_detector
 from tests.fakes import make_dataset, put, tree
+from tests.hub.layouts import ANY
 from tests.hub.standin import TOKEN, StandIn
 
 pytestmark = [pytest.mark.editors, pytest.mark.slow]
 
 Publish = Callable[[StandIn, str], str]
-ANY = {
-    "contrast": None,
-    "registration": None,
-    "structure": None,
-    "effect": None,
-    "change": None,
-}  # random weights make no pictures
 DEPTH = {"kind": "depth", "model": "someone/net", "estimator": "someone/depth"}
 NIGHTS: dict[str, tuple[str, dict[str, Any]]] = {
     "img2img": ("sd15", {}),

@@ -165,10 +165,11 @@ def _trainings(request: EvalRequest, bench: Bench, arms: Mapping[str, Sequence[S
     """Seed by seed, so that an evaluation that is stopped has whole pairs."""
     weights = file_digest(request.weights)
     trainings = [Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, bench.size, {}), None)]
+    lists = {arm: (digest(slots), str(place_of(bench.folder / "arms", arm, slots))) for arm, slots in arms.items()}
     for seed in range(request.seeds):
-        for arm, slots in arms.items():
-            key = training_key(weights, digest(slots), seed, bench.size, bench.options)
-            trainings.append(Training(arm, seed, key, str(place_of(bench.folder / "arms", arm, slots))))
+        for arm, (content, data) in lists.items():
+            key = training_key(weights, content, seed, bench.size, bench.options)
+            trainings.append(Training(arm, seed, key, data))
     return trainings
 
 

@@ -85,12 +85,12 @@ def read_tests(items: Sequence[str]) -> dict[str, Path]:
     return tests
 
 
-def read_ratios(text: str) -> tuple[float, ...]:
-    """`.1,.5` as numbers above 0, up to 1, in order. Raises UsageError."""
+def read_shares(option: str, text: str) -> tuple[float, ...]:
+    """`.1,.5` as numbers above 0, up to 1, in order. Raises UsageError, which names the `option`."""
     try:
         values = tuple(sorted({float(part) for part in text.split(",")}))
     except ValueError:
         values = ()
     if not values or not 0 < values[0] <= values[-1] <= 1:
-        raise UsageError(f"--ratio {text}: not numbers above 0, up to 1", "for example --ratio .1,.25,.5")
+        raise UsageError(f"{option} {text}: not numbers above 0, up to 1", f"for example {option} 0.3,0.6,0.9")
     return values

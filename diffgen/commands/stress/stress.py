@@ -118,17 +118,6 @@ def _at(fields: dict[str, Any], severity: float) -> dict[str, Any]:
     return {**fields, **strengths, "name": f"{severity:g}-{fields['name']}", "share": 1.0, "checks": None}
 
 
-def read_severities(text: str) -> tuple[float, ...]:
-    """`0.2,0.6` as numbers above 0, up to 1, in order. Raises UsageError."""
-    try:
-        values = tuple(sorted({float(part) for part in text.split(",")}))
-    except ValueError:
-        values = ()
-    if not values or not 0 < values[0] <= values[-1] <= 1:
-        raise UsageError(f"--severities {text}: not numbers above 0, up to 1", "for example --severities 0.3,0.6,0.9")
-    return values
-
-
 def read_fail_under(text: str) -> float:
     """`map50=0.4` as a number. Raises UsageError."""
     name, _, value = text.partition("=")

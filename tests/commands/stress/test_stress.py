@@ -11,9 +11,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from diffgen.commands.eval.request import read_shares
 from diffgen.commands.stress.look import FLOOR, sentences
 from diffgen.commands.stress.page import stress_text
-from diffgen.commands.stress.stress import StressRequest, read_fail_under, read_severities, stress
+from diffgen.commands.stress.stress import StressRequest, read_fail_under, stress
 from diffgen.errors import UsageError
 from diffgen.recipe.load import load_recipe
 from diffgen.run.session import open_run
@@ -170,11 +171,11 @@ def test_a_sentence_needs_enough_objects_and_more_than_the_round_trip_loses() ->
 
 
 def test_words_of_the_command_line() -> None:
-    assert read_severities("1,0.5") == (0.5, 1.0)
+    assert read_shares("--severities", "1,0.5") == (0.5, 1.0)
     assert read_fail_under("map50=0.4") == 0.4
     for wrong in ("", "0,1", "0.5,2", "high"):
         with pytest.raises(UsageError):
-            read_severities(wrong)
+            read_shares("--severities", wrong)
     for wrong in ("0.4", "map50=x", "map50=2", "recall=0.4"):
         with pytest.raises(UsageError):
             read_fail_under(wrong)
