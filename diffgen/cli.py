@@ -166,6 +166,7 @@ def evaluate(
     from diffgen.commands.eval import evaluate as evaluation
     from diffgen.commands.eval import request as asked
     from diffgen.commands.eval.page import results_text
+    from diffgen.commands.eval.prepare import prepare
 
     request = asked.EvalRequest(
         run=run_folder,
@@ -183,7 +184,7 @@ def evaluate(
         folder=output,
         require=require,
     )
-    prepared = evaluation.prepare(request)
+    prepared = prepare(request)
     if plan_only:
         _print(evaluation.plan_facts(prepared), evaluation.plan_text, as_json)
         return

@@ -26,8 +26,9 @@ import yaml
 
 from diffgen.commands.eval import arms as arm_lists
 from diffgen.commands.eval.arms import REAL
-from diffgen.commands.eval.evaluate import Evaluation, evaluate, locked, prepare, train
+from diffgen.commands.eval.evaluate import evaluate, locked, train
 from diffgen.commands.eval.page import results_text
+from diffgen.commands.eval.prepare import Evaluation, prepare
 from diffgen.commands.eval.request import EvalRequest, read_options
 from diffgen.commands.eval.results import Tested, tested
 from diffgen.commands.eval.significance import bca, sign_flip, verdict

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diffgen.commands.eval.evaluate import Evaluation, prepare
+from diffgen.commands.eval.prepare import Evaluation, prepare
 from diffgen.commands.eval.request import EvalRequest
 from tests.fakes import make, make_dataset, photo, put, save, write_recipe
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffgen.commands.eval.arms import ARMS, CHECKED, ORACLE, REAL, RULES, UNCHECKED, leaks, read_test, write_arm
-from diffgen.commands.eval.evaluate import prepare
+from diffgen.commands.eval.prepare import prepare
 from diffgen.commands.eval.request import EvalRequest
 from diffgen.commands.eval.results import truths_of
 from diffgen.commands.eval.rules import RULES as OF_IMAGES
