@@ -73,6 +73,9 @@ def _facts(session: Session, look: bool | None) -> dict[str, Any]:
         "annotator": labeller.name if labeller else None,
         "edited_sources": sum(bool(edits) for _, edits in plan.edits),
         "conditions": {name: dict(count) for name, count in conditions.items()},
+        "strengths": {
+            name: {f"{level:g}": count for level, count in counts.items()} for name, counts in plan.strengths().items()
+        },
         "idle": {c.name: _why_idle(session, c) for c in recipe.conditions if not conditions[c.name]},
         "images": sum(count for counts in conditions.values() for count in counts.values()),
         "jobs": work.jobs,
@@ -148,7 +151,9 @@ def _why_idle(session: Session, condition: Condition) -> str:
         "insert": f"no selected picture has room for a {classes} of a size and height that the dataset's objects have, "
         f"{session.model.least_object} px or more at the working size",
     }
-    suited = [edit for edit in edits_of(session.recipe, session.model, session.dataset) if edit[0] == condition]
+    suited = [
+        edit for edit in edits_of(session.recipe, session.model, session.dataset) if edit[0].name == condition.name
+    ]
     if any(fits(source, edit, session.plan.places) for source, _ in session.plan.edits for edit in suited):
         return "its share selects none of the pictures"
     return reasons[str(condition.task)]
@@ -207,6 +212,9 @@ def _head_lines(facts: dict[str, Any]) -> Iterator[str]:
     for name, counts in facts["conditions"].items():
         images = ", ".join(f"{count} {split}" for split, count in counts.items())
         yield f"          {name:<14} {images or 'none: ' + facts['idle'][name]}"
+        if levels := facts["strengths"].get(name):
+            spread = ", ".join(f"{count} at {level}" for level, count in levels.items())
+            yield f"          {'':<14} strength: {spread}; a batch has images of one strength"
 
 
 def _dataset_lines(facts: dict[str, Any]) -> Iterator[str]:

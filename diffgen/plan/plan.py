@@ -13,10 +13,12 @@ from diffgen.plan.attempts import next_attempt
 from diffgen.plan.insertion import Place, find_places
 from diffgen.plan.prompts import describe, painted_words, resolve_prompt
 from diffgen.plan.select import Edit, assigned_edits, first_sources, fits, select_sources, with_val
-from diffgen.plan.settings import edits_of
+from diffgen.plan.settings import edits_of, levels_of
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
 from diffgen.types import EDIT_VERSION, Item, Job, Settings, Source, Verdict, unit
+
+STRIDE = 2  # levels from one variant's strength to the next one's: five variants of a picture have all five levels
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,31 @@ class Plan:
                 yield attempt
                 attempt = self.next_attempt(attempt, Verdict(False))
 
+    def strengths(self) -> dict[str, dict[float, int]]:
+        """For each condition whose strength is a range: how many images each level has, weakest first."""
+        counts = {c.name: dict.fromkeys(c.strengths, 0) for c, _ in self.conditions if len(c.strengths) > 1}
+        for source, edits in self.edits:
+            for condition, _ in edits:
+                if condition.name in counts:
+                    for level in self._levels(source, condition):
+                        counts[condition.name][condition.strengths[level]] += 1
+        return counts
+
+    def planned_strength(self, item: Item) -> float:
+        """Of the image's first attempt: later ones have less."""
+        condition = next(c for c, _ in self.conditions if c.name == item.job.settings.condition)
+        return condition.strengths[self._levels(item.source, condition)[item.job.variant]]
+
+    def _levels(self, source: Source, condition: Condition) -> list[int]:
+        """For each variant of a source the level of the strength, from 0. It depends on the recipe's seed, the source and
+        the condition only; each level is as likely as the others."""
+        levels = len(condition.strengths)
+        first = int(unit("strength", self.seed, source.digest, condition.name) * levels) if levels > 1 else 0
+        return [(first + STRIDE * variant) % levels for variant in range(self.variants)]
+
     def _items(self) -> Iterator[Item]:
         prompts: dict[tuple[str, str, str], str] = {}  # half a million jobs share a few prompts: keep each text once
+        levels = {edit[0].name: levels_of(edit) for edit in self.conditions}
         for source, edits in self.edits:
             whole = describe(source, self.dataset.names)
             for condition, settings in edits:
@@ -88,11 +113,11 @@ class Plan:
                     prompt = prompts[key] = resolve_prompt(source, condition, settings, objects)
                 negative, maps = condition.negative_prompt, _own_maps(source, settings) if settings.controls else ()
                 places = self.places.get((source.digest, condition.name))
-                for variant, seed in enumerate(_seeds(self.seed, self.variants, condition, source)):
-                    place = places[variant] if places else None
-                    yield Item(
-                        source, Job(source.digest, settings, prompt, negative, seed, variant, maps=maps, place=place)
-                    )
+                strengths = levels[condition.name]
+                seeds = _seeds(self.seed, self.variants, condition, source)
+                for variant, (seed, level) in enumerate(zip(seeds, self._levels(source, condition), strict=True)):
+                    place, at = places[variant] if places else None, strengths[level]
+                    yield Item(source, Job(source.digest, at, prompt, negative, seed, variant, maps=maps, place=place))
 
 
 def _own_maps(source: Source, settings: Settings) -> tuple[str, ...]:

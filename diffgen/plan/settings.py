@@ -19,16 +19,36 @@ LCM_LEVELS = 50  # of latent consistency models (diffusers' original_inference_s
 
 
 def edits_of(recipe: Recipe, model: Model, dataset: Dataset, edit_version: int = EDIT_VERSION) -> tuple[Edit, ...]:
-    """Every condition with the settings of its jobs. Raises UsageError when a condition does not suit the model."""
+    """Every condition, as this model carries it out, with the settings of its jobs; those of a range of strengths are the
+    strongest ones, see `levels_of`. Raises UsageError when a condition does not suit the model."""
     edits = []
     for condition in recipe.conditions:
         old = edit_version == EDIT_VERSION_2
-        if old:
-            condition = condition.model_copy(update={"unsuited": []})
-        strength = float(condition.strength) if old else _strength(condition, model)
-        settings = _settings(recipe, condition, model, strength, _classes(recipe, condition, model, dataset))
-        edits.append((condition, _as_in_version_2(settings, condition, model) if old else settings))
+        strength = _strength(condition, model, instructed=not old)
+        carried_out = condition.model_copy(update={"strength": strength} | ({"unsuited": []} if old else {}))
+        settings = _settings(recipe, carried_out, model, _classes(recipe, condition, model, dataset))
+        edits.append((carried_out, _as_in_version_2(settings, condition, model) if old else settings))
     return tuple(edits)
+
+
+def levels_of(edit: Edit) -> tuple[Settings, ...]:
+    """The settings of each level of the condition's strength, weakest first."""
+    condition, strongest = edit
+    if not isinstance(condition.strength, tuple):
+        return (strongest,)
+    objects = strongest.object_strength
+    levels = []
+    for strength in condition.strengths:
+        weaker_objects = objects is not None and objects < strength
+        levels.append(
+            replace(
+                strongest,
+                strength=strength,
+                object_strength=objects if weaker_objects else None,
+                feather=strongest.feather if weaker_objects or strongest.object_detail or strongest.task else None,
+            )
+        )
+    return tuple(levels)
 
 
 def _as_in_version_2(settings: Settings, condition: Condition, model: Model) -> Settings:
@@ -85,16 +105,14 @@ def _detail(recipe: Recipe, condition: Condition) -> float | None:
     return recipe.detail if condition.detail is None else condition.detail
 
 
-def _settings(
-    recipe: Recipe, condition: Condition, model: Model, strength: float, classes: tuple[int, ...] | None
-) -> Settings:
+def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple[int, ...] | None) -> Settings:
     def guidance(value: float | None, default: float) -> float:
         return float(default if value is None else value)
 
     check_class(model)
     scheduler, options = _scheduler(condition, model)
     long_side = recipe.resolution.long_side
-    objects = recipe.objects_for(condition)
+    objects, strength = recipe.objects_for(condition), condition.strengths[-1]
     weaker_objects = objects.strength is not None and objects.strength < strength
     controls = _control_inputs(recipe, condition, model)
     labeller = model.observers.detector if model.editor == "text2img" else None
@@ -105,7 +123,7 @@ def _settings(
         editor="img2img" if model.editor == "controlnet" and not controls else model.editor,
         model=model.identity,
         condition=condition.name,
-        strength=1.0 if labeller else strength,  # text2img starts from noise, whatever a preset says
+        strength=strength,
         steps=condition.steps or model.steps,
         guidance=guidance(condition.guidance, model.guidance),
         image_guidance=(
@@ -135,11 +153,14 @@ def _settings(
     )
 
 
-def _strength(condition: Condition, model: Model) -> float:
-    """The scene's strength. Instructions state the change itself, so presets carry them out wholly; pocket is told it."""
-    tells = model.editor == "instruct" and model.severity is None
+def _strength(condition: Condition, model: Model, instructed: bool) -> float | tuple[float, float]:
+    """The scene's strength. Instructions state the change itself, so presets carry them out wholly if `instructed`; pocket
+    is told it. Text-to-image starts from noise, whatever a preset says."""
+    if model.editor == "text2img":
+        return 1.0
+    tells = instructed and model.editor == "instruct" and model.severity is None
     wanted = condition.instruction_strength if tells else None
-    return float(condition.strength if wanted is None else wanted)
+    return condition.strength if wanted is None else wanted
 
 
 def _scheduler(condition: Condition, model: Model) -> tuple[str | None, Options | None]:

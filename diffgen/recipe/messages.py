@@ -38,6 +38,9 @@ _FAULTS = {
     "union_tag_invalid": "must be the path of a data.yaml, or a mapping with format: coco or voc",
 }
 
+# What pydantic adds to the place of an error to say which form of a value it means.
+_TAGS = frozenset({"str", "int", "dict[str,any]", "literal['auto']", "number", "range"})
+
 
 class Misplaced(ValueError):
     """A rule between several keys is broken; `at` is the key that the message points to."""
@@ -52,7 +55,7 @@ def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseMod
     first = error.errors(include_url=False)[0]
     fault = first.get("ctx", {}).get("error")
     place = fault.at if isinstance(fault, Misplaced) else first["loc"]
-    loc = [part for part in place if part not in ("str", "int", "dict[str,any]", "literal['auto']")]
+    loc = [part for part in place if part not in _TAGS]
     owner, field = _described(loc, recipe)
     if loc[:1] == ["dataset"]:
         del loc[1:2]  # pydantic's tag of the form

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from diffgen.recipe.presets import preset_fields
 
@@ -36,6 +36,19 @@ class IsPath:
     or_alias: bool = False
     keys: tuple[str, ...] = ()
 
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] >= value[1]:
+        raise ValueError(f"a range begins with its lower end, got [{value[0]:g}, {value[1]:g}]")
+    return value
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+# A number, or the two ends of a range. The tags are in the places of pydantic's errors; recipe.messages drops them.
+Strength = Annotated[
+    Annotated[_Share, Tag("number")] | Annotated[tuple[_Share, _Share], AfterValidator(_rising), Tag("range")],
+    Discriminator(lambda value: "range" if isinstance(value, (list, tuple)) else "number"),
+]
 
 FilePath = Annotated[str, IsPath()]
 PathOrId = Annotated[str, IsPath(or_id=True)]
@@ -128,6 +141,7 @@ class Objects(Section):
 
 
 EDGE_MAPS = ("canny", "softedge")  # these also keep shadows and kerbs
+STRENGTH_LEVELS = 5  # of a range: few, because only images of one strength share a batch
 LEAST_TASK_STRENGTH = 0.8  # of remove and insert: at 0.8 a fifth of the source's amplitude is left
 
 
@@ -170,11 +184,10 @@ class Condition(Section):
     )
     instruction: str | None = Field(None, description="describes the change, for instruct editors; default: the prompt")
     negative_prompt: str | None = Field(None, description="describes what should not be visible")
-    strength: float = Field(
+    strength: Strength = Field(
         0.6,
-        ge=0,
-        le=1,
-        description="0: the source itself, 1: as much change as the model can make; default with a task: 1",
+        description="0: the source itself, 1: as much change as the model can make; default with a task: 1. "
+        "`[0.3, 0.9]`: a range, of which each picture gets one of five even levels",
     )
     instruction_strength: float | None = Field(
         None,
@@ -235,12 +248,20 @@ class Condition(Section):
             raise ValueError("classes: only for task: remove and task: insert; select.classes chooses the sources")
         if self.task == "insert" and (self.classes is None or len(self.classes) != 1):
             raise ValueError("task: insert needs classes: with exactly one class; write a condition for each class")
-        if self.task in ("remove", "insert") and self.strength < LEAST_TASK_STRENGTH:
+        if self.task in ("remove", "insert") and self.strengths[0] < LEAST_TASK_STRENGTH:
             raise ValueError(
-                f"strength {self.strength:g} with task: {self.task}: below {LEAST_TASK_STRENGTH} the source shows "
+                f"strength {self.strengths[0]:g} with task: {self.task}: below {LEAST_TASK_STRENGTH} the source shows "
                 "through, and the labels would be wrong"
             )
         return self
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """The levels of the strength, weakest first: one, or STRENGTH_LEVELS of a range."""
+        if not isinstance(self.strength, tuple):
+            return (float(self.strength),)
+        low, high = self.strength
+        return tuple(round(low + (high - low) * i / (STRENGTH_LEVELS - 1), 4) for i in range(STRENGTH_LEVELS))
 
 
 class CocoSplit(Section):

@@ -146,19 +146,29 @@ def short_row(row: str) -> str:
 
 
 def by_condition(outcome: Outcome, scores: Sequence[Scores]) -> list[Row]:
-    """A row for each condition of the recipe, with a histogram of each score. `scores` belong to the entries."""
-    recipe = outcome.recipe
-    rows = {condition.name: Row(condition.name) for condition in recipe.conditions}
+    """A row for each condition of the recipe, and below it one for each of its strengths if it has several; with a histogram
+    of each score. `scores` belong to the entries."""
+    recipe, strengths = outcome.recipe, outcome.plan.strengths()
+    rows: dict[tuple[str, float | None], Row] = {}
+    for condition in recipe.conditions:
+        rows[condition.name, None] = Row(condition.name)
+        for strength in strengths.get(condition.name, ()):
+            rows[condition.name, strength] = Row(f"{condition.name} at {strength:g}")
     for entry, measured in zip(outcome.entries, scores, strict=True):
-        row = rows[entry.item.job.settings.condition]
-        row.count(entry)
-        for values, value in zip(row.values, measured, strict=True):
-            if value is not None:
-                values[not entry.accepted].append(value)
+        name = entry.item.job.settings.condition
+        strength = outcome.plan.planned_strength(entry.item)
+        for row in (rows[name, None], rows.get((name, strength))):
+            if row is not None:
+                row.count(entry)
+                for values, value in zip(row.values, measured, strict=True):
+                    if value is not None:
+                        values[not entry.accepted].append(value)
     for condition in recipe.conditions:
         checks = recipe.checks_for(condition)
         effect = checks.change, checks.effect
-        rows[condition.name].draw(checks.structure, checks.registration, *effect, checks.recall, checks.clip)
+        for (name, _), row in rows.items():
+            if name == condition.name:
+                row.draw(checks.structure, checks.registration, *effect, checks.recall, checks.clip)
     return list(rows.values())
 
 
