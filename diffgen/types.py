@@ -107,6 +107,20 @@ class ControlInput:
     folder: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """What a camera adds to an edit: each field is the (low, high) of which a job draws one value, (0, 0): nothing.
+
+    `exposure` is in stops. `noise` is a standard deviation, at full light, of linear light from 0 to 1. `blur` is the length
+    of the motion as a share of the picture's width. `glare` is the share of the light that is scattered over the picture.
+    """
+
+    exposure: tuple[float, float] = (0.0, 0.0)
+    noise: tuple[float, float] = (0.0, 0.0)
+    blur: tuple[float, float] = (0.0, 0.0)
+    glare: tuple[float, float] = (0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything about an edit that does not depend on the source. Jobs with equal settings can share a batch.
@@ -142,6 +156,7 @@ class Settings:
     controls: tuple[ControlInput, ...] | None = None
     task: str | None = None  # "background", "remove" or "insert": repaints a part only; see diffgen.editing.tasks
     classes: tuple[int, ...] | None = None  # of the objects that the task removes (None: all) or inserts
+    sensor: Sensor | None = None  # what a camera adds to the edit
     annotator: str | None = None  # identity of the detector that labels images made from noise
     edit_version: int = EDIT_VERSION  # of the diffgen that makes the images, or made those of the run folder
 

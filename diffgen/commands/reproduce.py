@@ -159,7 +159,7 @@ def _find(plan: Plan, wanted: set[str]) -> dict[str, Item]:
 
 def _loader(session: Session, threads: int, notify: Notify) -> MakeWorker:
     """A maker of `run`'s worker, with the run folder's number of threads and without observers."""
-    if session.plan.needs_masks:
+    if session.plan.needs_opencv:
         require_opencv()
     require_on_disk(session.model)
     session = session.on_device(threads)

@@ -131,7 +131,7 @@ def preview_images(session: Session, request: PreviewRequest) -> list[PreviewIma
         edits = _edits(session, recipe, names)
         suiting = tuple((source, tuple(edit for edit in edits if fits(source, edit, plan.places))) for source in shown)
         small_plan = replace(plan, edits=suiting, variants=1)
-        if small_plan.needs_masks:
+        if small_plan.needs_opencv:
             require_opencv()
         judging = Judging(recipe, dataset, session.review)
         columns.append([PreviewImage(Entry(item), settings, judging) for item in small_plan.items])

@@ -62,7 +62,7 @@ def require_opencv() -> None:
         import cv2  # noqa: F401
     except ImportError as error:
         raise DiffgenError(
-            f"objects.strength, detail, controls and tasks need OpenCV, which cannot be imported: {error}",
+            f"objects.strength, detail, sensor, controls and tasks need OpenCV, which cannot be imported: {error}",
             "pip install opencv-python; if a system library such as libGL is missing: apt-get install libgl1 libglib2.0-0",
         ) from None
 

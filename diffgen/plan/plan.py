@@ -49,10 +49,10 @@ class Plan:
         return tuple({edit[0].name: edit for edits in groups for edit in edits}.values())
 
     @property
-    def needs_masks(self) -> bool:
-        """Whether a job makes masks or control maps, or transfers detail: all of these need OpenCV."""
+    def needs_opencv(self) -> bool:
+        """Whether a job makes masks or control maps, transfers detail, or acts as a camera: all of these need OpenCV."""
         return bool(self.restore) or any(
-            s.object_strength is not None or s.object_detail or s.detail or s.controls or s.task
+            s.object_strength is not None or s.object_detail or s.detail or s.sensor or s.controls or s.task
             for _, s in self.conditions
         )
 

@@ -13,7 +13,7 @@ from diffgen.models.model import Model
 from diffgen.plan.select import Edit
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
-from diffgen.types import EDIT_VERSION, ControlInput, Settings
+from diffgen.types import EDIT_VERSION, ControlInput, Sensor, Settings
 
 LCM_LEVELS = 50  # of latent consistency models (diffusers' original_inference_steps)
 
@@ -83,9 +83,9 @@ def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Datase
             f"{where}: classes: the dataset has no class '{unknown[0]}'", f"its classes: {', '.join(names)}"
         )
     objects = recipe.objects_for(condition)
-    if objects.strength is not None or objects.detail or _detail(recipe, condition):
+    if objects.strength is not None or objects.detail or _detail(recipe, condition) or condition.sensor:
         raise UsageError(
-            f"{where}: objects.strength, objects.detail and detail do nothing with a task",
+            f"{where}: objects.strength, objects.detail, detail and sensor do nothing with a task",
             "remove them: a task leaves the rest of the picture unchanged, and objects.feather sets the blending",
         )
     if task == "insert" and dataset.keypoints is not None:
@@ -149,6 +149,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         controls=controls or None,
         task=condition.task,
         classes=classes,
+        sensor=_sensor(condition),
         annotator=labeller.identity if labeller else None,
     )
 
@@ -161,6 +162,14 @@ def _strength(condition: Condition, model: Model, instructed: bool) -> float | t
     tells = instructed and model.editor == "instruct" and model.severity is None
     wanted = condition.instruction_strength if tells else None
     return condition.strength if wanted is None else wanted
+
+
+def _sensor(condition: Condition) -> Sensor | None:
+    if condition.sensor is None:
+        return None
+    values = {key: getattr(condition.sensor, key) for key in type(condition.sensor).model_fields}
+    sensor = Sensor(**{key: v if isinstance(v, tuple) else (float(v), float(v)) for key, v in values.items()})
+    return None if sensor == Sensor() else sensor
 
 
 def _scheduler(condition: Condition, model: Model) -> tuple[str | None, Options | None]:

@@ -9,7 +9,17 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    Tag,
+    model_validator,
+)
 
 from diffgen.recipe.presets import preset_fields
 
@@ -43,12 +53,22 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-_Share = Annotated[float, Field(ge=0, le=1)]
-# A number, or the two ends of a range. The tags are in the places of pydantic's errors; recipe.messages drops them.
-Strength = Annotated[
-    Annotated[_Share, Tag("number")] | Annotated[tuple[_Share, _Share], AfterValidator(_rising), Tag("range")],
-    Discriminator(lambda value: "range" if isinstance(value, (list, tuple)) else "number"),
-]
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Bounds of a number, or of the two ends of a range. pydantic puts the tags into the places of its errors;
+    recipe.messages drops them."""
+
+    low: float
+    high: float
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> Any:
+        number: Any = Annotated[float, Field(ge=self.low, le=self.high)]
+        ends: Any = Annotated[tuple[number, number], AfterValidator(_rising), Tag("range")]
+        kind = Discriminator(lambda value: "range" if isinstance(value, (list, tuple)) else "number")
+        return handler.generate_schema(Annotated[Annotated[number, Tag("number")] | ends, kind])
+
+
+Ranged = float | tuple[float, float]
 
 FilePath = Annotated[str, IsPath()]
 PathOrId = Annotated[str, IsPath(or_id=True)]
@@ -140,6 +160,19 @@ class Objects(Section):
     )
 
 
+class Camera(Section):
+    """What a camera adds to the finished image. Each key is a number, or `[low, high]`, from which each image draws."""
+
+    exposure: Annotated[Ranged, Within(-4, 2)] = Field(0.0, description="stops that the light is changed by")
+    noise: Annotated[Ranged, Within(0, 0.3)] = Field(
+        0.0, description="standard deviation of the sensor's noise, at full light and of linear light; 0.03 is grainy"
+    )
+    blur: Annotated[Ranged, Within(0, 0.01)] = Field(
+        0.0, description="length of the motion while the shutter is open, as a share of the picture's width"
+    )
+    glare: Annotated[Ranged, Within(0, 0.5)] = Field(0.0, description="share of the light that the lens scatters")
+
+
 EDGE_MAPS = ("canny", "softedge")  # these also keep shadows and kerbs
 STRENGTH_LEVELS = 5  # of a range: few, because only images of one strength share a batch
 LEAST_TASK_STRENGTH = 0.8  # of remove and insert: at 0.8 a fifth of the source's amplitude is left
@@ -184,7 +217,7 @@ class Condition(Section):
     )
     instruction: str | None = Field(None, description="describes the change, for instruct editors; default: the prompt")
     negative_prompt: str | None = Field(None, description="describes what should not be visible")
-    strength: Strength = Field(
+    strength: Annotated[Ranged, Within(0, 1)] = Field(
         0.6,
         description="0: the source itself, 1: as much change as the model can make; default with a task: 1. "
         "`[0.3, 0.9]`: a range, of which each picture gets one of five even levels",
@@ -215,6 +248,7 @@ class Condition(Section):
     )
     objects: Objects | None = Field(None, description="object settings that differ from the recipe's")
     detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
+    sensor: Camera | None = Field(None, description="what a camera adds to the finished image; see below")
     controls: list[Control] | None = Field(None, description="replaces the recipe's controls; [] for none")
     edges: bool = Field(
         True, description="false: leave out canny and softedge of the recipe's controls, if it has others"

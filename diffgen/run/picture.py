@@ -15,6 +15,7 @@ from diffgen.dataset.masks import Mask, identity_canvas, object_mask
 from diffgen.editing.detail_transfer import transfer
 from diffgen.editing.editor import EditBatch, Edited
 from diffgen.editing.harmonise import harmonise
+from diffgen.editing.sensor import exposed
 from diffgen.editing.tasks import working_mask
 from diffgen.errors import TransientError
 from diffgen.types import Job, Record, Settings, Source
@@ -81,8 +82,10 @@ def batch_of(rows: Sequence[Row]) -> EditBatch:
     )
 
 
-def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pixels:
-    """Match the light of less-edited objects to the scene, and bring back the source's detail, at the source's size."""
+def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> Pixels:
+    """Match the light of less-edited objects to the scene, bring back the source's detail, and add what a camera adds; at
+    the source's size."""
+    settings = job.settings
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
     weaker_objects = settings.object_strength is not None and settings.object_strength < settings.strength
     amount: Mask | float = scene
@@ -92,7 +95,9 @@ def with_levers(opened: OpenedSource, settings: Settings, pixels: Pixels) -> Pix
             pixels = harmonise(opened.pixels, pixels, mask)
         if objects:
             amount = np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
-    return transfer(opened.pixels, pixels, amount) if np.any(amount) else pixels
+    if np.any(amount):
+        pixels = transfer(opened.pixels, pixels, amount)
+    return pixels if settings.sensor is None else exposed(pixels, settings.sensor, job.seed)
 
 
 def native_canvas(opened: OpenedSource, settings: Settings) -> tuple[Canvas, float]:

@@ -274,7 +274,7 @@ def make_ready(
         store.note(**{key: {**(store.state.get(key) or {}), **kept[key]} for key in kept if kept[key]})
     for line in session.warnings():
         notify(f"warning: {line}")
-    if session.plan.needs_masks:
+    if session.plan.needs_opencv:
         require_opencv()
     wanted, threads = session.recipe.batch_size, store.settle(threads=cpu_count())["threads"]
     if make_worker is None:

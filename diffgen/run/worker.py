@@ -215,7 +215,7 @@ class Worker:
             task_facts = {"contrast": round(float(luminance(pixels).std()), 4)}
             task_facts |= measure_task(opened.shapes, job, mask, whole)
             pixels = composite(opened.pixels, pixels, mask)
-        pixels = opened.bars.held(opened.pixels, with_levers(opened, settings, pixels))
+        pixels = opened.bars.held(opened.pixels, with_levers(opened, job, pixels))
         try:
             note = f"diffgen {__version__}, job {job.id}"
             how = "edited" if item.source.text is None else "made"

@@ -21,7 +21,7 @@ from diffgen import __version__
 from diffgen.cli import app
 from diffgen.recipe.presets import presets
 from diffgen.recipe.schema import Recipe
-from diffgen.recipe.sections import Condition, Control, TextToImage
+from diffgen.recipe.sections import Camera, Condition, Control, TextToImage
 from scripts.docs.models_page import models_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,10 +84,12 @@ def recipe_page() -> str:
     head = "| key | default | meaning |\n|---|---|---|\n"
     condition = "\n".join(rows(Condition, "conditions[]."))
     control = "\n".join(rows(Control, "controls[]."))
+    camera = "\n".join(rows(Camera, "conditions[].sensor."))
     imagined = "\n".join(rows(TextToImage, "text2img."))
     return (
         f"{INTRO}\n{head}" + "\n".join(rows(Recipe)) + f"\n\n## A condition\n\n{head}{condition}\n"
         f"\n## A control\n\nHow to use them: [controlnet.md](controlnet.md).\n\n{head}{control}\n"
+        f"\n## A sensor\n\nEach key is a number or a range, `[low, high]`, from which each image draws.\n\n{head}{camera}\n"
         f"\n## Without a dataset\n\nThe weaker way: [text-to-image.md](text-to-image.md).\n\n{head}{imagined}\n"
     )
 
