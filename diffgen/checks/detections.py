@@ -36,15 +36,21 @@ def confident(boxes: Sequence[F]) -> list[F]:
     return [box for box in boxes if box.score >= CONFIDENT]
 
 
-def match(reference: Sequence[Detection], detections: Sequence[Detection], iou: float = 0.5) -> list[bool]:
-    """For each reference box, whether a detection of its class overlaps it by at least `iou` (0 to 1).
+def match(
+    reference: Sequence[Detection], detections: Sequence[Detection], iou: float = 0.5, same_class: bool = True
+) -> list[bool]:
+    """For each reference box, whether a detection (of its class) overlaps it by at least `iou` (0 to 1).
 
     Greedy as in COCO's evaluation: in order of falling score, each detection takes the unmatched reference box that it
     overlaps most. A detection matches at most one box.
     """
     found = [False] * len(reference)
     for box in sorted(detections, key=lambda box: -box.score):
-        free = [i for i, other in enumerate(reference) if not found[i] and other.class_id == box.class_id]
+        free = [
+            i
+            for i, other in enumerate(reference)
+            if not found[i] and (other.class_id == box.class_id or not same_class)
+        ]
         best = max(free, key=lambda i: overlap(reference[i].box, box.box)[0], default=None)
         if best is not None and overlap(reference[best].box, box.box)[0] >= iou:
             found[best] = True
@@ -100,6 +106,20 @@ def covers(known: tuple[float, float, float, float], box: tuple[float, float, fl
     return iou >= 0.3 or inside > 0.7
 
 
+def on_labels(detections: Sequence[F], shapes: Sequence[Shape], iou: float = 0.5) -> dict[int, F]:
+    """The detection of each labelled object, by label row, without those that have none. Each object takes the free
+    detection that it overlaps most, if by at least `iou`; those that overlap most choose first. Classes do not count: the
+    label says what the object is."""
+    pairs = [
+        (overlap(shape.box, box.box)[0], row, i) for row, shape in enumerate(shapes) for i, box in enumerate(detections)
+    ]
+    rows: dict[int, int] = {}
+    for value, row, i in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:])):
+        if value >= iou and row not in rows and i not in rows.values():
+            rows[row] = i
+    return {row: detections[rows[row]] for row in sorted(rows)}
+
+
 def measure_detections(
     source: Sequence[Detection],
     edited: Sequence[Detection],
@@ -109,22 +129,29 @@ def measure_detections(
 ) -> dict[str, Any]:
     """The facts of a detector's boxes in the source, in the edit, and in `matched`, the edit at the source's brightness.
 
-    Keys: `found` and `found_matched` (per box of the source, whether the edit or its matched copy has it), `found_px` (side
-    of that box, px), `new_objects` (how many).
+    Of the labelled objects that it finds in the source: `found_rows` (their places in `shapes`), `found` and `found_matched`
+    (whether the edit or its matched copy has it, under whatever class), `found_px` (side of its box, px). And `new_objects`
+    (how many): where the source has neither label nor detection.
     """
+    labelled = on_labels(source, shapes)
+    reference = list(labelled.values())
+    sides = [math.sqrt(_area(box.box) * size[0] * size[1]) for box in reference]
     return {
-        **relative_recall(source, edited, size),
-        "found_matched": match(source, matched),
+        "found_rows": list(labelled),
+        "found": match(reference, edited, same_class=False),
+        "found_matched": match(reference, matched, same_class=False),
+        "found_px": [round(side, 1) for side in sides],
         "new_objects": len(new_objects(source, edited, shapes)),
     }
 
 
 def judged_recall(facts: Mapping[str, Any], size: str | None = None) -> float | None:
-    """The value compared with `checks.recall`: the share (0 to 1) found in the edit or in its matched copy.
+    """The value compared with `checks.recall`: the share (0 to 1) of the labelled objects that the detector finds in the
+    source that it finds in the edit or in its matched copy.
 
     A detector trained by day misses real objects at night, and those are the valuable ones. The copy at the source's
-    brightness shows that they are still there. None without a detector, or if it found nothing in the source. `size` is one
-    of COCO_SIZES.
+    brightness shows that they are still there. None without a detector, or if it found no labelled object in the source.
+    `size` is one of COCO_SIZES.
     """
     if "found" not in facts:
         return None

@@ -68,7 +68,7 @@ def double_angle(plane: Plane) -> Field:
 
 def object_agreement(before: Field, after: Field, shape: Shape) -> float | None:
     """`agreement` within one shape."""
-    box = _pixel_box(shape, before.shape)
+    box = pixel_box(shape, before.shape)
     return agreement(before, after, box, outline_mask(shape, (before.shape[1], before.shape[0]), box))
 
 
@@ -120,11 +120,12 @@ def _binomial(plane: Plane) -> Plane:
     return plane
 
 
-def _pixel_box(shape: Shape, size: tuple[int, ...]) -> tuple[int, int, int, int]:
+def pixel_box(shape: Shape, size: tuple[int, ...], grow: float = 0.0) -> tuple[int, int, int, int]:
+    """The shape's box, x0, y0, x1, y1, in pixels of a picture of `size` (height, width); `grow` pixels more on each side."""
     height, width = size
     x0, y0, x1, y1 = shape.box
-    left, top = max(0, int(np.floor(x0 * width))), max(0, int(np.floor(y0 * height)))
-    return left, top, min(width, int(np.ceil(x1 * width))), min(height, int(np.ceil(y1 * height)))
+    left, top = max(0, int(np.floor(x0 * width - grow))), max(0, int(np.floor(y0 * height - grow)))
+    return left, top, min(width, int(np.ceil(x1 * width + grow))), min(height, int(np.ceil(y1 * height + grow)))
 
 
 def shorter_side(shape: Shape, size: tuple[int, ...]) -> float:

@@ -52,7 +52,13 @@ class Plan:
     def needs_opencv(self) -> bool:
         """Whether a job makes masks or control maps, transfers detail, or acts as a camera: all of these need OpenCV."""
         return bool(self.restore) or any(
-            s.object_strength is not None or s.object_detail or s.detail or s.sensor or s.controls or s.task
+            s.object_strength is not None
+            or s.object_detail
+            or s.object_restore
+            or s.detail
+            or s.sensor
+            or s.controls
+            or s.task
             for _, s in self.conditions
         )
 

@@ -83,9 +83,11 @@ def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Datase
             f"{where}: classes: the dataset has no class '{unknown[0]}'", f"its classes: {', '.join(names)}"
         )
     objects = recipe.objects_for(condition)
-    if objects.strength is not None or objects.detail or _detail(recipe, condition) or condition.sensor:
+    if any(
+        (objects.strength is not None, objects.detail, objects.restore, _detail(recipe, condition), condition.sensor)
+    ):
         raise UsageError(
-            f"{where}: objects.strength, objects.detail, detail and sensor do nothing with a task",
+            f"{where}: objects.strength, objects.detail, objects.restore, detail and sensor do nothing with a task",
             "remove them: a task leaves the rest of the picture unchanged, and objects.feather sets the blending",
         )
     if task == "insert" and dataset.keypoints is not None:
@@ -144,6 +146,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         object_strength=objects.strength if weaker_objects else None,
         feather=objects.feather if weaker_objects or objects.detail or condition.task else None,
         object_detail=objects.detail or None,
+        object_restore=objects.restore or None,
         detail=_detail(recipe, condition) or None,
         loras=tuple((lora.identity, lora.weight) for lora in model.loras) or None,
         controls=controls or None,

@@ -117,8 +117,8 @@ class Checks(Section):
         0.5,
         ge=0,
         le=1,
-        description="minimum share of the source's detections that are found again, at half the confidence, in the image or "
-        "in a copy of it at the source's brightness; needs `detector`",
+        description="minimum share, of the labelled objects that the `detector` finds in the source, that it finds again, "
+        "at half the confidence, in the image or in a copy of it at the source's brightness",
     )
     clip: float | None = Field(
         0.0,
@@ -157,6 +157,12 @@ class Objects(Section):
     )
     detail: float | None = Field(
         None, ge=0, le=1, description="share of the source's fine detail restored inside objects"
+    )
+    restore: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="objects that keep less structure than this are brought back: the source's pixels, in the edit's light",
     )
 
 

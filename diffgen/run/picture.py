@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from diffgen.dataset.masks import Mask, identity_canvas, object_mask
 from diffgen.editing.detail_transfer import transfer
 from diffgen.editing.editor import EditBatch, Edited
 from diffgen.editing.harmonise import harmonise
+from diffgen.editing.restore import lost_objects, with_objects
 from diffgen.editing.sensor import exposed
 from diffgen.editing.tasks import working_mask
 from diffgen.errors import TransientError
@@ -23,6 +25,7 @@ from diffgen.types import Job, Record, Settings, Source
 # Grey level that stands in for a source that does not decode, so the other images keep their rows in the batch (the last
 # bits of a result depend on the batch). Also the "source" of text-to-image pictures.
 _BLANK = 128
+RESTORED_FEATHER = 4  # px of the working size, around objects that are brought back
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class OpenedSource:
     maps: tuple[Pixels, ...] = ()  # one for each of the settings' controls, at the working size
     failure: Record | None = None
     bars: Bars = NO_BARS  # uniform bars of the source, which stay as they are
+
+    @property
+    def scale(self) -> float:
+        """Source pixels for each pixel of the working size."""
+        return float(self.pixels.shape[1] / self.canvas.inner[0])
 
 
 def blank(source: Source) -> Pixels:
@@ -82,28 +90,34 @@ def batch_of(rows: Sequence[Row]) -> EditBatch:
     )
 
 
-def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> Pixels:
-    """Match the light of less-edited objects to the scene, bring back the source's detail, and add what a camera adds; at
-    the source's size."""
+def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> tuple[Pixels, dict[str, Any]]:
+    """Match the light of less-edited objects to the scene, bring back the source's detail and lost objects, and add what a
+    camera adds; at the source's size. Also the facts of that: `restored`, the label rows of the objects brought back."""
     settings = job.settings
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
     weaker_objects = settings.object_strength is not None and settings.object_strength < settings.strength
     amount: Mask | float = scene
+    canvas, feather = native_canvas(opened, settings)
+    facts: dict[str, Any] = {}
     if opened.shapes and (weaker_objects or objects):
-        mask = object_mask(opened.shapes, *native_canvas(opened, settings))
+        mask = object_mask(opened.shapes, canvas, feather)
         if weaker_objects:
             pixels = harmonise(opened.pixels, pixels, mask)
         if objects:
             amount = np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
     if np.any(amount):
         pixels = transfer(opened.pixels, pixels, amount)
-    return pixels if settings.sensor is None else exposed(pixels, settings.sensor, job.seed)
+    if opened.shapes and settings.object_restore is not None:
+        rows = lost_objects(opened.pixels, pixels, opened.shapes, settings.object_restore)
+        pixels = with_objects(opened.pixels, pixels, opened.shapes, rows, RESTORED_FEATHER * opened.scale)
+        facts = {"restored": list(rows)} if rows else {}
+    return pixels if settings.sensor is None else exposed(pixels, settings.sensor, job.seed), facts
 
 
 def native_canvas(opened: OpenedSource, settings: Settings) -> tuple[Canvas, float]:
     """The canvas for masks at the source's size, and the feather in source pixels."""
     height, width = opened.pixels.shape[:2]
-    return identity_canvas(width, height), (settings.feather or 0) * width / opened.canvas.inner[0]
+    return identity_canvas(width, height), (settings.feather or 0) * opened.scale
 
 
 def join_tiles(edited: Sequence[Edited | TransientError], rows: Sequence[Row]) -> Edited | TransientError:

@@ -215,7 +215,8 @@ class Worker:
             task_facts = {"contrast": round(float(luminance(pixels).std()), 4)}
             task_facts |= measure_task(opened.shapes, job, mask, whole)
             pixels = composite(opened.pixels, pixels, mask)
-        pixels = opened.bars.held(opened.pixels, with_levers(opened, job, pixels))
+        pixels, lever_facts = with_levers(opened, job, pixels)
+        pixels = opened.bars.held(opened.pixels, pixels)
         try:
             note = f"diffgen {__version__}, job {job.id}"
             how = "edited" if item.source.text is None else "made"
@@ -226,7 +227,7 @@ class Worker:
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
         if item.source.text is None:
-            facts |= measure(opened.pixels, pixels, opened.shapes, opened.bars) | task_facts
+            facts |= measure(opened.pixels, pixels, opened.shapes, opened.bars) | lever_facts | task_facts
         else:
             facts |= measure_text2img(pixels, asked=item.source.counts[0][0])
         try:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffgen.checks.detections import Detection, match, new_objects, recall, relative_recall
+from diffgen.checks.detections import (
+    Detection,
+    match,
+    measure_detections,
+    new_objects,
+    on_labels,
+    overlap,
+    recall,
+    relative_recall,
+)
 from diffgen.dataset.labels import Shape
 from tests.checks.scenes import SCENE, SIZE
 
@@ -108,6 +117,32 @@ def test_promises_of_matching(reference: list[Detection], made: list[Detection])
     assert set(new_objects(reference, made, [])) <= set(made)
     assert new_objects(reference, reference, []) == []
     assert new_objects([], reference, [Shape(7, box.box) for box in reference]) == []
+
+
+@given(BOXES, BOXES)
+def test_promises_of_labelled_objects(found: list[Detection], labels: list[Detection]) -> None:
+    shapes = [Shape(7, box.box) for box in labels]
+    rows = on_labels(found, shapes)
+    assert list(rows) == sorted(rows)
+    assert all(overlap(shapes[row].box, box.box)[0] >= 0.5 for row, box in rows.items())
+    assert len({id(box) for box in rows.values()}) == len(rows), "a detection is one object"
+    again = on_labels([box for box in found if not any(box is other for other in rows.values())], shapes)
+    assert not set(again) - set(rows), "no object is left without a detection that was free"
+    assert set(on_labels([Detection(0, 0.5, shape.box) for shape in shapes], shapes)) == set(range(len(shapes)))
+
+
+def test_the_nearest_detection_is_the_object_s() -> None:
+    a, b = (0.1, 0.1, 0.3, 0.3), (0.12, 0.1, 0.32, 0.3)
+    shapes = [Shape(0, b), Shape(0, a), Shape(1, (0.8, 0.8, 0.9, 0.9))]
+    assert on_labels([Detection(0, 0.4, a), Detection(5, 0.9, b)], shapes) == {
+        0: Detection(5, 0.9, b), 1: Detection(0, 0.4, a),
+    }  # fmt: skip
+
+
+def test_an_object_that_is_found_under_another_class_is_there() -> None:
+    car, truck = Detection(2, 0.6, A), Detection(7, 0.6, A)
+    facts = measure_detections([truck, Detection(9, 0.9, (0.8, 0.8, 0.9, 0.9))], [car], [], [Shape(0, A)], (100, 100))
+    assert (facts["found_rows"], facts["found"], facts["found_matched"]) == ([0], [True], [False])
 
 
 def test_recall_by_size() -> None:

@@ -32,6 +32,8 @@ def looks(night: float, by_day: float = 0.9, by_night: float | None = None) -> A
 
 def detected(root: Path, night: float, *scores: float, **checks: Any) -> Any:
     data = make_dataset(root / "data", counts=(3, 1))
+    for path in (root / "data/labels/train").iterdir():
+        put(path, "0 0.9 0.9 0.1 0.1\n1 0.35 0.35 0.5 0.5\n")
     recipe = write_recipe(root / "r.yaml", data, root / "out", conditions=["night"], checks=checks)
     worker = fake_worker(FakeEditor(), second_look=SecondLook(looks(night, *scores)))
     return run(load_recipe(recipe), make_worker=lambda: worker)
@@ -47,6 +49,7 @@ def test_what_it_finds_in_the_brightened_copy_counts(tmp_path: Path) -> None:
     records = read_present(tmp_path / "out", "jpg").values()
     assert [record.facts["found"] for record in records] == [[False]] * 3
     assert [record.facts["found_matched"] for record in records] == [[True]] * 3
+    assert [record.facts["found_rows"] for record in records] == [[1]] * 3
     assert summary.accepted == 3
 
 

@@ -86,6 +86,7 @@ def test_docs_name_every_key_and_none_that_is_not_written(tmp_path: Path) -> Non
     second_look = SecondLook(fakes_tasks.find_magenta, {1: 7}, FakeClip())  # type: ignore[arg-type]
     run(load_recipe(looked), make_worker=lambda: fake_worker(FakeEditor(), second_look=second_look))
     lossy(tmp_path / "lost", "out", checks={"on_object_lost": "drop_label"})
+    lossy(tmp_path / "restored", "out", objects={"restore": 0.5})
     for condition in (fakes_tasks.BACKGROUND, fakes_tasks.REMOVE, fakes_tasks.INSERT):
         fakes_tasks.work(tmp_path / condition["task"], condition)
     fakes_text2img.make(fakes_text2img.write(tmp_path / "text2img"))

@@ -81,6 +81,7 @@ SAME = [
     ("checks", {"checks": {"structure": 0.9}}), ("require", {"require": {"accepted": 1}}),
     ("include_sources", {"include_sources": "none"}), ("output", {"output": "elsewhere"}),
     ("checks of a condition", {"conditions": [{"night": {"checks": {"structure": 0.1}}}, "fog"]}),
+    ("objects that are never restored", {"objects": {"restore": 0}}),
     ("sensor that adds nothing", {"conditions": [{"night": {"sensor": {"noise": 0}}}, "fog"]}),
     ("quality spelled out", {"image": {"quality": 95}}), ("dataset path", {"dataset": "e.yaml"}),
 ]  # fmt: skip
@@ -100,6 +101,7 @@ DIFFERENT = [
     ("steps", {"conditions": [{"night": {"steps": 3}}, {"fog": {"steps": 3}}]}),
     ("guidance", {"conditions": [{"night": {"guidance": 3}}, {"fog": {"guidance": 3}}]}),
     ("image guidance", {"conditions": [{"night": {"image_guidance": 3}}, {"fog": {"image_guidance": 3}}]}),
+    ("restored objects", {"objects": {"restore": 0.5}}),
     ("sensor", {"conditions": [{"night": {"sensor": {"noise": [0, 0.1]}}}, {"fog": {"sensor": {"blur": 0.01}}}]}),
     ("scheduler", {"conditions": [{"night": {"scheduler": "ddim"}}, {"fog": {"scheduler": "ddim"}}]}),
 ]  # fmt: skip

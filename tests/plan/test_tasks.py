@@ -96,8 +96,14 @@ WRONG = [
     ({"conditions": [{**INSERT, "classes": ["car", "person"]}]}, "exactly one class"),
     ({"conditions": [INSERT], "detector": None}, r"'with' inserts an object, .* in detector:"),
     ({"conditions": [{**REMOVE, "strength": 0.5}]}, "strength 0.5 with task: remove"),
-    ({"conditions": [REMOVE], "objects": {"strength": 0.2}}, "objects.strength, objects.detail, detail and sensor do nothing"),
-    ({"conditions": [REMOVE], "detail": 0.2}, "objects.strength, objects.detail, detail and sensor do nothing"),
+    (
+        {"conditions": [REMOVE], "objects": {"strength": 0.2}},
+        "objects.strength, objects.detail, objects.restore, detail and sensor do nothing",
+    ),
+    (
+        {"conditions": [REMOVE], "detail": 0.2},
+        "objects.strength, objects.detail, objects.restore, detail and sensor do nothing",
+    ),
     ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "with tiles an object would be painted into each"),
     ({"conditions": [{**REMOVE, "task": "replace"}]}, "background.*remove.*insert"),
 ]
