@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -329,6 +329,9 @@ def export(
     ratio: Annotated[
         float | None, typer.Option(help="Export at most so many made pictures for each real one: --set ratio=N.")
     ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="pretrain-finetune adds data files to train on made pictures first, then on real ones.")
+    ] = "mix",
     as_json: AsJson = False,
 ) -> None:
     """Judge the images again, with other thresholds if you like, and write the dataset again. Makes no image.
@@ -336,10 +339,12 @@ def export(
     Example: diffgen export runs/winter --set checks.structure=0.4
     """
     from diffgen.commands.export import export as export_again
+    from diffgen.output.schedule import read_schedule, stage_commands
 
     overrides = [*(sets or []), *([] if ratio is None else [f"ratio={ratio}"])]
-    summary = export_again(_load(run_folder, overrides), review)
-    _report(summary, as_json)
+    staged = read_schedule(schedule)
+    summary = export_again(_load(run_folder, overrides), review, staged=staged)
+    _report(summary, as_json, stages=stage_commands(Path(summary.output)) if staged and not summary.empty else [])
     raise typer.Exit(summary.export_code)
 
 
@@ -545,13 +550,14 @@ def _notify(line: str) -> None:
     typer.echo(printable(line), err=True)
 
 
-def _report(summary: Summary, as_json: bool, quiet: bool = False) -> None:
-    """Print what was done."""
+def _report(summary: Summary, as_json: bool, quiet: bool = False, stages: Sequence[str] = ()) -> None:
+    """Print what was done, and the commands that train in stages, if there are some."""
     from diffgen.run.summary import summary_text
 
     try:
         if as_json or not quiet:
-            _print(summary.to_dict(), lambda _: summary_text(summary), as_json)
+            facts = {**summary.to_dict(), **({"stages": stages} if stages else {})}
+            _print(facts, lambda _: "\n".join([summary_text(summary), *stages]), as_json)
     except OSError as error:  # the exit code is that of the work, which is done
         _notify(f"error: standard output: {why(error)}; 'diffgen status {summary.output}' prints it again")
 

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from diffgen.files import read_regular, sync_filesystem, sync_folder
 from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.manifest import manifest_row
 from diffgen.output.outcome import Outcome
+from diffgen.output.schedule import STAGE_FILES, list_text, stages_of
 from diffgen.types import digest_of
 
 _FICLONE = 0x40049409  # Linux ioctl: share the blocks of a file (btrfs, xfs)
@@ -31,8 +32,10 @@ _FICLONE = 0x40049409  # Linux ioctl: share the blocks of a file (btrfs, xfs)
 _NOT_CLONED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
-def export_dataset(outcome: Outcome) -> str:
+def export_dataset(outcome: Outcome, *, staged: bool = False) -> str:
     """Write `dataset/` in the run folder unless it is there and whole. Returns the digest of its contents' origin.
+
+    With `staged` it has a data file for each stage of `pretrain-finetune`, too; see `require_stages`.
 
     Raises DiffgenError when it cannot be written, or when a file is in its place.
     """
@@ -40,20 +43,22 @@ def export_dataset(outcome: Outcome) -> str:
     target, building, old = folder / "dataset", folder / ".dataset.new", folder / ".dataset.old"
     images = list(exported_images(outcome))
     digest = _digest(outcome, images)
+    texts = _texts(outcome, images, staged)
     for place in (target, building, old):
         if place.exists() and not place.is_dir():
             raise DiffgenError(f"{place} is a file, but must be a folder", "move it away, then run again")
     try:
         for leftover in (building, old):  # of an export that was cut short
             _remove(leftover)
-        if _is_whole(target, outcome, images, digest):
+        if _is_whole(target, texts, images, digest):
             return digest
         building.mkdir()
         for image in images:
             _write_image(building, image)
         for split in _splits(images):  # Ultralytics warns about a split without a labels folder
             (building / "labels" / split).mkdir(parents=True, exist_ok=True)
-        (building / "data.yaml").write_text(_data_yaml(outcome, images), "utf-8")
+        for name, text in texts.items():
+            (building / name).write_text(text, "utf-8")
         with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(_manifest(images, digest))
         sync_filesystem(building)  # after a power cut, a swapped folder of empty files would be taken for a dataset
@@ -73,7 +78,9 @@ def export_dataset(outcome: Outcome) -> str:
 def is_current(outcome: Outcome) -> bool:
     """Whether `dataset/` is there as `export_dataset` would write it, by names, sizes and texts."""
     images = list(exported_images(outcome))
-    return _is_whole(outcome.folder / "dataset", outcome, images, _digest(outcome, images))
+    target = outcome.folder / "dataset"
+    texts = _texts(outcome, images, any((target / name).exists() for name in STAGE_FILES))
+    return _is_whole(target, texts, images, _digest(outcome, images))
 
 
 def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
@@ -82,14 +89,17 @@ def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
     return digest_of(outcome.fingerprint(exported=True), *links)
 
 
-def _is_whole(target: Path, outcome: Outcome, images: list[ExportedImage], digest: str) -> bool:
+def _is_whole(target: Path, texts: Mapping[str, str], images: list[ExportedImage], digest: str) -> bool:
     """Whether the dataset is there as it would be written. Images are compared by size alone: `verify` reads them."""
     try:
         with (target / "manifest.jsonl").open(encoding="utf-8", newline="") as file:
             if any(line != file.readline() for line in _manifest(images, digest)) or file.read(1):
                 return False
-        text = (target / "data.yaml").read_bytes().decode()
-        return text == _data_yaml(outcome, images) and all(_is_there(target, image) for image in images)
+        if any((target / name).read_bytes().decode() != text for name, text in texts.items()):
+            return False
+        if any((target / name).exists() for name in STAGE_FILES - texts.keys()):
+            return False
+        return all(_is_there(target, image) for image in images)
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -140,18 +150,30 @@ def _splits(images: list[ExportedImage]) -> list[str]:
     return [split for split in SPLITS if split in used]
 
 
-def _data_yaml(outcome: Outcome, images: list[ExportedImage]) -> str:
-    """The text of data.yaml."""
+def _texts(outcome: Outcome, images: list[ExportedImage], staged: bool) -> dict[str, str]:
+    """What says which pictures are trained on, by file name: data.yaml, and with `staged` a data file and a list a stage."""
+    texts = {"data.yaml": _data_yaml(outcome, images)}
+    for stage, names in stages_of(images).items() if staged else ():
+        texts |= {f"{stage}.yaml": _data_yaml(outcome, images, stage), f"{stage}.txt": list_text(names)}
+    return texts
+
+
+def _data_yaml(outcome: Outcome, images: list[ExportedImage], stage: str | None = None) -> str:
+    """The text of data.yaml, or of the same for a stage."""
     splits = _splits(images)
     data: dict[str, Any] = {split: f"images/{split}" for split in splits}
     note = ""
     if outcome.recipe.text2img is not None and "val" not in splits:
         data["val"] = "images/train"
         note = "# There are no val images: val is train again, so its metrics mean nothing. Use labelled photographs.\n"
+    how = "yolo train data=dataset/data.yaml"
+    if stage is not None:
+        data["train"] = f"{stage}.txt"
+        how = "yolo train data=dataset/made.yaml; then on real.yaml, from its last checkpoint"
     data["names"] = dict(enumerate(outcome.dataset.names))
     data.update(outcome.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    return f"# Written by diffgen. Train with: yolo train data=dataset/data.yaml\n{note}{text}"
+    return f"# Written by diffgen. Train with: {how}\n{note}{text}"
 
 
 def _manifest(images: list[ExportedImage], digest: str) -> Iterator[str]:

@@ -85,9 +85,11 @@ def run(
     return replace(summary, seconds=round(time.monotonic() - started, 1))
 
 
-def export_outputs(outcome: Outcome, summary: Summary, environments: Mapping[str, Any]) -> None:
-    """Write the dataset and the report."""
-    export_dataset(outcome)
+def export_outputs(
+    outcome: Outcome, summary: Summary, environments: Mapping[str, Any], *, staged: bool = False
+) -> None:
+    """Write the dataset, with `staged` also for training in stages, and the report."""
+    export_dataset(outcome, staged=staged)
     write_report(outcome, summary.to_dict(), environments)
 
 
