@@ -31,13 +31,14 @@ def results_text(facts: Mapping[str, Any]) -> str:
 
 def _test_lines(name: str, test: Mapping[str, Any]) -> Iterator[str]:
     yield f"{name}: {test['pictures']} pictures, {test['objects']} objects of {', '.join(test['classes'].values())}"
-    yield "  arm        seeds    AP50      ±  AP50-95  small  medium  large  wrong a picture"
+    longest = max(10, *map(len, test["arms"]))
+    yield f"  {'arm':<{longest}} seeds    AP50      ±  AP50-95  small  medium  large  wrong a picture"
     for arm, row in test["arms"].items():
         widths = (("small", 5), ("medium", 6), ("large", 5))
         sizes = "  ".join(f"{three(row['sizes'][size]):>{width}}" for size, width in widths)
         spread, wrong = three(row["ap50_sd"]), row["wrong_a_picture"]
         yield (
-            f"  {arm:<10} {row['seeds']:>5}  {three(row['ap50']):>6}  {spread:>5}  {three(row['ap']):>7}  {sizes}  "
+            f"  {arm:<{longest}} {row['seeds']:>5}  {three(row['ap50']):>6}  {spread:>5}  {three(row['ap']):>7}  {sizes}  "
             f"{'–' if wrong is None else f'{wrong:.2f}':>8}"
         )
     for row in test["contrasts"]:
