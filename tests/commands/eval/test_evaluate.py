@@ -24,13 +24,6 @@ from tests.fakes import put
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where each training is logged."""
-    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
-    return put(tmp_path / "calls", "")
-
-
 def test_a_planted_effect_is_shown(tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_run(tmp_path)
     monkeypatch.setenv("ARM", "checked")
