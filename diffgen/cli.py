@@ -151,6 +151,9 @@ def evaluate(
     ratio: Annotated[
         str | None, typer.Option(help="More arms, with fewer made pictures: so many for each real one, e.g. .1,.25,.5.")
     ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="mix,pretrain-finetune adds an arm: made pictures first, then the real ones.")
+    ] = "mix",
     classes: Annotated[str | None, typer.Option(help="Measure these alone, separated by commas.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or numbers of GPUs such as 0,1. Default: all GPUs.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Its folder. [default: RUN-eval]")] = None,
@@ -167,12 +170,14 @@ def evaluate(
     from diffgen.commands.eval import request as asked
     from diffgen.commands.eval.page import results_text
     from diffgen.commands.eval.prepare import prepare
+    from diffgen.output.schedule import read_schedule
 
     request = asked.EvalRequest(
         run=run_folder,
         weights=model,
         tests=asked.read_tests(test),
         arms=None if arms is None else tuple(arms.split(",")),
+        staged=read_schedule(schedule),
         oracle=oracle,
         targets=target,
         seeds=seeds,

@@ -108,7 +108,7 @@ def zero_shot(evaluation: Evaluation, size: int) -> float:
     """AP50 of the given weights on the real nights at another size, px: what is lost by size alone, and not by training."""
     weights = file_digest(evaluation.request.weights)
     bench = replace(evaluation.bench, size=size)
-    given = Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, size, {}), None)
+    given = Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, size, {}))
     bench.work(given, "cpu")
     schema = evaluation.outcome.dataset.schema
     ids = [i for i, name in enumerate(schema.names) if name in CLASSES]

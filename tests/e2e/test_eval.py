@@ -64,6 +64,33 @@ def test_two_arms_of_one_seed(tmp_path: Path, weights: Path) -> None:
     assert "checked − real" in again.stdout
 
 
+@pytest.mark.slow
+def test_the_second_stage_is_trained_from_the_first(tmp_path: Path, weights: Path) -> None:
+    run = a_run(tmp_path)
+    options = ["--model", weights, "--test", f"night={a_test(tmp_path / 'night', count=3)}", "--seeds", 1]
+    options += ["--arms", "real", "--schedule", "mix,pretrain-finetune", "--device", "cpu"]
+    options += ["--train-args", "epochs=1 imgsz=64 batch=6 workers=0"]
+    done = call("eval", run, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["left"], facts["steps"]) == (0, 2)
+    assert {stage: row["steps"] for stage, row in facts["stages"].items()} == {"made": 1, "real": 1}
+    assert set(facts["tests"]["night"]["arms"]) == {"zero-shot", "real", "pretrain-finetune"}
+    (first,) = (tmp_path / "out-eval/trainings").glob("*/stage-1.pt")
+    trained = {path.stem: arguments_of(path) for path in (first, first.with_name("last.pt"))}
+    assert trained["stage-1"]["model"] == str(weights)
+    assert trained["last"]["model"] == str(first)
+    assert [Path(one["data"]).parent.name.rsplit("-", 1)[0] for one in trained.values()] == ["stage-made", "stage-real"]
+    same = {key for key in trained["last"] if key not in ("model", "data", "project", "save_dir", "name")}
+    assert {key: trained["last"][key] for key in same} == {key: trained["stage-1"][key] for key in same}
+
+
+def arguments_of(checkpoint: Path) -> dict[str, str]:
+    import torch
+
+    return dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["train_args"])
+
+
 @pytest.mark.timeout(300)
 def test_a_detector_looks_at_what_stress_made(tmp_path: Path, weights: Path) -> None:
     with process_state_restored():

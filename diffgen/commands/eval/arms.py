@@ -23,6 +23,7 @@ from diffgen.dataset.images import Pixels, decode, encode
 from diffgen.dataset.labels import LabelSchema, box_row
 from diffgen.errors import UsageError
 from diffgen.files import write_atomically
+from diffgen.output import schedule
 from diffgen.output.outcome import Entry, Outcome, nested
 from diffgen.types import Source, digest_of, unit
 
@@ -125,6 +126,17 @@ def arms_of(
         slots = [_of_entry(e, outcome) if id(e) in few else s for e, s in zip(checked, again, strict=True)]
         arms[f"{CHECKED} {ratio:g}"] = shared + slots
     return arms
+
+
+def stages_of(outcome: Outcome, most: int | None = None) -> dict[str, list[Slot]]:
+    """The lists of `pretrain-finetune`, in the order of training: the made pictures of the arm `checked`, and the real ones.
+
+    Trained one after the other, for as many epochs each as another arm, they make as many steps; up to one more an epoch,
+    as each list ends in a batch that need not be full. Raises UsageError as `arms_of`.
+    """
+    slots = arms_of(outcome, [CHECKED], most=most)[CHECKED]
+    real = len(real_pictures(outcome.plan.sources))
+    return {schedule.MADE: slots[real:], schedule.REAL: slots[:real]}
 
 
 def _oracle(oracle: Dataset | None, dataset: Dataset, count: int) -> list[Slot]:

@@ -26,6 +26,7 @@ from diffgen.commands.eval.trainings import (
 from diffgen.dataset.images import decode
 from diffgen.errors import DiffgenError, UsageError, why
 from diffgen.files import write_atomically
+from diffgen.output.schedule import PRETRAIN_FINETUNE
 from diffgen.run.interrupts import STOP_CODES, interruptible
 from diffgen.run.store.state import HELD
 from diffgen.types import canonical
@@ -49,6 +50,8 @@ def _write_pictures(evaluation: Evaluation) -> None:
     targets = [decode(path.read_bytes(), least=480) for path in evaluation.targets]
     for arm, slots in evaluation.arms.items():
         write_arm(place_of(evaluation.folder / "arms", arm, slots), slots, names, targets)
+    for stage, slots in evaluation.stages.items():
+        write_arm(place_of(evaluation.folder / "arms", f"stage {stage}", slots), slots, names)
     for test in evaluation.tests:
         write_test(evaluation.bench.tests[test.name][1], test, names)
 
@@ -62,10 +65,17 @@ def plan_facts(evaluation: Evaluation) -> dict[str, Any]:
     minutes = None if each is None else round(each * len(to_train) / len(evaluation.request.devices) / 60, 1)
     epochs, batch = bench.options["epochs"], bench.options["batch"]
     pictures = {arm: len(slots) for arm, slots in evaluation.arms.items()}
+    stages = {
+        stage: {"pictures": len(slots), "steps": -(-len(slots) // batch) * epochs}
+        for stage, slots in evaluation.stages.items()
+    }
+    if stages:
+        pictures[PRETRAIN_FINETUNE] = sum(stage["pictures"] for stage in stages.values())
     return {
         "folder": str(evaluation.folder),
         "arms": pictures,
         "steps": -(-next(iter(pictures.values())) // batch) * epochs,
+        **({"stages": stages} if stages else {}),
         "seeds": evaluation.request.seeds,
         "tests": {test.name: len(test.slots) for test in evaluation.tests},
         "trainings": len(evaluation.trainings) - 1,
@@ -78,15 +88,23 @@ def plan_facts(evaluation: Evaluation) -> dict[str, Any]:
 def plan_text(facts: Mapping[str, Any]) -> str:
     time_left = "time known after the first" if facts["minutes"] is None else f"about {facts['minutes']:g} minutes"
     each = next(iter(facts["arms"].values()))
+    mixed = ", ".join(arm for arm in facts["arms"] if arm != PRETRAIN_FINETUNE)
     return "\n".join(
         [
             f"eval      {facts['folder']}",
-            f"arms      {', '.join(facts['arms'])}: {each} pictures each, {facts['steps']} steps",
+            f"arms      {mixed}: {each} pictures each, {facts['steps']} steps",
+            *([f"stages    {stages_text(facts['stages'])}"] if "stages" in facts else []),
             "tests     " + ", ".join(f"{name} {count}" for name, count in facts["tests"].items()) + " pictures",
             f"trainings {facts['trainings']} over {facts['seeds']} seeds, {facts['left']} left: {time_left}",
             *(f"warning   {line}" for line in facts["warnings"]),
         ]
     )
+
+
+def stages_text(stages: Mapping[str, Mapping[str, int]]) -> str:
+    """What the arm of pretrain-finetune is trained on."""
+    each = (f"{facts['pictures']} {stage} pictures, {facts['steps']} steps" for stage, facts in stages.items())
+    return f"{PRETRAIN_FINETUNE}: " + "; then ".join(each)
 
 
 def evaluate(

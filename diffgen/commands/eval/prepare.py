@@ -20,6 +20,7 @@ from diffgen.commands.eval.arms import (
     place_of,
     read_test,
     real_pictures,
+    stages_of,
 )
 from diffgen.commands.eval.request import EvalRequest
 from diffgen.commands.eval.results import PRIMARY
@@ -39,6 +40,7 @@ from diffgen.dataset.images import SUFFIXES
 from diffgen.dataset.leakage import near
 from diffgen.errors import UsageError, did_you_mean
 from diffgen.output.outcome import Outcome
+from diffgen.output.schedule import PRETRAIN_FINETUNE
 from diffgen.run.session import open_run
 from diffgen.types import Source, digest_of
 
@@ -57,6 +59,7 @@ class Evaluation:
     bench: Bench
     tests: tuple[TestSet, ...]
     arms: Mapping[str, Sequence[Slot]]
+    stages: Mapping[str, Sequence[Slot]]  # of the arm PRETRAIN_FINETUNE, in order; none where it is not asked for
     targets: tuple[Path, ...]
     trainings: tuple[Training, ...]
     warnings: tuple[str, ...]
@@ -104,6 +107,7 @@ def prepare(request: EvalRequest) -> Evaluation:
         targets = _targets(request.targets)
         light = digest_of(*(path.read_bytes() for path in targets)) if targets else ""
         arms = arms_of(outcome, wanted, oracle, request.most, light, request.ratios)
+        stages = stages_of(outcome, request.most) if request.staged else {}
         trained = real_pictures(outcome.plan.sources)
         if oracle is not None and ORACLE in arms:
             trained += real_pictures(oracle.sources)
@@ -129,12 +133,12 @@ def prepare(request: EvalRequest) -> Evaluation:
     size = options.pop("imgsz")
     sets = {test.name: (test.digest, place_of(folder / "tests", test.name, test.slots)) for test in tests}
     bench = Bench(folder, request.weights.resolve(), size, options, sets)
-    trainings = _trainings(request, bench, arms)
+    trainings = _trainings(request, bench, arms, stages)
     if smallest_p(request.seeds) >= ALPHA:
         least = smallest_p(request.seeds)
         warnings.append(f"{request.seeds} seeds can show nothing: the smallest p is {least:g}; 6 or more can")
     return Evaluation(
-        request, outcome, folder, bench, tuple(tests), arms, tuple(targets), tuple(trainings), tuple(warnings)
+        request, outcome, folder, bench, tuple(tests), arms, stages, tuple(targets), tuple(trainings), tuple(warnings)
     )
 
 
@@ -148,11 +152,19 @@ def _wanted(request: EvalRequest) -> list[str]:
     return wanted
 
 
-def _trainings(request: EvalRequest, bench: Bench, arms: Mapping[str, Sequence[Slot]]) -> list[Training]:
+def _trainings(
+    request: EvalRequest, bench: Bench, arms: Mapping[str, Sequence[Slot]], stages: Mapping[str, Sequence[Slot]]
+) -> list[Training]:
     """Seed by seed, so that an evaluation that is stopped has whole pairs."""
     weights = file_digest(request.weights)
-    trainings = [Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, bench.size, {}), None)]
-    lists = {arm: (digest(slots), str(place_of(bench.folder / "arms", arm, slots))) for arm, slots in arms.items()}
+    trainings = [Training(ZERO_SHOT, 0, training_key(weights, ZERO_SHOT, 0, bench.size, {}))]
+    folder = bench.folder / "arms"
+    lists: dict[str, tuple[str, tuple[str, ...]]] = {
+        arm: (digest(slots), (str(place_of(folder, arm, slots)),)) for arm, slots in arms.items()
+    }
+    if stages:
+        both = tuple(str(place_of(folder, f"stage {name}", slots)) for name, slots in stages.items())
+        lists[PRETRAIN_FINETUNE] = (digest_of(*map(digest, stages.values())), both)
     for seed in range(request.seeds):
         for arm, (content, data) in lists.items():
             key = training_key(weights, content, seed, bench.size, bench.options)

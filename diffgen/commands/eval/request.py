@@ -18,7 +18,7 @@ class EvalRequest:
     """`tests` are name -> data.yaml; the first one is asked the question. `oracle` is a data.yaml whose train split has real
     pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train; `imgsz` is that of
     the tests, too. `most` bounds the pictures that are added to the real ones; each of `ratios` is an arm with fewer made
-    ones. `classes` are measured; None: all that run and test have in common."""
+    ones; `staged` adds the arm `pretrain-finetune`. `classes` are measured; None: all that run and test have in common."""
 
     run: Path
     weights: Path
@@ -32,6 +32,7 @@ class EvalRequest:
     classes: tuple[str, ...] | None = None
     most: int | None = None
     ratios: tuple[float, ...] = ()
+    staged: bool = False
     folder: Path | None = None
     require: str | None = None
 

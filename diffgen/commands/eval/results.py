@@ -16,10 +16,19 @@ from diffgen.commands.eval.precision import AT_HALF, EVERY, Boxes, Matched, coco
 from diffgen.commands.eval.significance import Resamples, bca, holm, sign_flip, verdict
 from diffgen.commands.eval.trainings import Bench, Training
 from diffgen.dataset.labels import LabelSchema
+from diffgen.output.schedule import PRETRAIN_FINETUNE
 
 # Decided beforehand: the first is the question, and is tested alone. The others are corrected for their number.
 PRIMARY = (CHECKED, REAL)
-SECONDARY = ((CHECKED, RULES), (CHECKED, UNCHECKED), (RULES, REAL), (UNCHECKED, REAL), (ORACLE, REAL))
+SECONDARY = (
+    (CHECKED, RULES),
+    (CHECKED, UNCHECKED),
+    (RULES, REAL),
+    (UNCHECKED, REAL),
+    (ORACLE, REAL),
+    (PRETRAIN_FINETUNE, REAL),
+    (PRETRAIN_FINETUNE, CHECKED),
+)
 SIZES = ("small", "medium", "large")  # as COCO: a box under 32 px² of area, under 96², and larger
 CONFIDENT = 0.25  # the score at which wrong detections are counted for the real arm
 
@@ -72,9 +81,9 @@ def tested(
     for training in trainings:
         looked = bench.found(training, test.name)
         names = looked["names"]
-        seen = detections_of(looked, schema.names, training.data is None)
+        seen = detections_of(looked, schema.names, not training.data)
         shared = same_names(schema.names, names)
-        known = [c for c in classes if training.data is not None or c in shared]
+        known = [c for c in classes if training.data or c in shared]
         matched = {c: match_class(truths, seen, c) for c in known}
         figures: dict[str, Any] = {"sizes": coco_figures(truths, seen, known), "ultralytics": looked.get("ultralytics")}
         arms.setdefault(training.arm, []).append(matched)

@@ -1,7 +1,7 @@
 """The trainings of an evaluation as jobs: named by what goes into them, run one a device, and done once.
 
-`trainings/KEY/` holds `last.pt` when a detector is trained, and `DIGEST.json` for each test set that it has looked at. A
-training that was killed is begun again; what is done is never repeated.
+`trainings/KEY/` holds `last.pt` when a detector is trained, and `DIGEST.json` for each test set that it has looked at; a
+training of two stages `stage-1.pt`, too. A stage that was killed is begun again; what is done is never repeated.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Training:
     arm: str
     seed: int
     key: str
-    data: str | None  # data.yaml of the arm; None for ZERO_SHOT
+    data: tuple[str, ...] = ()  # the arm's data.yaml; several are stages, in order; none for ZERO_SHOT
 
 
 def training_key(weights: str, arm: str, seed: int, size: int, options: Mapping[str, Any]) -> str:
@@ -74,10 +74,14 @@ class Bench:
     command: tuple[str, ...] = (sys.executable, "-m", "diffgen.commands.eval.trainer")
 
     def trained(self, training: Training) -> bool:
-        return training.data is None or (self._place(training) / "last.pt").is_file()
+        return not training.data or (self._place(training) / "last.pt").is_file()
 
     def seconds(self, training: Training) -> float | None:
         """How long the training took; None if it is not done, or was none."""
+        return self._spent(training) if self.trained(training) else None
+
+    def _spent(self, training: Training) -> float | None:
+        """Seconds of the stages that are trained."""
         try:
             return float((self._place(training) / "seconds").read_text("utf-8"))
         except (OSError, ValueError):
@@ -103,31 +107,40 @@ class Bench:
 
     def work(self, training: Training, device: str, stopping: Callable[[], bool] = lambda: False) -> None:
         """Train and test one detector, as far as that is not done. Raises DiffgenError where its process fails."""
-        place = self._place(training)
+        place, missing, jobs = self._place(training), self.missing(training), self._jobs(training, device)
         place.mkdir(parents=True, exist_ok=True)
-        last, part = place / "last.pt", place / "found.json"
-        missing, trained = self.missing(training), self.trained(training)
-        if trained and not missing:
+        if not jobs:
             return
-        job = {
-            "weights": str(last if trained and training.data is not None else self.weights),
-            "device": device,
-            "size": self.size,
-            "tests": {name: str(data) for name, (_, data) in missing.items()},
-            "results": str(part),
-            "own": training.data is not None,
-        }
-        if not trained:
-            job |= {"data": training.data, "seed": training.seed, "options": dict(self.options), "last": str(last)}
-        started = time.monotonic()
-        if not self._call(place, job, stopping):
-            return
-        if not trained:
-            write_atomically(place / "seconds", f"{time.monotonic() - started:.1f}\n")
+        for job in jobs:
+            started = time.monotonic()
+            if not self._call(place, job, stopping):
+                return
+            if "data" in job:
+                spent = (self._spent(training) or 0) + time.monotonic() - started
+                write_atomically(place / "seconds", f"{spent:.1f}\n")
+        part = place / "found.json"
         found = json.loads(part.read_text("utf-8"))
         for name, (digest, _) in missing.items():
             write_atomically(self._result(training, digest), json.dumps(found[name]))
         part.unlink()
+
+    def _jobs(self, training: Training, device: str) -> list[dict[str, Any]]:
+        """What is left, for a process each: the stages that are not trained, the last of which also looks at the tests."""
+        place, missing = self._place(training), self.missing(training)
+        tests = {name: str(data) for name, (_, data) in missing.items()}
+        shared = {"device": device, "size": self.size, "results": str(place / "found.json"), "own": bool(training.data)}
+        if self.trained(training):
+            trained = place / "last.pt" if training.data else self.weights
+            return [{**shared, "weights": str(trained), "tests": tests}] if missing else []
+        jobs, weights = [], self.weights
+        for number, data in enumerate(training.data, 1):
+            last = number == len(training.data)
+            checkpoint = place / ("last.pt" if last else f"stage-{number}.pt")
+            if not checkpoint.is_file():
+                train = {"data": data, "seed": training.seed, "options": dict(self.options), "last": str(checkpoint)}
+                jobs.append({**shared, **train, "weights": str(weights), "tests": tests if last else {}})
+            weights = checkpoint
+        return jobs
 
     def _call(self, place: Path, job: Mapping[str, Any], stopping: Callable[[], bool]) -> bool:
         """Run a job in a process of its own, whose talk goes to log.txt. False if it was ended because of `stopping`."""

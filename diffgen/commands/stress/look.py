@@ -99,7 +99,7 @@ class Look:
         bench = Bench(self._folder, self._weights.resolve(), self._size, {}, tests)
         bench = bench if command is None else replace(bench, command=command)
         key = training_key(file_digest(self._weights), ZERO_SHOT, 0, self._size, {})
-        detector = Training(ZERO_SHOT, 0, key, None)
+        detector = Training(ZERO_SHOT, 0, key)
         if not bench.done(detector):
             bench.work(detector, self._device)
         return {name: bench.found(detector, name) for name in sets}
