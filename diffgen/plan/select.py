@@ -72,19 +72,28 @@ def select_sources(recipe: Recipe, sources: Iterable[Source], names: Sequence[st
                 f"select.classes: the dataset has no class '{unknown[0]}'", f"its classes: {', '.join(names)}"
             )
         wanted = {i for i, name in enumerate(names) if name in select.classes}
+    usable = [source for source in sources if source.split in select.splits and source.problem is None]
     chosen = [
         source
-        for source in sources
-        if source.split in select.splits
-        and source.problem is None
+        for source in usable
+        if (source.counts or select.backgrounds is None)
         and (wanted is None or any(class_id in wanted for class_id, _ in source.counts))
         and (select.share >= 1 or unit("select", recipe.seed, source.image_digest) < select.share)
     ]
-    if select.max is not None and len(chosen) > select.max:
-        ranks = sorted(range(len(chosen)), key=lambda i: unit("select", recipe.seed, chosen[i].image_digest))
-        keep = set(ranks[: select.max])
-        chosen = [source for i, source in enumerate(chosen) if i in keep]
-    return chosen
+    if select.max is not None:
+        chosen = _first_by_hash(recipe, chosen, select.max)
+    if select.backgrounds is None:
+        return chosen
+    empty = [source for source in usable if not source.counts]
+    keep = {source.key for source in [*chosen, *_first_by_hash(recipe, empty, round(select.backgrounds * len(chosen)))]}
+    return [source for source in usable if source.key in keep]
+
+
+def _first_by_hash(recipe: Recipe, sources: list[Source], count: int) -> list[Source]:
+    """So many of the sources, in their own order. A larger count only adds."""
+    ranks = sorted(range(len(sources)), key=lambda i: unit("select", recipe.seed, sources[i].image_digest))
+    keep = set(ranks[:count])
+    return [source for i, source in enumerate(sources) if i in keep]
 
 
 def assigned_edits(recipe: Recipe, conditions: tuple[Edit, ...], source: Source) -> tuple[Edit, ...]:

@@ -81,6 +81,12 @@ class Select(Section):
     classes: list[str] | None = Field(None, description="only sources that hold an object of one of these classes")
     share: float = Field(1.0, gt=0, le=1, description="share of the sources")
     max: int | None = Field(None, ge=1, description="at most this many sources")
+    backgrounds: float | None = Field(
+        None,
+        ge=0,
+        description="besides, so many pictures without objects for each one with objects, against false alarms; default: "
+        "those that the other keys select",
+    )
 
 
 class Checks(Section):

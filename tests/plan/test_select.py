@@ -52,6 +52,28 @@ def test_max_takes_exactly_that_many_and_a_larger_one_only_adds() -> None:
     assert len({i.source.name for i in plan(MANY[:5], select={"max": 10}).items}) == 5
 
 
+def test_backgrounds_are_so_many_for_each_picture_with_objects() -> None:
+    empty = [source(i, counts=()) for i in range(400, 500)]
+    mixed = [picture for pair in zip(MANY[:100], empty, strict=True) for picture in pair]
+
+    def edited(**select: Any) -> set[str]:
+        return {i.source.name for i in plan(mixed, select=select).items}
+
+    def backgrounds(**select: Any) -> set[str]:
+        return {name for name in edited(**select) if int(name) >= 400}
+
+    assert len(edited()) == 200
+    assert backgrounds(backgrounds=0) == set()
+    assert len(backgrounds(backgrounds=0.1)) == 10
+    assert backgrounds(backgrounds=0.1) < backgrounds(backgrounds=0.3), "more only adds"
+    assert len(edited(backgrounds=0.1)) == 110
+    assert len(edited(backgrounds=9)) == 200
+    assert (len(edited(backgrounds=0.5, max=20)), len(backgrounds(backgrounds=0.5, max=20))) == (30, 10)
+    assert len(backgrounds(backgrounds=0.1, classes=["car"])) == 10
+    names = [i.source.name for i in plan(mixed, select={"backgrounds": 0.1}).items if i.job.settings.condition == "fog"]
+    assert names == [s.name for s in mixed if s.name in names], "in the dataset's order"
+
+
 def test_limit_takes_the_first_and_leaves_other_splits_whole() -> None:
     sources = [*MANY[:10], source(50, split="val"), source(51, split="val")]
     found = plan(sources, limit=3)

@@ -38,7 +38,10 @@ SCORES = (
     Score("registration", "shift against the source in pixels", 0.0, 6.0, higher_is_better=False),
     Score("change", "distance from the source over that of the autoencoder's round trip, where it is small", 0.0, 10.0),
     Score("effect", "how far the picture changed towards the condition; 1 is a typical case", 0.0, 2.0),
-    Score("recall", "share of the detector's finds in the source that it finds again", 0.0, 1.0),
+    Score(
+        "recall", "share of the labelled objects that the detector finds in the source and again in the edit", 0.0, 1.0
+    ),
+    Score("new objects", "confident detections where the source has nothing", 0.0, 6.0, higher_is_better=False),
     Score("clip", "how much closer to the prompt the edit is than the source, by CLIP", -0.1, 0.2),
 )
 
@@ -52,7 +55,8 @@ def scores_of(entry: Entry) -> Scores:
     facts, condition = entry.record.facts, entry.item.job.settings.condition
     with reading_facts(entry.record):
         effect = judged_change(facts), judged_effect(facts, condition)
-        values = judged_structure(facts), judged_shift(facts), *effect, judged_recall(facts), judged_clip(facts)
+        detected = judged_recall(facts), facts.get("new_objects")
+        values = judged_structure(facts), judged_shift(facts), *effect, *detected, judged_clip(facts)
         return tuple(None if value is None else round(value, 3) for value in values)
 
 
@@ -93,6 +97,7 @@ def histogram(score: Score, accepted: list[float], rejected: list[float], thresh
     ]
     numbers = np.array(accepted + rejected)
     text = f"{len(numbers)} values from {numbers.min():g} to {numbers.max():g}, median {np.median(numbers):g}"
+    text += f", mean {numbers.mean():.2f}" if score.name == "new objects" else ""
     if threshold is not None:
         text += f", threshold: at {'least' if score.higher_is_better else 'most'} {threshold:g}"
     return Histogram(score, tuple((int(a), int(r)) for a, r in zip(*bars, strict=True)), high, threshold, text)
@@ -168,7 +173,8 @@ def by_condition(outcome: Outcome, scores: Sequence[Scores]) -> list[Row]:
         effect = checks.change, checks.effect
         for (name, _), row in rows.items():
             if name == condition.name:
-                row.draw(checks.structure, checks.registration, *effect, checks.recall, checks.clip)
+                detected = checks.recall, checks.new_objects
+                row.draw(checks.structure, checks.registration, *effect, *detected, checks.clip)
     return list(rows.values())
 
 
