@@ -30,10 +30,11 @@ VEHICLES = frozenset({"car", "truck", "bus", "van", "lorry", "pickup", "taxi", "
 TWO_WHEELERS = frozenset({"motor", "motorcycle", "motorbike", "motorcyclist", "scooter", "moped"})
 SIGNALS = frozenset({"trafficlight", "trafficlights", "trafficsignal", "stoplight"})
 
-HEAD: Colour = (1.0, 0.94, 0.86)  # of the cores: 0.95, 0.91, 0.85
-TAIL: Colour = (1.0, 0.13, 0.1)  # of the rings around the cores, less the light of the body
+WARM: Colour = (1.0, 0.82, 0.58)  # of halogen head lamps
+COLD: Colour = (0.97, 1.0, 1.0)  # of others; the mean is that of the rings around cores, less the body: 1, 0.86, 0.79
+TAIL: Colour = (1.0, 0.13, 0.12)  # cores 0.63, 0.17, 0.17 where burnt out in part, rings 0.12, 0.02, 0.01 over the body
 SIGNAL: dict[str, Colour] = {"red": (1.0, 0.06, 0.05), "yellow": (1.0, 0.5, 0.05), "green": (0.05, 1.0, 0.6)}
-HEAD_LEVEL, TAIL_LEVEL, SIGNAL_LEVEL = 8.0, 1.2, 3.0  # radiance of a core; 1 is white. Cores measure ≥ 0.95, 0.63
+HEAD_LEVEL, TAIL_LEVEL, SIGNAL_LEVEL = 8.0, 1.6, 3.0  # radiance of a core; 1 is white. Cores measure ≥ 0.95, 0.63
 BRAKING, BRAKE = 0.3, 2.5  # share of tail lamps that are brake lamps, by eye, and how many times as bright these are
 SPREAD, SIZES = 0.5, 0.25  # standard deviation of the logarithm of level and size, between vehicles
 
@@ -49,7 +50,7 @@ APART = 0.25  # of the box's width; the lamps of a pair are farther from each ot
 INSET = 0.13  # from the end of the front or back, of its width: pairs stand at 0.12 and 0.88
 HEAD_Y, TAIL_Y, TALL_Y = 0.53, 0.46, 0.72  # of the box's height, from its top: 0.52, 0.46; that of tall ones by eye
 SPREAD_Y = 0.02  # standard deviation of the lamps' height between vehicles, of the box's
-HEAD_AXES, TAIL_AXES = (0.034, 0.026), (0.045, 0.026)  # of the box's width, half axes of cores: diameters 0.09, 0.10
+HEAD_AXES, TAIL_AXES = (0.034, 0.026), (0.04, 0.025)  # of the box's width, half axes of cores: diameters 0.09, 0.10
 SMALL = 16.0  # pixels; lamps of narrower boxes are as large as in these, and fainter: a camera shows no smaller point
 REACH = 2.5  # box widths; glow is faded out to nothing here
 # Light that falls on the road and on the body, times what these reflect: the road below the lit is 0.01 brighter.
@@ -120,7 +121,7 @@ def _added(picture: Pixels, light: Planes) -> Pixels:
 def _vehicle(day: Planes, thing: Thing, lights: Lights, seed: int) -> list[Lamp]:
     """The lit lamps of a vehicle; none if it is parked, is not chosen, or nothing tells where its lamps are."""
     draws = np.random.default_rng(int(unit(seed, "lights", *(repr(float(v)) for v in thing.box), thing.kind) * 2**48))
-    stands, dark, heads, brakes = draws.random(4)
+    stands, dark, heads, brakes, cold = draws.random(5)
     strength, larger, lower = draws.normal(size=3).clip(-2, 2)
     parked = SIDE_PARKED if thing.sideways else float(np.interp(abs(thing.aside), ASIDE, PARKED))
     if stands < parked or dark >= lights.share:
@@ -136,7 +137,8 @@ def _vehicle(day: Planes, thing: Thing, lights: Lights, seed: int) -> list[Lamp]
         return []
     share = (HEAD_Y if oncoming else TAIL_Y) if thing.width > TALL * thing.height or one else TALL_Y
     y = thing.y0 + (share + SPREAD_Y * lower) * thing.height
-    colour, axes = (HEAD, HEAD_AXES) if oncoming else (TAIL, TAIL_AXES)
+    red, green, blue = (float(warm + cold * (other - warm)) for warm, other in zip(WARM, COLD, strict=True))
+    colour, axes = ((red, green, blue), HEAD_AXES) if oncoming else (TAIL, TAIL_AXES)
     size = max(thing.width, SMALL) * math.exp(SIZES * larger)
     level *= min(1.0, thing.width / SMALL)
     axes = size * axes[0], size * axes[1]
@@ -179,6 +181,6 @@ def _signal(day: Planes, thing: Thing) -> list[Lamp]:
 def _shine_on(light: Planes, day: Planes, lamp: Lamp, thing: Thing, brightness: float) -> None:
     """A lamp's light on the road below its vehicle and on the bonnet or boot above it."""
     w, h = thing.width, thing.height
-    road, body = (ROAD, BODY) if lamp.colour == HEAD else (RED_ROAD, RED_BODY)
+    road, body = (RED_ROAD, RED_BODY) if lamp.colour == TAIL else (ROAD, BODY)
     add_patch(light, day, (lamp.x, thing.y1 + 0.2 * w, 0.35 * w, 0.2 * w), lamp.colour, road * brightness)
     add_patch(light, day, (lamp.x, lamp.y - 0.05 * h, 0.14 * w, 0.12 * h), lamp.colour, body * brightness)
