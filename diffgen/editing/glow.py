@@ -1,9 +1,10 @@
 """How lamps look through a camera at night: cores, a glow around them, and light on what is near. Pure: arrays in and out.
 
 All in linear light, where adding is what light does; 1 is the white of the picture. Lens, air and sensor scatter a share of
-a lamp's light around it. How far depends on the camera and not on the lamp, so the glow is one point spread function for the
-whole picture: a sum of Gaussians, as is usual for glare (Spencer, Shirley, Zimmerman and Greenberg, Physically-based glare
-effects for digital images, 1995). What is scattered is taken from the core.
+a lamp's light around it. How far depends on the camera and not on the lamp: real tail lamps fall to a half within a pixel,
+whether the car is 50 or 250 pixels wide. So the glow is one point spread function for the whole picture: a sum of Gaussians,
+as is usual for glare (Spencer, Shirley, Zimmerman and Greenberg, Physically-based glare effects for digital images, 1995).
+What is scattered is taken from the core.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TO_LINEAR = np.where(_GREYS <= 0.04045, _GREYS / 12.92, ((_GREYS + 0.055) / 1.05
 
 # Share of the light, and standard deviation in parts of the picture's long side: 0.8, 2, 5, 15 and 45 pixels of 1280. The
 # shares are 1 in all. Fitted: lamps put into darkened day pictures measure much as real ones do in `scripts.bench.lamps`
-# ("falls to", "ring"): the glow of head lamps as theirs, that of tail lamps at two thirds.
+# ("falls to", "ring"): the glow of head lamps as theirs, that of tail lamps half as bright.
 SPREAD = ((0.485, 0.0006), (0.25, 0.0015), (0.18, 0.004), (0.06, 0.012), (0.025, 0.035))
 COARSE = 4.0  # pixels; a wider Gaussian is applied to a smaller picture, where it is as wide as this
 LEAST = 0.7  # pixels; half axes of the smallest core that is drawn, with as much light as a smaller one has

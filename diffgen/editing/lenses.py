@@ -35,6 +35,15 @@ LENS_WIDTH = 10.0  # pixels; in narrower boxes a lens may fill the box
 HOUSING = 0.3  # of the box; with more yellow, it is the housing
 
 
+def metres_aside(x0: float, x1: float, height: float, middle: float) -> float:
+    """How far right of our course a vehicle stands whose box goes from x0 to x1, in pixels; `middle` is the picture's.
+
+    The box's own size tells how long a metre is there, so neither lens nor horizon need be known.
+    """
+    metre = min((x1 - x0) / CAR_WIDTH, height / CAR_HEIGHT)
+    return ((x0 + x1) / 2 - middle) / max(metre, 1e-6)
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """The lit pixels of a lamp: brightness (h, w), 0 and about 1, and the picture's pixel that is its upper left one."""
@@ -72,9 +81,8 @@ class Thing:
 
     @property
     def aside(self) -> float:
-        """Metres from our course, to the right. By its own size, so neither lens nor horizon need be known."""
-        metre = min(self.width / CAR_WIDTH, self.height / CAR_HEIGHT)
-        return ((self.x0 + self.x1) / 2 - self.middle) / metre
+        """Metres to the right of our course."""
+        return metres_aside(self.x0, self.x1, self.height, self.middle)
 
     @property
     def sideways(self) -> bool:

@@ -38,16 +38,16 @@ HEAD_LEVEL, TAIL_LEVEL, SIGNAL_LEVEL = 8.0, 1.6, 3.0  # radiance of a core; 1 is
 BRAKING, BRAKE = 0.3, 2.5  # share of tail lamps that are brake lamps, by eye, and how many times as bright these are
 SPREAD, SIZES = 0.5, 0.25  # standard deviation of the logarithm of level and size, between vehicles
 
-# Metres from our course, and the share of vehicles there that stand parked: what is dark beyond the 0.17 of our own lane.
-ASIDE, PARKED = (1.5, 3.0, 8.0, 15.0), (0.0, 0.2, 0.4, 0.65)
+# Metres from our course, and the share of vehicles there that stand parked: what is dark beyond the 0.16 of our own lane.
+ASIDE, PARKED = (1.5, 3.0, 6.5, 11.5, 18.0), (0.0, 0.18, 0.27, 0.48, 0.75)
 SIDE_PARKED, SIDE_DIM = 0.6, 0.4  # the same of what is seen from the side (dark: 0.49), and the level of its lamp
 # Metres to the right of our course, and the share of what shows no red glass that comes towards us. Set so that of the lit
-# on the left as many do as in real nights, 0.42.
+# on the left as many do as in real nights, 0.42; it is 0.15 at 3–5 metres and 0.78 at 8–15.
 LEFT, ONCOMING = (-10.0, -5.0, -2.0, -1.0), (0.85, 0.6, 0.2, 0.0)
 TALL = 0.95  # width over height; below, it is a truck, a bus or a van
 STRAIGHT = 1.25  # width over height; below, it is seen straight from behind, and its tail lamps mirror each other
 APART = 0.25  # of the box's width; the lamps of a pair are farther from each other
-INSET = 0.13  # from the end of the front or back, of its width: pairs stand at 0.12 and 0.88
+INSET = 0.13  # from the end of the front or back, of its width: pairs in large boxes stand at 0.12 and 0.88
 HEAD_Y, TAIL_Y, TALL_Y = 0.53, 0.46, 0.72  # of the box's height, from its top: 0.52, 0.46; that of tall ones by eye
 SPREAD_Y = 0.02  # standard deviation of the lamps' height between vehicles, of the box's
 HEAD_AXES, TAIL_AXES = (0.034, 0.026), (0.04, 0.025)  # of the box's width, half axes of cores: diameters 0.09, 0.10

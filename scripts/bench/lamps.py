@@ -12,10 +12,12 @@ edge of the core at which the median over directions of the light, less its leas
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -26,6 +28,7 @@ from diffgen.dataset.dataset import read_dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.images import Pixels, decode
 from diffgen.editing.glow import to_linear
+from diffgen.editing.lenses import SIDEWAYS, metres_aside
 from diffgen.editing.lights import lights_for
 
 Box = tuple[float, float, float, float]
@@ -39,6 +42,8 @@ OVER = 6.0  # times the box's median
 SMALLEST = 0.03  # diameter over the box's width; smaller ones are glints of our own lamps on a parked car
 LARGEST = 0.12  # share of the box; a larger bright area is a lit car body or a window
 LONGEST = 2.6  # width over height of a white blob; number plates are longer
+ASIDE = (0, 1.5, 3, 5, 8, 15, 1000)  # metres from our course, by the size of the box
+WIDTHS = (40, 60, 90, 140, 10000)  # pixels
 SIDES = (0.42, 0.58)  # of the picture's width: left, middle, right
 
 
@@ -61,6 +66,7 @@ class Vehicle:
     width: float  # pixels
     aspect: float
     x: float  # of the picture
+    aside: float  # metres to the right of our course
     lamps: tuple[Blob, ...]
     body: float  # median linear luminance of the box
     road: float  # of a strip below it
@@ -133,8 +139,11 @@ def vehicles_of(pixels: Pixels, boxes: Sequence[Box]) -> list[Vehicle]:
         body = float(np.median(plane[round(y0) : round(y1), round(x0) : round(x1)].mean(-1)))
         tint = float(colour[0] / max(colour[1:].mean(), 1e-5))
         lamps = blobs_of(plane, box)
+        aside = metres_aside(x0, x1, y1 - y0, width / 2)
         found.append(
-            Vehicle(x1 - x0, (x1 - x0) / (y1 - y0), (x0 + x1) / 2 / width, lamps, body, float(colour.mean()), tint)
+            Vehicle(
+                x1 - x0, (x1 - x0) / (y1 - y0), (x0 + x1) / 2 / width, aside, lamps, body, float(colour.mean()), tint
+            )
         )
     return found
 
@@ -159,6 +168,39 @@ def sides_table(vehicles: Sequence[Vehicle]) -> str:
     for name, group in groups.items():
         shares = [np.mean([v.kind == kind for v in group]) if group else 0 for kind in ("oncoming", "behind", "dark")]
         lines.append(f"| {name} | {len(group)} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
+    return "\n".join(lines)
+
+
+def aside_table(vehicles: Sequence[Vehicle]) -> str:
+    """Markdown: what is dark and, of the lit on either side, what comes towards us, by metres from our course."""
+    lines = ["| metres aside | vehicles | dark | oncoming of the lit, left | right |", "|---|---|---|---|---|"]
+    for low, high in pairwise(ASIDE):
+        group = [v for v in vehicles if low <= abs(v.aside) < high and v.aspect <= SIDEWAYS]
+        lit = [[v.kind == "oncoming" for v in group if v.lamps and (v.aside < 0) == left] for left in (True, False)]
+        shares = [f"{np.mean(one):.2f} of {len(one)}" if one else "–" for one in lit]
+        dark = np.mean([not v.lamps for v in group]) if group else math.nan
+        lines.append(f"| {low}–{high} | {len(group)} | {dark:.2f} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def widths_table(vehicles: Sequence[Vehicle]) -> str:
+    """Markdown: medians by the box's width: the glow in pixels of the picture, and where pairs of tail lamps stand."""
+    lines = [
+        "| box, px | tail lamps | diameter | falls to 1/2, px | falls to 1/10, px | left, x | right, x |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for low, high in pairwise(WIDTHS):
+        group = [v for v in vehicles if low <= v.width < high and v.kind == "behind"]
+        lamps = [(lamp, v.width) for v in group for lamp in v.lamps if lamp.red]
+        pairs = [sorted(lamp.x for lamp in v.lamps) for v in group if len(v.lamps) == 2 and v.aspect < 1.6]
+        if lamps and pairs:
+            glows = np.median([(lamp.diameter, lamp.half * width, lamp.tenth * width) for lamp, width in lamps], 0)
+            cells = [
+                f"{glows[0]:.3f}",
+                *(f"{glow:.1f}" for glow in glows[1:]),
+                *(f"{x:.2f}" for x in np.median(pairs, 0)),
+            ]
+            lines.append(f"| {low}–{high} | {len(lamps)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -205,7 +247,8 @@ def main(argv: list[str] | None = None) -> int:
         boxes = [s.box for s in dataset.schema.parse_or_nothing(source.read_label()) if s.class_id in wanted]
         if boxes:
             vehicles += vehicles_of(decode(Path(source.path).read_bytes()), boxes)
-    print(f"{sides_table(vehicles)}\n\n{lamps_table(vehicles)}")
+    for table in (sides_table, aside_table, lamps_table, widths_table):
+        print(table(vehicles), end="\n\n")
     return 0
 
 
