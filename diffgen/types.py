@@ -121,6 +121,18 @@ class Sensor:
     glare: tuple[float, float] = (0.0, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Lights:
+    """Whose lamps are lit at night, by class id: a `share` of the driving vehicles, 0 to 1, and all traffic lights that show
+    a colour. `brightness` 1 is that of real nights."""
+
+    share: float
+    brightness: float
+    vehicles: tuple[int, ...]
+    two_wheelers: tuple[int, ...]
+    signals: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything about an edit that does not depend on the source. Jobs with equal settings can share a batch.
@@ -151,12 +163,15 @@ class Settings:
     object_strength: float | None = None  # of labelled objects, at most `strength`; None: that of the scene
     feather: int | None = None  # pixels of the working size over which the objects' strength fades into the scene's
     object_detail: float | None = None  # share of the source's fine detail that is restored inside objects, 0 to 1
-    object_restore: float | None = None  # objects with less structure are brought back; see diffgen.editing.restore
-    detail: float | None = None  # the same in the scene; see diffgen.editing.detail_transfer
+    object_restore: float | None = (
+        None  # objects with less structure are brought back; see diffgen.editing.levers.restore
+    )
+    detail: float | None = None  # the same in the scene; see diffgen.editing.levers.detail_transfer
     loras: tuple[tuple[str, float], ...] | None = None  # sha256 of each file, and its weight
     controls: tuple[ControlInput, ...] | None = None
     task: str | None = None  # "background", "remove" or "insert": repaints a part only; see diffgen.editing.tasks
     classes: tuple[int, ...] | None = None  # of the objects that the task removes (None: all) or inserts
+    lights: Lights | None = None  # lamps that are put on the labelled vehicles
     sensor: Sensor | None = None  # what a camera adds to the edit
     annotator: str | None = None  # identity of the detector that labels images made from noise
     edit_version: int = EDIT_VERSION  # of the diffgen that makes the images, or made those of the run folder

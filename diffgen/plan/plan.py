@@ -50,15 +50,10 @@ class Plan:
 
     @property
     def needs_opencv(self) -> bool:
-        """Whether a job makes masks or control maps, transfers detail, or acts as a camera: all of these need OpenCV."""
+        """Whether a job makes masks or control maps, or has a lever that needs OpenCV."""
         return bool(self.restore) or any(
             s.object_strength is not None
-            or s.object_detail
-            or s.object_restore
-            or s.detail
-            or s.sensor
-            or s.controls
-            or s.task
+            or any((s.object_detail, s.object_restore, s.detail, s.lights, s.sensor, s.controls, s.task))
             for _, s in self.conditions
         )
 

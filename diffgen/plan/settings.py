@@ -7,13 +7,14 @@ from dataclasses import replace
 from diffgen.dataset.dataset import Dataset
 from diffgen.editing.edit_version_2 import EDIT_VERSION_2, STEPS
 from diffgen.editing.families import check_class
+from diffgen.editing.levers.lights import lights_for
 from diffgen.editing.pipelines.schedulers import Options, chosen_scheduler
 from diffgen.errors import UsageError
 from diffgen.models.model import Model
 from diffgen.plan.select import Edit
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
-from diffgen.types import EDIT_VERSION, ControlInput, Sensor, Settings
+from diffgen.types import EDIT_VERSION, ControlInput, Lights, Sensor, Settings
 
 LCM_LEVELS = 50  # of latent consistency models (diffusers' original_inference_steps)
 
@@ -26,7 +27,8 @@ def edits_of(recipe: Recipe, model: Model, dataset: Dataset, edit_version: int =
         old = edit_version == EDIT_VERSION_2
         strength = _strength(condition, model, instructed=not old)
         carried_out = condition.model_copy(update={"strength": strength} | ({"unsuited": []} if old else {}))
-        settings = _settings(recipe, carried_out, model, _classes(recipe, condition, model, dataset))
+        classes = _classes(recipe, condition, model, dataset)
+        settings = replace(_settings(recipe, carried_out, model, classes), lights=_lights(condition, dataset))
         edits.append((carried_out, _as_in_version_2(settings, condition, model) if old else settings))
     return tuple(edits)
 
@@ -87,7 +89,7 @@ def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Datase
         (objects.strength is not None, objects.detail, objects.restore, _detail(recipe, condition), condition.sensor)
     ):
         raise UsageError(
-            f"{where}: objects.strength, objects.detail, objects.restore, detail and sensor do nothing with a task",
+            f"{where}: objects.strength, objects.detail, objects.restore, detail, lights and sensor do nothing with a task",
             "remove them: a task leaves the rest of the picture unchanged, and objects.feather sets the blending",
         )
     if task == "insert" and dataset.keypoints is not None:
@@ -165,6 +167,18 @@ def _strength(condition: Condition, model: Model, instructed: bool) -> float | t
     tells = instructed and model.editor == "instruct" and model.severity is None
     wanted = condition.instruction_strength if tells else None
     return condition.strength if wanted is None else wanted
+
+
+def _lights(condition: Condition, dataset: Dataset) -> Lights | None:
+    if condition.lights is None:
+        return None
+    lights = lights_for(dataset.names, condition.lights.share, condition.lights.brightness)
+    if not (lights.vehicles or lights.two_wheelers or lights.signals):
+        raise UsageError(
+            f"conditions: '{condition.name}': lights: the dataset has no class of vehicles or traffic lights",
+            f"remove it; its classes: {', '.join(dataset.names)}",
+        )
+    return lights
 
 
 def _sensor(condition: Condition) -> Sensor | None:

@@ -172,6 +172,15 @@ class Objects(Section):
     )
 
 
+class Lamps(Section):
+    """Lamps for a night: on labelled vehicles, by their heading, and in labelled traffic lights that show a colour."""
+
+    share: float = Field(
+        0.9, gt=0, le=1, description="of the vehicles that are not parked, how many have their lamps lit"
+    )
+    brightness: float = Field(1.0, gt=0, le=4, description="1: as bright as on real nights")
+
+
 class Camera(Section):
     """What a camera adds to the finished image. Each key is a number, or `[low, high]`, from which each image draws."""
 
@@ -260,6 +269,7 @@ class Condition(Section):
     )
     objects: Objects | None = Field(None, description="object settings that differ from the recipe's")
     detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
+    lights: Lamps | None = Field(None, description="lamps on labelled vehicles and in traffic lights; see below")
     sensor: Camera | None = Field(None, description="what a camera adds to the finished image; see below")
     controls: list[Control] | None = Field(None, description="replaces the recipe's controls; [] for none")
     edges: bool = Field(

@@ -13,11 +13,12 @@ from diffgen.dataset.geometry import Canvas, View, cut, fit, merge, unfit, views
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 from diffgen.dataset.masks import Mask, identity_canvas, object_mask
-from diffgen.editing.detail_transfer import transfer
 from diffgen.editing.editor import EditBatch, Edited
-from diffgen.editing.harmonise import harmonise
-from diffgen.editing.restore import lost_objects, with_objects
-from diffgen.editing.sensor import exposed
+from diffgen.editing.levers.detail_transfer import transfer
+from diffgen.editing.levers.harmonise import harmonise
+from diffgen.editing.levers.lights import with_lights
+from diffgen.editing.levers.restore import lost_objects, with_objects
+from diffgen.editing.levers.sensor import exposed
 from diffgen.editing.tasks import working_mask
 from diffgen.errors import TransientError
 from diffgen.types import Job, Record, Settings, Source
@@ -91,8 +92,8 @@ def batch_of(rows: Sequence[Row]) -> EditBatch:
 
 
 def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> tuple[Pixels, dict[str, Any]]:
-    """Match the light of less-edited objects to the scene, bring back the source's detail and lost objects, and add what a
-    camera adds; at the source's size. Also the facts of that: `restored`, the label rows of the objects brought back."""
+    """Match the light of less-edited objects to the scene, bring back the source's detail and lost objects, light lamps, and
+    add what a camera adds; at the source's size. Also the facts of that: `restored`, the label rows brought back."""
     settings = job.settings
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
     weaker_objects = settings.object_strength is not None and settings.object_strength < settings.strength
@@ -111,6 +112,8 @@ def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> tuple[Pixels,
         rows = lost_objects(opened.pixels, pixels, opened.shapes, settings.object_restore)
         pixels = with_objects(opened.pixels, pixels, opened.shapes, rows, RESTORED_FEATHER * opened.scale)
         facts = {"restored": list(rows)} if rows else {}
+    if settings.lights is not None:
+        pixels = with_lights(pixels, opened.pixels, opened.shapes, settings.lights, job.seed)
     return pixels if settings.sensor is None else exposed(pixels, settings.sensor, job.seed), facts
 
 

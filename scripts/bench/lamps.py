@@ -2,11 +2,12 @@
 
     python -m scripts.bench.lamps --dataset driving/night/data.yaml
 
-The constants of `diffgen.editing.lights` come from here. A lamp is a compact blob inside a vehicle's box, nearly saturated
-and much brighter than the rest of the box: red, or white (all channels). Of each half of the box the largest counts, if it
-is not a mere glint. A vehicle is lit if it has one: "behind" if red, "oncoming" if white. Positions are fractions of the box
-from its upper left corner, sizes fractions of its width, light is linear and 1 is white. "falls to 1/2": distance from the
-edge of the core at which the median over directions of the light, less its least, is half of the core's.
+The constants of `diffgen.editing.levers.lights` come from here. A lamp is a compact blob inside a vehicle's box, nearly
+saturated and much brighter than the rest of the box: red, or white (all channels). Of each half of the box the largest
+counts, if it is not a mere glint. A vehicle is lit if it has one: "behind" if red, "oncoming" if white. Positions are
+fractions of the box from its upper left corner, sizes fractions of its width, light is linear and 1 is white. "falls to
+1/2": distance from the edge of the core at which the median over directions of the light, less its least, is half of the
+core's.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from numpy.typing import NDArray
 from diffgen.dataset.dataset import read_dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.images import Pixels, decode
-from diffgen.editing.glow import to_linear
-from diffgen.editing.lenses import SIDEWAYS, metres_aside
-from diffgen.editing.lights import lights_for
+from diffgen.editing.levers.lenses import SIDEWAYS, metres_aside
+from diffgen.editing.levers.lights import lights_for
+from diffgen.editing.levers.linear_light import to_light
 
 Box = tuple[float, float, float, float]
 Colour = tuple[float, float, float]
@@ -124,7 +125,7 @@ def glow(plane: NDArray[np.float32], mask: NDArray[np.bool_], corner: tuple[int,
 
 def vehicles_of(pixels: Pixels, boxes: Sequence[Box]) -> list[Vehicle]:
     """Of boxes (fractions) those that are large enough and no other, nearer one covers."""
-    plane, (height, width) = to_linear(pixels), pixels.shape[:2]
+    plane, (height, width) = to_light(pixels), pixels.shape[:2]
     found = []
     scaled = [tuple(np.clip(b, 0, 1) * (width, height, width, height)) for b in boxes]
     for box in scaled:

@@ -102,6 +102,7 @@ DIFFERENT = [
     ("guidance", {"conditions": [{"night": {"guidance": 3}}, {"fog": {"guidance": 3}}]}),
     ("image guidance", {"conditions": [{"night": {"image_guidance": 3}}, {"fog": {"image_guidance": 3}}]}),
     ("restored objects", {"objects": {"restore": 0.5}}),
+    ("lights", {"conditions": [{"night": {"lights": {}}}, {"fog": {"lights": {"share": 0.5}}}]}),
     ("sensor", {"conditions": [{"night": {"sensor": {"noise": [0, 0.1]}}}, {"fog": {"sensor": {"blur": 0.01}}}]}),
     ("scheduler", {"conditions": [{"night": {"scheduler": "ddim"}}, {"fog": {"scheduler": "ddim"}}]}),
 ]  # fmt: skip

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diffgen.editing.glow import Lamp, Plane, Planes
+from diffgen.editing.levers.glow import Lamp, Plane
+from diffgen.editing.levers.linear_light import Light
 
 Mask = NDArray[np.bool_]  # (H, W)
 
@@ -97,14 +98,14 @@ class Thing:
     def covers(self, lamp: Lamp) -> bool:
         return self.x0 < lamp.x < self.x1 and self.y0 < lamp.y < self.y1
 
-    def crop(self, planes: Planes) -> tuple[Planes, tuple[int, int]]:
+    def crop(self, planes: Light) -> tuple[Light, tuple[int, int]]:
         """What is in the box, and the picture's pixel that is its upper left one."""
         left, top = max(0, math.floor(self.x0)), max(0, math.floor(self.y0))
         right, bottom = max(0, math.ceil(self.x1)), max(0, math.ceil(self.y1))
         return planes[top:bottom, left:right], (left, top)
 
 
-def red_glass(day: Planes, thing: Thing) -> list[Form]:
+def red_glass(day: Light, thing: Thing) -> list[Form]:
     """The tail lamps that the picture shows of a vehicle: at most one in each half of the box, the surer first."""
     crop, corner = thing.crop(day)
     if thing.width < GLASS_WIDTH or min(crop.shape[:2]) < 3:
@@ -136,7 +137,7 @@ def _is_glass(form: Form, thing: Thing) -> bool:
     return fits and aside and GLASS_Y[0] < down < GLASS_Y[1] and width <= GLASS_LONG * thing.width
 
 
-def lit_lens(day: Planes, thing: Thing) -> tuple[str, Form] | None:
+def lit_lens(day: Light, thing: Thing) -> tuple[str, Form] | None:
     """The colour ("red", "yellow" or "green") and form of a traffic light's lit lens; None if the picture shows none."""
     crop, corner = thing.crop(day)
     if not crop.size:

@@ -16,15 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffgen.dataset.images import Pixels
+from diffgen.editing.levers.linear_light import Light
 
-Planes = NDArray[np.float32]  # (H, W, 3), linear light
 Plane = NDArray[np.float32]  # (H, W)
 Colour = tuple[float, float, float]  # linear red, green, blue; the largest is 1
-
-_GREYS = np.arange(256) / 255
-# sRGB to linear light, IEC 61966-2-1.
-TO_LINEAR = np.where(_GREYS <= 0.04045, _GREYS / 12.92, ((_GREYS + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 # Share of the light, and standard deviation in parts of the picture's long side: 0.8, 2, 5, 15 and 45 pixels of 1280. The
 # shares are 1 in all. Fitted: lamps put into darkened day pictures measure much as real ones do in `scripts.bench.lamps`
@@ -52,18 +47,7 @@ class Lamp:
     corner: tuple[int, int] = (0, 0)
 
 
-def to_linear(pixels: Pixels) -> Planes:
-    return np.asarray(TO_LINEAR[pixels], dtype=np.float32)
-
-
-def to_srgb(light: Planes) -> Pixels:
-    """Rounded to 8 bits; `to_linear` of any pixels comes back as it was. Over 1 is white."""
-    light = light.clip(0, 1)
-    values = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(values * 255), dtype=np.uint8)
-
-
-def light_of(lamps: Sequence[Lamp], height: int, width: int) -> Planes:
+def light_of(lamps: Sequence[Lamp], height: int, width: int) -> Light:
     """The light of lamps with its glow, (height, width, 3)."""
     cores = np.zeros((height, width, 3), np.float32)
     near = np.zeros((height, width), np.float32)
@@ -87,7 +71,7 @@ def _span(profile: NDArray[np.float32]) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1)
 
 
-def _blurred(planes: Planes, sigma: float) -> Planes:
+def _blurred(planes: Light, sigma: float) -> Light:
     """By a Gaussian of `sigma` pixels; what leaves the picture is lost."""
     import cv2
 
@@ -99,7 +83,7 @@ def _blurred(planes: Planes, sigma: float) -> Planes:
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def _add_core(light: Planes, lamp: Lamp) -> None:
+def _add_core(light: Light, lamp: Lamp) -> None:
     radiance = np.float32(lamp.level) * np.array(lamp.colour, np.float32)
     if lamp.form is not None:
         (left, top), (height, width) = lamp.corner, lamp.form.shape
@@ -112,7 +96,7 @@ def _add_core(light: Planes, lamp: Lamp) -> None:
 
 
 def add_patch(
-    light: Planes, reflectance: Planes, place: tuple[float, float, float, float], colour: Colour, level: float
+    light: Light, reflectance: Light, place: tuple[float, float, float, float], colour: Colour, level: float
 ) -> None:
     """Adds light that falls on an area, times what is there reflects; in place.
 

@@ -7,7 +7,7 @@ import pytest
 
 from diffgen.checks.structure import luminance
 from diffgen.dataset.labels import Shape
-from diffgen.editing.restore import lost_objects, with_objects
+from diffgen.editing.levers.restore import lost_objects, with_objects
 from tests.fakes import photo
 
 SIZE = (320, 200)

@@ -7,8 +7,8 @@ import pytest
 
 from diffgen.checks.registration import registration
 from diffgen.checks.structure import luminance
-from diffgen.editing.linear_light import to_light, to_pixels
-from diffgen.editing.sensor import exposed
+from diffgen.editing.levers.linear_light import to_light, to_pixels
+from diffgen.editing.levers.sensor import exposed
 from diffgen.types import Sensor
 from tests.fakes import photo
 

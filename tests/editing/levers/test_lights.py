@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgen.dataset.labels import Shape
-from diffgen.editing.glow import Lamp, light_of, to_linear, to_srgb
-from diffgen.editing.lights import Lights, lights_for, with_lights
+from diffgen.editing.levers.glow import Lamp, light_of
+from diffgen.editing.levers.lights import lights_for, with_lights
+from diffgen.editing.levers.linear_light import to_light, to_pixels
+from diffgen.types import Lights
 
 CAR, MOTOR, SIGNAL, PERSON = range(4)
 ALL = Lights(1.0, 1.0, (CAR,), (MOTOR,), (SIGNAL,))
@@ -234,7 +236,7 @@ def test_class_names_of_the_datasets_that_people_have() -> None:
 
 def test_srgb_there_and_back_is_the_same() -> None:
     every = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    assert np.array_equal(to_srgb(to_linear(every)), every)
+    assert np.array_equal(to_pixels(to_light(every)), every)
 
 
 def test_the_glow_takes_its_light_from_the_core() -> None:

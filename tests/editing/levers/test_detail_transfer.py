@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from diffgen.editing.detail_transfer import transfer
+from diffgen.editing.levers.detail_transfer import transfer
 from tests.fakes import photo
 
 # Lights, as linear changes of grey levels: (name, slope, offset).

@@ -12,7 +12,7 @@ from dataclasses import fields
 import numpy as np
 
 from diffgen.dataset.images import Pixels
-from diffgen.editing.linear_light import Light, to_light, to_pixels
+from diffgen.editing.levers.linear_light import Light, to_light, to_pixels
 from diffgen.types import Sensor, unit
 
 # Noise of a sensor (Foi et al., Practical Poissonian-Gaussian noise modeling and fitting, 2008): its variance rises with the

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffgen.checks.structure import luminance
-from diffgen.editing.harmonise import harmonise
+from diffgen.editing.levers.harmonise import harmonise
 from tests.fakes import photo
 
 SIZE = (320, 200)

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from diffgen.checks.detectors.names import plain
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
-from diffgen.editing.glow import Colour, Lamp, Planes, add_patch, light_of, to_linear, to_srgb
-from diffgen.editing.lenses import Form, Thing, lit_lens, red_glass
-from diffgen.types import unit
+from diffgen.editing.levers.glow import Colour, Lamp, add_patch, light_of
+from diffgen.editing.levers.lenses import Form, Thing, lit_lens, red_glass
+from diffgen.editing.levers.linear_light import Light, to_light, to_pixels
+from diffgen.types import Lights, unit
 
 # Class names in lower case, without blanks.
 VEHICLES = frozenset({"car", "truck", "bus", "van", "lorry", "pickup", "taxi", "minibus", "caravan", "vehicle", "suv"})
@@ -57,17 +58,6 @@ REACH = 2.5  # box widths; glow is faded out to nothing here
 ROAD, BODY, RED_ROAD, RED_BODY = 0.25, 0.12, 0.07, 0.12
 
 
-@dataclass(frozen=True, slots=True)
-class Lights:
-    """Whose lamps are lit. Class ids; `share` of the driving vehicles, 0 to 1; `brightness` 1 is that of real nights."""
-
-    share: float
-    brightness: float
-    vehicles: tuple[int, ...]
-    two_wheelers: tuple[int, ...]
-    signals: tuple[int, ...]
-
-
 def lights_for(names: Sequence[str], share: float, brightness: float) -> Lights:
     """The lights of a dataset with these class names, in the order of their ids; case, blanks, "-" and "_" do not matter.
 
@@ -92,7 +82,7 @@ def with_lights(picture: Pixels, source: Pixels, shapes: Sequence[Shape], lights
     if lights.share <= 0 or lights.brightness <= 0 or known.isdisjoint(shape.class_id for shape in shapes):
         return picture.copy()
     height, width = picture.shape[:2]
-    day, lit, patches = to_linear(source), [], np.zeros(picture.shape, np.float32)
+    day, lit, patches = to_light(source), [], np.zeros(picture.shape, np.float32)
     things = [Thing.of(box, kind, width, height) for box, kind in sorted({(s.box, s.class_id) for s in shapes})]
     for thing in things:
         if thing.kind not in known:
@@ -111,14 +101,14 @@ def with_lights(picture: Pixels, source: Pixels, shapes: Sequence[Shape], lights
     return _added(picture, light_of(lit, height, width) + patches)
 
 
-def _added(picture: Pixels, light: Planes) -> Pixels:
+def _added(picture: Pixels, light: Light) -> Pixels:
     """`picture` with `light`, both (H, W, 3). Where there is none, pixels stay bit for bit."""
     made, lit = picture.copy(), light.any(-1)
-    made[lit] = np.maximum(picture[lit], to_srgb(to_linear(picture[lit]) + light[lit]))
+    made[lit] = np.maximum(picture[lit], to_pixels(to_light(picture[lit]) + light[lit]))
     return made
 
 
-def _vehicle(day: Planes, thing: Thing, lights: Lights, seed: int) -> list[Lamp]:
+def _vehicle(day: Light, thing: Thing, lights: Lights, seed: int) -> list[Lamp]:
     """The lit lamps of a vehicle; none if it is parked, is not chosen, or nothing tells where its lamps are."""
     draws = np.random.default_rng(int(unit(seed, "lights", *(repr(float(v)) for v in thing.box), thing.kind) * 2**48))
     stands, dark, heads, brakes, cold = draws.random(5)
@@ -172,13 +162,13 @@ def _formed(form: Form, colour: Colour, level: float, thing: Thing) -> Lamp:
     return Lamp(corner[0] + x, corner[1] + y, colour, level, REACH * thing.width, form=form.plane, corner=corner)
 
 
-def _signal(day: Planes, thing: Thing) -> list[Lamp]:
+def _signal(day: Light, thing: Thing) -> list[Lamp]:
     """The lit lens of a traffic light, if the daylight picture shows it."""
     lens = lit_lens(day, thing)
     return [_formed(lens[1], SIGNAL[lens[0]], SIGNAL_LEVEL, thing)] if lens else []
 
 
-def _shine_on(light: Planes, day: Planes, lamp: Lamp, thing: Thing, brightness: float) -> None:
+def _shine_on(light: Light, day: Light, lamp: Lamp, thing: Thing, brightness: float) -> None:
     """A lamp's light on the road below its vehicle and on the bonnet or boot above it."""
     w, h = thing.width, thing.height
     road, body = (RED_ROAD, RED_BODY) if lamp.colour == TAIL else (ROAD, BODY)
