@@ -64,7 +64,7 @@ def _boxes(label: bytes, schema: LabelSchema | None) -> bytes:
     return "".join(f"{box_row(shape.class_id, shape.box, False)}\n" for shape in schema.parse(label)).encode()
 
 
-def _of_entry(entry: Entry, outcome: Outcome) -> Slot:
+def slot_of(entry: Entry, outcome: Outcome) -> Slot:
     label = _boxes(entry.label() or b"", outcome.dataset.schema)
     assert entry.record is not None
     return Slot(str(outcome.image(entry)), label, digest_of(str(entry.record.sha256), label))
@@ -115,15 +115,15 @@ def arms_of(
     fills: dict[str, Callable[[], list[Slot]]] = {
         REAL: lambda: again,
         RULES: lambda: [_of_source(e.item.source, e.item.job.settings.condition, light, schema) for e in checked],
-        UNCHECKED: lambda: [_of_entry(entry, outcome) for entry in unchecked],
-        CHECKED: lambda: [_of_entry(entry, outcome) for entry in checked],
+        UNCHECKED: lambda: [slot_of(entry, outcome) for entry in unchecked],
+        CHECKED: lambda: [slot_of(entry, outcome) for entry in checked],
         ORACLE: lambda: _oracle(oracle, outcome.dataset, count),
     }
     shared = [_of_source(source, schema=schema) for source in real]
     arms = {name: shared + fills[name]() for name in wanted}
     for ratio in ratios:
         few = {id(entry) for entry in accepted[: round(ratio * len(real))]}
-        slots = [_of_entry(e, outcome) if id(e) in few else s for e, s in zip(checked, again, strict=True)]
+        slots = [slot_of(e, outcome) if id(e) in few else s for e, s in zip(checked, again, strict=True)]
         arms[f"{CHECKED} {ratio:g}"] = shared + slots
     return arms
 
