@@ -67,3 +67,16 @@ def lost_objects(facts: Mapping[str, Any], checks: Checks) -> list[int]:
     if checks.on_object_lost != "drop_label" or checks.structure is None:
         return []
     return [i for i, value in measured_objects(facts) if value < checks.structure]
+
+
+def object_words(facts: Mapping[str, Any], checks: Checks) -> dict[int, str]:
+    """What a person should know about labelled objects, by label row: "lost" (too little structure), "not found again" (by
+    the detector, which had found it in the source), "brought back". Objects without a word are as they were."""
+    words: dict[int, list[str]] = {row: ["brought back"] for row in facts.get("restored", ())}
+    either = zip(facts.get("found_rows", ()), facts.get("found", ()), facts.get("found_matched", ()), strict=False)
+    for row in (row for row, found, matched in either if not (found or matched)):
+        words.setdefault(row, []).append("not found again")
+    for row, value in measured_objects(facts):
+        if checks.structure is not None and value < checks.structure:
+            words.setdefault(row, []).append("lost")
+    return {row: ", ".join(words[row]) for row in sorted(words)}

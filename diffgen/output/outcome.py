@@ -14,7 +14,7 @@ from typing import Any
 
 from diffgen.checks.auto_labels import is_text2img, label_rows, labelled_detections
 from diffgen.checks.tasks import added_row
-from diffgen.checks.verdict import judge, lost_objects
+from diffgen.checks.verdict import judge, lost_objects, object_words
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.labels import Shape, with_row, without_rows
 from diffgen.files import image_path
@@ -127,6 +127,13 @@ class Judging:
             # A picture that a person has decided on need not be looked at again.
             low_confidence=unsure and entry.accepted and entry.item.job.id not in self.review,
         )
+
+    def object_words(self, entry: Entry) -> dict[int, str]:
+        """See `checks.verdict.object_words`; none for an image that was not made."""
+        if entry.record is None or not entry.made:
+            return {}
+        with reading_facts(entry.record):
+            return object_words(entry.record.facts, self.checks(entry.item))
 
     def settle(self, item: Item, records: Mapping[str, Record], plan: Plan) -> Entry:
         """The attempt of an item that counts: the first accepted one; else the next one to make; else the last one."""

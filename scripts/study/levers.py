@@ -5,8 +5,8 @@
 
 A candidate is the study's recipe with some lines more. Its list has the same real pictures as the study's at the same
 places, and its made ones in the other slots; where it accepted none of a source, the slot holds the real picture, as in the
-arm `real`. So a candidate also pays for what it rejects. Trainings are the study's, of the same folder. There is no verdict: two
-seeds can show nothing, they choose what eight seeds are spent on.
+arm `real`. So a candidate also pays for what it rejects. Trainings are the study's, of the same folder. There is no
+verdict: two seeds can show nothing, they choose what eight seeds are spent on.
 """
 
 from __future__ import annotations

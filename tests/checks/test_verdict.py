@@ -11,7 +11,7 @@ from PIL import Image
 from diffgen.checks.measure import measure
 from diffgen.checks.statistics import distance
 from diffgen.checks.structure import judged_structure
-from diffgen.checks.verdict import judge
+from diffgen.checks.verdict import judge, object_words
 from diffgen.recipe.presets import presets
 from diffgen.recipe.sections import Checks
 from diffgen.types import Record
@@ -113,3 +113,14 @@ def test_dropping_labels_saves_no_picture_that_is_lost_as_a_whole(
     facts = {**measure(photo(1), photo(1), []), "structure": structure, "sides_px": sides, "structure_image": whole}
     assert judge(Record("x", "made", facts), Checks()).reason == "structure"
     assert judge(Record("x", "made", facts), DROP).reason == "structure"
+
+
+def test_words_about_objects() -> None:
+    facts = {
+        "structure": [0.9, 0.1, None, 0.1, 0.05], "sides_px": [20.0, 20.0, 20.0, 20.0, 3.0], "restored": [0],
+        "found_rows": [0, 1, 2, 3], "found": [False, False, True, True], "found_matched": [False, False, False, False],
+    }  # fmt: skip
+    words = {0: "brought back, not found again", 1: "not found again, lost", 3: "lost"}
+    assert object_words(facts, Checks()) == words
+    assert object_words(facts, Checks(structure=None)) == {0: words[0], 1: "not found again"}
+    assert object_words({}, Checks()) == {}

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from diffgen.output.contact_sheet import COLOURS
-from diffgen.output.outcome import Entry, Outcome
+from diffgen.output.outcome import Entry, Judging, Outcome
 from diffgen.output.report.statistics import SCORES, Scores, label_text, short_row
 from diffgen.types import Source
 
@@ -22,15 +22,15 @@ _JOB = ("id", "source", "condition", "verdict", "prompt", "settings", "seed", "a
 def gallery(outcome: Outcome, scores: Sequence[Scores]) -> dict[str, Any]:
     """The gallery as a JSON-ready dict. Each source and text is stored once; `scores` belong to the outcome's entries.
 
-    `jobs` are in plan order; `verdict` is an index into `reasons` (0: accepted). `errors`, `dropped`, `added` and `weak`
-    (low confidence) refer to jobs by index.
+    `jobs` are in plan order; `verdict` is an index into `reasons` (0: accepted). `errors`, `dropped`, `objects` (words
+    about labelled objects), `added` and `weak` (low confidence) refer to jobs by index.
     """
     shown = [(entry, row) for entry, row in zip(outcome.entries, scores, strict=True) if entry.verdict is not None]
     texts = _Texts()
     sources = _Sources(outcome.folder, texts)
     jobs = [_job(entry, row, sources.number(entry.item.source), texts) for entry, row in shown]
     entries = list(enumerate(entry for entry, _ in shown))
-    model = outcome.recipe.model
+    model, judging = outcome.recipe.model, Judging(outcome.recipe, outcome.dataset, outcome.review)
     return {
         "names": outcome.dataset.names,
         "colours": COLOURS,
@@ -43,6 +43,7 @@ def gallery(outcome: Outcome, scores: Sequence[Scores]) -> dict[str, Any]:
         "jobs": _columns(_JOB, jobs),
         "errors": {i: entry.record.error for i, entry in entries if entry.record and entry.record.error},
         "dropped": {i: list(entry.dropped) for i, entry in entries if entry.dropped},
+        "objects": {i: words for i, entry in entries if (words := judging.object_words(entry))},
         "added": {i: [short_row(row) for row in entry.added] for i, entry in entries if entry.added},
         "weak": [i for i, entry in entries if entry.low_confidence],
         "review": dict(outcome.review),

@@ -55,7 +55,8 @@ function shapesOf(i) {
     for (let n = 4; pose && n < v.length; n += dims)
       if (dims === 3 ? v[n + 2] > 0 : Math.max(v[n], v[n + 1]) > 0) dots.push([v[n], v[n + 1]]);
     const dropped = (data.dropped[i] || []).includes(row);
-    return { kind, points, dots, text: rows[row], dropped, added: row >= kept.length };
+    const word = (data.objects[i] || {})[row];
+    return { kind, points, dots, text: rows[row], dropped, added: row >= kept.length, word };
   });
 }
 
@@ -250,10 +251,10 @@ function drawShapes(i, width, height) {
     dots.map(([x, y]) => drawing("circle", { cx: x * width, cy: y * height, r: radius, fill: colourOf(kind) })));
   $("overlay").setAttribute("viewBox", `0 0 ${width} ${height}`);
   $("overlay").replaceChildren(...drawn, ...dotted, ...shapes.flatMap((shape) => drawName(shape, width, height)));
-  $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped, added }) => {
+  $("label-list").replaceChildren(...shapes.map(({ kind, text, dropped, added, word }) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = colourOf(kind);
-    const change = dropped ? " (label removed)" : added ? " (label added)" : "";
+    const change = dropped ? " (label removed)" : added ? " (label added)" : word ? ` (${word})` : "";
     const name = ` ${data.names[kind]}${change} `;
     return element("li", {}, swatch, name, element("code", { textContent: text }));
   }));

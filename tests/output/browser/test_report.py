@@ -25,6 +25,7 @@ from tests.fakes import ROWS, make, make_dataset, model, photo, put, save, sourc
 from tests.fakes_tasks import INSERT, REMOVE, manifest, work
 from tests.output.browser.chromium import Browser
 from tests.output.browser.conftest import EVIL, SIZE, Made, make_run
+from tests.run.test_on_object_lost import lossy
 
 LEFT, RIGHT, DOWN, UP, ENTER, ESCAPE, HOME = "\ue012", "\ue014", "\ue015", "\ue013", "\ue007", "\ue00c", "\ue011"
 
@@ -246,7 +247,7 @@ def test_facts_of_an_image(browser: Browser, run_folder: Made) -> None:
     for word in ("structure", "strength 0.6, steps", "seed", "tests/fake", f"diffgen reproduce {run_folder.out} {job}"):
         assert word in said
     assert browser.text("#verdict-text") == "rejected: structure"
-    assert browser.text("#label-list").split() == ["car", *ROWS["detect"][0].split()]
+    assert browser.text("#label-list").split() == ["car", "(lost)", *ROWS["detect"][0].split()]
     close(browser)
     open_card(browser, "torn", "night")
     assert "decode" in browser.text("#facts")
@@ -489,3 +490,13 @@ def test_inserted_and_removed_objects_are_drawn_as_the_label_file_says(browser: 
     browser.shown()
     assert not browser.all("#overlay polygon.line:not(.dropped)")
     assert "(label removed)" in browser.text("#label-list")
+
+
+def test_what_became_of_a_labelled_object_is_said(browser: Browser, tmp_path: Path) -> None:
+    lossy(tmp_path, "kept", objects={"restore": 0.5})
+    browser.open(tmp_path / "kept/report.html")
+    browser.all(".card")[0].click()
+    browser.shown()
+    lines = browser.all("#label-list li")
+    assert "(brought back)" in lines[0].text
+    assert "(" not in lines[1].text
