@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from diffgen.checks.registration import registration
-from diffgen.checks.statistics import condition_statistics, distance
-from diffgen.checks.structure import agreement, double_angle, luminance, object_agreement, shorter_side
+from diffgen.checks.registration import Spectrum, shift, spectrum
+from diffgen.checks.statistics import Small, distance, small, statistics_of
+from diffgen.checks.structure import Field, agreement, double_angle, luminance, object_agreement, shorter_side
 from diffgen.dataset.bars import NO_BARS, Bars
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 
 
-def measure(source: Pixels, edited: Pixels, shapes: Sequence[Shape], bars: Bars = NO_BARS) -> dict[str, Any]:
-    """All facts of one edit. `source` and `edited` are (H, W, 3) of one size, upright. What concerns the whole picture is
-    measured between its `bars`.
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is measured of one picture, so that a source is looked at once for all of its edits. All but `field`, which is of
+    the whole picture, is of what lies between its bars."""
+
+    field: Field
+    spectrum: Spectrum
+    small: Small
+    statistics: tuple[float, ...]
+    mean: float  # of the luminance, 0 to 1
+    deviation: float
+
+
+def view(pixels: Pixels, bars: Bars = NO_BARS) -> View:
+    """What is measured of a picture (H, W, 3), upright."""
+    light = luminance(pixels)
+    inner, little = np.ascontiguousarray(bars.inner(light)), small(bars.inner(pixels))
+    statistics = tuple(statistics_of(little).values())
+    return View(double_angle(light), spectrum(inner), little, statistics, float(inner.mean()), float(inner.std()))
+
+
+def measure(source: View, edited: View, shapes: Sequence[Shape], bars: Bars = NO_BARS) -> dict[str, Any]:
+    """All facts of one edit. `source` and `edited` are of one size, with the same `bars`.
 
     Keys: `luminance` and `contrast` (mean and standard deviation, 0–1), `shift_px` and `shift_peak` (see `registration`),
     `structure` (see `agreement`; one value per shape, in label order), `sides_px` (shorter side of each shape's box),
-    `structure_image` (of the whole picture), `change` (see `distance`), `before` and `after` (`condition_statistics` in the
-    order of STATISTICS).
+    `structure_image` (of the whole picture), `change` (see `distance`), `before` and `after` (`statistics_of`, in the order
+    of STATISTICS).
     """
-    light = luminance(source), luminance(edited)
-    fields = double_angle(light[0]), double_angle(light[1])
+    fields = source.field, edited.field
+    height, width = source.field.shape
     per_object = [object_agreement(*fields, shape) for shape in shapes]
-    height, width = source.shape[:2]
     whole = agreement(*fields, (bars.left, bars.top, width - bars.right, height - bars.bottom))
-    before, after = (np.ascontiguousarray(bars.inner(plane)) for plane in light)
-    shift, peak = registration(before, after)
+    moved, peak = shift(source.spectrum, edited.spectrum)
     return {
-        "luminance": round(float(after.mean()), 4),
-        "contrast": round(float(after.std()), 4),
-        "shift_px": round(shift, 2),
+        "luminance": round(edited.mean, 4),
+        "contrast": round(edited.deviation, 4),
+        "shift_px": round(moved, 2),
         "shift_peak": round(peak, 3),
         "structure": [None if value is None else round(value, 3) for value in per_object],
         "sides_px": [shorter_side(shape, (height, width)) for shape in shapes],
         "structure_image": None if whole is None else round(whole, 3),
-        "change": round(distance(bars.inner(source), bars.inner(edited)), 2),
-        "before": list(condition_statistics(bars.inner(source)).values()),
-        "after": list(condition_statistics(bars.inner(edited)).values()),
+        "change": round(distance(source.small, edited.small), 2),
+        "before": list(source.statistics),
+        "after": list(edited.statistics),
     }
 
 

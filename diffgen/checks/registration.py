@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffgen.checks.structure import Plane, double_angle, field_power, normalised, shrink
+from diffgen.checks.structure import Plane, double_angle, field_power, mean_size, normalised, shrink
 
 REGISTRATION_SIDE = 640  # pixels; longer pictures are scaled down to this first
 MIN_PEAK = 0.1  # below this correlation, source and edit have too little in common to measure a shift
@@ -21,28 +23,47 @@ def judged_shift(facts: Mapping[str, Any]) -> float | None:
     return float(facts["shift_px"])
 
 
-def registration(before: Plane, after: Plane) -> tuple[float, float]:
-    """(shift, peak): the shift of `after` against `before` in pixels, and the correlation there (0–1). Planes are (H, W).
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """A picture as `shift` compares it: the spectrum of its gradient directions at REGISTRATION_SIDE, their power, and how
+    many pixels of the picture one of these is."""
+
+    values: NDArray[Any]  # (H, W), complex
+    power: float
+    scale: float
+
+
+def spectrum(plane: Plane) -> Spectrum:
+    """The spectrum of a luminance plane, (H, W)."""
+    scale = max(plane.shape) / min(max(plane.shape), REGISTRATION_SIDE)
+    if scale > 1:
+        plane = shrink(plane, (max(1, round(plane.shape[1] / scale)), max(1, round(plane.shape[0] / scale))))
+    field = double_angle(plane)
+    field = normalised(field, mean_size(field)) * np.outer(*(_window(n) for n in plane.shape)).astype(np.float32)
+    return Spectrum(np.fft.fft2(field), field_power(field), scale)
+
+
+def shift(before: Spectrum, after: Spectrum) -> tuple[float, float]:
+    """(shift, peak): the shift of `after` against `before` in pixels, and the correlation there (0–1). Of one size.
 
     Orientation correlation (Fitch, Kadyrov, Christmas, Kittler, BMVC 2002): phase correlation of gradient directions, which
     light and weather change least. A parabola through the peak gives sub-pixel precision. Finds shifts of up to an eighth of
     the shorter side.
     """
-    scale = max(before.shape) / min(max(before.shape), REGISTRATION_SIDE)
-    if scale > 1:
-        size = max(1, round(before.shape[1] / scale)), max(1, round(before.shape[0] / scale))
-        before, after = shrink(before, size), shrink(after, size)
-    window = np.outer(_window(before.shape[0]), _window(before.shape[1])).astype(np.float32)
-    a, b = (normalised(double_angle(plane)) * window for plane in (before, after))
-    power = np.sqrt(field_power(a) * field_power(b))
+    power = math.sqrt(before.power * after.power)
     if power == 0:
         return 0.0, 0.0
-    surface = np.fft.ifft2(np.fft.fft2(b) * np.fft.fft2(a).conj()).real / power
-    reach = max(1, min(before.shape) // 8)
+    surface = np.fft.ifft2(after.values * before.values.conj()).real / power
+    reach = max(1, min(surface.shape) // 8)
     near = np.roll(surface, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
     y, x = np.unravel_index(int(near.argmax()), near.shape)
     dy, dx = _vertex(near[:, x], int(y)) - reach, _vertex(near[y, :], int(x)) - reach
-    return float(np.hypot(dx, dy)) * scale, float(near[y, x])
+    return float(np.hypot(dx, dy)) * before.scale, float(near[y, x])
+
+
+def registration(before: Plane, after: Plane) -> tuple[float, float]:
+    """The `shift` of two luminance planes, (H, W)."""
+    return shift(spectrum(before), spectrum(after))
 
 
 def _vertex(line: NDArray[Any], i: int) -> float:

@@ -17,6 +17,8 @@ MAX_GAIN = 3.0
 
 LONG_SIDE = 480  # pixels; statistics are taken at this long side, so that pictures of different sizes compare
 
+Small = NDArray[np.float32]  # (H, W, 3) in 0–255, the long side LONG_SIDE
+
 STATISTICS = (
     "luminance",
     "spread",
@@ -54,17 +56,22 @@ def luminance_matched(source: Pixels, edited: Pixels) -> Pixels:
 
 
 def condition_statistics(pixels: Pixels) -> dict[str, float]:
-    """How a picture (H, W, 3) looks, in nine numbers, 0 to 1 each (`warmth` −1 to 1), taken at LONG_SIDE.
+    """The `statistics_of` a picture (H, W, 3)."""
+    return statistics_of(small(pixels))
+
+
+def statistics_of(picture: Small) -> dict[str, float]:
+    """How a `small` picture looks, in nine numbers, 0 to 1 each (`warmth` −1 to 1).
 
     `luminance` and `spread` (mean and standard deviation of the Rec. 709 luma), `saturation` (mean, as in HSV),
     `min_channel` (mean of the lowest channel, which haze raises: the dark channel of He, Sun and Tang, 2009), `gradient`
     (mean change of the luma per pixel), `near_white` (share of the lower half whose lowest channel exceeds .7), `sky` (mean
     luma of the upper third), `warmth` (mean of red minus blue), `highlight` (luma that one pixel in twenty exceeds).
     """
-    small = _small(pixels) / 255
-    size = small.shape[1], small.shape[0]
-    red, green, blue = small[..., 0], small[..., 1], small[..., 2]
-    light = small @ REC_709
+    picture = np.asarray(picture / 255, dtype=np.float32)
+    size = picture.shape[1], picture.shape[0]
+    red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
+    light = picture @ REC_709
     # Plane by plane, because numpy reduces an axis of length 3 many times slower.
     high, low = (of(of(red, green), blue) for of in (np.maximum, np.minimum))
     slope = np.hypot(np.diff(light[:-1], axis=1), np.diff(light[:, :-1], axis=0))
@@ -81,13 +88,13 @@ def condition_statistics(pixels: Pixels) -> dict[str, float]:
     }
 
 
-def distance(first: Pixels, second: Pixels) -> float:
-    """Mean absolute difference of two pictures (H, W, 3) of one size, in grey levels, 0 to 255, taken at LONG_SIDE."""
-    return float(np.abs(_small(first) - _small(second)).mean())
+def distance(first: Small, second: Small) -> float:
+    """Mean absolute difference of two `small` pictures of one size, in grey levels, 0 to 255."""
+    return float(np.abs(first - second).mean())
 
 
-def _small(pixels: Pixels) -> NDArray[np.float32]:
-    """The picture at LONG_SIDE, in 0–255."""
+def small(pixels: Pixels) -> Small:
+    """A picture (H, W, 3) at LONG_SIDE, in 0–255."""
     scale = LONG_SIDE / max(pixels.shape[:2])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffgen.checks.effect import NEAR
-from diffgen.checks.measure import measure, measure_text2img
+from diffgen.checks.measure import measure, measure_text2img, view
 from diffgen.checks.second_look import SecondLook
-from diffgen.checks.statistics import distance
+from diffgen.checks.statistics import distance, small
 from diffgen.checks.structure import luminance
 from diffgen.checks.tasks import measure_task
 from diffgen.dataset.bars import find_bars
@@ -227,7 +227,11 @@ class Worker:
         if edited.object_strength is not None:
             facts["object_strength"] = round(edited.object_strength, 4)
         if item.source.text is None:
-            facts |= measure(opened.pixels, pixels, opened.shapes, opened.bars) | lever_facts | task_facts
+            facts |= (
+                measure(view(opened.pixels, opened.bars), view(pixels, opened.bars), opened.shapes, opened.bars)
+                | lever_facts
+                | task_facts
+            )
         else:
             facts |= measure_text2img(pixels, asked=item.source.counts[0][0])
         try:
@@ -248,6 +252,6 @@ class Worker:
 
         def measured(_: Any) -> float:
             made = round_trip(opened, item.job, self._editor.round_trip)
-            return round(distance(opened.bars.inner(opened.pixels), opened.bars.inner(made)), 2)
+            return round(distance(*(small(opened.bars.inner(picture)) for picture in (opened.pixels, made))), 2)
 
         return self._round_trips.get_or((item.source.digest, opened.canvas, item.job.settings.mode), measured)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffgen.checks.measure import measure
 from diffgen.checks.registration import registration
 from diffgen.checks.structure import luminance
 from diffgen.checks.verdict import judge
 from diffgen.recipe.sections import Checks
 from diffgen.types import Record
-from tests.checks.scenes import OBJECT, SCENE, moved
+from tests.checks.scenes import OBJECT, SCENE, facts_of, moved
 from tests.fakes import photo
 
 SHIFTS = [(1, 0), (0, 1), (2.5, 0), (0, -2.5), (-6, 0), (3.6, 4.8), (-1.5, 2)]
@@ -28,6 +27,6 @@ def test_a_shift_is_measured_within_half_a_pixel(size: tuple[int, int], dx: floa
 
 def test_a_shift_is_measured_through_a_change_of_light() -> None:
     dark = (moved(SCENE, 2.5, 0) * 0.3).astype(np.uint8)
-    facts = measure(SCENE, dark, [OBJECT])
+    facts = facts_of(SCENE, dark, [OBJECT])
     assert facts["shift_px"] == pytest.approx(2.5, abs=0.5)
     assert judge(Record("x", "made", facts), Checks(registration=2)).reason == "registration"

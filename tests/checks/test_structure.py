@@ -7,13 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from diffgen.checks.measure import measure
 from diffgen.checks.structure import agreement, double_angle, luminance
 from diffgen.checks.verdict import judge
 from diffgen.dataset.labels import Shape
 from diffgen.recipe.sections import Checks
 from diffgen.types import Record
-from tests.checks.scenes import OBJECT, OTHER, SCENE
+from tests.checks.scenes import OBJECT, OTHER, SCENE, facts_of
 from tests.fakes import photo
 
 
@@ -28,7 +27,7 @@ def painted_out(pixels: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def test_the_source_against_itself_is_perfect() -> None:
-    facts = measure(SCENE, SCENE, [OBJECT, OTHER])
+    facts = facts_of(SCENE, SCENE, [OBJECT, OTHER])
     assert facts["structure"] == [1.0, 1.0]
     assert facts["structure_image"] == 1.0
     assert facts["shift_px"] == 0.0
@@ -49,21 +48,21 @@ LIGHT: list[tuple[str, Callable[[np.ndarray], np.ndarray]]] = [
 @pytest.mark.parametrize("change", [c for _, c in LIGHT], ids=[n for n, _ in LIGHT])
 def test_light_may_change(change: Callable[[np.ndarray], np.ndarray]) -> None:
     edited = change(SCENE.astype(np.float64)).clip(0, 255).astype(np.uint8)
-    facts = measure(SCENE, edited, [OBJECT, OTHER])
+    facts = facts_of(SCENE, edited, [OBJECT, OTHER])
     assert min(facts["structure"]) > 0.75
     assert facts["shift_px"] < 0.3
     assert judge(Record("x", "made", facts), Checks()).accepted
 
 
 def test_an_object_painted_out_is_seen_and_its_neighbour_is_not_blamed() -> None:
-    facts = measure(SCENE, painted_out(SCENE, OBJECT), [OBJECT, OTHER])
+    facts = facts_of(SCENE, painted_out(SCENE, OBJECT), [OBJECT, OTHER])
     assert facts["structure"][0] < 0.2
     assert facts["structure"][1] > 0.95
     assert judge(Record("x", "made", facts), Checks()).reason == "structure"
 
 
 def test_another_picture_is_unlike() -> None:
-    facts = measure(SCENE, photo(99, (320, 240))[::-1, ::-1], [OBJECT])
+    facts = facts_of(SCENE, photo(99, (320, 240))[::-1, ::-1], [OBJECT])
     assert facts["structure"][0] < 0.3
     assert facts["structure_image"] < 0.3
 
@@ -71,7 +70,7 @@ def test_another_picture_is_unlike() -> None:
 @pytest.mark.parametrize("size", [(64, 48), (1, 1), (1, 40), (40, 1), (3, 3)], ids=str)
 def test_a_flat_picture_is_degenerate_and_nothing_breaks(size: tuple[int, int]) -> None:
     flat = np.full((size[1], size[0], 3), 90, np.uint8)
-    facts = measure(flat, flat, [OBJECT])
+    facts = facts_of(flat, flat, [OBJECT])
     assert facts["contrast"] == 0.0
     assert facts["shift_px"] == 0.0
     assert judge(Record("x", "made", facts), Checks()).reason == "degenerate"
@@ -79,14 +78,14 @@ def test_a_flat_picture_is_degenerate_and_nothing_breaks(size: tuple[int, int]) 
 
 def test_an_object_outside_the_picture_is_not_measured() -> None:
     outlined = Shape(0, (1.0, 0.2, 1.005, 0.4), ((1.0, 0.2), (1.005, 0.2), (1.005, 0.4)))
-    facts = measure(SCENE, SCENE, [Shape(0, (1.0, 0.2, 1.005, 0.4)), Shape(0, (0.5, 0.5, 0.5, 0.9)), outlined])
+    facts = facts_of(SCENE, SCENE, [Shape(0, (1.0, 0.2, 1.005, 0.4)), Shape(0, (0.5, 0.5, 0.5, 0.9)), outlined])
     assert facts["structure"][0] is None
     assert facts["structure"][2] is None
     assert judge(Record("x", "made", facts), Checks()).accepted
 
 
 def test_an_object_over_the_border_is_measured_by_what_is_inside() -> None:
-    assert measure(SCENE, SCENE, [Shape(0, (-0.005, 0.2, 0.45, 1.005))])["structure"] == [1.0]
+    assert facts_of(SCENE, SCENE, [Shape(0, (-0.005, 0.2, 0.45, 1.005))])["structure"] == [1.0]
 
 
 def test_an_outlined_object_is_measured_within_its_outline() -> None:
@@ -97,8 +96,8 @@ def test_an_outlined_object_is_measured_within_its_outline() -> None:
     along = (rows - 0.1) / 0.8 * 0.7
     inside = (rows > 0.05) & (rows < 0.95) & (columns > along + 0.05) & (columns < along + 0.25)
     edited = np.where(inside[..., None], source, other)
-    (outlined,) = measure(source, edited, [Shape(0, (0.1, 0.1, 0.9, 0.9), ship)])["structure"]
-    (boxed,) = measure(source, edited, [Shape(0, (0.1, 0.1, 0.9, 0.9))])["structure"]
+    (outlined,) = facts_of(source, edited, [Shape(0, (0.1, 0.1, 0.9, 0.9), ship)])["structure"]
+    (boxed,) = facts_of(source, edited, [Shape(0, (0.1, 0.1, 0.9, 0.9))])["structure"]
     assert outlined > 0.95
     assert boxed < 0.6
 
@@ -116,5 +115,5 @@ def test_an_object_without_edges_in_the_source_is_not_judged() -> None:
     source[2:26, 2:36] = 255
     edited = (source * 0.9).astype(np.uint8)
     edited[10, 10] = 200
-    facts = measure(source, edited, [Shape(0, (0.12, 0.15, 0.42, 0.36))])
+    facts = facts_of(source, edited, [Shape(0, (0.12, 0.15, 0.42, 0.36))])
     assert facts["structure"] == [None]

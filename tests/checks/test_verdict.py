@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffgen.checks.measure import measure
-from diffgen.checks.statistics import distance
+from diffgen.checks.statistics import distance, small
 from diffgen.checks.structure import judged_structure
 from diffgen.checks.verdict import judge, object_words
 from diffgen.recipe.presets import presets
 from diffgen.recipe.sections import Checks
 from diffgen.types import Record
-from tests.checks.scenes import OBJECT, OTHER, SCENE, moved
+from tests.checks.scenes import OBJECT, OTHER, SCENE, facts_of, moved
 from tests.fakes import photo
 
 
@@ -71,7 +70,7 @@ def test_judged_structure_does_not_depend_on_the_order_of_objects() -> None:
 
 @pytest.mark.parametrize("condition", presets())
 def test_a_copy_passes_all_but_that_something_changed(condition: str) -> None:
-    facts = measure(SCENE, SCENE, [OBJECT, OTHER]) | {"round_trip": 0.0}
+    facts = facts_of(SCENE, SCENE, [OBJECT, OTHER]) | {"round_trip": 0.0}
     assert judge(Record("x", "made", facts), Checks(), condition).reason == "unchanged"
     assert judge(Record("x", "made", facts), Checks(change=None), condition).reason == "weak-effect"
     assert judge(Record("x", "made", facts), Checks(change=None, effect=None), condition).accepted
@@ -80,7 +79,7 @@ def test_a_copy_passes_all_but_that_something_changed(condition: str) -> None:
 def test_a_copy_is_unchanged_whatever_the_condition_is_called() -> None:
     trip = (SCENE // 8 * 8).astype(np.uint8)  # a coarse autoencoder's
     for edited, reason in [(SCENE, "unchanged"), (trip, "unchanged"), (SCENE // 2, None)]:
-        facts = measure(SCENE, edited, [OBJECT, OTHER]) | {"round_trip": distance(SCENE, trip)}
+        facts = facts_of(SCENE, edited, [OBJECT, OTHER]) | {"round_trip": distance(small(SCENE), small(trip))}
         assert judge(Record("x", "made", facts), Checks(), "of-my-own").reason == reason
 
 
@@ -95,7 +94,7 @@ SPOILED: list[tuple[str, Callable[[np.ndarray], np.ndarray], str]] = [
 
 @pytest.mark.parametrize(("change", "reason"), [(c, r) for _, c, r in SPOILED], ids=[n for n, _, _ in SPOILED])
 def test_what_spoils_a_picture_fails_the_check_for_it(change: Callable[[np.ndarray], np.ndarray], reason: str) -> None:
-    facts = measure(SCENE, np.ascontiguousarray(change(SCENE)), [OBJECT, OTHER])
+    facts = facts_of(SCENE, np.ascontiguousarray(change(SCENE)), [OBJECT, OTHER])
     checks = Checks() if reason == "registration" else Checks(registration=None)  # a mirrored one may look shifted too
     assert judge(Record("x", "made", facts), checks, "night").reason == reason
 
@@ -110,7 +109,7 @@ DROP = Checks(on_object_lost="drop_label")
 def test_dropping_labels_saves_no_picture_that_is_lost_as_a_whole(
     structure: list[float | None], sides: list[float], whole: float
 ) -> None:
-    facts = {**measure(photo(1), photo(1), []), "structure": structure, "sides_px": sides, "structure_image": whole}
+    facts = {**facts_of(photo(1), photo(1), []), "structure": structure, "sides_px": sides, "structure_image": whole}
     assert judge(Record("x", "made", facts), Checks()).reason == "structure"
     assert judge(Record("x", "made", facts), DROP).reason == "structure"
 

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 import diffgen
-from diffgen.checks.measure import measure
 from diffgen.checks.structure import luminance
 from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.file_cache import FileCache
@@ -24,6 +23,7 @@ from diffgen.editing.families import load_editor
 from diffgen.models.find import resolve_model
 from diffgen.plan.plan import plan_jobs
 from diffgen.recipe.schema import Recipe
+from tests.checks.scenes import facts_of
 from tests.fakes import source
 
 CONDITIONS = ("snow", "night", "fog", "rain", "dusk", "dawn", "overcast", "glare", "dust")
@@ -208,7 +208,7 @@ def test_snow_whitens_bushes(condition: str, edit: Callable[..., np.ndarray], pa
 
 @pytest.mark.parametrize("condition", ["snow", "night", "fog", "rain", "dusk", "overcast"])
 def test_things_stay_where_they_are(condition: str, edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
-    facts = measure(photograph, edit(condition), [Shape(0, (0.05, 0.3, 0.95, 0.8))])
+    facts = facts_of(photograph, edit(condition), [Shape(0, (0.05, 0.3, 0.95, 0.8))])
     assert facts["structure"][0] > 0.3
     assert facts["shift_px"] < 1
 
@@ -264,7 +264,7 @@ def test_an_unlit_night_is_darker_and_has_no_lights(edit: Callable[..., np.ndarr
 def test_a_word_it_does_not_know_breaks_nothing(edit: Callable[..., np.ndarray], photograph: np.ndarray) -> None:
     made = edit({"name": "zoo", "prompt": "unicorns at night"})
     assert mean(made) < 0.7 * mean(photograph)
-    assert measure(photograph, made, [])["shift_px"] < 1
+    assert facts_of(photograph, made, [])["shift_px"] < 1
 
 
 def test_the_seed_places_the_lights_of_a_night_and_none_on_the_street(edit: Callable[..., np.ndarray]) -> None:
