@@ -21,6 +21,7 @@ from diffgen.models.load_network import load_network, load_processor
 from diffgen.models.networks import Network
 
 Vectors = NDArray[np.float32]
+Planes = NDArray[np.float32]  # (S, S, 3): a picture as the model takes it
 # Of OpenAI's training pictures; used for folders without preprocessor_config.json.
 _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 MAX_TEXTS = 1024  # cached text vectors
@@ -36,19 +37,18 @@ class Clip:
         self._mean, self._deviation = (np.array(three, np.float32) for three in (mean, deviation))
         self._read: dict[str, Vectors] = {}
 
-    def look(self, image: Pixels) -> Vectors:
-        """The unit vector (D,) of a picture (H, W, 3). Raises OutOfMemory.
+    def prepare(self, image: Pixels) -> Planes:
+        """A picture (H, W, 3) as the model takes it: squeezed to a square, as a crop would cut its sides off."""
+        small = Image.fromarray(image).resize((self._side, self._side), Image.Resampling.BICUBIC)
+        return np.asarray((np.asarray(small, np.float32) / 255 - self._mean) / self._deviation, dtype=np.float32)
 
-        The whole picture is squeezed to a square, because a crop would cut off its sides. One picture at a time, so that the
-        result does not depend on a batch.
-        """
+    def look(self, pictures: Sequence[Planes]) -> list[Vectors]:
+        """The unit vectors (D,) of pictures that `prepare` has made. Raises OutOfMemory."""
         import torch
 
-        small = Image.fromarray(image).resize((self._side, self._side), Image.Resampling.BICUBIC)
-        planes = (np.asarray(small, np.float32) / 255 - self._mean) / self._deviation
         try:
             with torch.inference_mode():
-                pixels = torch.from_numpy(planes).permute(2, 0, 1)[None].to(self._device)
+                pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self._device)
                 return _unit(self._model.visual_projection(self._model.vision_model(pixels).pooler_output))
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(f"the device has no room for CLIP: {why(error)}") from None
@@ -63,13 +63,13 @@ class Clip:
             with torch.inference_mode():
                 tokens = self._tokenizer(text, truncation=True, max_length=self._length, return_tensors="pt")
                 pooled = self._model.text_model(**tokens.to(self._device)).pooler_output
-                self._read[text] = _unit(self._model.text_projection(pooled))
+                (self._read[text],) = _unit(self._model.text_projection(pooled))
         return self._read[text]
 
 
-def _unit(rows: Any) -> Vectors:
-    row = rows[0].float().cpu().numpy()
-    return np.asarray(row / max(float(np.linalg.norm(row)), 1e-9), np.float32)
+def _unit(rows: Any) -> list[Vectors]:
+    vectors = rows.float().cpu().numpy()
+    return [np.asarray(row / max(float(np.linalg.norm(row)), 1e-9), np.float32) for row in vectors]
 
 
 def load_clip(network: Network, device: str) -> Clip:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diffgen.checks.auto_labels import measure_text2img_detections
-from diffgen.checks.clip import Clip, Vectors, load_clip, measure_clip
+from diffgen.checks.clip import Clip, Planes, Vectors, load_clip, measure_clip
 from diffgen.checks.detections import FOUND_AGAIN, Detection, confident, measure_detections
 from diffgen.checks.detectors import load_labeller
 from diffgen.checks.detectors.names import same_names
@@ -27,8 +28,22 @@ Detect = Callable[[Sequence[Pixels]], list[list[Detection]]]
 CACHED_SOURCES = 64  # whose detections and vectors are kept: the conditions of one source are edited in turn
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An edit and its source, (H, W, 3) of one size, with the source's labelled objects. `matched` and `square` are what
+    `SecondLook.prepared` makes of them."""
+
+    item: Item
+    shapes: Sequence[Shape]
+    source: Pixels
+    edited: Pixels
+    matched: Pixels | None = None
+    square: Planes | None = None
+
+
 class SecondLook:
-    """Not thread-safe: the models run on the device, one picture at a time."""
+    """Not thread-safe, but for `prepared`: the models run on the device, on the edits of a whole batch, and on each source
+    alone, so that what they say of it does not depend on when it is looked at."""
 
     def __init__(
         self,
@@ -48,26 +63,46 @@ class SecondLook:
         """Whether there is a detector or a CLIP model."""
         return self._detector is not None or self._clip is not None
 
-    def facts(self, item: Item, shapes: Sequence[Shape], source: Pixels, edited: Pixels) -> dict[str, Any]:
-        """Facts of an edit of `source`, both (H, W, 3) of one size. `shapes` are the source's. Raises OutOfMemory."""
-        facts: dict[str, Any] = {}
-        if self._detector is not None:
-            facts |= self._detect(self._detector, item, shapes, source, edited)
-        if self._clip is not None:
-            look = self._clip.look
-            before = self._vectors.get_or(item.source.digest, lambda _: look(source))
-            facts |= measure_clip(before, look(edited), self._clip.read(item.job.prompt))
-        return facts
+    def prepared(self, pair: Pair) -> Pair:
+        """With all that needs no model: the edit at the source's brightness for the detector, and as CLIP sees it."""
+        compared = self._detector is not None and pair.item.source.text is None
+        return replace(
+            pair,
+            matched=luminance_matched(pair.source, pair.edited) if compared else None,
+            square=None if self._clip is None else self._clip.prepare(pair.edited),
+        )
 
-    def _detect(
-        self, detector: Detect, item: Item, shapes: Sequence[Shape], source: Pixels, edited: Pixels
+    def facts(self, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+        """Facts of each edit of a batch. Raises OutOfMemory."""
+        found: list[dict[str, Any]] = [{} for _ in pairs]
+        if self._detector is not None:
+            found = self._detect(self._detector, pairs)
+        if self._clip is not None:
+            look, prepare = self._clip.look, self._clip.prepare
+            edits = look([pair.square for pair in pairs if pair.square is not None])
+            for facts, pair, after in zip(found, pairs, edits, strict=True):
+                source = pair.source
+                before = self._vectors.get_or(pair.item.source.digest, lambda _, s=source: look([prepare(s)])[0])  # type: ignore[misc]
+                facts |= measure_clip(before, after, self._clip.read(pair.item.job.prompt))
+        return found
+
+    def _detect(self, detector: Detect, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+        matched = [pair.matched for pair in pairs if pair.matched is not None]
+        seen = detector([*(pair.edited for pair in pairs), *matched])
+        at_source_s = iter(seen[len(pairs) :])
+        return [
+            measure_text2img_detections(after, self._known)
+            if pair.matched is None
+            else self._compared(detector, pair, after, next(at_source_s))
+            for pair, after in zip(pairs, seen, strict=False)
+        ]
+
+    def _compared(
+        self, detector: Detect, pair: Pair, after: list[Detection], matched: list[Detection]
     ) -> dict[str, Any]:
-        job = item.job
-        if item.source.text is not None:
-            return measure_text2img_detections(detector([edited])[0], self._known)
-        before = self._detected.get_or(item.source.digest, lambda _: confident(detector([source])[0]))
-        after, matched = detector([edited, luminance_matched(source, edited)])
-        size = edited.shape[1], edited.shape[0]
+        job, shapes = pair.item.job, pair.shapes
+        before = self._detected.get_or(pair.item.source.digest, lambda _: confident(detector([pair.source])[0]))
+        size = pair.edited.shape[1], pair.edited.shape[0]
         if job.settings.task is None:
             return measure_detections(before, after, matched, shapes, size)
         facts = measure_detections(expected(before, shapes, job), after, matched, labelled(shapes, job), size)

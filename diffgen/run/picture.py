@@ -1,4 +1,4 @@
-"""The worker's steps on one picture: open it, cut it into tiles, join them, and apply the pixel levers."""
+"""The worker's steps on one picture: cut it into tiles, join them, and apply the pixel levers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diffgen.dataset.bars import NO_BARS, Bars
-from diffgen.dataset.geometry import Canvas, View, cut, fit, merge, unfit, views_for
+from diffgen.dataset.geometry import Canvas, View, cut, merge, unfit, views_for
 from diffgen.dataset.images import Pixels
-from diffgen.dataset.labels import Shape
 from diffgen.dataset.masks import Mask, identity_canvas, object_mask
 from diffgen.editing.editor import EditBatch, Edited
 from diffgen.editing.levers.detail_transfer import transfer
@@ -21,6 +19,7 @@ from diffgen.editing.levers.restore import lost_objects, with_objects
 from diffgen.editing.levers.sensor import exposed
 from diffgen.editing.tasks import working_mask
 from diffgen.errors import TransientError
+from diffgen.run.sources import Picture
 from diffgen.types import Job, Record, Settings, Source
 
 # Grey level that stands in for a source that does not decode, so the other images keep their rows in the batch (the last
@@ -31,24 +30,21 @@ RESTORED_FEATHER = 4  # px of the working size, around objects that are brought 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source ready to be edited, or the record of why it is not."""
+    """A source ready to be edited at the size of `canvas`, or the record of why it is not."""
 
-    pixels: Pixels
-    shapes: tuple[Shape, ...]
+    picture: Picture
     canvas: Canvas
-    maps: tuple[Pixels, ...] = ()  # one for each of the settings' controls, at the working size
     failure: Record | None = None
-    bars: Bars = NO_BARS  # uniform bars of the source, which stay as they are
 
     @property
     def scale(self) -> float:
         """Source pixels for each pixel of the working size."""
-        return float(self.pixels.shape[1] / self.canvas.inner[0])
+        return float(self.picture.pixels.shape[1] / self.canvas.inner[0])
 
 
-def blank(source: Source) -> Pixels:
-    """A grey picture of the source's size, (H, W, 3) uint8."""
-    return np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8)
+def blank(source: Source) -> Picture:
+    """A grey picture of the source's size."""
+    return Picture(np.full((source.height, source.width, 3), _BLANK, dtype=np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +59,19 @@ class Row:
     maps: tuple[Pixels, ...]
 
 
-def rows_of(opened: OpenedSource, job: Job) -> list[Row]:
-    """The rows of a picture: one for the whole picture, or one for each tile."""
-    settings, image = job.settings, fit(opened.pixels, opened.canvas)
-    mask = working_mask(opened.shapes, job, opened.canvas)
+def rows_of(opened: OpenedSource, job: Job, maps: tuple[Pixels, ...] = ()) -> list[Row]:
+    """The rows of a picture: one for the whole picture, or one for each tile. `maps` are as large as the working picture,
+    one for each of the settings' controls."""
+    settings, image = job.settings, opened.picture.fitted(opened.canvas)
+    mask = working_mask(opened.picture.shapes, job, opened.canvas)
     views = views_for(opened.canvas, settings)
     if len(views) == 1:
-        return [Row(image, job, mask, views[0], opened.maps)]
+        return [Row(image, job, mask, views[0], maps)]
     side = settings.tile_side // settings.multiple * settings.multiple
 
     def tile(view: View) -> Row:
-        maps = tuple(cut(whole, view, side) for whole in opened.maps)
-        return Row(cut(image, view, side), job, None if mask is None else cut(mask, view, side), view, maps)
+        pieces = tuple(cut(whole, view, side) for whole in maps)
+        return Row(cut(image, view, side), job, None if mask is None else cut(mask, view, side), view, pieces)
 
     return [tile(view) for view in views]
 
@@ -94,32 +91,31 @@ def batch_of(rows: Sequence[Row]) -> EditBatch:
 def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> tuple[Pixels, dict[str, Any]]:
     """Match the light of less-edited objects to the scene, bring back the source's detail and lost objects, light lamps, and
     add what a camera adds; at the source's size. Also the facts of that: `restored`, the label rows brought back."""
-    settings = job.settings
+    settings, source, shapes = job.settings, opened.picture.pixels, opened.picture.shapes
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
     weaker_objects = settings.object_strength is not None and settings.object_strength < settings.strength
     amount: Mask | float = scene
-    canvas, feather = native_canvas(opened, settings)
     facts: dict[str, Any] = {}
-    if opened.shapes and (weaker_objects or objects):
-        mask = object_mask(opened.shapes, canvas, feather)
+    if shapes and (weaker_objects or objects):
+        mask = object_mask(shapes, *native_canvas(opened, settings))
         if weaker_objects:
-            pixels = harmonise(opened.pixels, pixels, mask)
+            pixels = harmonise(source, pixels, mask)
         if objects:
             amount = np.asarray(scene + (max(scene, objects) - scene) * mask, dtype=np.float32)
     if np.any(amount):
-        pixels = transfer(opened.pixels, pixels, amount)
-    if opened.shapes and settings.object_restore is not None:
-        rows = lost_objects(opened.pixels, pixels, opened.shapes, settings.object_restore)
-        pixels = with_objects(opened.pixels, pixels, opened.shapes, rows, RESTORED_FEATHER * opened.scale)
+        pixels = transfer(source, pixels, amount)
+    if shapes and settings.object_restore is not None:
+        rows = lost_objects(opened.picture.view.field, pixels, shapes, settings.object_restore)
+        pixels = with_objects(source, pixels, shapes, rows, RESTORED_FEATHER * opened.scale)
         facts = {"restored": list(rows)} if rows else {}
     if settings.lights is not None:
-        pixels = with_lights(pixels, opened.pixels, opened.shapes, settings.lights, job.seed)
+        pixels = with_lights(pixels, source, shapes, settings.lights, job.seed)
     return pixels if settings.sensor is None else exposed(pixels, settings.sensor, job.seed), facts
 
 
 def native_canvas(opened: OpenedSource, settings: Settings) -> tuple[Canvas, float]:
     """The canvas for masks at the source's size, and the feather in source pixels."""
-    height, width = opened.pixels.shape[:2]
+    height, width = opened.picture.pixels.shape[:2]
     return identity_canvas(width, height), (settings.feather or 0) * opened.scale
 
 

@@ -65,11 +65,11 @@ def test_it_scores_as_the_stock_model_does(clip: Clip, folder: Path) -> None:
     tokens = CLIPTokenizer.from_pretrained(folder)("a night", return_tensors="pt")
     stock = CLIPModel.from_pretrained(folder)(pixel_values=planes, **tokens)
     expected = float((stock.image_embeds @ stock.text_embeds.T).item())
-    assert float(clip.look(pixels) @ clip.read("a night")) == pytest.approx(expected, abs=1e-5)
+    assert float(clip.look([clip.prepare(pixels)])[0] @ clip.read("a night")) == pytest.approx(expected, abs=1e-5)
 
 
 def test_vectors_are_of_length_one_and_texts_are_read_once(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert np.linalg.norm(clip.look(photo(2))) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(clip.look([clip.prepare(photo(2))])[0]) == pytest.approx(1, abs=1e-5)
     first = clip.read("a very long text " * 20)  # longer than the model reads
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
     monkeypatch.setattr(clip, "_tokenizer", None)
@@ -81,7 +81,7 @@ def test_the_whole_picture_is_seen(clip: Clip) -> None:
     pixels = photo(3, (200, 20))
     other = pixels.copy()
     other[:, :30] = 0
-    assert not np.allclose(clip.look(pixels), clip.look(other), atol=1e-4)
+    assert not np.allclose(clip.look([clip.prepare(pixels)])[0], clip.look([clip.prepare(other)])[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,12 @@ def test_an_unedited_source_says_why(made: Made, tmp_path: Path) -> None:
 class FakeClip:
     """Unit vectors, of a picture by its light."""
 
-    def look(self, image: np.ndarray) -> np.ndarray:
-        light = float(image.mean()) / 255
-        return np.array([light, (1 - light**2) ** 0.5], np.float32)
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        return image
+
+    def look(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        lights = [float(image.mean()) / 255 for image in pictures]
+        return [np.array([light, (1 - light**2) ** 0.5], np.float32) for light in lights]
 
     def read(self, text: str) -> np.ndarray:
         return np.array([0, 1], np.float32)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from diffgen.checks.structure import Plane, double_angle, luminance, object_agreement, pixel_box
+from diffgen.checks.structure import Field, Plane, double_angle, luminance, object_agreement, pixel_box
 from diffgen.dataset.images import Pixels
 from diffgen.dataset.labels import Shape
 from diffgen.dataset.masks import Mask, identity_canvas, object_mask
@@ -25,9 +25,10 @@ LEAST_CONTRAST = 0.1  # of an object, compared with its source's
 MIN_FREE = 40  # px of the small picture; with less around an object, the light of the whole picture counts
 
 
-def lost_objects(source: Pixels, edited: Pixels, shapes: Sequence[Shape], least: float) -> tuple[int, ...]:
-    """The rows of the shapes whose structure (see `agreement`) is below `least`. Flat ones cannot be lost."""
-    before, after = double_angle(luminance(source)), double_angle(luminance(edited))
+def lost_objects(before: Field, edited: Pixels, shapes: Sequence[Shape], least: float) -> tuple[int, ...]:
+    """The rows of the shapes whose structure (see `agreement`) is below `least`. Flat ones cannot be lost. `before` is the
+    source's `double_angle`."""
+    after = double_angle(luminance(edited))
     found = (object_agreement(before, after, shape) for shape in shapes)
     return tuple(row for row, value in enumerate(found) if value is not None and value < least)
 

@@ -10,8 +10,8 @@ from diffgen.errors import Cancelled
 from diffgen.run.worker import BatchWorker
 from diffgen.types import Batch, Result
 
-# Batches in progress at once: one on the device, one being decoded, one being checked and encoded.
-OVERLAP = 3
+# Batches in progress at once: one on the device, one ready for it, one being read, one being measured and encoded.
+OVERLAP = 4
 
 
 def local(

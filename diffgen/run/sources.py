@@ -1,0 +1,73 @@
+"""The sources of a run as they are read: each once for all of its conditions, as long as there is room."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+from diffgen.checks.measure import View, view
+from diffgen.dataset.bars import NO_BARS, Bars, find_bars
+from diffgen.dataset.geometry import Canvas, fit
+from diffgen.dataset.images import Pixels, decode
+from diffgen.dataset.labels import Shape
+from diffgen.errors import SourceError, TransientError
+from diffgen.types import Source
+
+ROOM = 512 * 2**20  # bytes of the pictures that are kept, with what is measured of them
+SHARE = 5  # how many times its pixels' bytes a picture takes with that
+
+
+class Picture:
+    """A source's pixels, (H, W, 3) upright, its labelled objects and bars; what is worked out of them is kept."""
+
+    def __init__(self, pixels: Pixels, shapes: tuple[Shape, ...] = (), bars: Bars = NO_BARS) -> None:
+        self.pixels, self.shapes, self.bars = pixels, shapes, bars
+        self._fitted: dict[Canvas, Pixels] = {}
+
+    @cached_property
+    def view(self) -> View:
+        """What is measured of it."""
+        return view(self.pixels, self.bars)
+
+    def fitted(self, canvas: Canvas) -> Pixels:
+        """The picture at the working size."""
+        if canvas not in self._fitted:
+            self._fitted[canvas] = fit(self.pixels, canvas)
+        return self._fitted[canvas]
+
+
+class Sources:
+    """Reads sources, and keeps the latest ones. Calls may overlap."""
+
+    def __init__(self, shapes_of: Callable[[Source, bytes], tuple[Shape, ...]], room: int = ROOM) -> None:
+        """`shapes_of` parses a source's label text."""
+        self._shapes_of, self._room = shapes_of, room
+        self._kept: OrderedDict[str, Picture] = OrderedDict()
+        self._lock = Lock()
+
+    def __call__(self, source: Source) -> Picture:
+        """The source's picture. Raises SourceError, LabelError, OSError, and TransientError if it is not as planned."""
+        with self._lock:
+            if source.digest in self._kept:
+                self._kept.move_to_end(source.digest)
+                return self._kept[source.digest]
+        picture = self._read(source)
+        with self._lock:
+            self._kept[source.digest] = picture
+            while len(self._kept) > 1 and sum(SHARE * p.pixels.nbytes for p in self._kept.values()) > self._room:
+                self._kept.popitem(last=False)
+        return picture
+
+    def _read(self, source: Source) -> Picture:
+        raw = Path(source.path).read_bytes()
+        label = source.read_label() or b""
+        if hashlib.sha256(raw + b"\0" + label).hexdigest() != source.digest:
+            raise TransientError("the image or its label changed during the run")
+        pixels = decode(raw)
+        if pixels.shape != (source.height, source.width, 3):
+            raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, not the size in its header")
+        return Picture(pixels, self._shapes_of(source, label), find_bars(pixels))
