@@ -24,7 +24,7 @@ from diffgen.editing.control_maps import Maps
 from diffgen.editing.editor import Edited, Editor
 from diffgen.editing.tasks import composite, paint_mask
 from diffgen.errors import SourceError, TransientError, why
-from diffgen.run.device import Device, Made, failure
+from diffgen.run.engine import Engine, Made, failure
 from diffgen.run.picture import (
     OpenedSource,
     blank,
@@ -66,7 +66,7 @@ class Worker:
         self.environment = environment
         self.stopping: Callable[[], bool] = lambda: False
         self._second_look = second_look or SecondLook()
-        self._device = Device(editor, self._second_look, maps or Maps({}))
+        self._engine = Engine(editor, self._second_look, maps or Maps({}))
         self._sources = Sources(lambda source, label: known.get(source.digest) or schema.parse(label))
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._pictures = ThreadPoolExecutor(cores(), thread_name_prefix="picture")
@@ -76,12 +76,12 @@ class Worker:
         opened = list(self._pictures.map(self._open, batch.items))
         maps: Sequence[tuple[Pixels, ...]] = [()] * len(jobs)
         if jobs[0].settings.controls:
-            opened, maps = self._queue.submit(self._device.with_maps, batch, opened).result()
+            opened, maps = self._queue.submit(self._engine.with_maps, batch, opened).result()
         rows = list(self._pictures.map(rows_of, opened, jobs, maps))
-        edited, seconds = self._queue.submit(self._device.edit, rows, self.stopping).result()
+        edited, seconds = self._queue.submit(self._engine.edit, rows, self.stopping).result()
         made: list[Made | Record] = list(self._pictures.map(self._finish, batch.items, opened, edited))
-        if self._device.has_to_look(made):
-            made = self._queue.submit(self._device.look, batch, opened, made).result()
+        if self._engine.has_to_look(made):
+            made = self._queue.submit(self._engine.look, batch, opened, made).result()
         return [_result(item, entry, seconds) for item, entry in zip(batch.items, made, strict=True)]
 
     def _open(self, item: Item) -> OpenedSource:

@@ -59,7 +59,7 @@ class Made:
     pair: Pair
 
 
-class Device:
+class Engine:
     """Not thread-safe: one thread calls it."""
 
     def __init__(self, editor: Editor, second_look: SecondLook, maps: Maps) -> None:
