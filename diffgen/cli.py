@@ -79,6 +79,7 @@ def run(
         bool, typer.Option("--remake", help="Make the images of an older diffgen anew, where this one edits otherwise.")
     ] = False,
     confined: Confined = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say on stderr what each part of the work took.")] = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
@@ -102,6 +103,10 @@ def run(
         confined=confined,
         remake=remake,
     )
+    if profile and summary.speed is not None:
+        from diffgen.run.timings import profile_text
+
+        _notify(profile_text(summary.speed))
     _report(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
 

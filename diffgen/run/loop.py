@@ -54,7 +54,7 @@ def run(
         require_confined(session.dataset)
     session.check_runnable()
     require_detector_file(session.model.observers)
-    made_now, stopped = 0, None
+    made_now, stopped, speed = 0, None, None
     with RunStore(session.folder, session.recipe.image.format) as store:
         outcome = session.outcome(store.present)
         if not outcome.finished:
@@ -76,13 +76,14 @@ def run(
             with Claims(store.folder, store.worker) as claims:
                 batches = due_batches(session.plan, session.judging, store, claims, batch_size)
                 made_now, stopped = making.run(batches, make)
+                speed = making.speed
             # A run can take all night: read the dataset again, so that no outdated label is exported.
             session = session.reread()
             outcome = session.outcome(store.present)
         summary = summarise(outcome, made_now=made_now, stopped=stopped, repaired=store.repaired, limit=limit)
         if export and stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
             export_outputs(outcome, summary, store.state["environments"])
-    return replace(summary, seconds=round(time.monotonic() - started, 1))
+    return replace(summary, seconds=round(time.monotonic() - started, 1), speed=speed)
 
 
 def export_outputs(
@@ -107,6 +108,7 @@ class Making:
     finished: int = 0  # made or failed
     accepted: int = 0
     made: int = 0
+    speed: dict[str, Any] | None = None  # see Timings.facts
 
     def run(self, batches: Iterator[Batch | None], make_worker: MakeWorker) -> tuple[int, str | None]:
         """Returns the number of images made, and why it stopped early: a signal, "max-minutes" or None."""
@@ -123,7 +125,9 @@ class Making:
             self._show("starting")
             for batch, results in local(worker, self._counted(batches), stopping):
                 new = [result for result in results if result.record.id not in self.store.done]
-                self._commit(batch, new, environment)
+                with worker.timings.part("commit"):
+                    self._commit(batch, new, environment)
+                self.speed = worker.timings.facts(self.made, self.accepted)
             if stop:
                 cut_short = self.finished < self.total or next(batches, END) is not END
                 return self.made, stop[0] if cut_short else None

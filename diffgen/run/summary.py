@@ -14,6 +14,7 @@ from diffgen.plan.remarks import plan_remark_lines, plan_remarks
 from diffgen.recipe.schema import Recipe
 from diffgen.run.interrupts import STOP_CODES
 from diffgen.run.progress import Speed
+from diffgen.run.timings import speed_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Summary:
     limit: int | None = None  # of the command line: the dataset holds only so many sources of each edited split
     running: bool = False  # `status` only: a process is making images in the folder now
     images_per_second: float | None = None  # `status` only: the speed of that process
+    speed: dict[str, Any] | None = None  # of the images made now, see Timings.facts
 
     @property
     def share(self) -> float:
@@ -149,6 +151,8 @@ def summary_text(summary: Summary) -> str:
     lines += [f"repaired  {line}" for line in summary.repaired]
     if summary.dataset:
         lines += plan_remark_lines(summary.dataset)
+    if summary.speed is not None:
+        lines.append(speed_line(summary.speed))
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
     elif summary.pending:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from diffgen.checks.measure import measure, measure_text2img, view
 from diffgen.checks.second_look import Pair, SecondLook
@@ -33,10 +33,14 @@ from diffgen.run.picture import (
     with_levers,
 )
 from diffgen.run.sources import Sources
+from diffgen.run.timings import Timings
 from diffgen.types import Batch, Item, Record, Result
 from diffgen.version import __version__
 
 logger = logging.getLogger(__name__)
+
+
+T = TypeVar("T")
 
 
 class BatchWorker(Protocol):
@@ -44,6 +48,7 @@ class BatchWorker(Protocol):
 
     environment: dict[str, Any]
     stopping: Callable[[], bool]  # asked before a batch reaches the device
+    timings: Timings
 
     def __call__(self, batch: Batch) -> list[Result]:
         """Make the batch's images: one result per item, in order. Raises Cancelled once `stopping` says so."""
@@ -65,6 +70,7 @@ class Worker:
         known = shapes or {}
         self.environment = environment
         self.stopping: Callable[[], bool] = lambda: False
+        self.timings = Timings()
         self._second_look = second_look or SecondLook()
         self._engine = Engine(editor, self._second_look, maps or Maps({}))
         self._sources = Sources(lambda source, label: known.get(source.digest) or schema.parse(label))
@@ -73,16 +79,34 @@ class Worker:
 
     def __call__(self, batch: Batch) -> list[Result]:
         jobs = [item.job for item in batch.items]
-        opened = list(self._pictures.map(self._open, batch.items))
+        opened = self._each("read", self._open, batch.items)
         maps: Sequence[tuple[Pixels, ...]] = [()] * len(jobs)
         if jobs[0].settings.controls:
-            opened, maps = self._queue.submit(self._engine.with_maps, batch, opened).result()
-        rows = list(self._pictures.map(rows_of, opened, jobs, maps))
-        edited, seconds = self._queue.submit(self._engine.edit, rows, self.stopping).result()
-        made: list[Made | Record] = list(self._pictures.map(self._finish, batch.items, opened, edited))
+            opened, maps = self._on_device("maps", self._engine.with_maps, batch, opened)
+        rows = self._each("read", rows_of, opened, jobs, maps)
+        edited, seconds = self._on_device("edit", self._engine.edit, rows, self.stopping)
+        made: list[Made | Record] = self._each("finish", self._finish, batch.items, opened, edited)
         if self._engine.has_to_look(made):
-            made = self._queue.submit(self._engine.look, batch, opened, made).result()
+            made = self._on_device("look", self._engine.look, batch, opened, made)
         return [_result(item, entry, seconds) for item, entry in zip(batch.items, made, strict=True)]
+
+    def _on_device(self, part: str, work: Callable[..., T], *arguments: Any) -> T:
+        """The result of work for the device, which does one thing at a time."""
+
+        def timed() -> T:
+            with self.timings.part(part):
+                return work(*arguments)
+
+        return self._queue.submit(timed).result()
+
+    def _each(self, part: str, work: Callable[..., T], *lists: Sequence[Any]) -> list[T]:
+        """The results of work on each picture, in order."""
+
+        def timed(*arguments: Any) -> T:
+            with self.timings.part(part):
+                return work(*arguments)
+
+        return list(self._pictures.map(timed, *lists))
 
     def _open(self, item: Item) -> OpenedSource:
         source = item.source
