@@ -87,21 +87,24 @@ class SecondLook:
         return found
 
     def _detect(self, detector: Detect, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+        def look(pair: Pair) -> list[Detection]:
+            return self._detected.get_or(pair.item.source.digest, lambda _: confident(detector([pair.source])[0]))
+
+        before = [[] if pair.matched is None else look(pair) for pair in pairs]
         matched = [pair.matched for pair in pairs if pair.matched is not None]
         seen = detector([*(pair.edited for pair in pairs), *matched])
-        at_source_s = iter(seen[len(pairs) :])
+        bright = iter(seen[len(pairs) :])
         return [
             measure_text2img_detections(after, self._known)
             if pair.matched is None
-            else self._compared(detector, pair, after, next(at_source_s))
-            for pair, after in zip(pairs, seen, strict=False)
+            else self._compared(pair, old, after, next(bright))
+            for pair, old, after in zip(pairs, before, seen, strict=False)
         ]
 
     def _compared(
-        self, detector: Detect, pair: Pair, after: list[Detection], matched: list[Detection]
+        self, pair: Pair, before: list[Detection], after: list[Detection], matched: list[Detection]
     ) -> dict[str, Any]:
         job, shapes = pair.item.job, pair.shapes
-        before = self._detected.get_or(pair.item.source.digest, lambda _: confident(detector([pair.source])[0]))
         size = pair.edited.shape[1], pair.edited.shape[0]
         if job.settings.task is None:
             return measure_detections(before, after, matched, shapes, size)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from diffgen.dataset.geometry import View
 from diffgen.editing.editor import EditBatch
@@ -277,7 +278,29 @@ def test_the_vae_encodes_a_source_once_over_its_conditions(
     images = [picture(0), picture(1), picture(0)]  # two variants of one source
     for strength, prompt in [(0.5, "snow"), (0.7, "fog"), (0.0, "night")]:
         editor.edit(EditBatch(images, [job(asked(model, strength=strength), i, prompt) for i in range(3)]))
-    assert vae.rows == [2]
+    assert vae.rows == [1, 1]
+
+
+@pytest.mark.parametrize("model", differing("codec"))
+def test_the_vae_decodes_a_few_at_a_time_and_one_where_there_is_no_room(
+    model: str, load: Any, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = load(request.getfixturevalue(model), fresh=True)._codec
+    with torch.inference_mode():
+        latents = codec.encode([picture(i) for i in range(5)])
+        alone = codec.decode(latents)
+        codec._at_once, pixels = 4, codec.pixels
+        sizes = []
+
+        def small(rows: Any) -> Any:
+            sizes.append(len(rows))
+            if len(rows) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return pixels(rows)
+
+        monkeypatch.setattr(codec, "pixels", small)
+        assert all(np.array_equal(*pair) for pair in zip(codec.decode(latents), alone, strict=True))
+    assert sizes == [4, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("model", FAMILY)

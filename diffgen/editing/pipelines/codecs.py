@@ -15,13 +15,16 @@ import numpy as np
 
 from diffgen.errors import NotFinite
 from diffgen.lru import LRUCache
-from diffgen.models.load_network import memory_errors
+from diffgen.models.load_network import memory_errors, out_of_memory
 from diffgen.models.pipelines import CodecName, spec_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Key = tuple[bytes, tuple[int, ...], int]
+Key = tuple[bytes, tuple[int, ...]]
+
+REMEMBERED = 256  # sources; their latents take about a megabyte each
+DECODED_AT_ONCE = 4  # images, on an accelerator
 
 
 class Codec:
@@ -35,7 +38,8 @@ class Codec:
         self._denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
         self.factor = int(pipe.vae_scale_factor)
         self.multiple = self.factor * patch
-        self._recent: LRUCache[Key, Any] = LRUCache(64)
+        self._recent: LRUCache[Key, Any] = LRUCache(REMEMBERED)
+        self._at_once = 1 if pipe._execution_device.type == "cpu" else DECODED_AT_ONCE
 
     def check_images(self, images: Sequence[NDArray[np.uint8]]) -> None:
         """Raises ValueError when the size of the images does not suit the model."""
@@ -43,22 +47,20 @@ class Codec:
             raise ValueError(f"expected images with sides divisible by {self.multiple}, got {images[0].shape}")
 
     def encode(self, images: Sequence[NDArray[np.uint8] | NDArray[np.float32]]) -> Any:
-        """B images (H, W, 3) in 0–255 -> source latents on the device; each distinct image is encoded once.
+        """B images (H, W, 3) in 0–255 -> source latents on the device.
 
-        Floating point depends on how many rows run together, and a resumed run does not remember earlier batches. So the
-        distinct images of a batch are encoded all together or not at all, and a remembered result serves only batches with
-        as many of them.
+        Each image is encoded alone and remembered, so that its latents do not depend on what else is in its batch, nor on
+        whether a resumed run still remembers it. It costs little, as a source is encoded once for all of its conditions.
         """
         import torch
 
-        names = [(hashlib.blake2b(i.tobytes(), digest_size=16).digest(), i.shape) for i in images]
-        distinct = dict(zip(names, images, strict=True))
-        count = len(distinct)
-        if any((*name, count) not in self._recent for name in distinct):
-            self._recent.capacity = max(64, 2 * count)
-            for name, row in zip(distinct, self._encode(np.stack(list(distinct.values()))), strict=True):
-                self._recent[(*name, count)] = row
-        return torch.stack([self._recent[(*name, count)] for name in names])
+        rows = []
+        for image in images:
+            name = hashlib.blake2b(image.tobytes(), digest_size=16).digest(), image.shape
+            if name not in self._recent:
+                self._recent[name] = self._encode(image[None].copy())[0]
+            rows.append(self._recent[name])
+        return torch.stack(rows)
 
     def _encode(self, pixels: NDArray[Any]) -> Any:
         import torch
@@ -78,7 +80,22 @@ class Codec:
         return self.vae.decode(latents, return_dict=False)[0]
 
     def decode(self, latents: Any) -> list[NDArray[np.uint8] | NotFinite]:
-        """Source latents (B, C, h, w) -> B images (H, W, 3) uint8, or the error of one whose latents or pixels are NaN."""
+        """Source latents (B, C, h, w) -> B images (H, W, 3) uint8, or the error of one whose latents or pixels are NaN.
+
+        A few at a time: the decoder takes far more memory than the denoiser, and a CPU is fastest with one.
+        """
+        images: list[NDArray[np.uint8] | NotFinite] = []
+        while len(images) < len(latents):
+            part = latents[len(images) : len(images) + self._at_once]
+            try:
+                images += self._decoded(part)
+            except RuntimeError as error:
+                if self._at_once == 1 or not out_of_memory(error):
+                    raise
+                self._at_once = 1  # for the rest of the run; what is denoised is not lost
+        return images
+
+    def _decoded(self, latents: Any) -> list[NDArray[np.uint8] | NotFinite]:
         parameter = next(self.vae.decoder.parameters())
         image = self.pixels(latents.to(parameter.dtype)).float()
         # One NaN spreads over the whole picture in the VAE.
