@@ -17,7 +17,7 @@ from diffgen.dataset.masks import outline_mask
 Plane = NDArray[np.float32]  # (H, W)
 Field = NDArray[np.complex64]  # (H, W)
 
-PART = 1 << 16  # values that are worked on at once
+PART = 1 << 18  # values that are worked on at once: less fits a cache better, more lets go of Python's lock for longer
 REACH = 3  # rows beyond a part that its double angle depends on
 FLAT = 5e-4  # mean gradient of the luminance per pixel: an eighth of one step of an 8-bit picture
 MIN_OBJECT_SIDE = (

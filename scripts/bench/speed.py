@@ -59,13 +59,15 @@ Way = Callable[[Dataset, list[Source], Path], None]
 
 
 def subset(dataset: Dataset, sources: list[Source], folder: Path) -> Path:
-    """A dataset of these sources, by links, as train and val."""
-    for source in sources:
-        for kind, path in (("images", Path(source.path)), ("labels", Path(str(source.label)))):
-            place = folder / kind / "train" / path.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(path.resolve())
-    fields = {"train": "images/train", "val": "images/train", "names": list(dataset.names)}
+    """A dataset of these sources as train, and of one of its own as val, by links."""
+    (val, *_) = [source for source in dataset.sources if source.split == "val" and source.problem is None]
+    for split, some in (("train", sources), ("val", [val])):
+        for source in some:
+            for kind, path in (("images", Path(source.path)), ("labels", Path(str(source.label)))):
+                place = folder / kind / split / path.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(path.resolve())
+    fields = {"train": "images/train", "val": "images/val", "names": list(dataset.names)}
     data = folder / "data.yaml"
     data.write_text(yaml.safe_dump(fields), encoding="utf-8")
     return data
@@ -77,8 +79,8 @@ class Ways:
     def __init__(self, worker: Worker, long_side: int, threads: int, device: str, detector: Path | None) -> None:
         self._worker, self._long_side, self._threads, self._device = worker, long_side, threads, device
         self._detector = detector
-        self._editor: Any = worker._engine._editor
-        self._pipe: Any = self._editor._pipe
+        editor: Any = worker._engine._editor
+        self._editor, self._pipe = editor, editor._pipe
         self.spent: float | None = None
         self._prompts = [
             presets()[name]["prompt"].replace("{objects}", "cars") + ", severity 65" for name in CONDITIONS
@@ -204,8 +206,8 @@ def end_to_end(args: argparse.Namespace) -> str:
             statistics.median(b / a for a, b in zip(values, seconds[other], strict=True)) for other in ("bare", "loop")
         ]
         lines.append(f"| {way} | {statistics.median(values):.3f} | {of[0]:.2f} | {of[1]:.2f} |")
-    about = f"{args.rounds} rounds of {args.sources} sources of 1280 × 720 × {len(CONDITIONS)} conditions, batches of {BATCH}"
-    return "\n".join([*lines, "", measured(f"{about}, pocket at {args.long_side} px")])
+    about = f"{args.rounds} rounds of {args.sources} sources of 1280 × 720 × {len(CONDITIONS)} conditions"
+    return "\n".join([*lines, "", measured(f"{about}, batches of {BATCH}, pocket at {args.long_side} px")])
 
 
 class Instant:
@@ -236,7 +238,7 @@ def pixels(args: argparse.Namespace) -> str:
                     "dataset": str(data), "output": f"out-{cores}-{round_number}", "conditions": list(CONDITIONS),
                     "batch_size": 16, "resolution": {"long_side": args.long_side},
                 }), encoding="utf-8")  # fmt: skip
-                worker = Worker(Instant(), LabelSchema(dataset.names), {"device": "none"})  # type: ignore[arg-type]
+                worker = Worker(Instant(), LabelSchema(dataset.names), {"device": "none"})
                 before = time.process_time()
                 summary = run(load_recipe(recipe), make_worker=lambda worker=worker: worker, export=False)  # type: ignore[misc]
                 assert summary.speed is not None
