@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
+import yaml
 
 from diffgen.cli import app
 from diffgen.recipe.load import load_recipe
+from diffgen.recipe.schema import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +45,24 @@ def test_recipes_in_the_card_of_pocket_are_recipes(tmp_path: Path) -> None:
         path = tmp_path / "recipe.yaml"
         path.write_text(text)
         assert load_recipe(path).recipe.loras
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(page, text) of each block of YAML in README and docs that is a recipe or a part of one."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    found = [
+        (page.name, text)
+        for page in pages
+        for text in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    return [(name, text) for name, text in found if set(yaml.safe_load(text)) & set(Recipe.model_fields)]
+
+
+@pytest.mark.parametrize(("page", "text"), blocks(), ids=[page for page, _ in blocks()])
+def test_recipes_in_the_docs_are_recipes(page: str, text: str) -> None:
+    fields = yaml.safe_load(text)
+    lacking = {} if "text2img" in fields else {"dataset": "data.yaml"}
+    Recipe.model_validate({**lacking, "output": "out", "conditions": ["night"], **fields})
 
 
 def test_recipes_to_start_from_are_recipes() -> None:
