@@ -20,7 +20,7 @@ from diffgen.dataset.masks import require_opencv
 from diffgen.dataset.remarks import check_labelled
 from diffgen.editing.pipelines.device import check_dtype
 from diffgen.errors import UsageError
-from diffgen.files import write_atomically
+from diffgen.files import cpu_count, write_atomically
 from diffgen.models.aliases import aliases
 from diffgen.models.loras import require_peft
 from diffgen.models.model import Model, known_class, vocabulary
@@ -252,11 +252,6 @@ def no_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def cpu_count() -> int:
-    """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_ready(

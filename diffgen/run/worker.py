@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -24,6 +23,7 @@ from diffgen.editing.control_maps import Maps
 from diffgen.editing.editor import Edited, Editor
 from diffgen.editing.tasks import composite, paint_mask
 from diffgen.errors import SourceError, TransientError, why
+from diffgen.files import cpu_count
 from diffgen.run.engine import Engine, Made, failure
 from diffgen.run.picture import (
     OpenedSource,
@@ -75,7 +75,7 @@ class Worker:
         self._engine = Engine(editor, self._second_look, maps or Maps({}))
         self._sources = Sources(lambda source, label: known.get(source.digest) or schema.parse(label))
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._pictures = ThreadPoolExecutor(cores(), thread_name_prefix="picture")
+        self._pictures = ThreadPoolExecutor(cpu_count(), thread_name_prefix="picture")
 
     def __call__(self, batch: Batch) -> list[Result]:
         jobs = [item.job for item in batch.items]
@@ -162,8 +162,3 @@ def _result(item: Item, made: Made | Record, seconds: float) -> Result:
     if isinstance(made, Record):
         return Result(made)
     return Result(Record(item.job.id, "made", made.facts, made.sha256, seconds=round(seconds, 3)), made.image)
-
-
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
