@@ -79,6 +79,15 @@ def run(
         bool, typer.Option("--remake", help="Make the images of an older diffgen anew, where this one edits otherwise.")
     ] = False,
     confined: Confined = False,
+    gpus: Annotated[
+        str | None, typer.Option(help="all, or numbers such as 0,1: a worker process for each of these GPUs.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="So many worker processes on this machine.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Make a fixed part of the images, for array jobs; see docs/scale.md."),
+    ] = None,
+    as_worker: Annotated[str | None, typer.Option(hidden=True)] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say on stderr what each part of the work took.")] = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
@@ -87,22 +96,31 @@ def run(
 
     Example: diffgen run configs/winter.yaml --limit 20
     """
-    from diffgen.run import loop
+    from diffgen.run import loop, together
+    from diffgen.run.executors.processes import commands_for
+    from diffgen.run.part import only_one, read_shard, read_worker
     from diffgen.run.progress import choose
 
+    only_one({"--gpus": gpus, "--workers": workers, "--shard": shard})
     overrides = [*(sets or []), *([f"device={device}"] if device else [])]
     loaded = _load(recipe, overrides, output)
     notify = (lambda _: None) if quiet else _notify
-    progress = choose(quiet, as_json)
-    summary = loop.run(
-        loaded,
-        limit=limit,
-        max_minutes=max_minutes,
-        progress=progress,
-        notify=notify,
-        confined=confined,
-        remake=remake,
-    )
+    options: dict[str, Any] = {
+        "limit": limit,
+        "max_minutes": max_minutes,
+        "progress": choose(quiet, as_json, often=as_worker is not None),
+        "notify": notify,
+        "confined": confined,
+        "remake": remake,
+    }
+    if gpus is not None or workers is not None:
+        numbers = None if gpus is None else together.gpu_numbers(gpus)
+        given = [str(recipe), "--output", str(loaded.output), *(f"--set={text}" for text in overrides)]
+        given += [*([] if limit is None else [f"--limit={limit}"]), *(["--remake"] if remake else [])]
+        summary = together.run_together(loaded, commands_for(given, workers or 0, numbers), **options)
+    else:
+        part = read_shard(shard) if shard else read_worker(as_worker) if as_worker else None
+        summary = loop.run(loaded, **options, part=part)
     if profile and summary.speed is not None:
         from diffgen.run.timings import profile_text
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a wish to stop, and the exit codes of work that was stopped."""
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 as a wish to stop, and the exit codes of work that was stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-STOP_CODES = {"max-minutes": 4, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+# A job scheduler's warning, SIGUSR1, asks to be called again, as --max-minutes does.
+STOP_CODES = {"max-minutes": 4, "SIGUSR1": 4, "SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def interruptible(notify: Callable[[str], None], what: str) -> Iterator[list[str
 
     handlers = {}
     with suppress(ValueError):  # not the main thread: the caller handles signals
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 handlers[number] = signal.signal(number, handle)
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffgen.dataset.dataset import require_confined
 from diffgen.dataset.remarks import labelled
+from diffgen.errors import UsageError
 from diffgen.models.networks import require_detector_file
 from diffgen.output.export import export_dataset
 from diffgen.output.outcome import Outcome
@@ -17,13 +18,13 @@ from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.executors.local import local
 from diffgen.run.interrupts import interruptible
 from diffgen.run.lanes import due_batches
+from diffgen.run.part import Part
 from diffgen.run.progress import Progress
 from diffgen.run.session import OLDER_IMAGES, Notify, Session, make_ready
-from diffgen.run.store.claims import Claims
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import Summary, summarise
 from diffgen.run.worker_setup import MakeWorker
-from diffgen.types import EDIT_VERSION, Batch, Result
+from diffgen.types import EDIT_VERSION, Batch, Result, digest_of
 
 END = object()  # of an iterator
 
@@ -39,14 +40,16 @@ def run(
     confined: bool = False,
     remake: bool = False,
     export: bool = True,
+    part: Part | None = None,
 ) -> Summary:
     """Make the missing images, then export, unless `export` is False. For a finished run it makes nothing and does not
     import torch.
 
     `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines; `confined`
     refuses names that lead outside of the dataset; `remake` makes the images of an older diffgen anew; `make_worker`
-    replaces this process's worker (for tests). Raises UsageError for a recipe that does not suit its dataset or model,
-    DiffgenError when the run cannot go on.
+    replaces this process's worker (for tests); with a `part` other processes make images in the folder at the same time,
+    and nothing is exported. Raises UsageError for a recipe that does not suit its dataset or model, DiffgenError when the
+    run cannot go on.
     """
     started = time.monotonic()
     session = Session.open(loaded, limit, remake=remake)
@@ -55,35 +58,50 @@ def run(
     session.check_runnable()
     require_detector_file(session.model.observers)
     made_now, stopped, speed = 0, None, None
-    with RunStore(session.folder, session.recipe.image.format) as store:
+    name = "0" if part is None else part.worker
+    with RunStore(session.folder, session.recipe.image.format, name, shared=part is not None) as store:
         outcome = session.outcome(store.present)
+        begin(session, store, part, notify, finished=outcome.finished)
         if not outcome.finished:
-            session.check_version()
-        elif session.edit_version != EDIT_VERSION:
-            notify(f"{session.folder}: {OLDER_IMAGES}; --remake makes them anew")
-        if changed := session.changed_keys():
-            notify(f"changed since the last run or export: {', '.join(changed)}; from now on, this recipe holds")
-        session.write_recipe()
-        store.note(limit=limit, labelled=labelled(session.dataset), edit_version=session.edit_version)
-        if not outcome.finished:
-            session, batch_size, make = make_ready(session, store, make_worker, notify)
+            session, batch_size, make = make_ready(session, store, make_worker, notify, part.sharing if part else 1)
             jobs = {item.job.id for item in session.plan.items}
             left = len(jobs - store.done)
             todo = f"{left} of {len(jobs)} images to make" if left else "rejected images to retry"
             notify(f"{todo} in {store.folder}")
             deadline = None if max_minutes is None else started + 60 * max_minutes
             making = Making(session, store, progress or Progress(), notify, deadline, left)
-            with Claims(store.folder, store.worker) as claims:
-                batches = due_batches(session.plan, session.judging, store, claims, batch_size)
-                made_now, stopped = making.run(batches, make)
-                speed = making.speed
+            mine = part.has if part else lambda _: True
+            made_now, stopped = making.run(due_batches(session.plan, session.judging, store, batch_size, mine), make)
+            speed = making.speed
             # A run can take all night: read the dataset again, so that no outdated label is exported.
             session = session.reread()
+            store.refresh()
             outcome = session.outcome(store.present)
         summary = summarise(outcome, made_now=made_now, stopped=stopped, repaired=store.repaired, limit=limit)
-        if export and stopped in (None, "max-minutes"):  # after an interrupt, end at once; the next run exports
+        if export and part is None and stopped in (None, "max-minutes"):  # after an interrupt, end at once
             export_outputs(outcome, summary, store.state["environments"])
-    return replace(summary, seconds=round(time.monotonic() - started, 1), speed=speed)
+    name_of_part = part.worker if part else None
+    return replace(summary, seconds=round(time.monotonic() - started, 1), speed=speed, part=name_of_part)
+
+
+def begin(session: Session, store: RunStore, part: Part | None, notify: Notify, *, finished: bool) -> None:
+    """Write down what is being made. Raises UsageError if this diffgen, or other workers, would make other images."""
+    if not finished:
+        session.check_version()
+    elif session.edit_version != EDIT_VERSION:
+        notify(f"{session.folder}: {OLDER_IMAGES}; --remake makes them anew")
+    if changed := session.changed_keys():
+        notify(f"changed since the last run or export: {', '.join(changed)}; from now on, this recipe holds")
+    plan = digest_of(*(item.job.id for item in session.plan.items))[:16]
+    with store.changing_state() as state:
+        if part is not None and state.get("plan") != plan and (others := store.claims().others()):
+            raise UsageError(
+                f"{session.folder}: {len(others)} workers make other images there than this recipe and dataset ask for",
+                "start all workers with the same recipe, dataset and limit, or wait until the others are done",
+            )
+        state |= {"plan": plan, "limit": session.limit, "labelled": labelled(session.dataset)}
+        state["edit_version"] = session.edit_version
+        session.write_recipe()
 
 
 def export_outputs(

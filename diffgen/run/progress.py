@@ -57,10 +57,12 @@ class Stopwatch:
 
 
 class Lines(Progress):
-    """At most one line every EVERY_SECONDS, and one at the end: for pipes and CI logs; with `as_json` for machines."""
+    """At most one line every so many seconds, and one at the end: for pipes and CI logs; with `as_json` for machines."""
 
-    def __init__(self, stream: TextIO, clock: Clock = time.monotonic, *, as_json: bool = False) -> None:
-        self._stream = stream
+    def __init__(
+        self, stream: TextIO, clock: Clock = time.monotonic, *, as_json: bool = False, every: float = EVERY_SECONDS
+    ) -> None:
+        self._stream, self._every = stream, every
         self._clock = clock
         self._as_json = as_json
         self._stopwatch = Stopwatch(clock)
@@ -69,7 +71,7 @@ class Lines(Progress):
     def update(self, made: int, total: int, accepted: int, condition: str) -> None:
         speed = self._stopwatch.speed(made, total)
         now = self._clock()
-        if now - self._last < EVERY_SECONDS and made < total:
+        if now - self._last < self._every and made < total:
             return
         self._last = now
         text = _json_line if self._as_json else _plain_line
@@ -119,8 +121,10 @@ class Bar(Progress):
         self._bar.update(self._task, completed=made, total=total, condition=condition[:12], facts=facts)
 
 
-def choose(quiet: bool, as_json: bool = False) -> Progress:
-    """The progress report that suits stderr: a terminal or not."""
+def choose(quiet: bool, as_json: bool = False, often: bool = False) -> Progress:
+    """The progress report that suits stderr: a terminal or not. `often` is for a process that adds several of them up."""
+    if often:
+        return Lines(sys.stderr, as_json=True, every=1.0)
     if quiet:
         return Progress()
     return Bar() if sys.stderr.isatty() else Lines(sys.stderr, as_json=as_json)

@@ -255,9 +255,10 @@ def no_collector() -> Iterator[None]:
 
 
 def make_ready(
-    session: Session, store: RunStore, make_worker: MakeWorker | None, notify: Notify
+    session: Session, store: RunStore, make_worker: MakeWorker | None, notify: Notify, sharing: int = 1
 ) -> tuple[Session, int, MakeWorker]:
-    """Prepare to make images: returns the session with its model downloaded, the batch size, and a worker's maker.
+    """Prepare to make images: returns the session with its model downloaded, the batch size, and a worker's maker. So many
+    processes are `sharing` the CPUs.
 
     A run folder keeps its first batch size, threads and hub commits, so a resumed run gives the same bytes. With
     `make_worker` nothing is downloaded and no device is chosen.
@@ -271,7 +272,7 @@ def make_ready(
         notify(f"warning: {line}")
     if session.plan.needs_opencv:
         require_opencv()
-    wanted, threads = session.recipe.batch_size, store.settle(threads=cpu_count())["threads"]
+    wanted, threads = session.recipe.batch_size, store.settle(threads=max(1, cpu_count() // sharing))["threads"]
     if make_worker is None:
         session = session.on_device(threads)
     device = session.device

@@ -43,6 +43,7 @@ class Summary:
     dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks, too, see plan_remarks
     empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image
     limit: int | None = None  # of the command line: the dataset holds only so many sources of each edited split
+    part: str | None = None  # the worker's name, where it made a part only
     running: bool = False  # `status` only: a process is making images in the folder now
     images_per_second: float | None = None  # `status` only: the speed of that process
     speed: dict[str, Any] | None = None  # of the images made now, see Timings.facts
@@ -56,6 +57,8 @@ class Summary:
         """0 done, 1 no image or an empty split, 3 below `require`, 4 to be run again, 129, 130 and 143 interrupted."""
         if self.stopped in STOP_CODES:
             return STOP_CODES[self.stopped]
+        if self.part is not None:  # what the others make decides on the rest
+            return 0
         if not self.planned or (not self.accepted and not self.rejected):
             return 1
         if self.pending and self.stopped is None:
@@ -155,6 +158,9 @@ def summary_text(summary: Summary) -> str:
         lines.append(speed_line(summary.speed))
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
+    elif summary.part is not None:
+        others = f"{summary.pending} images of others are not made yet; " if summary.pending else ""
+        lines.append(f"part      {summary.part} is done; {others}`diffgen export {summary.output}` writes the dataset")
     elif summary.pending:
         lines.append(f"pending   {summary.pending}; run the same 'diffgen run' again to make them")
     if summary.require and summary.share < summary.require:
@@ -162,7 +168,7 @@ def summary_text(summary: Summary) -> str:
     if summary.exit_code == 1 and not summary.pending and not summary.accepted and not summary.rejected:
         why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
         lines.append(f"nothing could be made: {why}; 'diffgen plan' says more")
-    if summary.stopped is not None or summary.running:
+    if summary.stopped is not None or summary.running or summary.part is not None:
         return "\n".join(lines)
     if summary.limit is not None:
         lines.append(f"limited   --limit {summary.limit}: the dataset holds only so many sources of each edited split")

@@ -27,6 +27,7 @@ from diffgen.files import cpu_count
 from diffgen.run.engine import Engine, Made, failure
 from diffgen.run.picture import (
     OpenedSource,
+    Row,
     blank,
     native_canvas,
     rows_of,
@@ -83,7 +84,7 @@ class Worker:
         maps: Sequence[tuple[Pixels, ...]] = [()] * len(jobs)
         if jobs[0].settings.controls:
             opened, maps = self._on_device("maps", self._engine.with_maps, batch, opened)
-        rows = self._each("read", rows_of, opened, jobs, maps)
+        rows = self._each("read", _rows, batch.items, opened, maps)
         edited, seconds = self._on_device("edit", self._engine.edit, rows, self.stopping)
         made: list[Made | Record] = self._each("finish", self._finish, batch.items, opened, edited)
         if self._engine.has_to_look(made):
@@ -99,14 +100,18 @@ class Worker:
 
         return self._queue.submit(timed).result()
 
-    def _each(self, part: str, work: Callable[..., T], *lists: Sequence[Any]) -> list[T]:
-        """The results of work on each picture, in order."""
+    def _each(self, part: str, work: Callable[..., T], items: Sequence[Item], *lists: Sequence[Any]) -> list[T]:
+        """The results of work on each picture, in order. What goes wrong is told with its job."""
 
-        def timed(*arguments: Any) -> T:
-            with self.timings.part(part):
-                return work(*arguments)
+        def timed(item: Item, *arguments: Any) -> T:
+            try:
+                with self.timings.part(part):
+                    return work(item, *arguments)
+            except Exception as error:
+                error.add_note(f"job {item.job.id} ({item.source.key}, {item.job.settings.condition})")
+                raise
 
-        return list(self._pictures.map(timed, *lists))
+        return list(self._pictures.map(timed, items, *lists))
 
     def _open(self, item: Item) -> OpenedSource:
         source = item.source
@@ -156,6 +161,10 @@ class Worker:
             strengths["object_strength"] = round(edited.object_strength, 4)
         pair = self._second_look.prepared(Pair(item, source.shapes, source.pixels, pixels))
         return Made(strengths | measured | lever_facts | facts, image, hashlib.sha256(image).hexdigest(), pair)
+
+
+def _rows(item: Item, opened: OpenedSource, maps: tuple[Pixels, ...]) -> list[Row]:
+    return rows_of(opened, item.job, maps)
 
 
 def _result(item: Item, made: Made | Record, seconds: float) -> Result:

@@ -4,12 +4,17 @@ A worker claims a lane by creating claims/LANE, which only one can (O_EXCL), and
 nobody has touched for STALE_SECONDS is of a dead worker, and may be taken. Ages are told by the clock of the file system,
 so the clocks of two machines may differ; STALE_SECONDS is longer than a network file system keeps attributes. Should two
 workers make one lane all the same, no harm is done: see `united`.
+
+Each worker also claims its own name, so that no other takes it, and so that others know who is there.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,16 +22,18 @@ from diffgen.files import disk_errors
 
 BEAT_SECONDS = 20.0
 STALE_SECONDS = 180.0
+_WORKER = "worker-"
 
 
 class Claims:
-    """The lanes that one worker has claimed. Leaving `with` releases them."""
+    """What one worker has claimed. Leaving `with` releases it."""
 
     def __init__(self, folder: Path, worker: str) -> None:
         self._folder = folder / "claims"
         self._worker = worker
         self._held: set[Path] = set()
         self._end = threading.Event()
+        self._beat: threading.Thread | None = None
 
     def __enter__(self) -> Claims:
         with disk_errors(self._folder):
@@ -37,22 +44,53 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._beat.join()
+        if self._beat is not None:
+            self._beat.join()
         for path in list(self._held):
             self._free(path)
 
     def take(self, lane: int) -> bool:
         """Claim a lane; False if a living worker has it. Raises DiffgenError if nothing can be written."""
-        path = self._folder / f"{lane:08d}"
+        return self._take(f"{lane:08d}")
+
+    def release(self, lane: int) -> None:
+        """Give a lane back that `take` gave, finished or not."""
+        self._free(self._folder / f"{lane:08d}")
+
+    def take_name(self) -> bool:
+        """Claim the worker's name; False if a living worker has it."""
+        return self._take(f"{_WORKER}{self._worker}")
+
+    def others(self) -> list[str]:
+        """The names of the other workers that are alive."""
+        names = [json.loads(text)["worker"] for text, _ in self._living(_WORKER)]
+        return [name for name in names if name != self._worker]
+
+    def elsewhere(self) -> list[str]:
+        """Workers of other machines that were alive within STALE_SECONDS: what a lock of this machine may not know of."""
+        here = socket.gethostname()
+        return [text for text, _ in self._living(_WORKER) if json.loads(text).get("host") != here]
+
+    def _living(self, prefix: str) -> Iterator[tuple[str, Path]]:
+        """(text, path) of the claims that are not stale."""
+        if not self._folder.is_dir():
+            return
+        now = None
+        for path in sorted(self._folder.glob(f"{prefix}*")):
+            with suppress(OSError, ValueError):
+                text, touched = path.read_text("utf-8"), path.stat().st_mtime
+                json.loads(text)
+                now = self._now() if now is None else now
+                if now - touched < STALE_SECONDS:
+                    yield text, path
+
+    def _take(self, name: str) -> bool:
+        path = self._folder / name
         with disk_errors(self._folder):
             if not self._create(path) and not (self._put_aside(path) and self._create(path)):
                 return False
         self._held.add(path)
         return True
-
-    def release(self, lane: int) -> None:
-        """Give a lane back that `take` gave, finished or not."""
-        self._free(self._folder / f"{lane:08d}")
 
     def _free(self, path: Path) -> None:
         self._held.discard(path)
@@ -65,7 +103,7 @@ class Claims:
         except FileExistsError:
             return False
         with os.fdopen(handle, "w") as file:
-            file.write(self._worker)
+            file.write(json.dumps({"worker": self._worker, "host": socket.gethostname(), "pid": os.getpid()}))
         return True
 
     def _put_aside(self, path: Path) -> bool:
@@ -99,3 +137,11 @@ class Claims:
             for path in list(self._held):
                 with suppress(OSError):
                     os.utime(path)
+
+
+def free_claims_of(folder: Path, worker: str) -> None:
+    """Free what a worker has claimed that is known to be dead."""
+    for path in (folder / "claims").glob("*"):
+        with suppress(OSError, ValueError):
+            if json.loads(path.read_text("utf-8")).get("worker") == worker:
+                path.unlink()

@@ -73,6 +73,20 @@ def read_log(path: Path) -> Log:
     return Log(records, tuple(spans), raw, gaps or not _is_cut_short(tail))
 
 
+def read_more(path: Path, start: int) -> tuple[list[Record], int]:
+    """The records of the whole batches behind byte `start`, where one ends, and the byte where the last of them ends."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            raw = file.read()
+    except FileNotFoundError:
+        return [], start
+    except OSError as error:
+        raise DiffgenError(f"{path}: cannot be read: {why(error)}", "see what is wrong with the disk") from None
+    found = list(_batches(raw))
+    return [record for batch, _ in found for record in batch], start + (found[-1][1][1] if found else 0)
+
+
 def united(logs: Iterable[Log], image_sha256: Callable[[str], str | None]) -> dict[str, Record]:
     """One record for each job of all files. Workers may have done a job twice: an image made counts more than a failure.
 

@@ -6,17 +6,24 @@ import errno
 import fcntl
 import json
 import os
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from diffgen.errors import DiffgenError, UsageError, why
+from diffgen.files import write_atomically
 from diffgen.types import EDIT_VERSION
 
 FORMAT = 2  # what is written; folders of format 1 had all records in records.jsonl
 FORMATS = (1, 2)
 
 STATE = "run.json"
+STATE_LOCK = "run.json.lock"  # while one of several workers writes it
 LOCK_WAIT_SECONDS = 0.2
+STATE_LOCK_SECONDS = 10.0  # after which whoever writes run.json is taken for dead
 HELD = (errno.EWOULDBLOCK, errno.EACCES)  # what flock answers when another process has the lock
 
 # Types of the values in run.json, checked on reading so that a damaged file gives a clear message.
@@ -67,7 +74,7 @@ def check_folder(folder: Path, *, create: bool = False) -> None:
         raise DiffgenError(
             f"{folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
         ) from None
-    if names - {"lock", f".{STATE}.tmp"} and STATE not in names:
+    if names - {"lock", STATE_LOCK, f".{STATE}.tmp"} and STATE not in names:
         raise UsageError(
             f"{folder} holds files that diffgen did not make",
             "choose an empty or new folder; nothing was touched",
@@ -99,3 +106,79 @@ def read_state(folder: Path) -> dict[str, Any]:
         if not isinstance(state.get(key), types):
             raise DiffgenError(f"{folder / STATE}: {key} is damaged", "restore the file, or start in a new folder")
     return state
+
+
+class RunState:
+    """run.json of an open run folder: `state` are its values. With `shared`, several processes may write it, in turn."""
+
+    def __init__(self, folder: Path, shared: bool = False) -> None:
+        self.folder, self.shared = folder, shared
+        self.state: dict[str, Any] = {}
+
+    def open_state(self) -> None:
+        """Read run.json, or write the first one. Raises the errors of `read_state`."""
+        with self._state_lock():
+            if is_run_folder(self.folder):
+                self.state = read_state(self.folder)
+            else:
+                self.state = {"format": FORMAT, "edit_version": EDIT_VERSION, "environments": {}}
+                self._write_state()
+
+    @contextmanager
+    def changing_state(self) -> Iterator[dict[str, Any]]:
+        """The values of run.json, to be changed in the block; they are written if they differ then."""
+        with self._state_lock():
+            if self.shared:
+                self.state = read_state(self.folder)
+            before = json.dumps(self.state, sort_keys=True)
+            yield self.state
+            if json.dumps(self.state, sort_keys=True) != before:
+                self._write_state()
+
+    def settle(self, **choices: Any) -> dict[str, Any]:
+        """Keep each choice (batch size, threads) at its first value for the folder's lifetime; returns those values."""
+        with self.changing_state() as state:
+            for key, value in choices.items():
+                state.setdefault(key, value)
+            return {key: state[key] for key in choices}
+
+    def note(self, **facts: Any) -> None:
+        """Write facts about the folder (limit, hub commits) to run.json, replacing older values."""
+        if any(self.state.get(key) != value for key, value in facts.items()):
+            with self.changing_state() as state:
+                state |= facts
+
+    def environment(self, details: dict[str, Any]) -> str:
+        """The key under which run.json keeps these details: the machine and versions that make the next records."""
+        key = f"{zlib.crc32(json.dumps(details, sort_keys=True).encode()):08x}"
+        if key not in self.state["environments"]:
+            with self.changing_state() as state:
+                state["environments"][key] = details
+        return key
+
+    def _write_state(self) -> None:
+        write_atomically(self.folder / STATE, json.dumps(self.state, indent=1, sort_keys=True) + "\n")
+
+    @contextmanager
+    def _state_lock(self) -> Iterator[None]:
+        """Several workers write run.json in turn."""
+        if not self.shared:
+            yield
+            return
+        path = self.folder / STATE_LOCK
+        deadline = time.monotonic() + STATE_LOCK_SECONDS
+        while True:
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                break
+            except FileExistsError:
+                if time.monotonic() >= deadline:  # whoever had it is dead: it is held for a moment only
+                    path.unlink(missing_ok=True)
+                    deadline += STATE_LOCK_SECONDS
+                time.sleep(0.05)
+            except OSError as error:
+                raise DiffgenError(f"{path}: cannot be made: {why(error)}", "choose another run folder") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

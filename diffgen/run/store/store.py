@@ -1,4 +1,4 @@
-"""An open run folder: the only writer of its records and images.
+"""An open run folder, as its only writer or as one of several.
 
 A batch is committed as a whole: write its images to temporary files, fsync, put them in place; then append its records and
 a trailer in one write, fsync. Opening drops everything after the last complete trailer, so an interrupted batch is made
@@ -7,18 +7,16 @@ again."""
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import time
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from diffgen.dataset.file_cache import FileCache
 from diffgen.errors import DiffgenError, why
 from diffgen.files import disk_errors, image_path, sync_folder, unused, write_atomically
+from diffgen.run.store.claims import Claims
 from diffgen.run.store.images import (
     UNFINISHED,
     damaged_images,
@@ -29,21 +27,29 @@ from diffgen.run.store.images import (
     remember,
     unite,
 )
-from diffgen.run.store.records import Log, edit_version_of, read_log, record_file, record_files, trailer_line
+from diffgen.run.store.records import (
+    Log,
+    edit_version_of,
+    read_log,
+    read_more,
+    record_file,
+    record_files,
+    trailer_line,
+)
 from diffgen.run.store.state import (
     FORMAT,
     HELD,
     LOCK_WAIT_SECONDS,
-    STATE,
+    RunState,
     check_folder,
-    is_run_folder,
-    read_state,
 )
-from diffgen.types import EDIT_VERSION, Result
+from diffgen.types import Record, Result
 
 
-class RunStore:
-    """An open run folder. One process at a time: opening takes the lock; `close`, or leaving `with`, releases it.
+class RunStore(RunState):
+    """An open run folder. One process at a time, or with `shared` several that each have a `worker` name of their own:
+    opening takes the lock, alone or shared; `close`, or leaving `with`, releases it. A shared store repairs nothing of
+    others, and learns of what they did by `refresh`.
 
     `records` are those of all workers by job id; `present` leaves out those whose image is gone, which count as not made;
     `done` are the ids of the jobs that need no work; `commits` counts the batches committed by this object; `repaired`
@@ -51,36 +57,67 @@ class RunStore:
     or holds files of others.
     """
 
-    def __init__(self, folder: Path, image_format: str, worker: str = "0") -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, image_format: str, worker: str = "0", *, shared: bool = False) -> None:
+        super().__init__(folder, shared)
         self.worker = worker
         self.image_format = image_format
+        self.repaired: list[str] = []
+        self.commits = 0
         check_folder(folder, create=True)
         self._lock = self._take_lock()
         self._cache = FileCache()
+        self._claims: Claims | None = None
         try:
-            if is_run_folder(folder):
-                self.state = read_state(folder)
-            else:
-                self.state = {"format": FORMAT, "edit_version": EDIT_VERSION, "environments": {}}
-                self._write_state()
-            # An older diffgen would not see the records of this one; and one that edits otherwise must not go on unasked.
-            self.note(format=FORMAT, edit_version=edit_version_of(folder, self.state))
-            self.repaired: list[str] = []
-            self.commits = 0
-            logs = {path: read_log(path) for path in record_files(folder)}
-            with disk_errors(folder):
-                for path, log in logs.items():
-                    self._repair_records(path, log)
-                self._delete_unfinished()
-            self.records = unite(folder, image_format, logs.values())
-            images = image_ids(folder, image_format)  # listed once: only this object changes them while locked
-            images -= self._set_aside(damaged_images(folder, image_format, self.records, images, self._cache))
-            self.present = present_records(self.records, images)
-            self.done = {job_id for job_id, record in self.present.items() if is_done(record)}
+            self._refuse_workers_elsewhere()
+            self._open()
+            if shared and not self.claims().take_name():
+                raise DiffgenError(
+                    f"{folder}: another worker is called {worker}, and was alive three minutes ago",
+                    "give each worker a shard of its own; if it is dead, wait three minutes",
+                )
         except BaseException:
             self.close()
             raise
+
+    def _open(self) -> None:
+        folder, image_format = self.folder, self.image_format
+        self.open_state()
+        # An older diffgen would not see the records of this one; and one that edits otherwise must not go on unasked.
+        self.note(format=FORMAT, edit_version=edit_version_of(folder, self.state))
+        logs = {path: read_log(path) for path in record_files(folder)}
+        self._read = {path: log.end for path, log in logs.items()}
+        with disk_errors(folder):
+            for path, log in logs.items():
+                if not self.shared or path == record_file(folder, self.worker):
+                    self._repair_records(path, log)
+            self._delete_unfinished()
+        self.records = unite(folder, image_format, logs.values())
+        images = image_ids(folder, image_format)
+        if not self.shared:  # listed once: only this object changes them while locked
+            images -= self._set_aside(damaged_images(folder, image_format, self.records, images, self._cache))
+        self.present = present_records(self.records, images)
+        self.done = {job_id for job_id, record in self.present.items() if is_done(record)}
+
+    def refresh(self) -> bool:
+        """Learn of the batches that other workers have committed since. Returns whether there were any."""
+        news = False
+        for path in record_files(self.folder):
+            if path == record_file(self.folder, self.worker):
+                continue
+            new, self._read[path] = read_more(path, self._read.get(path, 0))
+            for record in new:
+                known = self.present.get(record.id)
+                if known is None or known.status != "made":
+                    if record.status == "made" and not image_path(self.folder, record.id, self.image_format).exists():
+                        continue
+                    self._learn(record)
+                    news = True
+        return news
+
+    def _learn(self, record: Record) -> None:
+        self.records[record.id] = self.present[record.id] = record
+        if is_done(record):
+            self.done.add(record.id)
 
     def _take_lock(self) -> int:
         try:
@@ -92,9 +129,11 @@ class RunStore:
         deadline = time.monotonic() + LOCK_WAIT_SECONDS  # `is_locked` of another process takes it for a moment
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 return handle
             except OSError as error:
+                if error.errno not in HELD and self.shared:
+                    return handle  # claims are enough
                 if error.errno not in HELD:
                     os.close(handle)
                     raise DiffgenError(
@@ -108,6 +147,19 @@ class RunStore:
         raise DiffgenError(
             f"{self.folder}: another diffgen is writing there", "wait for it, or give this run another --output"
         )
+
+    def _refuse_workers_elsewhere(self) -> None:
+        """Raises DiffgenError if workers of other machines are there, of which this machine's lock may not know."""
+        if not self.shared and (workers := Claims(self.folder, self.worker).elsewhere()):
+            raise DiffgenError(
+                f"{self.folder}: {len(workers)} workers of other machines were there within three minutes",
+                "wait until they are done, or until three minutes after they died",
+            )
+
+    def share(self) -> None:
+        """Let workers in, who open the folder as `shared`. This object must not write until it is closed."""
+        self._leave_claims()
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def _repair_records(self, path: Path, log: Log) -> None:
         """Cut off the beginning of an interrupted write; of a damaged file, keep a copy and the batches that are whole."""
@@ -139,35 +191,12 @@ class RunStore:
         return {path.stem for path in damaged}
 
     def _delete_unfinished(self) -> None:
-        folder = self.folder / "images" / UNFINISHED
-        if folder.is_dir():
-            for leftover in folder.iterdir():
-                leftover.unlink()
+        unfinished = self.folder / "images" / UNFINISHED
+        if self.shared:
+            shutil.rmtree(unfinished / self.worker, ignore_errors=True)
+            return
+        shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(self.folder / "claims", ignore_errors=True)  # whoever claimed a lane is dead: the lock is ours
-
-    def _write_state(self) -> None:
-        write_atomically(self.folder / STATE, json.dumps(self.state, indent=1, sort_keys=True) + "\n")
-
-    def settle(self, **choices: Any) -> dict[str, Any]:
-        """Keep each choice (batch size, threads) at its first value for the folder's lifetime; returns those values."""
-        if any(key not in self.state for key in choices):
-            self.state = {**choices, **self.state}
-            self._write_state()
-        return {key: self.state[key] for key in choices}
-
-    def note(self, **facts: Any) -> None:
-        """Write facts about the folder (limit, hub commits) to run.json, replacing older values."""
-        if any(self.state.get(key) != value for key, value in facts.items()):
-            self.state = {**self.state, **facts}
-            self._write_state()
-
-    def environment(self, details: dict[str, Any]) -> str:
-        """The key under which run.json keeps these details: the machine and versions that make the next records."""
-        key = f"{zlib.crc32(json.dumps(details, sort_keys=True).encode()):08x}"
-        if key not in self.state["environments"]:
-            self.state["environments"][key] = details
-            self._write_state()
-        return key
 
     def drop_all_but(self, keep: set[str], *, remove: bool) -> tuple[int, int]:
         """(images, bytes) of the jobs whose id is not in `keep`; with `remove`, their images and records are deleted."""
@@ -199,14 +228,12 @@ class RunStore:
             if first:
                 sync_folder(self.folder)
         for result in results:
-            job_id, record = result.record.id, result.record
-            self.records[job_id] = self.present[job_id] = record
-            if is_done(record):
-                self.done.add(job_id)
+            self._learn(result.record)
         self.commits += 1
 
     def _commit_images(self, results: Iterable[Result]) -> None:
-        unfinished = self.folder / "images" / UNFINISHED
+        images = self.folder / "images"
+        unfinished = images / UNFINISHED / self.worker
         unfinished.mkdir(parents=True, exist_ok=True)
         moves = []
         for result in results:
@@ -218,13 +245,41 @@ class RunStore:
             moves.append((temporary, target, result.record))
         for temporary, target, record in moves:
             target.parent.mkdir(exist_ok=True)
-            os.replace(temporary, target)
-            remember(target, record, self._cache)
+            if self._put_in_place(temporary, target):
+                remember(target, record, self._cache)
         # After a power cut, every image that a record names must be there: sync the directory entries too.
-        for folder in {self.folder, unfinished.parent, *(target.parent for _, target, _ in moves)}:
+        for folder in {self.folder, images, *(target.parent for _, target, _ in moves)}:
             sync_folder(folder)
 
+    def _put_in_place(self, temporary: Path, target: Path) -> bool:
+        """False if another worker made the job, too: its image stays, as its record says what is in that file."""
+        if not self.shared:
+            os.replace(temporary, target)
+            return True
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            temporary.unlink()
+            return False
+        except OSError:  # a file system without hard links
+            os.replace(temporary, target)
+            return True
+        temporary.unlink()
+        return True
+
+    def claims(self) -> Claims:
+        """What this worker claims, until the store is closed."""
+        if self._claims is None:
+            self._claims = Claims(self.folder, self.worker).__enter__()
+        return self._claims
+
+    def _leave_claims(self) -> None:
+        if self._claims is not None:
+            self._claims.__exit__()
+            self._claims = None
+
     def close(self) -> None:
+        self._leave_claims()
         self._cache.close()
         if self._lock >= 0:
             os.close(self._lock)
