@@ -87,6 +87,11 @@ def run(
         str | None,
         typer.Option(metavar="I/N", help="Make a fixed part of the images, for array jobs; see docs/scale.md."),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="ray", help="Workers over a Ray cluster: one for each of its GPUs, or --workers N."),
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; default: one of this machine alone.")] = None,
     as_worker: Annotated[str | None, typer.Option(hidden=True)] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say on stderr what each part of the work took.")] = False,
     as_json: AsJson = False,
@@ -97,11 +102,12 @@ def run(
     Example: diffgen run configs/winter.yaml --limit 20
     """
     from diffgen.run import loop, together
-    from diffgen.run.executors.processes import commands_for
-    from diffgen.run.part import only_one, read_shard, read_worker
+    from diffgen.run.part import only_one, read_shard, read_worker, require_ray
     from diffgen.run.progress import choose
 
     only_one({"--gpus": gpus, "--workers": workers, "--shard": shard})
+    only_one({"--gpus": gpus, "--shard": shard, "--executor": executor})
+    require_ray(executor, address)
     overrides = [*(sets or []), *([f"device={device}"] if device else [])]
     loaded = _load(recipe, overrides, output)
     notify = (lambda _: None) if quiet else _notify
@@ -113,11 +119,14 @@ def run(
         "confined": confined,
         "remake": remake,
     }
-    if gpus is not None or workers is not None:
+    if executor is not None:
+        shared = {key: options[key] for key in ("limit", "confined", "remake")}
+        summary = together.run_together(loaded, together.over_ray(loaded, address, workers, shared), **options)
+    elif gpus is not None or workers is not None:
         numbers = None if gpus is None else together.gpu_numbers(gpus)
         given = [str(recipe), "--output", str(loaded.output), *(f"--set={text}" for text in overrides)]
         given += [*([] if limit is None else [f"--limit={limit}"]), *(["--remake"] if remake else [])]
-        summary = together.run_together(loaded, commands_for(given, workers or 0, numbers), **options)
+        summary = together.run_together(loaded, together.as_processes(given, workers or 0, numbers), **options)
     else:
         part = read_shard(shard) if shard else read_worker(as_worker) if as_worker else None
         summary = loop.run(loaded, **options, part=part)

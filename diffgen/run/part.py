@@ -29,6 +29,14 @@ def only_one(options: Mapping[str, object]) -> None:
         raise UsageError(f"{given[0]} and {given[1]} do not go together", "give one of them")
 
 
+def require_ray(executor: str | None, address: str | None) -> None:
+    """Raises UsageError for another executor, or an address without one."""
+    if executor not in (None, "ray"):
+        raise UsageError(f"--executor {executor}: there is no such executor", "the only one with a name is ray")
+    if address is not None and executor is None:
+        raise UsageError("--address is that of a Ray cluster", "add --executor ray")
+
+
 def read_worker(text: str) -> Part:
     """`NAME/N` as a worker among N of this machine."""
     name, _, count = text.partition("/")

@@ -5,24 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from diffgen.dataset.dataset import require_confined
 from diffgen.errors import UsageError
 from diffgen.models.networks import require_detector_file
 from diffgen.models.resolve import to_keep
 from diffgen.recipe.load import LoadedRecipe
-from diffgen.run.executors.processes import Command, run_processes
+from diffgen.run.executors.processes import commands_for, run_processes
+from diffgen.run.executors.ray import connect, places, run_ray
 from diffgen.run.interrupts import interruptible
-from diffgen.run.loop import begin, export_outputs
+from diffgen.run.loop import begin, export_outputs, run
+from diffgen.run.part import Part
 from diffgen.run.progress import Progress
 from diffgen.run.session import Notify, Session
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import Summary, summarise
 
+# Runs the workers: (run folder, progress, images to make, notify, stopping) -> the names of those that died.
+Executor = Callable[[Path, Progress, int, Notify, Callable[[], bool]], list[str]]
+
 
 def run_together(
     loaded: LoadedRecipe,
-    commands: Sequence[Command],
+    workers: Executor,
     *,
     limit: int | None = None,
     max_minutes: float | None = None,
@@ -32,8 +40,8 @@ def run_together(
     remake: bool = False,
     fetch: bool = True,
 ) -> Summary:
-    """As `loop.run`, by the processes of `commands`. Raises DiffgenError where one fails or all die. `fetch` downloads what
-    the model needs, once for all."""
+    """As `loop.run`, by several `workers`. Raises DiffgenError where one fails or all die. `fetch` downloads what the model
+    needs, once for all."""
     started = time.monotonic()
     session = Session.open(loaded, limit, remake=remake)
     if confined:
@@ -52,10 +60,10 @@ def run_together(
                 kept = to_keep(session.model)
                 store.note(**{key: {**(store.state.get(key) or {}), **kept[key]} for key in kept if kept[key]})
             left = len({item.job.id for item in session.plan.items} - store.done)
-            notify(f"{left} images to make in {store.folder}, by {len(commands)} workers")
+            notify(f"{left} images to make in {store.folder}, by several workers")
             store.share()
             deadline = None if max_minutes is None else started + 60 * max_minutes
-            stopped = _work(store, commands, progress or Progress(), left, notify, deadline)
+            stopped = _work(workers, store.folder, progress or Progress(), left, notify, deadline)
     with RunStore(session.folder, session.recipe.image.format) as store:
         made = len(store.done) - before
         session = Session.open(loaded, limit)
@@ -67,12 +75,7 @@ def run_together(
 
 
 def _work(
-    store: RunStore,
-    commands: Sequence[Command],
-    progress: Progress,
-    left: int,
-    notify: Callable[[str], None],
-    deadline: float | None,
+    workers: Executor, folder: Path, progress: Progress, left: int, notify: Notify, deadline: float | None
 ) -> str | None:
     """Returns why it stopped early, or None."""
     with interruptible(notify, "each worker finishes the batch on its device") as stop, progress:
@@ -82,7 +85,7 @@ def _work(
                 stop.append("max-minutes")
             return bool(stop)
 
-        run_processes(store.folder, commands, progress, left, notify, stopping)
+        workers(folder, progress, left, notify, stopping)
         return stop[0] if stop else None
 
 
@@ -95,3 +98,20 @@ def gpu_numbers(text: str) -> list[str]:
     if not count or not wanted or any(not part.isdigit() or int(part) >= count for part in wanted):
         raise UsageError(f"--gpus {text}: torch sees {count} GPUs", "give `all`, or numbers from 0 such as --gpus 0,1")
     return list(dict.fromkeys(wanted))
+
+
+def over_ray(loaded: LoadedRecipe, address: str | None, workers: int | None, options: dict[str, Any]) -> Executor:
+    """Workers over a Ray cluster; `options` are those of `loop.run`. Raises UsageError where there is no Ray or no GPU."""
+    ray = connect(address)
+    asked = places(ray, workers)
+    sharing = 1 if workers is None else workers
+
+    def work(name: str, progress: Progress) -> None:
+        run(loaded, **options, progress=progress, part=Part(name, sharing=sharing))
+
+    return partial(run_ray, ray, work, asked)
+
+
+def as_processes(options: Sequence[str], workers: int, gpus: Sequence[str] | None) -> Executor:
+    """So many workers as processes of this machine, or one for each GPU; `options` are those of the command line."""
+    return partial(run_processes, commands_for(options, workers, gpus))

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from diffgen.errors import DiffgenError, UsageError
 from diffgen.plan import batches as cutting
 from diffgen.recipe.load import load_recipe
 from diffgen.run.executors.local import OVERLAP
-from diffgen.run.executors.processes import Command, commands_for
+from diffgen.run.executors.processes import Command, commands_for, run_processes
 from diffgen.run.loop import run
 from diffgen.run.part import read_shard
 from diffgen.run.session import Session
@@ -78,7 +79,7 @@ def made_more_than_once(root: Path) -> int:
 
 
 def together(recipe: Path, commands: list[Command], **options: Any) -> Any:
-    return run_together(load_recipe(recipe), commands, fetch=False, **options)
+    return run_together(load_recipe(recipe), partial(run_processes, commands), fetch=False, **options)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -73,7 +73,7 @@ class _Process:
 
 
 def run_processes(
-    folder: Path, commands: Sequence[Command], progress: Progress, total: int, notify: Callable[[str], None],
+    commands: Sequence[Command], folder: Path, progress: Progress, total: int, notify: Callable[[str], None],
     stopping: Callable[[], bool],
 ) -> list[str]:  # fmt: skip
     """Run the workers until all have ended; `total` are the images to make. Returns the names of those that died.
