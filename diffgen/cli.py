@@ -520,6 +520,10 @@ def init(
     recipe: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The recipe to write; the others lie beside it.")
     ] = Path("diffgen.yaml"),
+    slurm: Annotated[bool, typer.Option("--slurm", help="Also an array job for Slurm.")] = False,
+    k8s: Annotated[bool, typer.Option("--k8s", help="Also an indexed job for Kubernetes.")] = False,
+    sky: Annotated[bool, typer.Option("--sky", help="Also a job for SkyPilot.")] = False,
+    shards: Annotated[int, typer.Option(min=1, max=10000, help="Of these jobs: how many parts.")] = 8,
     as_json: AsJson = False,
 ) -> None:
     """Write a commented recipe for your dataset, a Makefile fragment and CI jobs, to be used from this folder.
@@ -529,7 +533,8 @@ def init(
     from diffgen.commands.init import write_starter
 
     asks = sys.stdin is not None and sys.stdin.isatty() and not as_json
-    written = [str(path) for path in write_starter(dataset, recipe, _choose if asks else None)]
+    clusters = [name for name, wanted in (("slurm", slurm), ("k8s", k8s), ("sky", sky)) if wanted]
+    written = [str(path) for path in write_starter(dataset, recipe, _choose if asks else None, clusters, shards)]
     text = "\n".join([*(f"wrote {path}" for path in written), f"next: diffgen plan {written[0]}"])
     _print({"written": written}, lambda _: text, as_json)
 

@@ -1,4 +1,4 @@
-"""`diffgen init`: find a dataset, and write a commented recipe, a Makefile fragment and CI jobs for it."""
+"""`diffgen init`: find a dataset, and write a commented recipe, a Makefile fragment, and jobs for CI and clusters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,12 +21,24 @@ _TEMPLATES = {
     "diffgen-github.yml": "-github.yml",
     "diffgen-gitlab.yml": "-gitlab.yml",
 }  # and how the names of copies end
+CLUSTERS = {
+    "slurm": ("diffgen.slurm", ".slurm"),
+    "k8s": ("diffgen-k8s.yaml", "-k8s.yaml"),
+    "sky": ("diffgen-sky.yaml", "-sky.yaml"),
+}
 
 Choose = Callable[[list[str]], int]  # the number of the line that a person chose
 
 
-def write_starter(place: Path, recipe: Path = Path("diffgen.yaml"), choose: Choose | None = None) -> list[Path]:
-    """Write the recipe for the dataset at `place`, and the other files beside it; returns their paths.
+def write_starter(
+    place: Path,
+    recipe: Path = Path("diffgen.yaml"),
+    choose: Choose | None = None,
+    clusters: Sequence[str] = (),
+    shards: int = 8,
+) -> list[Path]:
+    """Write the recipe for the dataset at `place`, and the other files beside it; returns their paths. `clusters` are those
+    of CLUSTERS to write a job for, with so many `shards`.
 
     In the files, paths are as seen from the working directory, but those in the recipe, which are relative to it. Of
     several datasets, `choose` picks one. Raises UsageError, writing nothing, if one of the files exists, or when there is no
@@ -34,7 +46,8 @@ def write_starter(place: Path, recipe: Path = Path("diffgen.yaml"), choose: Choo
     """
     if not place.exists():
         raise UsageError(f"{place} is not there", "give the folder of your dataset, or its data.yaml")
-    targets = [recipe.with_name(f"{recipe.stem}{end}") for end in _TEMPLATES.values()]
+    templates = {**_TEMPLATES, **dict(CLUSTERS[name] for name in clusters)}
+    targets = [recipe.with_name(f"{recipe.stem}{end}") for end in templates.values()]
     if existing := [path for path in targets if path.exists()]:
         raise UsageError(
             f"{existing[0]} exists already", "move it away first, or name another with -o; nothing was written"
@@ -53,13 +66,16 @@ def write_starter(place: Path, recipe: Path = Path("diffgen.yaml"), choose: Choo
         "classes": ", ".join(_quoted(name) for name in found.classes[:3]),
         "output": _quoted(_from(folder, Path("runs", slug).absolute())),
         "runs": f"runs/{slug}",
+        "shards": shards,
+        "dns": re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-")[:50].strip("-") or "diffgen",
+        **{key: shlex.quote(str(recipe.with_name(f"{recipe.stem}{end}"))) for key, (_, end) in CLUSTERS.items()},
         "val": "" if found.has_val else f"\n{key}\n",
     }
-    templates = files("diffgen.commands") / "templates"
+    shipped = files("diffgen.commands") / "templates"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, template in zip(targets, _TEMPLATES, strict=True):
-            path.write_text((templates / template).read_text("utf-8").format(**fields), "utf-8")
+        for path, template in zip(targets, templates, strict=True):
+            path.write_text((shipped / template).read_text("utf-8").format(**fields), "utf-8")
     except OSError as error:
         raise UsageError(f"{folder}: cannot write there: {why(error)}", "choose another file with -o") from None
     return targets
