@@ -5,6 +5,9 @@ Writes the ids of the jobs that it is asked for into LOG; SECONDS is what a batc
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,13 @@ from diffgen.run.progress import Lines
 from tests.fakes import fake_worker
 from tests.fakes_attempts import Melting
 
-cutting.LANE = 3
+cutting.LANE = int(os.environ.get("LANE", "3"))
+if "NO_FLOCK" in os.environ:  # as on a network file system without locks
+
+    def _no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    fcntl.flock = _no_locks  # type: ignore[assignment]
 statistics.LONG_SIDE = 96  # as in the tests' own process
 
 
