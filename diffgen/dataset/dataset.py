@@ -98,10 +98,12 @@ def _without_leaks(sources: tuple[Source, ...]) -> tuple[Source, ...]:
     """A file that is in several splits is not edited, as what is made of a val picture may not land in train."""
     shared: dict[Source, str] = {}
     for group in identical(sources):
-        files = [os.stat(source.path) for source in group]
+        files = [(file.st_dev, file.st_ino) for file in (os.stat(source.path) for source in group)]
+        splits: dict[tuple[int, int], set[str]] = {}
         for source, file in zip(group, files, strict=True):
-            pairs = zip(group, files, strict=True)
-            others = {other.split for other, its in pairs if os.path.samestat(file, its)} - {source.split}
+            splits.setdefault(file, set()).add(source.split)
+        for source, file in zip(group, files, strict=True):
+            others = splits[file] - {source.split}
             if others and source.problem is None:
                 shared[source] = f"leak: the same file is in {' and '.join(sorted(others))}"
     return tuple(replace(s, problem=shared[s]) if s in shared else s for s in sources) if shared else sources

@@ -31,13 +31,13 @@ conditions: [snow, night, fog, rain, dusk]
 
 
 def make(folder: Path, count: int) -> None:
-    pictures = []
     rng = np.random.default_rng(0)
-    for i in range(8):
-        path = folder / f"picture{i}.jpg"
-        Image.fromarray(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)).save(path, quality=50)
-        pictures.append(path)
     for split, share in (("train", count), ("val", max(1, count // 100))):
+        pictures = []
+        for i in range(8):
+            path = folder / f"{split}{i}.jpg"
+            Image.fromarray(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)).save(path, quality=50)
+            pictures.append(path)
         for i in range(share):
             image = folder / "images" / split / f"{i // 1000:03}" / f"{i:06}.jpg"
             label = folder / "labels" / split / f"{i // 1000:03}" / f"{i:06}.txt"
@@ -67,6 +67,7 @@ def main() -> None:
         folder = Path(name)
         make(folder, count)
         cold, images = timed(folder)
+        assert images == 5 * count, "the pictures are not what a plan edits"
         cached = sorted(timed(folder)[0] for _ in range(3))[1]
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     row = {"sources": count, "images": images, "cold_s": round(cold, 1), "cached_s": round(cached, 1)}
