@@ -81,11 +81,15 @@ def stamp(paths: Sequence[str | Path]) -> str:
     parts = []
     for path in paths:
         try:
-            file = os.stat(path)
-            parts.append(f"{file.st_size}:{file.st_mtime_ns}:{file.st_ctime_ns}:{file.st_ino}")
+            parts.append(stamp_of(os.stat(path)))
         except OSError:
             parts.append("-")
     return ";".join(parts)
+
+
+def stamp_of(file: os.stat_result) -> str:
+    """The `stamp` of one file."""
+    return f"{file.st_size}:{file.st_mtime_ns}:{file.st_ctime_ns}:{file.st_ino}"
 
 
 def read_regular(path: str | Path) -> bytes:

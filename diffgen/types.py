@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
@@ -254,7 +255,7 @@ class Record:
 
     id: str
     status: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
     kind: str | None = None
     error: str | None = None
@@ -262,11 +263,12 @@ class Record:
     environment: str | None = None
 
     def to_json(self) -> str:
-        return canonical(asdict(self))
+        fields = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        return canonical({**fields, "facts": dict(self.facts)})
 
     @classmethod
-    def from_json(cls, line: str) -> Record:
-        """Raises ValueError if the line is not a record."""
+    def from_json(cls, line: str | bytes, facts: Mapping[str, Any] | None = None) -> Record:
+        """The record of a line; with `facts` in place of its own. Raises ValueError if the line is not a record."""
         data = json.loads(line)
         if (
             not isinstance(data, dict)
@@ -279,7 +281,17 @@ class Record:
         valid = isinstance(data.get("facts", {}), dict) and all(isinstance(text, str | None) for text in texts)
         if not valid or not isinstance(seconds, int | float | None) or isinstance(seconds, bool):
             raise ValueError("a record of other types")
-        return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data})
+        environment = data.get("environment")
+        return cls(
+            data["id"],
+            data["status"],
+            data.get("facts", {}) if facts is None else facts,
+            data.get("sha256"),
+            data.get("kind"),
+            data.get("error"),
+            seconds,
+            environment and sys.intern(environment),  # one text for all records: there may be millions
+        )
 
 
 @contextmanager

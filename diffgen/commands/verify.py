@@ -16,7 +16,7 @@ from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.export import is_current
 from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.session import Notify, Session
-from diffgen.run.store.images import image_ids, present_records, unite
+from diffgen.run.store.images import look_at_images, present_records, unite
 from diffgen.run.store.records import read_log, record_files
 from diffgen.run.store.state import read_state
 
@@ -55,7 +55,7 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
     records = unite(folder, image_format, logs)
     found = Verification(str(folder), records=len(records), records_damaged=any(log.damaged for log in logs))
     made = {record.id: record for record in records.values() if record.status == "made"}
-    there = image_ids(folder, image_format)
+    there, _ = look_at_images(folder, image_format, records)
     found.images_missing = sorted(made.keys() - there)
     files = {job_id: image_path(folder, job_id, image_format) for job_id in made if job_id in there}
     found.images = len(files)

@@ -29,7 +29,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Any
 
 
 def test_a_run_lists_its_images_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = counted(monkeypatch, images, "image_files")
+    listed = counted(monkeypatch, images, "_subfolders")
     summary, _, _ = run_it(tmp_path, "out", attempts=3)
     assert summary.saved, "there were rounds of attempts"
     assert listed == [tmp_path / "out"]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from diffgen.dataset.file_cache import FileCache
-from diffgen.files import image_path, sha256_or_none, stamp
+from diffgen.files import image_path, sha256_or_none, stamp, stamp_of
 from diffgen.run.store.records import Log, read_log, record_files, united
 from diffgen.types import Record
 
@@ -21,7 +21,8 @@ UNFINISHED = ".tmp"  # folder below images/ for files that are not committed yet
 
 def read_present(folder: Path, image_format: str) -> dict[str, Record]:
     """`RunStore.present` without lock or repair, so also while a run is writing; {} if there is no run."""
-    return present_records(read_records(folder, image_format), image_ids(folder, image_format))
+    records = read_records(folder, image_format)
+    return present_records(records, look_at_images(folder, image_format, records)[0])
 
 
 def read_records(folder: Path, image_format: str) -> dict[str, Record]:
@@ -34,37 +35,42 @@ def unite(folder: Path, image_format: str, logs: Iterable[Log]) -> dict[str, Rec
     return united(logs, lambda job_id: sha256_or_none(image_path(folder, job_id, image_format)))
 
 
-def image_ids(folder: Path, image_format: str) -> set[str]:
-    """Ids of the jobs whose image is in the folder."""
-    return {path.stem for path in image_files(folder) if path.suffix == f".{image_format}"}
-
-
 def present_records(records: dict[str, Record], images: Collection[str]) -> dict[str, Record]:
-    """The records, by job id, without those whose image file is missing. `images` are the ids of the files."""
-    return {key: record for key, record in records.items() if record.status != "made" or key in images}
+    """The records, by job id, without those whose image file is missing; the same dict if none is. `images` are the ids of
+    the files."""
+    missing = [key for key, record in records.items() if record.status == "made" and key not in images]
+    return {key: record for key, record in records.items() if key not in {*missing}} if missing else records
 
 
-def damaged_images(
-    folder: Path, image_format: str, records: Mapping[str, Record], images: Collection[str], cache: FileCache
-) -> list[Path]:
-    """The images that are not what their records say. Only files that have changed since they were written are read."""
-    known = cache.below(_KIND, str(folder / "images"))
-    unknown = []
-    for job_id, record in records.items():
-        if record.status == "made" and job_id in images:
-            path = image_path(folder, job_id, image_format)
-            if known.get(str(path)) != (stamp([path]), record.sha256):
-                unknown.append((path, record))
+def look_at_images(
+    folder: Path, image_format: str, records: Mapping[str, Record], cache: FileCache | None = None
+) -> tuple[set[str], list[Path]]:
+    """(ids of the jobs whose image is in the folder, the images that are not what their records say). Only files that have
+    changed since they were written are read; without a cache none is, and the second list is empty."""
+    there: set[str] = set()
+    unknown: list[tuple[Path, Record]] = []
+    for subfolder in _subfolders(folder):
+        known = {} if cache is None else cache.below(_KIND, subfolder.path)
+        for name, file in _ours(subfolder):
+            job_id, _, suffix = name.partition(".")
+            record = records.get(job_id)
+            if suffix != image_format or record is None or record.status != "made":
+                continue
+            there.add(record.id)  # the record's own text: a million ids take room
+            path = f"{subfolder.path}/{name}"
+            if cache is not None and known.get(path) != (stamp_of(file), record.sha256):
+                unknown.append((Path(path), record))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         digests = list(pool.map(sha256_or_none, (path for path, _ in unknown)))
     damaged = []
-    for (path, record), digest in zip(unknown, digests, strict=True):
-        if digest == record.sha256:
-            remember(path, record, cache)
+    for (file_path, record), digest in zip(unknown, digests, strict=True):
+        if digest == record.sha256 and cache is not None:
+            remember(file_path, record, cache)
         else:
-            damaged.append(path)
-    cache.flush()
-    return damaged
+            damaged.append(file_path)
+    if cache is not None:
+        cache.flush()
+    return there, damaged
 
 
 def remember(path: Path, record: Record, cache: FileCache) -> None:
@@ -79,10 +85,22 @@ def is_done(record: Record) -> bool:
 
 def image_files(folder: Path) -> Iterator[Path]:
     """The image files that diffgen wrote in the run folder. Empty files do not count."""
+    for subfolder in _subfolders(folder):
+        for name, _ in _ours(subfolder):
+            yield Path(subfolder.path, name)
+
+
+def _subfolders(folder: Path) -> Iterator[os.DirEntry[str]]:
     top = folder / "images"
     for subfolder in os.scandir(top) if top.is_dir() else ():
         if subfolder.is_dir() and subfolder.name != UNFINISHED:  # also one that a user moved and linked
-            for entry in os.scandir(subfolder):
-                # A user's own files are neither counted nor cleaned.
-                if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and entry.stat().st_size:
-                    yield Path(entry.path)
+            yield subfolder
+
+
+def _ours(subfolder: os.DirEntry[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """(name, what the system says of it) of each of our images. A user's own files are neither counted nor cleaned."""
+    for entry in os.scandir(subfolder):
+        if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            file = entry.stat(follow_symlinks=False)
+            if file.st_size:
+                yield entry.name, file

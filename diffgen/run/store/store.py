@@ -19,21 +19,22 @@ from diffgen.files import disk_errors, image_path, sync_folder, unused, write_at
 from diffgen.run.store.claims import Claims
 from diffgen.run.store.images import (
     UNFINISHED,
-    damaged_images,
     image_files,
-    image_ids,
     is_done,
+    look_at_images,
     present_records,
     remember,
     unite,
 )
 from diffgen.run.store.records import (
     Log,
+    RecordFile,
     edit_version_of,
     read_log,
     read_more,
     record_file,
     record_files,
+    stored,
     trailer_line,
 )
 from diffgen.run.store.state import (
@@ -44,6 +45,8 @@ from diffgen.run.store.state import (
     check_folder,
 )
 from diffgen.types import Record, Result
+
+KEPT_BATCH = 1000  # records of one batch when a file is written anew
 
 
 class RunStore(RunState):
@@ -67,6 +70,7 @@ class RunStore(RunState):
         self._lock = self._take_lock()
         self._cache = FileCache()
         self._claims: Claims | None = None
+        self._own: RecordFile | None = None  # this worker's records, to read what it has written
         try:
             self._refuse_workers_elsewhere()
             self._open()
@@ -92,9 +96,9 @@ class RunStore(RunState):
                     self._repair_records(path, log)
             self._delete_unfinished()
         self.records = unite(folder, image_format, logs.values())
-        images = image_ids(folder, image_format)
-        if not self.shared:  # listed once: only this object changes them while locked
-            images -= self._set_aside(damaged_images(folder, image_format, self.records, images, self._cache))
+        # Looked at once: only this object changes them while locked.
+        images, damaged = look_at_images(folder, image_format, self.records, None if self.shared else self._cache)
+        images -= self._set_aside(damaged)
         self.present = present_records(self.records, images)
         self.done = {job_id for job_id, record in self.present.items() if is_done(record)}
 
@@ -164,17 +168,17 @@ class RunStore(RunState):
     def _repair_records(self, path: Path, log: Log) -> None:
         """Cut off the beginning of an interrupted write; of a damaged file, keep a copy and the batches that are whole."""
         if log.damaged:
-            kept = unused(path.with_suffix(".damaged.jsonl"))
-            _write_synced(kept, "wb", log.raw)
-            write_atomically(path, log.whole)
+            kept, file = unused(path.with_suffix(".damaged.jsonl")), RecordFile(path)
+            _write_synced(kept, "wb", file.read(0, log.size))
+            write_atomically(path, b"".join(file.read(first, last) for first, last in log.batches))
             self.repaired.append(
                 f"{path.name} was damaged: its whole batches have {len(log.records)} jobs, the others are made again; "
                 f"as it was: {kept.name}"
             )
-        elif log.end < len(log.raw):
-            with path.open("r+b") as file:
-                file.truncate(log.end)
-                os.fsync(file.fileno())
+        elif log.end < log.size:
+            with path.open("r+b") as file_:
+                file_.truncate(log.end)
+                os.fsync(file_.fileno())
 
     def _set_aside(self, damaged: Sequence[Path]) -> set[str]:
         """Rename images that are not what was made, so that they are made again. Returns their job ids."""
@@ -192,11 +196,15 @@ class RunStore(RunState):
 
     def _delete_unfinished(self) -> None:
         unfinished = self.folder / "images" / UNFINISHED
-        if self.shared:
-            shutil.rmtree(unfinished / self.worker, ignore_errors=True)
-            return
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(self.folder / "claims", ignore_errors=True)  # whoever claimed a lane is dead: the lock is ours
+        for own in [unfinished / self.worker] if self.shared else _listed(unfinished):
+            for leftover in _listed(own) if own.is_dir() else [own]:
+                leftover.unlink(missing_ok=True)
+            if own.is_dir():
+                own.rmdir()
+        if not self.shared:
+            shutil.rmtree(
+                self.folder / "claims", ignore_errors=True
+            )  # whoever claimed a lane is dead: the lock is ours
 
     def drop_all_but(self, keep: set[str], *, remove: bool) -> tuple[int, int]:
         """(images, bytes) of the jobs whose id is not in `keep`; with `remove`, their images and records are deleted."""
@@ -205,10 +213,8 @@ class RunStore(RunState):
         if remove:
             # Records first: if this is interrupted, images without records are left over, which does no harm.
             kept = [record for record in self.records.values() if record.id in keep]
-            lines = "".join(f"{record.to_json()}\n" for record in kept)
-            trailer = trailer_line(len(kept), lines.encode()).decode()
             ours = record_file(self.folder, self.worker)
-            write_atomically(ours, f"{lines}{trailer}\n" if kept else "")
+            write_atomically(ours, b"".join(_batch(kept[i : i + KEPT_BATCH]) for i in range(0, len(kept), KEPT_BATCH)))
             with disk_errors(self.folder):
                 for path in [*(path for path in record_files(self.folder) if path != ours), *stale]:
                     path.unlink()
@@ -219,16 +225,18 @@ class RunStore(RunState):
 
     def commit(self, results: Sequence[Result]) -> None:
         """Commit one batch, as a whole or not at all. Raises DiffgenError when it cannot be written."""
+        path, records = record_file(self.folder, self.worker), [result.record for result in results]
         with disk_errors(self.folder):
             self._commit_images(results)
-            lines = "".join(f"{result.record.to_json()}\n" for result in results).encode()
-            path = record_file(self.folder, self.worker)
             first = not path.exists()
-            _write_synced(path, "ab", lines + trailer_line(len(results), lines) + b"\n")
+            start = 0 if first else path.stat().st_size
+            _write_synced(path, "ab", _batch(records))
             if first:
                 sync_folder(self.folder)
-        for result in results:
-            self._learn(result.record)
+            if self._own is None:
+                self._own = RecordFile(path)
+        for record in stored(records, self._own, start):
+            self._learn(record)
         self.commits += 1
 
     def _commit_images(self, results: Iterable[Result]) -> None:
@@ -290,6 +298,16 @@ class RunStore(RunState):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _listed(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _batch(records: Sequence[Record]) -> bytes:
+    """The lines of a batch, with its trailer."""
+    lines = "".join(f"{record.to_json()}\n" for record in records).encode()
+    return lines + trailer_line(len(records), lines) + b"\n"
 
 
 def _write_synced(path: Path, mode: str, content: bytes) -> None:

@@ -25,7 +25,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        # Lazily: the records of a run that failed are still open in what pytest keeps of its error.
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def remount(place: Path, options: str) -> None:
