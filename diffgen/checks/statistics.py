@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from diffgen.dataset.images import REC_709, Pixels
 
@@ -101,9 +100,11 @@ def distance(first: Small, second: Small) -> float:
 
 def small(pixels: Pixels) -> Small:
     """A picture (H, W, 3) at LONG_SIDE, in 0–255."""
+    import cv2
+
     scale = LONG_SIDE / max(pixels.shape[:2])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def _quantiles(plane: NDArray[Any]) -> NDArray[Any]:

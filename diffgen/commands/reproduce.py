@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from diffgen.dataset.geometry import require_opencv
 from diffgen.dataset.images import decode
-from diffgen.dataset.masks import require_opencv
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.files import image_path, write_atomically
 from diffgen.models.model import require_on_disk
@@ -159,8 +159,7 @@ def _find(plan: Plan, wanted: set[str]) -> dict[str, Item]:
 
 def _loader(session: Session, threads: int, notify: Notify) -> MakeWorker:
     """A maker of `run`'s worker, with the run folder's number of threads and without observers."""
-    if session.plan.needs_opencv:
-        require_opencv()
+    require_opencv()
     require_on_disk(session.model)
     session = session.on_device(threads)
     assert session.device is not None

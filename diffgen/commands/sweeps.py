@@ -13,7 +13,6 @@ from diffgen.checks.clip import judged_clip
 from diffgen.checks.detections import judged_recall
 from diffgen.checks.effect import judged_change, judged_effect
 from diffgen.checks.structure import judged_structure
-from diffgen.dataset.masks import require_opencv
 from diffgen.errors import DiffgenError, UsageError
 from diffgen.output.outcome import Entry, Judging
 from diffgen.plan.select import Edit, fits
@@ -131,8 +130,6 @@ def preview_images(session: Session, request: PreviewRequest) -> list[PreviewIma
         edits = _edits(session, recipe, names)
         suiting = tuple((source, tuple(edit for edit in edits if fits(source, edit, plan.places))) for source in shown)
         small_plan = replace(plan, edits=suiting, variants=1)
-        if small_plan.needs_opencv:
-            require_opencv()
         judging = Judging(recipe, dataset, session.review)
         columns.append([PreviewImage(Entry(item), settings, judging) for item in small_plan.items])
     return [image for row in zip(*columns, strict=True) for image in row]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from diffgen.dataset.images import Pixels
+from diffgen.errors import DiffgenError
 from diffgen.types import Settings
 
 
@@ -142,7 +143,24 @@ def unfit(pixels: Pixels, canvas: Canvas) -> Pixels:
 def _resize(
     pixels: Pixels, size: tuple[int, int], resampling: PILImage.Resampling = PILImage.Resampling.LANCZOS
 ) -> Pixels:
-    if (pixels.shape[1], pixels.shape[0]) == size:
+    """Smaller by `resampling`; larger by cubic interpolation, which OpenCV does twenty times as fast as Pillow."""
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
         return pixels
+    if resampling == PILImage.Resampling.LANCZOS and size[0] >= width and size[1] >= height:
+        import cv2
+
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     image = PILImage.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize(size, resampling), dtype=np.uint8)
+
+
+def require_opencv() -> None:
+    """Raises DiffgenError if OpenCV cannot be imported. Call it before the model is loaded."""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise DiffgenError(
+            f"making images needs OpenCV, which cannot be imported: {error}",
+            "pip install opencv-python; if a system library such as libGL is missing: apt-get install libgl1 libglib2.0-0",
+        ) from None

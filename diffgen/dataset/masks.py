@@ -10,7 +10,6 @@ from PIL import Image, ImageDraw
 
 from diffgen.dataset.geometry import Canvas
 from diffgen.dataset.labels import Shape
-from diffgen.errors import DiffgenError
 
 Mask = NDArray[np.float32]
 
@@ -54,17 +53,6 @@ def object_mask(shapes: Sequence[Shape], canvas: Canvas, feather: float) -> Mask
         return np.zeros((canvas.size[1], canvas.size[0]), dtype=np.float32)
     distance = cv2.distanceTransform((~filled(shapes, canvas)).astype(np.uint8), cv2.DIST_L2, 5)
     return np.asarray(np.clip(1 - distance / max(feather, 1e-6), 0, 1), dtype=np.float32)
-
-
-def require_opencv() -> None:
-    """Raises DiffgenError if OpenCV cannot be imported. Call it before the model is loaded."""
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        raise DiffgenError(
-            f"objects.strength, detail, sensor, controls and tasks need OpenCV, which cannot be imported: {error}",
-            "pip install opencv-python; if a system library such as libGL is missing: apt-get install libgl1 libglib2.0-0",
-        ) from None
 
 
 def identity_canvas(width: int, height: int) -> Canvas:

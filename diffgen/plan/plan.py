@@ -49,15 +49,6 @@ class Plan:
         return tuple({edit[0].name: edit for edits in groups for edit in edits}.values())
 
     @property
-    def needs_opencv(self) -> bool:
-        """Whether a job makes masks or control maps, or has a lever that needs OpenCV."""
-        return bool(self.restore) or any(
-            s.object_strength is not None
-            or any((s.object_detail, s.object_restore, s.detail, s.lights, s.sensor, s.controls, s.task))
-            for _, s in self.conditions
-        )
-
-    @property
     def inserted(self) -> frozenset[int]:
         """Ids of the classes that tasks insert; the detector must know them to confirm the objects."""
         return frozenset(i for _, s in self.conditions if s.task == "insert" for i in s.classes or ())

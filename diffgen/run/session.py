@@ -16,7 +16,7 @@ from diffgen.checks.looks import with_looks
 from diffgen.dataset.control_maps import with_maps
 from diffgen.dataset.dataset import Dataset, read_dataset, with_shapes
 from diffgen.dataset.file_cache import FileCache
-from diffgen.dataset.masks import require_opencv
+from diffgen.dataset.geometry import require_opencv
 from diffgen.dataset.remarks import check_labelled
 from diffgen.editing.pipelines.device import check_dtype
 from diffgen.errors import UsageError
@@ -270,8 +270,7 @@ def make_ready(
         store.note(**{key: {**(store.state.get(key) or {}), **kept[key]} for key in kept if kept[key]})
     for line in session.warnings():
         notify(f"warning: {line}")
-    if session.plan.needs_opencv:
-        require_opencv()
+    require_opencv()
     wanted, threads = session.recipe.batch_size, store.settle(threads=max(1, cpu_count() // sharing))["threads"]
     if make_worker is None:
         session = session.on_device(threads)

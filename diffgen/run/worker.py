@@ -68,6 +68,9 @@ class Worker:
         shapes: Mapping[str, tuple[Shape, ...]] | None = None,
     ) -> None:
         """`shapes` are labels that are parsed already, by the source's digest."""
+        import cv2
+
+        cv2.setNumThreads(1)  # each picture has a thread of its own
         known = shapes or {}
         self.environment = environment
         self.stopping: Callable[[], bool] = lambda: False

@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from scripts.docs.tables import measured, write_table
+
 RECIPE = """
 dataset: data.yaml
 output: out
@@ -61,17 +63,28 @@ def timed(folder: Path) -> tuple[float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", type=int, default=100_000)
-    count = parser.parse_args().sources
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make(folder, count)
-        cold, images = timed(folder)
-        assert images == 5 * count, "the pictures are not what a plan edits"
-        cached = sorted(timed(folder)[0] for _ in range(3))[1]
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    row = {"sources": count, "images": images, "cold_s": round(cold, 1), "cached_s": round(cached, 1)}
-    print(json.dumps({**row, "memory_mb": round(memory), "cpus": os.cpu_count()}))
+    parser.add_argument("--sources", type=int, action="append")
+    parser.add_argument("--write", action="store_true", help="the table into docs/performance.md")
+    args = parser.parse_args()
+    lines = ["| sources | images | first time, s | again, s | MiB |", "|---|---|---|---|---|"]
+    for count in args.sources or [100_000]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            make(folder, count)
+            cold, images = timed(folder)
+            assert images == 5 * count, "the pictures are not what a plan edits"
+            cached = sorted(timed(folder)[0] for _ in range(3))[1]
+            memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        row = {"sources": count, "images": images, "cold_s": round(cold, 1), "cached_s": round(cached, 1)}
+        print(json.dumps({**row, "memory_mb": round(memory), "cpus": os.cpu_count()}))
+        lines.append(f"| {count:,} | {images:,} | {cold:.1f} | {cached:.1f} | {memory:.0f} |")
+    if args.write:
+        write_table(
+            Path("docs/performance.md"),
+            "plan",
+            "\n".join([*lines, "", measured("a process each")]),
+            "scripts.bench.plan",
+        )
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ class Ways:
         }), encoding="utf-8")  # fmt: skip
         worker = self._worker
         if fields:
-            loaded = Session.open(load_recipe(recipe))
+            loaded = Session.open(load_recipe(recipe)).fetched()
             worker = load_worker(loaded.model, Device(self._device, "float32", self._threads), loaded.dataset)
         started = time.perf_counter()
         summary = run(load_recipe(recipe), make_worker=lambda: worker)
@@ -164,7 +164,7 @@ class Ways:
         assert summary.made_now == len(sources) * len(CONDITIONS), summary
 
     def looked_at(self, dataset: Dataset, sources: list[Source], folder: Path) -> None:
-        self.whole(dataset, sources, folder, detector=str(self._detector))
+        self.whole(dataset, sources, folder, detector=str(Path(str(self._detector)).resolve()))
 
 
 def end_to_end(args: argparse.Namespace) -> str:
