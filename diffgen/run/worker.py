@@ -111,7 +111,8 @@ class Worker:
                 with self.timings.part(part):
                     return work(item, *arguments)
             except Exception as error:
-                error.add_note(f"job {item.job.id} ({item.source.key}, {item.job.settings.condition})")
+                if hasattr(error, "add_note"):  # Python 3.11
+                    error.add_note(f"job {item.job.id} ({item.source.key}, {item.job.settings.condition})")
                 raise
 
         return list(self._pictures.map(timed, items, *lists))
