@@ -123,6 +123,15 @@ class Sensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """How much of the colour and tone of a target picture an edit takes on: a `method` of diffgen.editing.levers.match, and
+    an `amount` from 0 to 1."""
+
+    method: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
 class Lights:
     """Whose lamps are lit at night, by class id: a `share` of the driving vehicles, 0 to 1, and all traffic lights that show
     a colour. `brightness` 1 is that of real nights."""
@@ -172,6 +181,7 @@ class Settings:
     controls: tuple[ControlInput, ...] | None = None
     task: str | None = None  # "background", "remove" or "insert": repaints a part only; see diffgen.editing.tasks
     classes: tuple[int, ...] | None = None  # of the objects that the task removes (None: all) or inserts
+    match: Match | None = None  # colour and tone of a picture of the user's target
     lights: Lights | None = None  # lamps that are put on the labelled vehicles
     sensor: Sensor | None = None  # what a camera adds to the edit
     annotator: str | None = None  # identity of the detector that labels images made from noise
@@ -199,7 +209,7 @@ class Job:
 
     `source` is the digest of image and label bytes, independent of their paths. `maps` are the digests of the user's own
     control maps, in the order of the settings' `controls`. `place` is the box (x0, y0, x1, y1 as fractions of the picture)
-    into which the task `insert` paints.
+    into which the task `insert` paints. `target` is the digest of the picture that it is matched with.
     """
 
     source: str
@@ -211,6 +221,7 @@ class Job:
     attempt: int = 0
     maps: tuple[str, ...] = ()
     place: tuple[float, float, float, float] | None = None
+    target: str | None = None
     id: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -218,6 +229,8 @@ class Job:
         text = " ".join((edit, self.source, str(self.seed), *self.maps))
         if self.place is not None:
             text += f" {canonical(self.place)}"
+        if self.target is not None:
+            text += f" target {self.target}"
         object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:32])
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,18 +205,26 @@ class FakeEditor:
 
 
 def fake_worker(
-    editor: Any, classes: int = 2, keypoints: tuple[int, int] | None = None, second_look: SecondLook | None = None
+    editor: Any,
+    classes: int = 2,
+    keypoints: tuple[int, int] | None = None,
+    second_look: SecondLook | None = None,
+    targets: Mapping[str, str] | None = None,
 ) -> Worker:
     schema = LabelSchema(tuple(map(str, range(classes))), keypoints)
-    return Worker(editor, schema, {"device": "fake"}, second_look)
+    return Worker(editor, schema, {"device": "fake"}, second_look, targets=targets)
 
 
 def make(recipe: Path, editor: Any = None, *, sets: Sequence[str] = (), **options: Any) -> tuple[Summary, FakeEditor]:
     """Run a recipe with a torch-free worker: (summary, the editor, which knows what it was asked)."""
     editor = editor or FakeEditor()
-    keypoints, classes = options.pop("keypoints", None), options.pop("classes", 2)
+    keypoints, classes, targets = (
+        options.pop("keypoints", None),
+        options.pop("classes", 2),
+        options.pop("targets", None),
+    )
     loaded = load_recipe(recipe, sets)
-    return run(loaded, make_worker=lambda: fake_worker(editor, classes, keypoints), **options), editor
+    return run(loaded, make_worker=lambda: fake_worker(editor, classes, keypoints, targets=targets), **options), editor
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -17,7 +17,9 @@ from diffgen.dataset.formats.yolo import read_yolo
 from diffgen.dataset.labels import LabelSchema, Shape
 from diffgen.dataset.leakage import identical
 from diffgen.dataset.sources import read_sources
+from diffgen.dataset.targets import Target, read_targets
 from diffgen.errors import UsageError
+from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import CocoDataset, VocDataset
 from diffgen.types import Source
 
@@ -41,11 +43,17 @@ class Dataset:
     notes: dict[str, list[str]] = field(default_factory=dict)
     shapes: dict[str, tuple[Shape, ...]] = field(default_factory=dict)  # by a source's digest; see with_shapes
     outlined: bool = False  # whether any of the shapes is a polygon
+    targets: dict[str, tuple[Target, ...]] = field(default_factory=dict)  # by condition; see with_targets
 
     @property
     def schema(self) -> LabelSchema:
         """For reading its label rows."""
         return LabelSchema(self.names, self.keypoints)
+
+    @property
+    def target_paths(self) -> dict[str, str]:
+        """The path of each target picture, by its digest."""
+        return {target.digest: target.path for targets in self.targets.values() for target in targets}
 
     def split(self, name: str) -> list[Source]:
         return [source for source in self.sources if source.split == name]
@@ -121,6 +129,16 @@ def with_shapes(dataset: Dataset, splits: Collection[str]) -> Dataset:
             shapes[source.digest] = dataset.schema.parse(raw)
     outlined = any(shape.outline is not None for objects in shapes.values() for shape in objects)
     return replace(dataset, shapes=shapes, outlined=outlined)
+
+
+def with_targets(dataset: Dataset, recipe: Recipe, base: Path, cache: FileCache) -> Dataset:
+    """The dataset with the `targets` of the conditions that have `match`. Raises UsageError for one without a picture."""
+    targets = {
+        condition.name: read_targets(base / Path(condition.match.folder).expanduser(), cache)
+        for condition in recipe.conditions
+        if condition.match is not None
+    }
+    return replace(dataset, targets=targets) if targets else dataset
 
 
 def _listing(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCache) -> Listing:

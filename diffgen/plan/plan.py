@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from diffgen.dataset.dataset import Dataset
+from diffgen.dataset.targets import Target
 from diffgen.errors import UsageError
 from diffgen.models.model import Model
 from diffgen.plan.attempts import next_attempt
@@ -105,11 +106,19 @@ class Plan:
                     prompt = prompts[key] = resolve_prompt(source, condition, settings, objects)
                 negative, maps = condition.negative_prompt, _own_maps(source, settings) if settings.controls else ()
                 places = self.places.get((source.digest, condition.name))
-                strengths = levels[condition.name]
+                strengths, targets = levels[condition.name], self.dataset.targets.get(condition.name, ())
                 seeds = _seeds(self.seed, self.variants, condition, source)
                 for variant, (seed, level) in enumerate(zip(seeds, self._levels(source, condition), strict=True)):
                     place, at = places[variant] if places else None, strengths[level]
-                    yield Item(source, Job(source.digest, at, prompt, negative, seed, variant, maps=maps, place=place))
+                    target = _drawn(targets, seed).digest if targets else None
+                    job = Job(source.digest, at, prompt, negative, seed, variant, maps=maps, place=place, target=target)
+                    yield Item(source, job)
+
+
+def _drawn(targets: tuple[Target, ...], seed: int) -> Target:
+    """The picture that an image is matched with. By rendezvous hashing: a picture more takes its share of the images, and no
+    other image changes."""
+    return max(targets, key=lambda target: unit("match", seed, target.digest))
 
 
 def _own_maps(source: Source, settings: Settings) -> tuple[str, ...]:

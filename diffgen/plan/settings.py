@@ -14,7 +14,7 @@ from diffgen.models.model import Model
 from diffgen.plan.select import Edit
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Condition
-from diffgen.types import EDIT_VERSION, ControlInput, Lights, Sensor, Settings
+from diffgen.types import EDIT_VERSION, ControlInput, Lights, Match, Sensor, Settings
 
 LCM_LEVELS = 50  # of latent consistency models (diffusers' original_inference_steps)
 
@@ -89,7 +89,7 @@ def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Datase
         (objects.strength is not None, objects.detail, objects.restore, _detail(recipe, condition), condition.sensor)
     ):
         raise UsageError(
-            f"{where}: objects.strength, objects.detail, objects.restore, detail, lights and sensor do nothing with a task",
+            f"{where}: objects.strength, .detail and .restore, detail, match, lights and sensor do nothing with a task",
             "remove them: a task leaves the rest of the picture unchanged, and objects.feather sets the blending",
         )
     if task == "insert" and dataset.keypoints is not None:
@@ -154,6 +154,7 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
         controls=controls or None,
         task=condition.task,
         classes=classes,
+        match=None if condition.match is None else Match(condition.match.method, float(condition.match.amount)),
         sensor=_sensor(condition),
         annotator=labeller.identity if labeller else None,
     )

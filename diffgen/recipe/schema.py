@@ -148,7 +148,7 @@ class Recipe(Section):
         fields = type(self).model_fields
         useless = [key for key in _OF_SOURCES if getattr(self, key) != fields[key].default]
         for condition in self.conditions:
-            own = ("objects", "detail", "controls", "task")
+            own = ("objects", "detail", "match", "controls", "task")
             useless += [f"conditions: '{condition.name}': {key}" for key in own if getattr(condition, key) is not None]
         if useless:
             raise ValueError(f"{useless[0]}: has no meaning with text2img, which has no sources; remove it")

@@ -172,6 +172,17 @@ class Objects(Section):
     )
 
 
+class Matching(Section):
+    """Colour and tone of your own target, from unlabelled pictures: each edit takes on some of one of them."""
+
+    folder: FilePath = Field(description="folder of pictures, or a pattern such as night/*.jpg")
+    method: Literal["histogram", "reinhard", "fourier"] = Field(
+        "histogram",
+        description="histogram: of each channel; reinhard: mean and deviation in CIELAB; fourier: the lowest frequencies",
+    )
+    amount: float = Field(0.5, gt=0, le=1, description="1: all of the change")
+
+
 class Lamps(Section):
     """Lamps for a night: on labelled vehicles, by their heading, and in labelled traffic lights that show a colour."""
 
@@ -269,6 +280,7 @@ class Condition(Section):
     )
     objects: Objects | None = Field(None, description="object settings that differ from the recipe's")
     detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
+    match: Matching | None = Field(None, description="colour and tone of your own target; see below")
     lights: Lamps | None = Field(None, description="lamps on labelled vehicles and in traffic lights; see below")
     sensor: Camera | None = Field(None, description="what a camera adds to the finished image; see below")
     controls: list[Control] | None = Field(None, description="replaces the recipe's controls; [] for none")

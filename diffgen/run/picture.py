@@ -15,6 +15,7 @@ from diffgen.editing.editor import EditBatch, Edited
 from diffgen.editing.levers.detail_transfer import transfer
 from diffgen.editing.levers.harmonise import harmonise
 from diffgen.editing.levers.lights import with_lights
+from diffgen.editing.levers.match import matched
 from diffgen.editing.levers.restore import lost_objects, with_objects
 from diffgen.editing.levers.sensor import exposed
 from diffgen.editing.tasks import working_mask
@@ -88,9 +89,12 @@ def batch_of(rows: Sequence[Row]) -> EditBatch:
     )
 
 
-def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> tuple[Pixels, dict[str, Any]]:
-    """Match the light of less-edited objects to the scene, bring back the source's detail and lost objects, light lamps, and
-    add what a camera adds; at the source's size. Also the facts of that: `restored`, the label rows brought back."""
+def with_levers(
+    opened: OpenedSource, job: Job, pixels: Pixels, target: Pixels | None = None
+) -> tuple[Pixels, dict[str, Any]]:
+    """Match the light of less-edited objects to the scene, bring back the source's detail and lost objects, take on the tone
+    of a `target`, light lamps, and add what a camera adds; at the source's size. Also the facts of that: `restored`, the
+    label rows brought back."""
     settings, source, shapes = job.settings, opened.picture.pixels, opened.picture.shapes
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
     weaker_objects = settings.object_strength is not None and settings.object_strength < settings.strength
@@ -108,6 +112,8 @@ def with_levers(opened: OpenedSource, job: Job, pixels: Pixels) -> tuple[Pixels,
         rows = lost_objects(opened.picture.view.field, pixels, shapes, settings.object_restore)
         pixels = with_objects(source, pixels, shapes, rows, RESTORED_FEATHER * opened.scale)
         facts = {"restored": list(rows)} if rows else {}
+    if settings.match is not None and target is not None:
+        pixels = matched(pixels, target, settings.match.method, settings.match.amount)
     if settings.lights is not None:
         pixels = with_lights(pixels, source, shapes, settings.lights, job.seed)
     return pixels if settings.sensor is None else exposed(pixels, settings.sensor, job.seed), facts

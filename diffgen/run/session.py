@@ -14,7 +14,7 @@ import yaml
 
 from diffgen.checks.looks import with_looks
 from diffgen.dataset.control_maps import with_maps
-from diffgen.dataset.dataset import Dataset, read_dataset, with_shapes
+from diffgen.dataset.dataset import Dataset, read_dataset, with_shapes, with_targets
 from diffgen.dataset.file_cache import FileCache
 from diffgen.dataset.geometry import require_opencv
 from diffgen.dataset.remarks import check_labelled
@@ -224,6 +224,7 @@ def _read_dataset(loaded: LoadedRecipe, cache: FileCache) -> Dataset:
     recipe = loaded.recipe
     assert recipe.dataset is not None
     dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
+    dataset = with_targets(dataset, recipe, loaded.base, cache)
     if any(condition.unsuited for condition in recipe.conditions):
         dataset = with_looks(dataset, recipe.select.splits, cache)
     if any(condition.task == "insert" for condition in recipe.conditions):

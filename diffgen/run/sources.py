@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -15,9 +15,12 @@ from diffgen.dataset.geometry import Canvas, fit
 from diffgen.dataset.images import Pixels, decode
 from diffgen.dataset.labels import Shape
 from diffgen.errors import SourceError, TransientError
+from diffgen.lru import LRUCache
 from diffgen.types import Source
 
 ROOM = 512 * 2**20  # bytes of the pictures that are kept, with what is measured of them
+TARGET_SIDE = 480  # px; at most twice as large are pictures that edits are matched with
+KEPT_TARGETS = 64
 SHARE = 5  # how many times its pixels' bytes a picture takes with that
 
 
@@ -71,3 +74,23 @@ class Sources:
         if pixels.shape != (source.height, source.width, 3):
             raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, not the size in its header")
         return Picture(pixels, self._shapes_of(source, label), find_bars(pixels))
+
+
+class Targets:
+    """Reads pictures that edits are matched with, by digest. Calls may overlap."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self._paths, self._lock = paths, Lock()
+        self._kept: LRUCache[str, Pixels] = LRUCache(KEPT_TARGETS)
+
+    def __call__(self, digest: str | None) -> Pixels | None:
+        """A small copy of the picture; None for None. Raises SourceError, OSError, and TransientError if it has changed."""
+        if digest is None:
+            return None
+        with self._lock:
+            if digest not in self._kept:
+                raw = Path(self._paths[digest]).read_bytes()
+                if hashlib.sha256(raw).hexdigest()[:32] != digest:
+                    raise TransientError(f"the picture to be matched changed during the run: {self._paths[digest]}")
+                self._kept[digest] = decode(raw, least=TARGET_SIDE)
+            return self._kept[digest]

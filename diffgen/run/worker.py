@@ -33,7 +33,7 @@ from diffgen.run.picture import (
     rows_of,
     with_levers,
 )
-from diffgen.run.sources import Sources
+from diffgen.run.sources import Sources, Targets
 from diffgen.run.timings import Timings
 from diffgen.types import Batch, Item, Record, Result
 from diffgen.version import __version__
@@ -66,8 +66,10 @@ class Worker:
         second_look: SecondLook | None = None,
         maps: Maps | None = None,
         shapes: Mapping[str, tuple[Shape, ...]] | None = None,
+        targets: Mapping[str, str] | None = None,
     ) -> None:
-        """`shapes` are labels that are parsed already, by the source's digest."""
+        """`shapes` are labels that are parsed already, by the source's digest; `targets` are the paths of the pictures that
+        edits are matched with, by digest."""
         import cv2
 
         cv2.setNumThreads(1)  # each picture has a thread of its own
@@ -78,6 +80,7 @@ class Worker:
         self._second_look = second_look or SecondLook()
         self._engine = Engine(editor, self._second_look, maps or Maps({}))
         self._sources = Sources(lambda source, label: known.get(source.digest) or schema.parse(label))
+        self._targets = Targets(targets or {})
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._pictures = ThreadPoolExecutor(cpu_count(), thread_name_prefix="picture")
 
@@ -148,7 +151,11 @@ class Worker:
             facts = {"contrast": round(float(luminance(pixels).std()), 4)}
             facts |= measure_task(source.shapes, job, mask, whole)
             pixels = composite(source.pixels, pixels, mask)
-        pixels, lever_facts = with_levers(opened, job, pixels)
+        try:
+            target = self._targets(job.target)
+        except (SourceError, TransientError, OSError) as error:
+            return failure(item, why(error))
+        pixels, lever_facts = with_levers(opened, job, pixels, target)
         pixels = source.bars.held(source.pixels, pixels)
         try:
             note = f"diffgen {__version__}, job {job.id}"

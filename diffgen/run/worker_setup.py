@@ -43,7 +43,8 @@ def load_worker(model: Model, device: Device, dataset: Dataset, inserted: Collec
     labels = model.editor == "text2img"
     second_look = load_second_look(model.observers, dataset.names, device.name, labels=labels, inserted=inserted)
     environment = describe_environment(model, device) | second_look.environment
-    return Worker(editor, dataset.schema, environment, second_look, load_maps(model, device.name), dataset.shapes)
+    maps = load_maps(model, device.name)
+    return Worker(editor, dataset.schema, environment, second_look, maps, dataset.shapes, dataset.target_paths)
 
 
 def describe_environment(model: Model, device: Device) -> dict[str, Any]:

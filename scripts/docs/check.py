@@ -21,7 +21,7 @@ from diffgen import __version__
 from diffgen.cli import app
 from diffgen.recipe.presets import presets
 from diffgen.recipe.schema import Recipe
-from diffgen.recipe.sections import Camera, Condition, Control, Lamps, TextToImage
+from diffgen.recipe.sections import Camera, Condition, Control, Lamps, Matching, TextToImage
 from scripts.docs.models_page import models_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +70,11 @@ condition takes them. For that each picture is decoded once: about a minute for 
 """
 
 
+MATCH = """\
+Colour and tone of your own target, from pictures without labels. Each edit takes on a share of those of one picture, drawn
+by hash; edges stay where they are. The pictures' content is part of a job's id.
+"""
+
 LIGHTS = """\
 For nights. Which way a vehicle heads is told by its tail lamps' glass, its place and the shape of its box; vehicles far
 aside stand parked and stay dark; a traffic light glows in the colour that the source shows. Put on the finished edit,
@@ -91,12 +96,14 @@ def recipe_page() -> str:
     head = "| key | default | meaning |\n|---|---|---|\n"
     condition = "\n".join(rows(Condition, "conditions[]."))
     control = "\n".join(rows(Control, "controls[]."))
+    matching = "\n".join(rows(Matching, "conditions[].match."))
     lamps = "\n".join(rows(Lamps, "conditions[].lights."))
     camera = "\n".join(rows(Camera, "conditions[].sensor."))
     imagined = "\n".join(rows(TextToImage, "text2img."))
     return (
         f"{INTRO}\n{head}" + "\n".join(rows(Recipe)) + f"\n\n## A condition\n\n{head}{condition}\n"
         f"\n## A control\n\nHow to use them: [controlnet.md](controlnet.md).\n\n{head}{control}\n"
+        f"\n## Match\n\n{MATCH}\n{head}{matching}\n"
         f"\n## Lights\n\n{LIGHTS}\n{head}{lamps}\n"
         f"\n## A sensor\n\nEach key is a number or a range, `[low, high]`, from which each image draws.\n\n{head}{camera}\n"
         f"\n## Without a dataset\n\nThe weaker way: [text-to-image.md](text-to-image.md).\n\n{head}{imagined}\n"

@@ -98,11 +98,11 @@ WRONG = [
     ({"conditions": [{**REMOVE, "strength": 0.5}]}, "strength 0.5 with task: remove"),
     (
         {"conditions": [REMOVE], "objects": {"strength": 0.2}},
-        "objects.strength, objects.detail, objects.restore, detail, lights and sensor do nothing",
+        "objects.strength, .detail and .restore, detail, match, lights and sensor do nothing",
     ),
     (
         {"conditions": [REMOVE], "detail": 0.2},
-        "objects.strength, objects.detail, objects.restore, detail, lights and sensor do nothing",
+        "objects.strength, .detail and .restore, detail, match, lights and sensor do nothing",
     ),
     ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "with tiles an object would be painted into each"),
     ({"conditions": [{**REMOVE, "task": "replace"}]}, "background.*remove.*insert"),
