@@ -278,6 +278,38 @@ def stress(
 
 
 @app.command()
+def tune(
+    recipe: RecipePath,
+    target: Annotated[
+        Path, typer.Option("--target", metavar="DIR", help="Unlabelled pictures: a folder, or a pattern.")
+    ],
+    recall: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of the labelled objects that must be found again.")
+    ] = 0.9,
+    budget: Annotated[int, typer.Option(min=1, help="Settings that are tried.")] = 200,
+    sources: Annotated[int, typer.Option(min=2, help="Pictures that each of them edits.")] = 24,
+    size: Annotated[int, typer.Option(min=64, help="Long side in pixels while searching.")] = 320,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The tuned recipe. [default: beside RECIPE, NAME-tuned.yaml]")
+    ] = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the settings that bring edits nearest to your own pictures of a condition, with labels that stay true.
+
+    Example: diffgen tune configs/night.yaml --target my-nights/ --recall 0.9
+    """
+    from diffgen.commands.tune.page import tune_text
+    from diffgen.commands.tune.tune import TuneRequest
+    from diffgen.commands.tune.tune import tune as run_tune
+
+    request = TuneRequest(_load(recipe, sets, None), target, recall, budget, sources, size, output)
+    facts = run_tune(request, notify=_notify)
+    _print(facts, tune_text, as_json)
+    raise typer.Exit(facts["exit_code"])
+
+
+@app.command()
 def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
     """Show what a run folder holds: accepted, rejected by reason, failed, still to make. Works during a run.
 

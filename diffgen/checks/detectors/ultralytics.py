@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffgen.checks.detections import CONFIDENT, Detection
 from diffgen.dataset.images import Pixels
 from diffgen.errors import DiffgenError, OutOfMemory, UsageError, why
 
+Embeddings = NDArray[np.float32]
 LARGEST_BATCH = 16  # pictures per call on an accelerator
 
 # Ultralytics reads these when it is imported. The last makes it unpickle known classes only: weights are a pickle, and any
@@ -55,12 +57,19 @@ class Detector:
                 boxes |= zip(batch, self._predict([images[i] for i in batch]), strict=True)
         return [boxes[i] for i in range(len(images))]
 
+    def embed(self, images: Sequence[Pixels]) -> Embeddings:
+        """What its backbone makes of each picture, (N, D): the last layer's mean over the picture, as unit vectors."""
+        last = len(self._model.model.yaml["backbone"]) - 1
+        rows = [self._model.predict(_bgr(image), **self._options, embed=[last])[0] for image in images]
+        self._model.predictor.args.embed = None  # it would stay
+        found = np.stack([row.float().cpu().numpy().ravel() for row in rows])
+        return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32)
+
     def _predict(self, images: list[Pixels]) -> list[list[Detection]]:
         import torch
 
-        bgr = [np.ascontiguousarray(image[..., ::-1]) for image in images]
         try:
-            return [_boxes(result) for result in self._model.predict(bgr, **self._options)]
+            return [_boxes(result) for result in self._model.predict(list(map(_bgr, images)), **self._options)]
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"the device has no room for the detector: {why(error)}", "use a smaller detector, or another device"
@@ -161,6 +170,10 @@ def _require_safe_loading(tasks: Any, folder: Path) -> None:
             "the installed Ultralytics runs code that is in a weights file",
             "pip install -U ultralytics torch; or, if you trust the file, set ULTRALYTICS_SAFE_LOAD=false",
         )
+
+
+def _bgr(image: Pixels) -> Pixels:
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def _boxes(result: Any) -> list[Detection]:

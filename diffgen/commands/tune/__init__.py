@@ -1,0 +1,1 @@
+"""`diffgen tune`: settings that bring edits near unlabelled pictures of the target."""

@@ -1,0 +1,112 @@
+"""The search: which point to try next. Optuna's, resumable: what was tried is in a journal beside the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffgen.commands.tune.space import Lever, Point
+from diffgen.errors import DiffgenError
+from diffgen.types import canonical
+
+ACCEPTED = 0.5  # the least share of accepted images: others would take more than twice as long
+RANDOM = 16  # points before the search begins to learn
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A condition at a point. `ratio` is its distance to the target (1: as far as the recipe as it is), `truth` the share
+    of labelled objects that are found again, `accepted` the share of images that pass the checks."""
+
+    condition: str
+    point: Point
+    ratio: float
+    truth: float
+    accepted: float
+
+    def allowed(self, least: float) -> bool:
+        return self.truth >= least and self.accepted >= ACCEPTED
+
+
+Try = Callable[[str, Point], Tried | None]  # None: stopped
+
+
+class Search:
+    """Tries points of one space. `name` stands for what the trials depend on: another name begins anew."""
+
+    def __init__(
+        self, journal: Path, name: str, levers: Sequence[Lever], conditions: Sequence[str], least: float
+    ) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._optuna, self._levers, self._conditions, self._least = optuna, levers, conditions, least
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(journal)))
+            self._study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        except Exception as error:  # a damaged journal can raise anything  # noqa: BLE001
+            raise DiffgenError(f"{journal}: cannot read the trials: {error}", "remove it to begin anew") from None
+        left = [trial for trial in self._study.trials if trial.state == optuna.trial.TrialState.RUNNING]
+        for trial in left:  # a run that was stopped in the middle: its pictures are made already, so try it first
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            if trial.params:
+                self._study.enqueue_trial(trial.params)
+
+    @property
+    def tried(self) -> list[Tried]:
+        return [Tried(**trial.user_attrs["tried"]) for trial in self._study.trials if "tried" in trial.user_attrs]
+
+    def suggest(self, points: Sequence[tuple[str, Point]]) -> None:
+        """Points to try first; those that were tried already are not tried again."""
+        for condition, point in points:
+            places = {lever.name: _place(lever, point[lever.name]) for lever in self._levers}
+            self._study.enqueue_trial({"condition": condition, **places}, skip_if_exists=True)
+
+    def run(self, budget: int, attempt: Try, told: Callable[[int, Tried], None]) -> bool:
+        """Try points until `budget` are tried. Returns False if it was stopped."""
+        while (done := len(self.tried)) < budget:
+            # A sampler of its own for each trial, so that a resumed search goes on as one that was never stopped.
+            self._study.sampler = self._optuna.samplers.TPESampler(
+                seed=done, multivariate=True, n_startup_trials=RANDOM
+            )
+            trial = self._study.ask()
+            condition = trial.suggest_categorical("condition", list(self._conditions))
+            result = attempt(condition, {lever.name: _suggested(trial, lever) for lever in self._levers})
+            if result is None:
+                return False
+            attributes = {name: getattr(result, name) for name in Tried.__slots__}
+            trial.set_user_attr("tried", attributes)
+            trial.set_constraint("truth", self._least - result.truth)
+            trial.set_constraint("accepted", ACCEPTED - result.accepted)
+            self._study.tell(trial, result.ratio)
+            told(done + 1, result)
+        return True
+
+    def best(self, count: int) -> list[Tried]:
+        """The nearest ones that are allowed, each point once: so many, and the best of each condition."""
+        ranked = sorted((one for one in self.tried if one.allowed(self._least)), key=lambda one: one.ratio)
+        unique = list({canonical([one.condition, one.point]): one for one in reversed(ranked)}.values())[::-1]
+        chosen = unique[:count]
+        for condition in self._conditions:
+            if all(one.condition != condition for one in chosen):
+                chosen += [one for one in unique if one.condition == condition][:1]
+        return chosen
+
+
+def _suggested(trial: Any, lever: Lever) -> Any:
+    """Numbers by their place in the grid, so that the search knows which are near."""
+    if lever.ordered:
+        return lever.values[trial.suggest_int(lever.name, 0, len(lever.values) - 1)]
+    return trial.suggest_categorical(lever.name, list(lever.values))
+
+
+def _place(lever: Lever, value: Any) -> Any:
+    """What a value is to the sampler: the nearest number's place in the grid, or the word itself."""
+    if not lever.ordered:
+        return value
+    return min(range(len(lever.values)), key=lambda i: abs(lever.values[i] - value))
