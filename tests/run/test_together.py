@@ -136,6 +136,43 @@ def test_shards_whose_number_changes_end_as_one_process_does(data: Path, whole: 
     assert tree(tmp_path / "out/dataset") == whole
 
 
+def on_machine(name: str, command: list[str]) -> list[str]:
+    """The command with a host name and process numbers of its own, as on another machine."""
+    namespaces = ["--user", "--map-root-user", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return ["unshare", *namespaces, "sh", "-c", f'hostname {name}; "$@"', "sh", *command]
+
+
+def claimed_by(folder: Path) -> list[dict[str, Any]]:
+    """What living and dead workers say of themselves."""
+    return [json.loads(text) for path in folder.glob("claims/worker-*") if (text := path.read_text())]
+
+
+def test_two_machines_without_locks_of_which_one_dies(data: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    if subprocess.run(on_machine("probe", ["true"]), capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces here")
+    recipe, environment = recipe_for(tmp_path, data), {**os.environ, "NO_FLOCK": "1"}
+    north = subprocess.Popen(on_machine("north", driver(recipe, "--shard=1/2", 0.5)), env=environment)
+    south = subprocess.Popen(on_machine("south", driver(recipe, "--shard=2/2", 0.2)), env=environment)
+    log = tmp_path / "made.log"
+    while not log.exists() or len(log.read_text().split()) < 12 or len(claimed_by(tmp_path / "out")) < 2:
+        assert (north.poll(), south.poll()) == (None, None)
+        time.sleep(0.02)
+    first, second = claimed_by(tmp_path / "out")
+    assert {first["host"], second["host"]} == {"north", "south"}
+    assert first["pid"] == second["pid"], "numbers that tell nothing apart"
+    north.kill()
+    assert north.wait() == -signal.SIGKILL
+    assert south.wait() == 0
+    long_ago = time.time() - 1000  # a claim of the dead becomes stale
+    for path in (tmp_path / "out/claims").glob("*"):
+        os.utime(path, (long_ago, long_ago))
+    again = subprocess.run(on_machine("east", driver(recipe, "--shard=1/2")), env=environment, check=False)
+    assert again.returncode == 0
+    assert made_more_than_once(tmp_path) <= OVERLAP * BATCH
+    export(load_recipe(tmp_path / "out"))
+    assert tree(tmp_path / "out/dataset") == whole
+
+
 def test_every_lane_is_of_one_shard() -> None:
     for count in (1, 2, 7):
         parts = [read_shard(f"{i}/{count}") for i in range(1, count + 1)]
