@@ -9,11 +9,12 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from diffgen.errors import DiffgenError, printable, why
 from diffgen.version import __version__
@@ -25,15 +26,23 @@ if TYPE_CHECKING:
 # Click's UsageError, of the Click that typer uses: its own copy or the installed one.
 _ClickUsageError: Any = typer.BadParameter.__base__
 
+
+class _Command(TyperCommand):
+    """Its usage line names the arguments as the help does, without braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
 app = typer.Typer(
     name="diffgen",
     help="Edit the photographs of a labelled dataset so that the condition changes and every label stays true.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+command = partial(app.command, cls=_Command)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, or the folder of a run.")]
 Sets = Annotated[
@@ -47,6 +56,7 @@ Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Edit only the first N sources; other splits in full.")
 ]
 Confined = Annotated[bool, typer.Option("--confined", help="Refuse a dataset whose names lead outside of its folders.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
@@ -65,13 +75,13 @@ def _main(
     warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of odd pictures, which we count ourselves
 
 
-@app.command()
+@command(short_help="Make the missing images, check them, write the dataset.")
 def run(
     recipe: RecipePath,
     output: Output = None,
     limit: Limit = None,
     sets: Sets = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    device: Device = None,
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after this long (exit code 4); run again to resume.")
     ] = None,
@@ -95,6 +105,7 @@ def run(
     as_worker: Annotated[str | None, typer.Option(hidden=True)] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say on stderr what each part of the work took.")] = False,
     as_json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every image, with its verdict.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Make the recipe's missing images, check them, and write the dataset.
@@ -129,7 +140,8 @@ def run(
         summary = together.run_together(loaded, together.as_processes(given, workers or 0, numbers), **options)
     else:
         part = read_shard(shard) if shard else read_worker(as_worker) if as_worker else None
-        summary = loop.run(loaded, **options, part=part)
+        each = _notify if verbose else (lambda _: None)
+        summary = loop.run(loaded, **options, each=each, part=part)
     if profile and summary.speed is not None:
         from diffgen.run.timings import profile_text
 
@@ -138,7 +150,7 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
+@command(short_help="What a run would do. Makes nothing.")
 def plan(
     recipe: RecipePath,
     output: Output = None,
@@ -160,7 +172,7 @@ def plan(
     _print(plan_facts(_load(recipe, sets, output), limit, look, confined=confined), plan_text, as_json)
 
 
-@app.command(name="eval")
+@command(name="eval", short_help="Does the dataset help a detector?")
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     model: Annotated[Path, typer.Option("--model", metavar="WEIGHTS", help="The detector to train on: a .pt file.")],
@@ -230,7 +242,7 @@ def evaluate(
     raise typer.Exit(facts["exit_code"])
 
 
-@app.command()
+@command(short_help="Where does a detector fail?")
 def stress(
     model: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="The detector: a .pt file.")],
     recipe: Annotated[Path, typer.Option("--recipe", metavar="RECIPE", help="Whose conditions and model are used.")],
@@ -277,7 +289,7 @@ def stress(
     raise typer.Exit(facts["exit_code"])
 
 
-@app.command()
+@command(short_help="Settings that come near to your own night, fog or snow.")
 def tune(
     recipe: RecipePath,
     target: Annotated[
@@ -309,7 +321,7 @@ def tune(
     raise typer.Exit(facts["exit_code"])
 
 
-@app.command()
+@command(short_help="What a run folder holds; works during a run.")
 def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
     """Show what a run folder holds: accepted, rejected by reason, failed, still to make. Works during a run.
 
@@ -322,7 +334,7 @@ def status(run_folder: RecipePath, as_json: AsJson = False) -> None:
     _print(summary.to_dict(), lambda _: summary_text(summary), as_json)
 
 
-@app.command()
+@command(short_help="A few images beside their sources, in one picture.")
 def preview(
     recipe: RecipePath,
     number: Annotated[int, typer.Option("-n", min=1, help="How many sources.")] = 4,
@@ -340,6 +352,7 @@ def preview(
     ] = False,
     output: Output = None,
     sets: Sets = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a few images, draw them beside their sources with boxes and scores, and print the picture's path.
@@ -353,7 +366,7 @@ def preview(
     from diffgen.commands.sweeps import PreviewRequest, read_sweep
     from diffgen.run.progress import choose
 
-    loaded = _load(recipe, sets, output)
+    loaded = _load(recipe, [*(sets or []), *([f"device={device}"] if device else [])], output)
     request = PreviewRequest(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
 
     if trajectory:
@@ -368,7 +381,7 @@ def preview(
     raise typer.Exit(drawn.exit_code)
 
 
-@app.command()
+@command(short_help="Make one image again: is it byte-identical?")
 def reproduce(
     run_folder: RecipePath,
     job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The id of an image, or the beginning of it.")],
@@ -387,7 +400,7 @@ def reproduce(
     raise typer.Exit(result.exit_code)
 
 
-@app.command()
+@command(short_help="Judge the images again and write the dataset again.")
 def export(
     run_folder: RecipePath,
     sets: Sets = None,
@@ -417,7 +430,7 @@ def export(
     raise typer.Exit(summary.export_code)
 
 
-@app.command()
+@command(short_help="Read all of a run folder and name what is damaged.")
 def verify(
     run_folder: RecipePath,
     repair: Annotated[bool, typer.Option("--repair", help="Make again what is wrong, as `run` does.")] = False,
@@ -446,7 +459,7 @@ def verify(
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
+@command(short_help="Delete images that the recipe no longer plans.")
 def clean(
     run_folder: RecipePath,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only show what would be deleted.")] = False,
@@ -464,7 +477,7 @@ def clean(
     _print(facts, lambda _: f"{images} images, {size / 1e6:.1f} MB {done}", as_json)
 
 
-@app.command()
+@command(short_help="The preset conditions.")
 def conditions(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show one preset in full, as YAML.")] = None,
     as_json: AsJson = False,
@@ -495,7 +508,7 @@ models_app = typer.Typer(cls=_OrName, invoke_without_command=True, no_args_is_he
 app.add_typer(models_app, name="models")
 
 
-@models_app.callback()
+@models_app.callback(short_help="The models that have a short name.")
 def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models that have a short name (licence, size, whether they are on this machine), or show one.
 
@@ -512,7 +525,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         _print(model_rows(cache), models_text, as_json)
 
 
-@models_app.command("show")
+@models_app.command("show", cls=_Command, short_help="A model's class and defaults.")
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A short name, a hub id, a folder or a file.")],
@@ -527,7 +540,7 @@ def show(
     _print(model_facts(name), model_text, as_json or context.obj)
 
 
-@models_app.command("pull")
+@models_app.command("pull", cls=_Command, short_help="Download a model, or all that a recipe needs.")
 def pull(
     name: Annotated[
         str, typer.Argument(help="A short name (see diffgen models), a hub id, or a recipe: all it needs.")
@@ -544,7 +557,7 @@ def pull(
     _print(fetch(name), pulled_text, as_json)
 
 
-@app.command()
+@command(short_help="Write a recipe, a Makefile fragment and CI jobs.")
 def init(
     dataset: Annotated[
         Path, typer.Argument(metavar="[DATASET]", help="The folder of your dataset, or its data.yaml or COCO file.")
@@ -571,7 +584,7 @@ def init(
     _print({"written": written}, lambda _: text, as_json)
 
 
-@app.command()
+@command(short_help="What this machine has and what a run would use.")
 def doctor(
     recipe: Annotated[
         Path | None, typer.Argument(metavar="[RECIPE]", help="Show what a run of this recipe would use.")
@@ -589,7 +602,7 @@ def doctor(
     raise typer.Exit(1 if facts["problems"] else 0)
 
 
-@app.command()
+@command(short_help="The JSON Schema of a recipe.")
 def schema() -> None:
     """Print the JSON Schema of a recipe, for editors and CI.
 

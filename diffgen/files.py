@@ -18,6 +18,14 @@ def image_path(folder: Path, job_id: str, image_format: str) -> Path:
     return folder / "images" / job_id[:2] / f"{job_id}.{image_format}"
 
 
+def shown(path: str | Path) -> str:
+    """A path for people: relative where it lies below the current folder."""
+    try:
+        return os.fspath(Path(path).relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return os.fspath(path)
+
+
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Turn an OSError of a write into a DiffgenError."""

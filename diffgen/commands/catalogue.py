@@ -63,14 +63,21 @@ def model_facts(name: str) -> dict[str, Any]:
 
 
 def model_text(facts: Mapping[str, Any]) -> str:
-    lines = [
-        f"{key:<20} {', '.join(value) if isinstance(value, list) else value}"
-        for key, value in facts.items()
-        if key != "words"
-    ]
+    lines = [f"{key:<20} {_words(value)}" for key, value in facts.items() if key != "words"]
     if "words" in facts:
         lines.append("It makes only these conditions, one at a time. --json lists the words that it knows.")
     return "\n".join(lines)
+
+
+def _words(value: Any) -> str:
+    """A value as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(one)}" for key, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _resolved(name: str) -> Model:

@@ -14,6 +14,7 @@ from diffgen.dataset.geometry import views_for, working_canvas
 from diffgen.dataset.leakage import near
 from diffgen.dataset.remarks import Counted, counted, counted_lines
 from diffgen.editing.pipelines.offload import not_quantisable
+from diffgen.files import shown
 from diffgen.models.memory import forecast
 from diffgen.models.model import needs, vocabulary
 from diffgen.models.networks import require_detector_file
@@ -201,13 +202,13 @@ def plan_text(facts: dict[str, Any]) -> str:
 def _head_lines(facts: dict[str, Any]) -> Iterator[str]:
     splits = ", ".join(f"{count} {split}" for split, count in facts["sources"].items())
     if facts["annotator"] is None:
-        yield f"dataset   {facts['dataset']}: {splits}; {facts['edited_sources']} to edit"
+        yield f"dataset   {shown(facts['dataset'])}: {splits}; {facts['edited_sources']} to edit"
     else:
         yield f"dataset   none: pictures are generated, and labelled by {facts['annotator']}, so labels are less reliable"
     yield f"model     {facts['model']['name']} ({facts['model']['editor']})"
     if facts["memory"]:
         yield f"memory    {facts['memory']}"
-    yield f"output    {facts['output']}"
+    yield f"output    {shown(facts['output'])}"
     yield f"images    {facts['images']} planned, {facts['to_make']} still to make"
     for name, counts in facts["conditions"].items():
         images = ", ".join(f"{count} {split}" for split, count in counts.items())

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from diffgen.commands.sweeps import PreviewImage, PreviewRequest, preview_images
-from diffgen.files import image_path, write_atomically
+from diffgen.files import image_path, shown, write_atomically
 from diffgen.models.networks import require_detector_file
 from diffgen.output.contact_sheet import Tile, contact_sheet, png, source_shapes, source_tile
 from diffgen.plan.batches import cut_batches, pending_batches
@@ -28,8 +28,6 @@ from diffgen.run.session import Notify, Session, make_ready
 from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import MakeWorker
 from diffgen.types import Batch
-
-PICTURE = "preview.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def preview(
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
 ) -> Preview:
-    """Make the images that are not made yet, and draw preview.png in the run folder.
+    """Make the images that are not made yet, and draw them in the run folder.
 
     Raises DiffgenError. A second identical call makes nothing and does not import torch.
     """
@@ -80,14 +78,14 @@ def preview(
             images = preview_images(session, request)  # job ids may change now that the model's commit is known
             batches = _batches(session.plan, images, store, batch_size)
             count = len({item.job.id for batch in batches for item in batch.items} - store.done)
-            notify(f"{count} images to make in {store.folder}")
+            notify(f"{count} images to make in {shown(store.folder)}")
             making = Making(session, store, progress or Progress(), notify, deadline=None, total=count)
             made_now, stopped = making.run(iter(batches), make)
         records = store.present
     images = [image.judged(records) for image in images]
     if stopped is not None:
         return Preview(None, made_now, images, stopped)
-    path = session.folder / PICTURE
+    path = session.folder / request.file_name("preview")
     write_atomically(path, png(_sheet(session, images, swept=bool(request.sweeps))))
     return Preview(path, made_now, images)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from diffgen.recipe.load import overridden
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.yaml_reader import read_yaml
 from diffgen.run.session import Session
-from diffgen.types import Item, Record
+from diffgen.types import Item, Record, digest_of
 
+LONGEST = 100  # characters of a picture's name, from which on it is cut
 UNSWEPT = ("name", "share", "task", "classes")  # these choose which images are made, not how they look
 
 
@@ -41,6 +43,12 @@ class PreviewRequest:
     number: int = 4
     conditions: tuple[str, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
+
+    def file_name(self, kind: str) -> str:
+        """Of the picture: one for each choice of conditions and sweeps, so that two can be compared."""
+        swept = (f"{sweep.field}={','.join(map(str, sweep.values))}" for sweep in self.sweeps)
+        name = re.sub(r"[^\w.,=+-]+", "_", "-".join([kind, *self.conditions, *swept]))
+        return f"{name if len(name) < LONGEST else f'{name[:LONGEST]}-{digest_of(name)[:8]}'}.png"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ from diffgen.run.session import Notify, Session
 from diffgen.run.store.store import RunStore
 from diffgen.types import Item
 
-PICTURE = "trajectory.png"
 TILE = 300  # pixels; rows are long
 
 
@@ -40,7 +39,7 @@ def preview_trajectory(
     make_editor: Callable[[], Editor] | None = None,
     notify: Notify = lambda _: None,
 ) -> Path:
-    """Draw trajectory.png in the run folder, with a row for each image, and return its path.
+    """Draw the steps in the run folder, with a row for each image, and return its path.
 
     Each image is made in a batch of its own, and none is kept. Raises DiffgenError.
     """
@@ -62,7 +61,7 @@ def preview_trajectory(
             after = tuple(labelled(shapes, image.item.job))
             steps = trajectory(editor, image.item, shapes, maps)
             rows.append([first, *(Tile(pixels, caption, after) for caption, pixels in steps)])
-        path = session.folder / PICTURE
+        path = session.folder / request.file_name("trajectory")
         write_atomically(path, png(contact_sheet(rows, session.dataset.names, TILE)))
     return path
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffgen.dataset.remarks import MAX_EXAMPLES
-from diffgen.files import image_path, read_regular, sha256_or_none
+from diffgen.files import image_path, read_regular, sha256_or_none, shown
 from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.export import is_current
 from diffgen.recipe.load import LoadedRecipe
@@ -92,14 +92,16 @@ def forget(found: Verification, loaded: LoadedRecipe) -> None:
 def verification_text(found: Verification) -> str:
     """The findings for a terminal."""
     lines = [
-        f"{found.records} records, {found.images} images and {found.dataset} exported images read in {found.output}"
+        f"{found.records} records, {found.images} images and {found.dataset} exported images read in {shown(found.output)}"
     ]
     if found.records_damaged:
         lines.append("records   damaged: some batches cannot be read")
     lines += _listed("images", found.images_damaged, "are not as they were made")
     lines += _listed("images", found.images_missing, "are not there")
     lines += _listed("dataset", found.dataset_damaged, "are not as they were written, or not of the newest records")
-    lines.append("all is as it was written" if found.whole else f"repair it: diffgen verify {found.output} --repair")
+    lines.append(
+        "all is as it was written" if found.whole else f"repair it: diffgen verify {shown(found.output)} --repair"
+    )
     return "\n".join(lines)
 
 

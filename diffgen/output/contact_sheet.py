@@ -13,13 +13,13 @@ from diffgen.dataset.dataset import Dataset
 from diffgen.dataset.images import Pixels, decode
 from diffgen.dataset.labels import Shape
 from diffgen.errors import SourceError
+from diffgen.output.fonts import Font, font_for
 from diffgen.output.outcome import Outcome
 from diffgen.types import Source
 
 GAP = 6  # pixels between tiles
 KEYPOINT_RADIUS = 3  # pixels
 LINE = 17  # pixels of height for each line of a caption
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 MARKS = {True: "#009E73", False: "#D55E00"}
 PLACEHOLDER = "#D9D9D9"  # drawn where there is no picture
 # By class id, in turn. Okabe and Ito's colours, distinct with any colour vision (Color Universal Design, 2008).
@@ -107,7 +107,6 @@ def _draw_row(row: Sequence[Tile], names: Sequence[str], width: int) -> list[Ima
 def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Image:
     image = _scaled(tile.picture, width)
     pen = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=11)
     for shape in tile.shapes:
         colour = COLOURS[shape.class_id % len(COLOURS)]
         points = shape.outline or _corners(shape.box)
@@ -116,6 +115,9 @@ def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Ima
             pen.circle((x * image.width, y * image.height), KEYPOINT_RADIUS, fill=colour, outline="black")
         x, y = shape.box[0] * image.width + 2, max(0.0, shape.box[1] * image.height - 13)
         text = names[shape.class_id]
+        font = font_for(text, 11)
+        if font is None:
+            text, font = f"#{shape.class_id}", ImageFont.load_default(size=11)
         if (shape.box[2] - shape.box[0]) * image.width < pen.textlength(text, font=font):
             continue  # a name wider than its box would cover other objects
         pen.rectangle(pen.textbbox((x, y), text, font=font), fill=colour)
@@ -123,13 +125,15 @@ def _draw(tile: Tile, names: Sequence[str], width: int, lines: int) -> Image.Ima
     above = lines * LINE + 3
     framed = Image.new("RGB", (width, image.height + above), "white")
     framed.paste(image, (0, above))
-    pen, font = ImageDraw.Draw(framed), ImageFont.load_default(size=12)
+    pen = ImageDraw.Draw(framed)
     left = 4
     if tile.good is not None:
         pen.rectangle((left, 5, left + 10, 15), fill=MARKS[tile.good])
         left += 16
     for i, line in enumerate(tile.caption.split("\n")):
-        start = left if i == 0 else 4
+        start, font = left if i == 0 else 4, font_for(line, 12)
+        if font is None:
+            line, font = line.encode("unicode_escape").decode(), ImageFont.load_default(size=12)
         pen.text((start, 3 + i * LINE), _fitting(line, pen, font, width - start - 4), fill="black", font=font)
     return framed
 

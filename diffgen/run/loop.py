@@ -10,6 +10,7 @@ from typing import Any
 from diffgen.dataset.dataset import require_confined
 from diffgen.dataset.remarks import labelled
 from diffgen.errors import UsageError
+from diffgen.files import shown
 from diffgen.models.networks import require_detector_file
 from diffgen.output.export import export_dataset
 from diffgen.output.outcome import Outcome
@@ -18,13 +19,14 @@ from diffgen.recipe.load import LoadedRecipe
 from diffgen.run.executors.local import local
 from diffgen.run.interrupts import interruptible
 from diffgen.run.lanes import due_batches
+from diffgen.run.log import both, logged
 from diffgen.run.part import Part
 from diffgen.run.progress import Progress
 from diffgen.run.session import OLDER_IMAGES, Notify, Session, make_ready
 from diffgen.run.store.store import RunStore
 from diffgen.run.summary import Summary, summarise
 from diffgen.run.worker_setup import MakeWorker
-from diffgen.types import EDIT_VERSION, Batch, Result, digest_of
+from diffgen.types import EDIT_VERSION, Batch, Item, Result, digest_of
 
 END = object()  # of an iterator
 
@@ -37,6 +39,7 @@ def run(
     make_worker: MakeWorker | None = None,
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
+    each: Notify = lambda _: None,
     confined: bool = False,
     remake: bool = False,
     export: bool = True,
@@ -45,11 +48,11 @@ def run(
     """Make the missing images, then export, unless `export` is False. For a finished run it makes nothing and does not
     import torch.
 
-    `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines; `confined`
-    refuses names that lead outside of the dataset; `remake` makes the images of an older diffgen anew; `make_worker`
-    replaces this process's worker (for tests); with a `part` other processes make images in the folder at the same time,
-    and nothing is exported. Raises UsageError for a recipe that does not suit its dataset or model, DiffgenError when the
-    run cannot go on.
+    `limit` edits only the first sources of each split; `max_minutes` stops early; `notify` gets status lines, and `each` a
+    line for every image; `confined` refuses names that lead outside of the dataset; `remake` makes the images of an older
+    diffgen anew; `make_worker` replaces this process's worker (for tests); with a `part` other processes make images in the
+    folder at the same time, and nothing is exported. Raises UsageError for a recipe that does not suit its dataset or
+    model, DiffgenError when the run cannot go on.
     """
     started = time.monotonic()
     session = Session.open(loaded, limit, remake=remake)
@@ -63,15 +66,19 @@ def run(
         outcome = session.outcome(store.present)
         begin(session, store, part, notify, finished=outcome.finished)
         if not outcome.finished:
-            session, batch_size, make = make_ready(session, store, make_worker, notify, part.sharing if part else 1)
-            jobs = {item.job.id for item in session.plan.items}
-            left = len(jobs - store.done)
-            todo = f"{left} of {len(jobs)} images to make" if left else "rejected images to retry"
-            notify(f"{todo} in {store.folder}")
-            deadline = None if max_minutes is None else started + 60 * max_minutes
-            making = Making(session, store, progress or Progress(), notify, deadline, left)
-            mine = part.has if part else lambda _: True
-            made_now, stopped = making.run(due_batches(session.plan, session.judging, store, batch_size, mine), make)
+            with logged(store.folder, name) as log:
+                said = both(log, notify)
+                session, batch_size, make = make_ready(session, store, make_worker, said, part.sharing if part else 1)
+                jobs = {item.job.id for item in session.plan.items}
+                left = len(jobs - store.done)
+                todo = f"{left} of {len(jobs)} images to make" if left else "rejected images to retry"
+                said(f"{todo} in {shown(store.folder)}")
+                deadline = None if max_minutes is None else started + 60 * max_minutes
+                making = Making(session, store, progress or Progress(), said, deadline, left, each, both(log, each))
+                mine = part.has if part else lambda _: True
+                made_now, stopped = making.run(
+                    due_batches(session.plan, session.judging, store, batch_size, mine), make
+                )
             speed = making.speed
             # A run can take all night: read the dataset again, so that no outdated label is exported.
             session = session.reread()
@@ -123,6 +130,8 @@ class Making:
     notify: Notify
     deadline: float | None
     total: int
+    made_one: Notify = lambda _: None
+    failed_one: Notify = lambda _: None
     finished: int = 0  # made or failed
     accepted: int = 0
     made: int = 0
@@ -167,8 +176,19 @@ class Making:
         for result in stamped:
             self.finished += 1
             self.made += result.image is not None
-            self.accepted += self.session.judging.verdict(items[result.record.id], result.record).accepted
+            item = items[result.record.id]
+            verdict = self.session.judging.verdict(item, result.record)
+            self.accepted += verdict.accepted
+            if result.image is None:
+                self.failed_one(f"{_name(item)}: failed, {result.record.error}")
+            else:
+                self.made_one(f"{_name(item)}: {'accepted' if verdict.accepted else f'rejected, {verdict.reason}'}")
         self._show(batch.items[-1].job.settings.condition)
 
     def _show(self, condition: str) -> None:
         self.progress.update(self.finished, self.total, self.accepted, condition)
+
+
+def _name(item: Item) -> str:
+    again = f", attempt {item.job.attempt + 1}" if item.job.attempt else ""
+    return f"{item.job.id} {item.source.key} {item.job.settings.condition}-{item.job.variant}{again}"

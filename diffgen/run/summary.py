@@ -9,6 +9,7 @@ from typing import Any
 
 from diffgen.dataset.remarks import MAX_EXAMPLES
 from diffgen.errors import printable
+from diffgen.files import shown
 from diffgen.output.outcome import Entry, Outcome
 from diffgen.plan.remarks import plan_remark_lines, plan_remarks
 from diffgen.recipe.schema import Recipe
@@ -132,7 +133,8 @@ def _unmeasured(entry: Entry, recipe: Recipe) -> bool:
 
 def summary_text(summary: Summary) -> str:
     """The text that `run`, `status` and `export` print."""
-    lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%})  {summary.output}"]
+    output = shown(summary.output)
+    lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%})  {output}"]
     for name, count in summary.conditions.items():
         lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
     if summary.exported < summary.accepted:
@@ -160,7 +162,7 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"running   {_speed(summary)}")
     elif summary.part is not None:
         others = f"{summary.pending} images of others are not made yet; " if summary.pending else ""
-        lines.append(f"part      {summary.part} is done; {others}`diffgen export {summary.output}` writes the dataset")
+        lines.append(f"part      {summary.part} is done; {others}`diffgen export {output}` writes the dataset")
     elif summary.pending:
         lines.append(f"pending   {summary.pending}; run the same 'diffgen run' again to make them")
     if summary.require and summary.share < summary.require:
@@ -178,7 +180,7 @@ def summary_text(summary: Summary) -> str:
             "so training is not possible"
         )
     else:
-        lines.append(f"train     yolo train data={summary.output}/dataset/data.yaml")
+        lines.append(f"train     yolo train data={output}/dataset/data.yaml")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from diffgen.dataset.dataset import require_confined
 from diffgen.errors import UsageError
+from diffgen.files import shown
 from diffgen.models.networks import require_detector_file
 from diffgen.models.resolve import to_keep
 from diffgen.recipe.load import LoadedRecipe
@@ -60,7 +61,7 @@ def run_together(
                 kept = to_keep(session.model)
                 store.note(**{key: {**(store.state.get(key) or {}), **kept[key]} for key in kept if kept[key]})
             left = len({item.job.id for item in session.plan.items} - store.done)
-            notify(f"{left} images to make in {store.folder}, by several workers")
+            notify(f"{left} images to make in {shown(store.folder)}, by several workers")
             store.share()
             deadline = None if max_minutes is None else started + 60 * max_minutes
             stopped = _work(workers, store.folder, progress or Progress(), left, notify, deadline)

@@ -141,9 +141,9 @@ def test_the_command_prints_the_path_and_nothing_else(
     monkeypatch.setattr(previewing, "preview", fake)
     answer = cli("preview", recipe, "-n", 1, "--condition", "night", "--sweep", "strength=0.3,0.5")
     assert answer.code == 0, answer.err
-    assert answer.out == f"{tmp_path / 'out/preview.png'}\n"
+    assert answer.out == f"{tmp_path / 'out/preview-night-strength=0.3,0.5.png'}\n"
     facts = json.loads(cli("preview", recipe, "-n", 1, "--condition", "night", "--json").out)
-    assert facts["preview"] == str(tmp_path / "out/preview.png")
+    assert facts["preview"] == str(tmp_path / "out/preview-night.png"), "two previews can be compared"
     (tile,) = facts["tiles"]
     assert (tile["source"], tile["condition"], tile["verdict"]) == ("train/00", "night", "accepted")
     assert {"structure", "shift_px", "strength", "job"} <= set(tile)

@@ -31,7 +31,7 @@ def test_a_row_for_each_image_and_nothing_is_kept(recipe: Path, tmp_path: Path) 
     editor = Watched()
     look = PreviewRequest(number=2, conditions=("night",), sweeps=(read_sweep("strength=0.3,0.6"),))
     path = preview_trajectory(load_recipe(recipe), look, make_editor=lambda: editor)
-    assert path == tmp_path / "out/trajectory.png"
+    assert path == tmp_path / "out/trajectory-night-strength=0.3,0.6.png"
     picture = Image.open(path)
     assert picture.size == (3 * TILE + 2 * GAP, 4 * (TILE * 48 // 64 + 2 * LINE + 3) + 3 * GAP)
     assert len(editor.made) == 4

@@ -25,7 +25,7 @@ from diffgen.commands.eval.trainings import (
 )
 from diffgen.dataset.images import decode
 from diffgen.errors import DiffgenError, UsageError, why
-from diffgen.files import write_atomically
+from diffgen.files import shown, write_atomically
 from diffgen.output.schedule import PRETRAIN_FINETUNE
 from diffgen.run.interrupts import STOP_CODES, interruptible
 from diffgen.run.store.state import HELD
@@ -91,7 +91,7 @@ def plan_text(facts: Mapping[str, Any]) -> str:
     mixed = ", ".join(arm for arm in facts["arms"] if arm != PRETRAIN_FINETUNE)
     return "\n".join(
         [
-            f"eval      {facts['folder']}",
+            f"eval      {shown(facts['folder'])}",
             f"arms      {mixed}: {each} pictures each, {facts['steps']} steps",
             *([f"stages    {stages_text(facts['stages'])}"] if "stages" in facts else []),
             "tests     " + ", ".join(f"{name} {count}" for name, count in facts["tests"].items()) + " pictures",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffgen.files import write_atomically
+from diffgen.files import shown, write_atomically
 from diffgen.output.report.plain import plain_page, three
 
 WORDS = {
@@ -19,14 +19,13 @@ WORDS = {
 
 def results_text(facts: Mapping[str, Any]) -> str:
     """The results for a terminal."""
-    lines = [
-        f"eval      {facts['folder']}: {facts['seeds_done']} of {facts['seeds']} seeds, {facts['left']} trainings left"
-    ]
+    folder, left = shown(facts["folder"]), f"{facts['left']} trainings left"
+    lines = [f"eval      {folder}: {facts['seeds_done']} of {facts['seeds']} seeds, {left}"]
     for name, test in facts["tests"].items():
         lines += ["", *_test_lines(name, test)]
     lines += ["", f"verdict   {WORDS[facts['verdict']]}"]
     lines += [f"warning   {line}" for line in facts["warnings"]]
-    return "\n".join([*lines, f"page      {facts['folder']}/report.html"])
+    return "\n".join([*lines, f"page      {folder}/report.html"])
 
 
 def _test_lines(name: str, test: Mapping[str, Any]) -> Iterator[str]:

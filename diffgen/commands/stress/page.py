@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffgen.files import write_atomically
+from diffgen.files import shown, write_atomically
 from diffgen.output.report.plain import plain_page, three
 
 
 def stress_text(facts: Mapping[str, Any]) -> str:
     if facts["stopped"] is not None:
         return f"stopped   {facts['stopped']}; the same command goes on"
-    lines = [
-        f"stress    {facts['pictures']} pictures, AP50 {three(facts['clean']['map50'])} as they are  {facts['folder']}"
-    ]
+    folder, clean = shown(facts["folder"]), three(facts["clean"]["map50"])
+    lines = [f"stress    {facts['pictures']} pictures, AP50 {clean} as they are  {folder}"]
     for cell in facts["cells"]:
         share = cell["lost"] / cell["found"] if cell["found"] else 0.0
         lines.append(
@@ -24,7 +23,7 @@ def stress_text(facts: Mapping[str, Any]) -> str:
         )
     lines += [f"finding   {line}" for line in facts["sentences"]]
     lines += [f"under     {line}, under {facts['fail_under']:g}" for line in facts["failed_under"]]
-    return "\n".join([*lines, f"page      {facts['folder']}/report.html"])
+    return "\n".join([*lines, f"page      {folder}/report.html"])
 
 
 def write_page(path: Path, facts: Mapping[str, Any]) -> None:

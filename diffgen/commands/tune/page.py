@@ -8,7 +8,7 @@ from typing import Any
 
 from diffgen.commands.tune.bench import Made
 from diffgen.dataset.targets import Target
-from diffgen.files import write_atomically
+from diffgen.files import shown, write_atomically
 from diffgen.output.contact_sheet import Tile, contact_sheet, png, source_shapes, source_tile
 from diffgen.output.outcome import Entry
 from diffgen.output.report.plain import plain_page
@@ -34,11 +34,11 @@ def tune_text(facts: Mapping[str, Any]) -> str:
         f"{tuned['accepted']:.0%} accepted"
     )
     lines += [f"          {part['share']:.0%} {part['condition']}" for part in facts["chosen"]]
-    return "\n".join([*lines, f"recipe    {facts['recipe']}", _page(facts)])
+    return "\n".join([*lines, f"recipe    {shown(facts['recipe'])}", _page(facts)])
 
 
 def _page(facts: Mapping[str, Any]) -> str:
-    return f"page      {facts['folder']}/report.html"
+    return f"page      {shown(facts['folder'])}/report.html"
 
 
 def write_page(path: Path, facts: Mapping[str, Any]) -> None:
