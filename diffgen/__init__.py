@@ -2,11 +2,11 @@
 
 The command line is the main way in. From Python:
 
-    from diffgen import load_recipe, open_run, run_recipe
+    import diffgen
 
-    summary = run_recipe(load_recipe(Path("configs/winter.yaml")))
-    for entry in open_run(Path("runs/winter")).entries:
-        print(entry.item.source.key, entry.accepted)
+    summary = diffgen.run_recipe(diffgen.load_recipe("configs/winter.yaml"))
+    for image in diffgen.open_run("runs/winter").images:
+        print(image.source.name, image.condition, image.verdict)
 """
 
 from __future__ import annotations
@@ -16,25 +16,30 @@ from typing import TYPE_CHECKING, Any
 from diffgen.version import __version__
 
 if TYPE_CHECKING:
-    from diffgen.errors import DiffgenError
-    from diffgen.output.outcome import Outcome
-    from diffgen.recipe.load import LoadedRecipe, load_recipe
-    from diffgen.run.loop import run as run_recipe
-    from diffgen.run.session import open_run
+    from diffgen.api import Image, Run, evaluate_run, export_run, load_recipe, open_run, plan_recipe, run_recipe
+    from diffgen.errors import DiffgenError, UsageError
+    from diffgen.recipe.load import LoadedRecipe
     from diffgen.run.summary import Summary
 
-
-__all__ = ["DiffgenError", "LoadedRecipe", "Outcome", "Summary", "__version__", "load_recipe", "open_run", "run_recipe"]
-
 _HOMES = {
-    "DiffgenError": ("diffgen.errors", "DiffgenError"),
-    "LoadedRecipe": ("diffgen.recipe.load", "LoadedRecipe"),
-    "Outcome": ("diffgen.output.outcome", "Outcome"),
-    "Summary": ("diffgen.run.summary", "Summary"),
-    "load_recipe": ("diffgen.recipe.load", "load_recipe"),
-    "open_run": ("diffgen.run.session", "open_run"),
-    "run_recipe": ("diffgen.run.loop", "run"),  # diffgen.run is a package
+    "DiffgenError": "diffgen.errors",
+    "Image": "diffgen.api",
+    "LoadedRecipe": "diffgen.recipe.load",
+    "Run": "diffgen.api",
+    "Summary": "diffgen.run.summary",
+    "UsageError": "diffgen.errors",
+    "evaluate_run": "diffgen.api",
+    "export_run": "diffgen.api",
+    "load_recipe": "diffgen.api",
+    "open_run": "diffgen.api",
+    "plan_recipe": "diffgen.api",
+    "run_recipe": "diffgen.api",
 }
+
+__all__ = [
+    "DiffgenError", "Image", "LoadedRecipe", "Run", "Summary", "UsageError", "__version__", "evaluate_run", "export_run",
+    "load_recipe", "open_run", "plan_recipe", "run_recipe",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -43,5 +48,4 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOMES:
         raise AttributeError(f"module 'diffgen' has no attribute '{name}'")
-    module, own_name = _HOMES[name]
-    return getattr(importlib.import_module(module), own_name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -61,9 +61,8 @@ def write_dataset(folder: Path) -> Path:
 def write_sheet(recipe: Path, target: Path) -> None:
     """One contact sheet of a finished run."""
     from diffgen import open_run
-    from diffgen.output.contact_sheet import run_sheet
 
-    run_sheet(open_run(recipe)).save(target)
+    open_run(recipe).sheet().save(target)
 
 
 def main() -> None:

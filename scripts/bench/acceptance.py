@@ -26,10 +26,10 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
+from diffgen import Image as Made
+from diffgen import open_run
 from diffgen.dataset.images import decode
-from diffgen.output.outcome import Entry
 from diffgen.recipe.presets import presets
-from diffgen.run.session import open_run
 from scripts.docs.tables import measured, write_table
 
 JUDGES = (1, 2)
@@ -117,20 +117,19 @@ def pair(source: Image.Image, edit: Image.Image, title: str) -> Image.Image:
 
 def make_sheets(folder: Path, seed: int) -> None:
     """`judge1/page01.png` … and `key1.json`, job id by number; the same for judge 2, in another order."""
-    outcome = open_run((folder / "out").resolve())
-    made = [entry for entry in outcome.entries if entry.made]
+    made = [image for image in open_run(folder / "out").images if image.path is not None]
     for judge in JUDGES:
         pages = folder / f"judge{judge}"
         pages.mkdir()
         order = random.Random(f"{seed} {judge}").sample(made, len(made))
-        key = {number: entry.item.job.id for number, entry in enumerate(order, 1)}
+        key = {number: image.job for number, image in enumerate(order, 1)}
         (folder / f"key{judge}.json").write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
         for start in range(0, len(order), ON_A_PAGE):
             pairs = []
-            for number, entry in enumerate(order[start : start + ON_A_PAGE], start + 1):
-                source = Image.fromarray(decode(Path(entry.item.source.path).read_bytes()))
-                edit = Image.open(outcome.image(entry))
-                pairs.append(pair(source, edit, f"{number}: {asked(entry)}"))
+            for number, image in enumerate(order[start : start + ON_A_PAGE], start + 1):
+                assert image.path is not None
+                source = Image.fromarray(decode(image.source.read_bytes()))
+                pairs.append(pair(source, Image.open(image.path), f"{number}: {asked(image)}"))
             columns = [pairs[0::2], pairs[1::2]]
             height = max(sum(one.height + 6 for one in column) for column in columns)
             page = Image.new("RGB", (2 * (2 * WIDTH + 12), height), (128, 128, 128))
@@ -142,14 +141,14 @@ def make_sheets(folder: Path, seed: int) -> None:
             page.save(pages / f"page{start // ON_A_PAGE + 1:02}.png")
 
 
-def asked(entry: Entry) -> str:
+def asked(image: Made) -> str:
     """The condition as a judge is told it."""
-    return entry.item.job.settings.condition.removeprefix("faint-")
+    return image.condition.removeprefix("faint-")
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    entry: Entry
+    image: Made
     answers: tuple[str, ...]
 
     @property
@@ -174,38 +173,36 @@ def read_answers(folder: Path) -> dict[str, tuple[str, ...]]:
 
 def wrong(rows: Sequence[Judged]) -> list[Judged]:
     """Verdicts against both judges."""
-    return [row for row in rows if row.agreed is not None and row.agreed != row.entry.accepted]
+    return [row for row in rows if row.agreed is not None and row.agreed != row.image.accepted]
 
 
 def score_table(rows: Sequence[Judged]) -> str:
     """Markdown: a row for each condition, and for all."""
     head = "| condition | edits | both: there | both: not, or broken | judges differ | accepted wrongly | rejected wrongly |"
     lines = [head, "|---|---|---|---|---|---|---|"]
-    names = list(dict.fromkeys(row.entry.item.job.settings.condition for row in rows))
+    names = list(dict.fromkeys(row.image.condition for row in rows))
     names = [*presets(), *(["faint"] if any(name.startswith("faint-") for name in names) else [])]
     groups = {name: [row for row in rows if _group(row) == name] for name in names}
     for name, group in [*groups.items(), ("all", list(rows))]:
         agreed = Counter(row.agreed for row in group)
-        accepted = Counter(row.entry.accepted for row in wrong(group))
+        accepted = Counter(row.image.accepted for row in wrong(group))
         cells = [name, len(group), agreed[True], agreed[False], agreed[None], accepted[True], accepted[False]]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
 def _group(row: Judged) -> str:
-    name = row.entry.item.job.settings.condition
+    name = row.image.condition
     return "faint" if name.startswith("faint-") else name
 
 
 def score(folder: Path, write: bool) -> int:
-    outcome = open_run((folder / "out").resolve())
     answers = read_answers(folder)
-    judged = [Judged(entry, answers[entry.item.job.id]) for entry in outcome.entries if entry.item.job.id in answers]
+    judged = [Judged(image, answers[image.job]) for image in open_run(folder / "out").images if image.job in answers]
     print(f"{len(wrong(judged))} of {len(judged)} wrong")
     for row in wrong(judged):
-        job, verdict = row.entry.item.job, row.entry.verdict
-        said = verdict.reason if verdict is not None and verdict.reason else "accepted"
-        print(f"  {row.entry.item.source.name} {job.settings.condition}: {said}, judges {row.answers} {job.id}")
+        image = row.image
+        print(f"  {image.source.stem} {image.condition}: {image.verdict}, judges {row.answers} {image.job}")
     same = sum(len(set(row.answers)) == 1 for row in judged)
     gone = len(answers) - len(judged)
     print(f"judges: the same answer for {same} of {len(judged)}; {gone} judged edits are not planned")

@@ -20,15 +20,12 @@ from typing import Any
 
 import yaml
 
+from diffgen import Image, load_recipe, open_run
 from diffgen.checks.detections import COCO_SIZES, judged_recall, recall
 from diffgen.checks.effect import judged_effect
 from diffgen.checks.structure import judged_structure
-from diffgen.output.outcome import Entry
-from diffgen.recipe.load import load_recipe
 from diffgen.run.loop import run
 from diffgen.run.progress import choose
-from diffgen.run.session import Session
-from diffgen.run.store.images import read_present
 from scripts.docs.tables import measured, write_table
 
 PAGE = Path("docs/fidelity.md")
@@ -52,7 +49,7 @@ def variants() -> dict[str, dict[str, Any]]:
     return {"naive": {}, **LEVERS, "all": together}
 
 
-def measure(recipe: Path, limit: int) -> tuple[list[Entry], float, int]:
+def measure(recipe: Path, limit: int) -> tuple[list[Image], float, int]:
     """(what became of each planned image, seconds, images made now)."""
     started = time.perf_counter()
     loaded = load_recipe(recipe)
@@ -60,22 +57,18 @@ def measure(recipe: Path, limit: int) -> tuple[list[Entry], float, int]:
     if summary.stopped:
         sys.exit(summary.exit_code)
     seconds = time.perf_counter() - started
-    session = Session.open(loaded, limit)
-    records = read_present(session.folder, session.recipe.image.format)
-    return list(session.outcome(records).entries), seconds, summary.made_now
+    return list(open_run(loaded.output).images), seconds, summary.made_now
 
 
-def row(entries: list[Entry]) -> dict[str, Any]:
+def row(images: list[Image]) -> dict[str, Any]:
     """The figures of one variant and condition; recall, shift and the rest are of accepted images."""
-    made = [entry for entry in entries if entry.record is not None and entry.record.status == "made"]
-    accepted = [entry for entry in made if entry.accepted]
-    facts = [entry.record.facts for entry in accepted if entry.record is not None]
+    accepted = [image for image in images if image.accepted]
+    facts = [image.facts for image in accepted]
     pooled = {key: [v for fact in facts for v in fact.get(key, [])] for key in ("found", "found_matched", "found_px")}
-    name = entries[0].item.job.settings.condition
-    moved = [judged_effect(fact, name) for fact in facts]
+    moved = [judged_effect(fact, images[0].condition) for fact in facts]
     figures: dict[str, Any] = {
-        "images": len(entries),
-        "accepted": len(accepted) / len(entries),
+        "images": len(images),
+        "accepted": len(accepted) / len(images),
         "structure": _median([judged_structure(fact) for fact in facts]),
         "recall": recall(pooled),
         "recall_matched": judged_recall(pooled),
@@ -83,7 +76,7 @@ def row(entries: list[Entry]) -> dict[str, Any]:
         "shift_p50": _median([fact["shift_px"] for fact in facts]),
         "shift_max": max((fact["shift_px"] for fact in facts), default=None),
         "effect": _median(moved),
-        "saved": sum(entry.item.job.attempt > 0 for entry in accepted),
+        "saved": sum(image.attempt > 0 for image in accepted),
     }
     return figures | {f"matched_{size}": judged_recall(pooled, size) for size in SIZES if size in COCO_SIZES}
 
@@ -175,9 +168,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         recipe.write_text(yaml.safe_dump(fields, sort_keys=False), "utf-8")
         judged, took, made = measure(recipe, args.limit)
-        figures[variant] = {
-            name: row([entry for entry in judged if entry.item.job.settings.condition == name]) for name in names
-        }
+        figures[variant] = {name: row([image for image in judged if image.condition == name]) for name in names}
         seconds[variant] = {"seconds": round(took, 1), "made": made}
         print(f"{variant}: {made} images made in {took:.0f} s", file=sys.stderr)
     (args.out / "fidelity.json").write_text(json.dumps({"figures": figures, "time": seconds}, indent=1) + "\n", "utf-8")

@@ -15,12 +15,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from diffgen import load_recipe, open_run, run_recipe
 from diffgen.commands.preview import preview
 from diffgen.commands.sweeps import PreviewRequest, read_sweep
-from diffgen.output.contact_sheet import run_sheet
-from diffgen.recipe.load import load_recipe
-from diffgen.run.loop import run
-from diffgen.run.session import open_run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LEVERS = ("objects.strength=0.65,0.25", "objects.detail=0,0.8")
@@ -45,9 +42,8 @@ def main() -> None:
         (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [pagoda]\n")
         (folder / "recipe.yaml").write_text(RECIPE)
         loaded = load_recipe(folder / "recipe.yaml")
-        run(loaded)
-        sheet = run_sheet(open_run(loaded.output), columns=3)
-        sheet.save(DOCS / "sheet.jpg", quality=88)
+        run_recipe(loaded)
+        open_run(loaded.output).sheet(columns=3).save(DOCS / "sheet.jpg", quality=88)
         shown = preview(loaded, PreviewRequest(1, ("snow",), tuple(map(read_sweep, LEVERS))))
         assert shown.path is not None
         with Image.open(shown.path) as picture:

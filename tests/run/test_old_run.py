@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from diffgen import load_recipe, open_run
+from diffgen import load_recipe
 from diffgen.commands.clean import clean
 from diffgen.commands.export import export
 from diffgen.commands.reproduce import reproduce
 from diffgen.commands.status import status
 from diffgen.errors import UsageError
 from diffgen.run.loop import run
+from diffgen.run.session import open_run
 from diffgen.types import EDIT_VERSION, Record
 from tests.fakes import ids_of, make, manifest, tree
 from tests.run.disturbed import no_worker

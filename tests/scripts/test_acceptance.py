@@ -57,24 +57,24 @@ def test_the_judges_see_the_same_pairs_in_another_order_and_no_verdict(folder: P
 
 def test_the_score_counts_verdicts_against_both_judges(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     acceptance.main(["sheets", str(folder)])
-    entries = {e.item.job.id: e for e in acceptance.open_run((folder / "out").resolve()).entries}
+    images = {image.job: image for image in acceptance.open_run(folder / "out").images}
     for judge in acceptance.JUDGES:
         key = json.loads((folder / f"key{judge}.json").read_text())
-        answers = {number: "there" if entries[job].accepted else "broken" for number, job in key.items()}
+        answers = {number: "there" if images[job].accepted else "broken" for number, job in key.items()}
         for number, job in key.items():
-            night = entries[job].item.job.settings.condition == "night"
-            if night and entries[job].item.source.name == "day00":
+            night = images[job].condition == "night"
+            if night and images[job].source.stem == "day00":
                 answers[number] = "not there"  # both say so
-            if night and entries[job].item.source.name == "day01" and judge == 1:
+            if night and images[job].source.stem == "day01" and judge == 1:
                 answers[number] = "broken"  # one alone
         (folder / f"judge{judge}.json").write_text(json.dumps(answers))
     capsys.readouterr()
     acceptance.main(["score", str(folder)])
     said = capsys.readouterr().out
-    assert said.startswith(f"1 of {len(entries)} wrong\n  day00 night: accepted, judges ('not there', 'not there')")
-    assert f"the same answer for {len(entries) - 1} of {len(entries)}" in said
-    nights = [entry for entry in entries.values() if entry.item.job.settings.condition == "night"]
-    there = sum(entry.accepted for entry in nights if entry.item.source.name not in ("day00", "day01"))
+    assert said.startswith(f"1 of {len(images)} wrong\n  day00 night: accepted, judges ('not there', 'not there')")
+    assert f"the same answer for {len(images) - 1} of {len(images)}" in said
+    nights = [image for image in images.values() if image.condition == "night"]
+    there = sum(image.accepted for image in nights if image.source.stem not in ("day00", "day01"))
     rejected = len(nights) - 2 - there  # which both judges call broken
     assert re.search(rf"\| night \| 9 \| {there} \| {rejected + 1} \| 1 \| 1 \| 0 \|", said)
 
