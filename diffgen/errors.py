@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class DiffgenError(Exception):
-    """The command cannot continue. `exit_code` is that of the process (see the README's table)."""
+    """The command cannot continue. `exit_code` is that of the process (see docs/exit-codes.md)."""
 
     exit_code = 1
 

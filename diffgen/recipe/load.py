@@ -29,10 +29,12 @@ class LoadedRecipe:
 
     @property
     def base(self) -> Path:
+        """The folder that its paths are relative to."""
         return self.path.parent
 
     @property
     def output(self) -> Path:
+        """The run folder, absolute."""
         return Path(os.path.realpath(self.base / self.recipe.output))  # Path.resolve fails on a loop of links
 
     def to_yaml(self, folder: Path, aliases: Container[str] = ()) -> str:

@@ -22,24 +22,24 @@ from diffgen.run.timings import speed_line
 class Summary:
     """The numbers of a run. `rejected`, `failed` and `not_edited` count by reason. Field names are the JSON keys."""
 
-    output: str
+    output: str  # the run folder
     planned: int
     accepted: int
     rejected: dict[str, int]
     failed: dict[str, int]
-    pending: int
+    pending: int  # images that are still to be made
     conditions: dict[str, dict[str, int]]
     sources: dict[str, int]
     not_edited: dict[str, int]
-    made_now: int = 0
-    seconds: float = 0.0
-    stopped: str | None = None
-    require: float = 0.0
+    made_now: int = 0  # images, by this call
+    seconds: float = 0.0  # of this call
+    stopped: str | None = None  # why it ended early: "max-minutes", or the name of a signal
+    require: float = 0.0  # `require.accepted` of the recipe
     saved: int = 0  # accepted on a retry
     to_review: int = 0  # accepted with labels of low confidence
     exported: int = 0  # accepted and, by `ratio`, in the dataset
     unjudged: int = 0  # accepted, but made before the recipe named its current detector or CLIP model
-    errors: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)  # messages of the images that failed
     repaired: list[str] = field(default_factory=list)  # what was found damaged in the run folder, and is made again
     dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks, too, see plan_remarks
     empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image

@@ -2,8 +2,10 @@
 
     python -m scripts.docs.check --write
 
-docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets) and a part of docs/models.md (the
-short names). It also fails when the newest changelog entry is not this version, or the README lacks a command.
+docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets), docs/cli.md (the commands), the
+reference in docs/api.md, the tables of models in docs/models.md and docs/first-night.md, and the files that `diffgen init`
+writes in docs/ci-and-make.md and docs/clusters.md. It also fails when the newest changelog entry is not this version, or the
+README lacks a command.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -22,7 +25,10 @@ from diffgen.cli import app
 from diffgen.recipe.presets import presets
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Camera, Condition, Control, Lamps, Matching, TextToImage
-from scripts.docs.models_page import models_page
+from scripts.docs import jobs_page
+from scripts.docs.api_page import api_page
+from scripts.docs.cli_page import cli_page
+from scripts.docs.models_page import models_page, night_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,11 +108,11 @@ def recipe_page() -> str:
     imagined = "\n".join(rows(TextToImage, "text2img."))
     return (
         f"{INTRO}\n{head}" + "\n".join(rows(Recipe)) + f"\n\n## A condition\n\n{head}{condition}\n"
-        f"\n## A control\n\nHow to use them: [controlnet.md](controlnet.md).\n\n{head}{control}\n"
+        f"\n## A control\n\nHow to use them: [ControlNet](controlnet.md).\n\n{head}{control}\n"
         f"\n## Match\n\n{MATCH}\n{head}{matching}\n"
         f"\n## Lights\n\n{LIGHTS}\n{head}{lamps}\n"
         f"\n## A sensor\n\nEach key is a number or a range, `[low, high]`, from which each image draws.\n\n{head}{camera}\n"
-        f"\n## Without a dataset\n\nThe weaker way: [text-to-image.md](text-to-image.md).\n\n{head}{imagined}\n"
+        f"\n## Without a dataset\n\nThe weaker way: [Without photographs](text-to-image.md).\n\n{head}{imagined}\n"
     )
 
 
@@ -117,15 +123,23 @@ def conditions_page() -> str:
     )
 
 
-def aliases_page() -> str:
-    return models_page((ROOT / "docs/models.md").read_text("utf-8"))
-
-
+# Pages that are written as a whole, and those of which a part is: these get the page as it is.
 PAGES = {
     "docs/recipe.md": recipe_page,
     "docs/conditions.md": conditions_page,
-    "docs/models.md": aliases_page,
+    "docs/cli.md": cli_page,
 }
+PARTS: dict[str, Callable[[str], str]] = {
+    "docs/api.md": api_page,
+    "docs/models.md": models_page,
+    "docs/first-night.md": night_page,
+    **{name: partial(jobs_page.jobs_page, name) for name in jobs_page.PAGES},
+}
+
+
+def fresh(name: str) -> str:
+    """The page as it should be."""
+    return PAGES[name]() if name in PAGES else PARTS[name]((ROOT / name).read_text("utf-8"))
 
 
 def main() -> None:
@@ -133,11 +147,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the pages instead of comparing them")
     write = parser.parse_args().write
     problems = []
-    for name, page in PAGES.items():
-        path = ROOT / name
+    for name in [*PAGES, *PARTS]:
+        path, page = ROOT / name, fresh(name)
         if write:
-            path.write_text(page(), "utf-8")
-        elif not path.is_file() or path.read_text("utf-8") != page():
+            path.write_text(page, "utf-8")
+        elif not path.is_file() or path.read_text("utf-8") != page:
             problems.append(f"{name} is stale: run python -m scripts.docs.check --write")
     entries = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     if entries[entries[:1] == ["Unreleased"] :][:1] != [__version__]:

@@ -1,4 +1,4 @@
-"""The two tables of docs/models.md that are written from models.yaml and costs.json."""
+"""The tables of docs/models.md and docs/first-night.md that are written from models.yaml and costs.json."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ CHOICES = [
     ),
 ]  # fmt: skip
 
+NIGHT_HEAD = (
+    "| GPU memory | model | GB to fetch | GB on a GPU | native size, px | seconds a picture | pictures in 8 h | recipe |\n"
+    "|---|---|---|---|---|---|---|---|\n"
+)
+NIGHT = 8 * 3600  # seconds
 CHOICE_HEAD = (
     "| GPU memory | model | on driving frames | seconds a picture | licence | gated | recipe |\n"
     "|---|---|---|---|---|---|---|\n"
@@ -59,6 +64,12 @@ def models_page(page: str) -> str:
     return page
 
 
+def night_page(page: str) -> str:
+    """`page`, docs/first-night.md as it is, with its table written again."""
+    rows = [_night(memory, name, gpu, anchor) for memory, name, gpu, _, anchor in CHOICES if gpu is not None]
+    return with_table(page, "a night", NIGHT_HEAD + "".join(rows), SCRIPT)
+
+
 def facts(name: str) -> dict[str, Any]:
     """What models.yaml says of a short name, and for a model in the package its own files."""
     entry = aliases()[name]
@@ -77,6 +88,17 @@ def _choice(memory: str, name: str, gpu: str | None, effect: str, anchor: str) -
         speed = f"≈ {_rounded(seconds(ARCHITECTURES[name], passes(entry), gpu))}, {gpu.partition(' (')[0]}"
     gated = "yes" if entry.get("gated") else "no"
     return f"| {memory} | `{name}` | {effect} | {speed} | {entry['licence']} | {gated} | [recipe](#{anchor}) |\n"
+
+
+def _night(memory: str, name: str, gpu: str, anchor: str) -> str:
+    entry = facts(name)
+    each = seconds(ARCHITECTURES[name], passes(entry), gpu)
+    cells = [
+        memory, f"`{name}`", f"{entry['size_mb'] / 1000:.1f}", f"{entry['memory_gb']:g}", f"{entry['native']}²",
+        f"≈ {_rounded(each)}, {gpu.partition(' (')[0]}", f"≈ {float(f'{NIGHT / each:.2g}'):,.0f}",
+        f"[recipe](models.md#{anchor})",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _rounded(value: float) -> str:
