@@ -54,12 +54,13 @@ check: setup ## lint, format, types, imports, docs
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.docs.check
 
-docs: setup ## write again what in docs/ comes from the code
+docs: setup ## write again what in docs/ comes from the code, and build the site: site/index.html
 	$(BIN)/python -m scripts.docs.check --write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict # not --quiet: it then counts no warnings, and fails at none
 
 fmt: setup ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what the demo and the tests made
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
