@@ -142,6 +142,27 @@ def tables(facts: dict[str, Any], null: dict[str, Any] | None, at_640: float) ->
     return "\n".join([*lines, "", size, "", measured(what)])
 
 
+def summary(facts: dict[str, Any]) -> str:
+    """Markdown for the README: each arm on the real nights, and what it shows against real."""
+    test = facts["tests"].get("night")
+    if test is None:
+        return "No seed is done in all arms yet."
+    lines = ["| trained on | AP50 of cars, real nights | less real twice | |", "|---|---|---|---|"]
+    words = {
+        "real": "day, twice", "rules": "day, and day darkened by `rules`", "checked": "day, and nights by diffgen",
+        "oracle": "day, and real nights (`oracle`)",
+    }  # fmt: skip
+    against = {row["first"]: row for row in test["contrasts"] if row["second"] == REAL}
+    for arm, about in words.items():
+        cells = ["", ""]
+        if row := against.get(arm):
+            low, high = row["interval"]
+            cells = [f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})", row["verdict"]]
+        lines.append(f"| {about} | {test['arms'][arm]['ap50']:.3f} | {cells[0]} | {cells[1]} |")
+    what = f"{test['pictures']} nights, {test['objects']} cars; {facts['seeds_done']} of {facts['seeds']} paired seeds"
+    return "\n".join([*lines, "", measured(what)])
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--day", type=Path, required=True)
@@ -189,6 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.write:
         name = "testing half" if args.open_test else "tuning half"
         write_table(Path("docs/study.md"), name, text, "scripts.study.night")
+        write_table(Path("README.md"), "summary", summary(facts), "scripts.study.night")
     return int(facts["exit_code"])
 
 
