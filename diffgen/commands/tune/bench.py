@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from diffgen.commands.tune.features import NAMES, Embed, Features, features, load_embed
+from diffgen.commands.tune.small import small_dataset
 from diffgen.errors import DiffgenError
 from diffgen.files import write_atomically
 from diffgen.models.aliases import aliases
@@ -23,6 +24,8 @@ from diffgen.run.session import Notify, Session, make_ready
 from diffgen.run.store.images import read_present
 from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import MakeWorker
+
+LARGER = 2  # a small picture's long side, of the size that it is worked on at: a detector sees more than the editor
 
 Fields = dict[str, Any]  # a condition, as a recipe holds it
 
@@ -62,6 +65,7 @@ class Bench:
         self._raw: Fields = yaml.safe_load(loaded.to_yaml(folder, aliases()))
         self._make_worker, self._given, self._ready = make_worker, make_worker is not None, set[Path]()
         self._rows: dict[Path, tuple[Any, Any]] = {}  # of pictures that are measured already
+        self._small: Path | None = None
         self.embed: Embed | None = None
 
     @property
@@ -73,20 +77,28 @@ class Bench:
         detail = self._raw["detail"] if fields["detail"] is None else fields["detail"]
         return {**fields, "detail": detail, "objects": {**self._raw["objects"], **(fields["objects"] or {})}}
 
-    def recipe(self, conditions: Sequence[Fields], output: Path, long_side: int | None) -> LoadedRecipe:
-        """A recipe of these conditions over the bench's sources; `long_side` is that of small pictures."""
-        resolution = self._raw["resolution"] if long_side is None else {"mode": "fit", "long_side": long_side}
+    def recipe(self, conditions: Sequence[Fields], output: Path, long_side: int | None = None) -> LoadedRecipe:
+        """A recipe of these conditions over the bench's sources; with a `long_side` over small copies of them, worked on at
+        this size. Raises DiffgenError if one cannot be read."""
+        select = {**self._raw["select"], "max": self._sources, "backgrounds": None}
+        small: Fields = {}
+        if long_side is not None:
+            if self._small is None:
+                whole = Session.open(self.recipe(self.conditions, self._folder / "default"))
+                self._small = small_dataset(whole, self._folder, LARGER * long_side)
+            small = {"dataset": str(self._small), "resolution": {"mode": "fit", "long_side": long_side}}
+            select = {"splits": ["train"]}
         raw = self._raw | {
             "output": str(output),
             "conditions": list(conditions),
-            "select": {**self._raw["select"], "max": self._sources, "backgrounds": None},
-            "resolution": resolution,
+            "select": select,
             "objects": {"feather": self._raw["objects"]["feather"]},  # the conditions have the rest
             "detail": None,
             "assign": "all",
             "variants": 1,
             "attempts": 1,
             "require": {"accepted": 0},
+            **small,
         }
         path = self._folder / "trial.yaml"
         write_atomically(path, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))

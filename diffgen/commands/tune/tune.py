@@ -174,9 +174,8 @@ class Tuning:
             yield f"warning: {count} pictures of the target are few: see how wide the interval is"
         if self._request.recipe.recipe.detector is None:
             yield "warning: without detector: in the recipe the share of accepted images stands for the objects found again"
-        of_test = {
-            source.image_digest: source.key for source in self._session.dataset.sources if source.split != "train"
-        }
+        whole = Session.open(self._bench.recipe(list(self._conditions.values()), self.folder / "default"))
+        of_test = {source.image_digest: source.key for source in whole.dataset.sources if source.split != "train"}
         for target in self._targets:
             if target.digest in of_test:
                 yield f"warning: {target.path} is {of_test[target.digest]} of the dataset: a test on it is not blind"
