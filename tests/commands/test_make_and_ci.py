@@ -195,13 +195,6 @@ def test_make_sees_a_changed_label_and_trains_on_nothing_else(project: Project) 
     assert (made(lines), trained(lines)) == (2, [12])
 
 
-def test_the_readme_shows_the_fragment(project: Project) -> None:
-    block = re.search(r"```make\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    assert block is not None
-    fragment = project.file(".mk").read_text()
-    assert block[1].strip() == re.sub(r"^#.*\n", "", fragment, flags=re.MULTILINE).strip()
-
-
 @dataclass
 class Server:
     """What a CI server keeps from job to job. Each job begins with a new copy of the repository, or with nothing."""

@@ -79,7 +79,7 @@ def test_every_block_is_in_a_language_that_is_tested_here() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     ticks = sum(len(re.findall(r"^ *```", page.read_text("utf-8"), re.MULTILINE)) for page in pages)
     written = [text for name in jobs_page.PAGES for text in parts_of(name)]
-    assert 2 * (len(fences("bash", "sh", "yaml", "python", "make", "text")) + len(written)) == ticks
+    assert 2 * (len(fences("bash", "sh", "yaml", "python", "text")) + len(written)) == ticks
 
 
 def parts_of(name: str) -> list[str]:
@@ -198,14 +198,6 @@ def test_every_script_that_the_docs_name_is_there() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for name in re.findall(r"python -m (scripts[\w.]+)", page.read_text("utf-8")):
             assert find_spec(name), f"{page.name}: {name}"
-
-
-@pytest.mark.parametrize(("page", "text"), fences("make"), ids=[page for page, _ in fences("make")])
-def test_every_makefile_is_one(page: str, text: str, tmp_path: Path) -> None:
-    (tmp_path / "Makefile").write_text(text)
-    target = re.findall(r"^([\w-]+):", text, re.MULTILINE)[0]
-    done = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
