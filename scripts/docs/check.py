@@ -2,8 +2,9 @@
 
     python -m scripts.docs.check --write
 
-docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets) and a part of docs/models.md (the
-short names). It also fails when the newest changelog entry is not this version, or the README lacks a command.
+docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets), parts of docs/models.md (the short
+names) and of docs/licences.md (packages and short names). It also fails when the newest changelog entry is not this version,
+or the README lacks a command.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from diffgen.cli import app
 from diffgen.recipe.presets import presets
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import Camera, Condition, Control, Lamps, Matching, TextToImage
+from scripts.docs.licences import licences_page
 from scripts.docs.models_page import models_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,10 +123,15 @@ def aliases_page() -> str:
     return models_page((ROOT / "docs/models.md").read_text("utf-8"))
 
 
+def licences() -> str:
+    return licences_page((ROOT / "docs/licences.md").read_text("utf-8"))
+
+
 PAGES = {
     "docs/recipe.md": recipe_page,
     "docs/conditions.md": conditions_page,
     "docs/models.md": aliases_page,
+    "docs/licences.md": licences,
 }
 
 
