@@ -16,8 +16,10 @@ import yaml
 from diffgen.cli import app
 from diffgen.recipe.load import load_recipe
 from diffgen.recipe.schema import Recipe
+from diffgen.run.summary import STOP_CODES
 
 ROOT = Path(__file__).resolve().parents[2]
+AGENTS = [ROOT / "AGENTS.md", ROOT / "skills/diffgen/SKILL.md"]
 
 
 def test_docs_are_fresh() -> None:
@@ -28,8 +30,9 @@ def test_docs_are_fresh() -> None:
 
 def test_links_in_the_docs_lead_somewhere() -> None:
     for page in [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("*.md"),
+        *AGENTS,
+        ROOT / "docs/llms.txt",
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "scripts").rglob("*.md"),
     ]:
@@ -73,9 +76,9 @@ def test_recipes_to_start_from_are_recipes() -> None:
 
 
 def documented_commands() -> list[list[str]]:
-    """The arguments of each diffgen call in a code block of README and docs."""
+    """The arguments of each diffgen call in a code block of README, docs and what agents read."""
     calls = []
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *AGENTS, *sorted((ROOT / "docs").glob("*.md"))):
         for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
@@ -96,3 +99,26 @@ def test_every_command_in_the_docs_is_one() -> None:
         assert not hasattr(group, "commands") or not rest or rest[0].startswith("-"), words
         ends = [i for i, word in enumerate(rest) if word in ("&&", "||", "|", ">", ">>", ";", "2>")]
         group.make_context("diffgen", rest[: ends[0]] if ends else rest)  # raises for what it does not know
+
+
+def test_llms_txt_names_every_page() -> None:
+    named = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "docs/llms.txt").read_text("utf-8")))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= named
+
+
+def test_the_skill_is_one_and_knows_every_exit_code() -> None:
+    """Its head as agents look for it, and what a run may end with."""
+    _, head, body = (ROOT / "skills/diffgen/SKILL.md").read_text("utf-8").split("---\n", 2)
+    fields = yaml.safe_load(head)
+    assert fields["name"] == "diffgen"
+    assert 0 < len(fields["description"]) <= 1024
+    table = re.findall(r"^\| ([\d, ]+) \|", body, re.MULTILINE)
+    assert {code for row in table for code in row.split(", ")} == {"0", "1", "2", "3", *map(str, STOP_CODES.values())}
+
+
+def test_agents_are_told_of_targets_that_make_has() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for page in (ROOT / "AGENTS.md", ROOT / "CONTRIBUTING.md"):
+        named = set(re.findall(r"`make ([a-z-]+)`", page.read_text("utf-8")))
+        assert named
+        assert named <= targets
