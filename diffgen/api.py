@@ -27,13 +27,14 @@ OnProgress = Callable[[int, int, int], None]  # images finished, to make, accept
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image that a recipe asks for. `verdict` is "accepted", why it was rejected, "failed", or "pending" before it is
-    made. `path` is its file, if it was made; `source` its source's; `attempt` counts from 0; `facts` are what was measured
-    on it (docs/manifest.md)."""
+    made. `path` is its file, if it was made; `source` its source's; `variant` and `attempt` count from 0; `facts` are what
+    was measured on it (docs/manifest.md)."""
 
     job: str
     source: Path
     split: str
     condition: str
+    variant: int
     attempt: int
     path: Path | None
     verdict: str
@@ -54,6 +55,11 @@ class Image:
     def objects(self) -> tuple[Shape, ...]:
         """Its labelled objects, coordinates as fractions of its width and height. Raises OSError."""
         return self._entry.shapes(self._outcome.dataset)
+
+    @property
+    def source_objects(self) -> tuple[Shape, ...]:
+        """The labelled objects of its source, of which some may be gone from it. Raises OSError."""
+        return self._outcome.dataset.schema.parse_or_nothing(self._entry.item.source.read_label())
 
 
 class Run:
@@ -97,7 +103,8 @@ class Run:
         facts = {} if record is None else record.facts
         job = item.job
         source, split, condition = Path(item.source.path), item.source.split, job.settings.condition
-        return Image(job.id, source, split, condition, job.attempt, path, verdict, facts, entry, self._outcome)
+        place = job.variant, job.attempt
+        return Image(job.id, source, split, condition, *place, path, verdict, facts, entry, self._outcome)
 
     def sheet(self, max_sources: int = 8, columns: int | None = None) -> Picture:
         """A contact sheet: a row for each of the first sources with its images and their labels; with `columns` a row breaks

@@ -12,6 +12,7 @@ from typing import Any
 
 from diffgen.dataset.remarks import MAX_EXAMPLES
 from diffgen.files import image_path, read_regular, sha256_or_none, shown
+from diffgen.output.croissant import CARD
 from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.export import is_current
 from diffgen.recipe.load import LoadedRecipe
@@ -75,7 +76,8 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
             if not right:
                 found.dataset_damaged.append(name)
         if not is_current(outcome):
-            found.dataset_damaged += [name for name in ("data.yaml", "manifest.jsonl") if not found.dataset_damaged]
+            texts = ("data.yaml", "manifest.jsonl", CARD)
+            found.dataset_damaged += [name for name in texts if not found.dataset_damaged]
     return found
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from diffgen.dataset.formats import SPLITS
 from diffgen.dataset.formats.yolo import label_path
 from diffgen.errors import DiffgenError, why
 from diffgen.files import read_regular, sync_filesystem, sync_folder
+from diffgen.output.croissant import CARD, croissant_text
 from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.manifest import manifest_row
 from diffgen.output.outcome import Outcome
@@ -50,7 +53,7 @@ def export_dataset(outcome: Outcome, *, staged: bool = False) -> str:
     try:
         for leftover in (building, old):  # of an export that was cut short
             _remove(leftover)
-        if _is_whole(target, texts, images, digest):
+        if _is_whole(target, outcome, texts, images, digest):
             return digest
         building.mkdir()
         for image in images:
@@ -60,7 +63,10 @@ def export_dataset(outcome: Outcome, *, staged: bool = False) -> str:
         for name, text in texts.items():
             (building / name).write_text(text, "utf-8")
         with (building / "manifest.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(_manifest(images, digest))
+            sha256 = hashlib.sha256()
+            file.writelines(_manifest(images, digest, sha256))
+        card = croissant_text(images, outcome.dataset.names, digest, texts["data.yaml"], sha256.hexdigest())
+        (building / CARD).write_text(card, "utf-8")
         sync_filesystem(building)  # after a power cut, a swapped folder of empty files would be taken for a dataset
         if target.exists():
             os.replace(target, old)
@@ -80,7 +86,7 @@ def is_current(outcome: Outcome) -> bool:
     images = list(exported_images(outcome))
     target = outcome.folder / "dataset"
     texts = _texts(outcome, images, any((target / name).exists() for name in STAGE_FILES))
-    return _is_whole(target, texts, images, _digest(outcome, images))
+    return _is_whole(target, outcome, texts, images, _digest(outcome, images))
 
 
 def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
@@ -89,13 +95,17 @@ def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
     return digest_of(outcome.fingerprint(exported=True), *links)
 
 
-def _is_whole(target: Path, texts: Mapping[str, str], images: list[ExportedImage], digest: str) -> bool:
+def _is_whole(
+    target: Path, outcome: Outcome, texts: Mapping[str, str], images: list[ExportedImage], digest: str
+) -> bool:
     """Whether the dataset is there as it would be written. Images are compared by size alone: `verify` reads them."""
+    sha256 = hashlib.sha256()
     try:
         with (target / "manifest.jsonl").open(encoding="utf-8", newline="") as file:
-            if any(line != file.readline() for line in _manifest(images, digest)) or file.read(1):
+            if any(line != file.readline() for line in _manifest(images, digest, sha256)) or file.read(1):
                 return False
-        if any((target / name).read_bytes().decode() != text for name, text in texts.items()):
+        card = croissant_text(images, outcome.dataset.names, digest, texts["data.yaml"], sha256.hexdigest())
+        if any((target / name).read_bytes().decode() != text for name, text in {**texts, CARD: card}.items()):
             return False
         if any((target / name).exists() for name in STAGE_FILES - texts.keys()):
             return False
@@ -176,11 +186,13 @@ def _data_yaml(outcome: Outcome, images: list[ExportedImage], stage: str | None 
     return f"# Written by diffgen. Train with: {how}\n{note}{text}"
 
 
-def _manifest(images: list[ExportedImage], digest: str) -> Iterator[str]:
-    """The lines of manifest.jsonl."""
-    yield json.dumps({"export": digest, "images": len(images)}) + "\n"
-    for image in images:
-        yield json.dumps(manifest_row(image), ensure_ascii=False, sort_keys=True) + "\n"
+def _manifest(images: list[ExportedImage], digest: str, sha256: hashlib._Hash) -> Iterator[str]:
+    """The lines of manifest.jsonl. `sha256` takes in each: a million of them are not written out twice to be hashed."""
+    header = {"export": digest, "images": len(images)}
+    for row in chain([header], map(manifest_row, images)):
+        line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
+        sha256.update(line.encode())
+        yield line
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,9 +3,9 @@
     python -m scripts.docs.check --write
 
 docs/recipe.md (every key, from the recipe's own model), docs/conditions.md (the presets), docs/cli.md (the commands), the
-reference in docs/api.md, the tables of models in docs/models.md and docs/first-night.md, and the files that `diffgen init`
-writes in docs/ci-and-make.md and docs/clusters.md. It also fails when the newest changelog entry is not this version, or the
-README lacks a command.
+reference in docs/api.md, the tables of models in docs/models.md and docs/first-night.md, those of docs/licences.md, and the
+files that `diffgen init` writes in docs/ci-and-make.md and docs/clusters.md. It also fails when the newest changelog entry
+is not this version, or the README lacks a command.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from diffgen.recipe.sections import Camera, Condition, Control, Lamps, Matching,
 from scripts.docs import jobs_page
 from scripts.docs.api_page import api_page
 from scripts.docs.cli_page import cli_page
+from scripts.docs.licences import licences_page
 from scripts.docs.models_page import models_page, night_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +134,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "docs/api.md": api_page,
     "docs/models.md": models_page,
     "docs/first-night.md": night_page,
+    "docs/licences.md": licences_page,
     **{name: partial(jobs_page.jobs_page, name) for name in jobs_page.PAGES},
 }
 

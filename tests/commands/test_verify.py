@@ -32,6 +32,7 @@ def test_a_whole_folder_is_whole_and_untouched(recipe: Path, tmp_path: Path, cli
     [
         "images/*/*.jpg", "dataset/images/train/00.jpg", "dataset/images/train/00__night-0.jpg",
         "dataset/labels/train/00__night-0.txt", "dataset/labels/val/00.txt", "dataset/data.yaml", "dataset/manifest.jsonl",
+        "dataset/croissant.json",
     ],
 )  # fmt: skip
 def test_any_damage_is_found_and_repaired(

@@ -27,6 +27,7 @@ def test_the_tree(made: Made) -> None:
     folder = made(dataset={"counts": (2, 1)})
     assert sorted(tree(folder)) == sorted(
         [
+            "croissant.json",
             "data.yaml",
             "manifest.jsonl",
             *(f"images/train/{n}.jpg" for n in ("00", "00__fog-0", "00__night-0", "01", "01__fog-0", "01__night-0")),
@@ -206,7 +207,7 @@ def test_stale_caches_do_not_survive_a_new_export(made: Made, tmp_path: Path) ->
 def test_a_deleted_dataset_or_file_is_made_again(made: Made, tmp_path: Path) -> None:
     folder = made()
     before = tree(folder)
-    for victim in ("data.yaml", "manifest.jsonl"):
+    for victim in ("data.yaml", "manifest.jsonl", "croissant.json"):
         (folder / victim).unlink()
         export(load_recipe(tmp_path / "out"))
         assert tree(folder) == before

@@ -100,7 +100,14 @@ def test_a_flipped_bit_in_the_records_costs_one_batch(recipe: Path, tmp_path: Pa
     assert "records-0.damaged.jsonl" in summary_text(summary)
 
 
-TEXTS = ["labels/train/00.txt", "labels/train/00__night-0.txt", "labels/val/00.txt", "data.yaml", "manifest.jsonl"]
+TEXTS = [
+    "labels/train/00.txt",
+    "labels/train/00__night-0.txt",
+    "labels/val/00.txt",
+    "data.yaml",
+    "manifest.jsonl",
+    "croissant.json",
+]
 IMAGES = ["images/train/00.jpg", "images/train/00__night-0.jpg"]  # `run` compares their sizes, `verify` their bytes
 
 

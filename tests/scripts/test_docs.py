@@ -33,6 +33,7 @@ from scripts.docs.jobs_page import starter
 from tests.fakes import FakeEditor, fake_worker, make, make_dataset, write_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
+AGENTS = [ROOT / "AGENTS.md", ROOT / "skills/diffgen/SKILL.md"]
 
 
 def test_docs_are_fresh() -> None:
@@ -43,8 +44,9 @@ def test_docs_are_fresh() -> None:
 
 def test_links_in_the_docs_lead_somewhere() -> None:
     for page in [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("*.md"),
+        *AGENTS,
+        ROOT / "docs/llms.txt",
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "scripts").rglob("*.md"),
     ]:
@@ -65,7 +67,7 @@ def test_recipes_in_the_card_of_pocket_are_recipes(tmp_path: Path) -> None:
 def fences(*languages: str) -> list[tuple[str, str]]:
     """(page, text) of each code block of README and docs in one of these languages, but for the files that `init` writes:
     those are tested as files, in tests/commands."""
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", *AGENTS, *sorted((ROOT / "docs").glob("*.md"))]
     found = [
         (page.name, language, textwrap.dedent(text))
         for page in pages
@@ -76,7 +78,7 @@ def fences(*languages: str) -> list[tuple[str, str]]:
 
 
 def test_every_block_is_in_a_language_that_is_tested_here() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *AGENTS, *(ROOT / "docs").glob("*.md")]
     ticks = sum(len(re.findall(r"^ *```", page.read_text("utf-8"), re.MULTILINE)) for page in pages)
     written = [text for name in jobs_page.PAGES for text in parts_of(name)]
     assert 2 * (len(fences("bash", "sh", "yaml", "python", "text")) + len(written)) == ticks
@@ -128,7 +130,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 # The shell's own, and programs of others that the tests cannot ask: only bash reads these lines.
 SHELL = {"true", "done", "[", "break", "exit", "code=0", "code=$?"}
-FOREIGN = {"accelerate", "hf", "jq", "rclone"}
+FOREIGN = {"accelerate", "docker", "hf", "jq", "rclone"}
 
 
 @pytest.mark.parametrize(("page", "text"), fences("bash", "sh"), ids=[page for page, _ in fences("bash", "sh")])
@@ -281,7 +283,7 @@ def test_the_page_of_exit_codes_names_all() -> None:
 
 def test_the_docs_link_to_nothing_outside() -> None:
     """The site has only what lies in docs/."""
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "docs/llms.txt"]:
         assert "](../" not in page.read_text("utf-8"), page.name
 
 
@@ -292,3 +294,26 @@ def test_the_rooms_are_drawn_in_the_order_in_which_they_import() -> None:
     drawn = [re.sub(r"[/.].*", "", line) for line in drawing.splitlines() if re.match(r"\w+(/|\.py)", line)]
     assert drawn[:-1] == [name for name in layers if name in drawn[:-1]]
     assert {path.name for path in (ROOT / "diffgen").iterdir() if path.is_dir()} - {"__pycache__"} == {*drawn[1:-1]}
+
+
+def test_llms_txt_names_every_page() -> None:
+    named = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "docs/llms.txt").read_text("utf-8")))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= named
+
+
+def test_the_skill_is_one_and_knows_every_exit_code() -> None:
+    """Its head as agents look for it, and what a run may end with."""
+    _, head, body = (ROOT / "skills/diffgen/SKILL.md").read_text("utf-8").split("---\n", 2)
+    fields = yaml.safe_load(head)
+    assert fields["name"] == "diffgen"
+    assert 0 < len(fields["description"]) <= 1024
+    table = re.findall(r"^\| ([\d, ]+) \|", body, re.MULTILINE)
+    assert {code for row in table for code in row.split(", ")} == {"0", "1", "2", "3", *map(str, STOP_CODES.values())}
+
+
+def test_agents_are_told_of_targets_that_make_has() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for page in (ROOT / "AGENTS.md", ROOT / "CONTRIBUTING.md"):
+        named = set(re.findall(r"`make ([a-z-]+)`", page.read_text("utf-8")))
+        assert named
+        assert named <= targets
