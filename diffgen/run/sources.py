@@ -21,7 +21,7 @@ from diffgen.types import Source
 ROOM = 512 * 2**20  # bytes of the pictures that are kept, with what is measured of them
 TARGET_SIDE = 480  # px; at most twice as large are pictures that edits are matched with
 KEPT_TARGETS = 64
-SHARE = 5  # how many times its pixels' bytes a picture takes with that
+SHARE, LEAST = 5, 2**17  # how many times its pixels' bytes a picture takes with that; bytes that the smallest one takes
 
 
 class Picture:
@@ -61,7 +61,7 @@ class Sources:
         picture = self._read(source)
         with self._lock:
             self._kept[source.digest] = picture
-            while len(self._kept) > 1 and sum(SHARE * p.pixels.nbytes for p in self._kept.values()) > self._room:
+            while len(self._kept) > 1 and sum(_bytes(p) for p in self._kept.values()) > self._room:
                 self._kept.popitem(last=False)
         return picture
 
@@ -74,6 +74,10 @@ class Sources:
         if pixels.shape != (source.height, source.width, 3):
             raise SourceError(f"decodes to {pixels.shape[1]}×{pixels.shape[0]}, not the size in its header")
         return Picture(pixels, self._shapes_of(source, label), find_bars(pixels))
+
+
+def _bytes(picture: Picture) -> int:
+    return LEAST + SHARE * picture.pixels.nbytes
 
 
 class Targets:
