@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from diffgen.commands.eval.arms import CHECKED, REAL, RULES, Slot, digest, place_of, real_pictures, slot_of, write_arm
+from diffgen.commands.eval.arms import CHECKED, REAL, RULES, Slot, place_of, real_pictures, write_arm
 from diffgen.commands.eval.evaluate import locked, train
 from diffgen.commands.eval.prepare import Evaluation, prepare
 from diffgen.commands.eval.request import EvalRequest, read_options
 from diffgen.commands.eval.results import Tested, tested
 from diffgen.commands.eval.significance import bca
-from diffgen.commands.eval.trainings import Training, file_digest, training_key
-from diffgen.recipe.load import load_recipe
 from diffgen.run.interrupts import STOP_CODES
-from diffgen.run.loop import run
-from diffgen.run.progress import choose
-from diffgen.run.session import open_run
 from scripts.docs.tables import measured, write_table
-from scripts.study.night import CLASSES, CONDITION, OPTIONS, made, write_sets
+from scripts.study.night import CLASSES, CONDITION, OPTIONS, made, slots_of, with_arms, write_sets
 
 RANGE: dict[str, Any] = {"strength": [0.3, 0.9]}
 SENSOR: dict[str, Any] = {"exposure": [-2, 0.3], "noise": [0.005, 0.04], "blur": [0, 0.003], "glare": [0.02, 0.12]}
@@ -68,25 +63,9 @@ CANDIDATES = {
 
 def run_of(name: str, candidate: Candidate, day: Path, out: Path) -> Path:
     """The candidate's run folder, made as far as it is not there."""
-    recipe = out / "levers" / f"{name.replace(', ', '-')}.yaml"
-    recipe.parent.mkdir(parents=True, exist_ok=True)
-    fields = {
-        "dataset": str(day.resolve()), "output": recipe.stem, "conditions": [{CONDITION: candidate.condition}], "seed": 28,
-        **candidate.recipe,
-    }  # fmt: skip
-    recipe.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
-    summary = run(load_recipe(recipe), progress=choose(False), notify=lambda line: print(line, file=sys.stderr))
-    if summary.stopped:
-        sys.exit(summary.exit_code)
-    return recipe.with_suffix("")
-
-
-def slots_of(folder: Path, real: list[Slot], shared: int) -> tuple[list[Slot], int]:
-    """The study's real list with the candidate's accepted images in its slots behind the first `shared`; and how many."""
-    outcome = open_run(folder)
-    ours = {entry.item.source.digest: entry for entry in outcome.exported}
-    fills = [slot_of(ours[slot.digest], outcome) if slot.digest in ours else slot for slot in real[shared:]]
-    return real[:shared] + fills, sum(slot.digest in ours for slot in real[shared:])
+    (out / "levers").mkdir(parents=True, exist_ok=True)
+    lines = {"conditions": [{CONDITION: candidate.condition}], **candidate.recipe}
+    return made(day, out / "levers", name.replace(", ", "-"), lines)
 
 
 def table(found: Tested, made_pictures: dict[str, int], slots: int) -> str:
@@ -119,15 +98,7 @@ def with_candidates(
     made_pictures = {arm: len(real) - shared for arm in (RULES, CHECKED)}
     for name in names:
         lists[name], made_pictures[name] = slots_of(run_of(name, CANDIDATES[name], day, out), real, shared)
-    bench, weights = evaluation.bench, file_digest(evaluation.request.weights)
-    trainings = list(evaluation.trainings)
-    for arm, slots in lists.items():
-        data = (str(place_of(evaluation.folder / "arms", arm, slots)),)
-        for seed in range(evaluation.request.seeds):
-            key = training_key(weights, digest(slots), seed, bench.size, bench.options)
-            trainings.append(Training(arm, seed, key, data))
-    by_seed = sorted(trainings, key=lambda training: training.seed)  # stable: a run that is stopped has whole seeds
-    return replace(evaluation, arms={**evaluation.arms, **lists}, trainings=tuple(by_seed)), made_pictures
+    return with_arms(evaluation, {**evaluation.arms, **lists}), made_pictures
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,11 +5,14 @@
 
 Everything is decided here, before anything is seen: day is edited by the preset `night`, five arms are trained over eight
 seeds, and the primary contrast is checked against real. The real nights are split once, by hash: half for tuning, half for
-testing. All of this runs on the tuning half, of which one half trains the oracle and the other is tested on; `--open-test`
-trains the oracle on the whole tuning half, tests on the other, and writes down that it was opened. It goes on where it was
-stopped.
+testing. All of this runs on the tuning half, of which one half trains the oracle and the other is tested on. It goes on
+where it was stopped. The protocol is checked by itself, too: the real arm with other seeds must come out as not shown, the
+oracle as shown.
 
-The protocol is checked by itself, too: the real arm with other seeds must come out as not shown, the oracle as shown.
+`--open-test` tests on the other half, and writes down that it was opened. The oracle is then trained on the whole tuning
+half; `checked` is what tuned.yaml makes, which `diffgen tune` found for the nights of the tuning half; `preset` is the
+preset of before, `rules` darkens, and `matched` gives the day frames the light of those nights. Trainings that the tuning
+half had, too, are not repeated.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,19 +28,31 @@ from typing import Any
 import numpy as np
 import yaml
 
-from diffgen.commands.eval import arms as arm_lists
-from diffgen.commands.eval.arms import REAL
+from diffgen.commands.eval.arms import (
+    CHECKED,
+    ORACLE,
+    REAL,
+    RULES,
+    Slot,
+    digest,
+    place_of,
+    real_pictures,
+    slot_of,
+    write_arm,
+)
 from diffgen.commands.eval.evaluate import evaluate, locked, train
 from diffgen.commands.eval.page import results_text
 from diffgen.commands.eval.prepare import Evaluation, prepare
 from diffgen.commands.eval.request import EvalRequest, read_options
-from diffgen.commands.eval.results import Tested, tested
+from diffgen.commands.eval.results import SECONDARY, Tested, contrasts, tested
 from diffgen.commands.eval.significance import bca, sign_flip, verdict
 from diffgen.commands.eval.trainings import ZERO_SHOT, Training, file_digest, training_key
+from diffgen.dataset.images import decode
 from diffgen.recipe.load import load_recipe
 from diffgen.run.interrupts import STOP_CODES
 from diffgen.run.loop import run
 from diffgen.run.progress import choose
+from diffgen.run.session import open_run
 from diffgen.types import unit
 from scripts.docs.tables import measured, write_table
 
@@ -46,6 +62,8 @@ SEEDS = 8
 # two lists that differ in one picture and in order were .10 apart.
 OPTIONS = "epochs=3 imgsz=416 batch=16 optimizer=AdamW lr0=0.001 warmup_epochs=1 workers=2 freeze=10"
 CLASSES = ("car",)
+PRESET = {"conditions": [CONDITION]}
+MORE = ((CHECKED, "matched"), (CHECKED, "preset"), ("matched", REAL), ("preset", REAL))  # contrasts of the opened test
 
 
 def half(picture: Path) -> str:
@@ -75,22 +93,84 @@ def write_sets(data: Path, out: Path, opened: bool) -> tuple[Path, Path]:
     return folder / "oracle.yaml", folder / "test.yaml"
 
 
-def made(day: Path, out: Path) -> Path:
-    """The run folder of day made into night."""
-    recipe = out / "night.yaml"
-    fields = {"dataset": str(day.resolve()), "output": "night", "conditions": [CONDITION], "seed": 28}
+def made(day: Path, out: Path, name: str = "night", lines: Mapping[str, Any] = PRESET) -> Path:
+    """The run folder `name` of day made into night, by these lines of a recipe."""
+    recipe = out / f"{name}.yaml"
+    fields = {"dataset": str(day.resolve()), "output": name, **lines, "seed": 28}
     recipe.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
     summary = run(load_recipe(recipe), progress=choose(False), notify=lambda line: print(line, file=sys.stderr))
     if summary.stopped:
         sys.exit(summary.exit_code)
-    return out / "night"
+    return recipe.with_suffix("")
+
+
+def targets_of(night: Path, out: Path) -> Path:
+    """A folder of the tuning half's nights that tune sees, without their labels."""
+    folder = out / "target"
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in nights(night)["tuning"][::2]:
+        link = folder / picture.name
+        if not link.is_symlink():
+            link.symlink_to(picture.resolve())
+    return folder
+
+
+def made_tuned(day: Path, target: Path, out: Path) -> Path:
+    """The run folder of day made into night by tuned.yaml."""
+    fields = yaml.safe_load(Path(__file__).with_name("tuned.yaml").read_text("utf-8"))
+    for condition in fields["conditions"]:
+        for settings in condition.values():
+            if "match" in settings:
+                settings["match"]["folder"] = str(target.resolve())
+    return made(day, out, "tuned", fields)
+
+
+def slots_of(folder: Path, real: Sequence[Slot], shared: int) -> tuple[list[Slot], int]:
+    """The study's real list with another run's accepted images in its slots behind the first `shared`; and how many."""
+    outcome = open_run(folder)
+    ours = {entry.item.source.digest: entry for entry in outcome.exported}
+    fills = [slot_of(ours[slot.digest], outcome) if slot.digest in ours else slot for slot in real[shared:]]
+    return [*real[:shared], *fills], sum(slot.digest in ours for slot in real[shared:])
+
+
+def with_arms(evaluation: Evaluation, arms: Mapping[str, Sequence[Slot]]) -> Evaluation:
+    """The evaluation with these arms, over all its seeds, instead of its own."""
+    bench, weights = evaluation.bench, file_digest(evaluation.request.weights)
+    trainings = [training for training in evaluation.trainings if training.arm == ZERO_SHOT]
+    for seed in range(evaluation.request.seeds):  # a run that is stopped has whole seeds
+        for arm, slots in arms.items():
+            key = training_key(weights, digest(slots), seed, bench.size, bench.options)
+            data = (str(place_of(evaluation.folder / "arms", arm, slots)),)
+            trainings.append(Training(arm, seed, key, data))
+    return replace(evaluation, arms=arms, trainings=tuple(trainings))
+
+
+def opened(evaluation: Evaluation, tuned: Path, target: Path) -> tuple[Evaluation, int]:
+    """The arms of the opened test, and how many tuned pictures there are."""
+    real = evaluation.arms[REAL]
+    checked, count = slots_of(tuned, real, len(real_pictures(evaluation.outcome.plan.sources)))
+    matching = prepare(replace(evaluation.request, targets=target, arms=(REAL, RULES, CHECKED)))
+    matched = matching.arms[RULES]
+    light = [decode(path.read_bytes(), least=480) for path in matching.targets]
+    write_arm(
+        place_of(evaluation.folder / "arms", "matched", matched), matched, evaluation.outcome.dataset.names, light
+    )
+    arms = {
+        REAL: real,
+        RULES: evaluation.arms[RULES],
+        "matched": matched,
+        "preset": evaluation.arms[CHECKED],
+        CHECKED: checked,
+        ORACLE: evaluation.arms[ORACLE],
+    }
+    return with_arms(evaluation, arms), count
 
 
 def against_itself(evaluation: Evaluation) -> tuple[list[Training], list[Training]]:
     """The trainings of the real arm, and those of the same arm with the next eight seeds."""
     real = [training for training in evaluation.trainings if training.arm == REAL]
     weights, bench = file_digest(evaluation.request.weights), evaluation.bench
-    lists = arm_lists.digest(evaluation.arms[REAL])
+    lists = digest(evaluation.arms[REAL])
     keys = (training_key(weights, lists, SEEDS + t.seed, bench.size, bench.options) for t in real)
     return real, [replace(t, arm="real again", seed=SEEDS + t.seed, key=key) for t, key in zip(real, keys, strict=True)]
 
@@ -170,14 +250,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--write", action="store_true", help="the tables into docs/study.md")
+    parser.add_argument("--write", action="store_true", help="the tables into docs/study.md and README.md")
     parser.add_argument("--open-test", action="store_true", help="test on the half that nothing was tuned on")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     oracle, test = write_sets(args.night, args.out, args.open_test)
-    if args.open_test:
-        with (args.out / "opened/dates.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes')}\n")
     request = EvalRequest(
         run=made(args.day, args.out),
         weights=args.weights,
@@ -186,25 +263,34 @@ def main(argv: list[str] | None = None) -> int:
         seeds=SEEDS,
         options=read_options(OPTIONS),
         classes=CLASSES,
-        folder=args.out / ("eval-opened" if args.open_test else "eval"),
+        folder=args.out / "eval",
     )
     evaluation = prepare(request)
-    real, again = against_itself(evaluation)
 
     def talk(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    if args.open_test:
+        with (args.out / "opened/dates.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes')}\n")
+        target = targets_of(args.night, args.out)
+        evaluation, pictures = opened(evaluation, made_tuned(args.day, target, args.out), target)
+        talk(f"checked: {pictures} pictures by tuned.yaml")
+    real, again = against_itself(evaluation)
     facts = evaluate(evaluation, max_minutes=args.minutes, notify=talk)
     whole = replace(evaluation, trainings=(*real, *again))
     if facts["stopped"] is None and whole.left:
         with locked(evaluation.folder):
             stopped = train(whole, max_minutes=args.minutes, notify=talk)
         facts["exit_code"] = 0 if stopped is None else STOP_CODES[stopped]
+    schema = evaluation.outcome.dataset.schema
+    ids = [i for i, name in enumerate(schema.names) if name in CLASSES]
     null = None
     if not whole.left:
-        schema = evaluation.outcome.dataset.schema
-        ids = [i for i, name in enumerate(schema.names) if name in CLASSES]
         null = null_contrast(tested(evaluation.bench, [*real, *again], evaluation.tests[0], schema, ids))
+    if args.open_test and not evaluation.left:
+        found = tested(evaluation.bench, evaluation.trainings, evaluation.tests[0], schema, ids)
+        facts["tests"]["night"] |= contrasts(found, asked=True, final=True, secondary=(*SECONDARY, *MORE))
     text = tables(facts, null, zero_shot(evaluation, 640))
     print(f"{results_text(facts)}\n{text}")
     if args.write:

@@ -165,14 +165,16 @@ def _wrong_at_recall(found: Tested, name: str) -> float | None:
     return _mean(totals)
 
 
-def contrasts(found: Tested, *, asked: bool, final: bool) -> dict[str, Any]:
+def contrasts(
+    found: Tested, *, asked: bool, final: bool, secondary: Sequence[tuple[str, str]] = SECONDARY
+) -> dict[str, Any]:
     """The primary contrast and the secondary ones that there are arms for, and the share of the oracle's gap closed.
 
     All but the primary one of the set that is asked are corrected for their number. No verdict before the last seed:
     looking after each would find something sooner or later.
     """
     ratios = [(arm, REAL) for arm in found.arms if arm.startswith(f"{CHECKED} ")]
-    pairs = [pair for pair in (PRIMARY, *SECONDARY, *ratios) if set(pair) <= set(found.arms)]
+    pairs = [pair for pair in (PRIMARY, *secondary, *ratios) if set(pair) <= set(found.arms)]
     rows = {pair: _contrast(found, *pair) for pair in pairs}
     alone = {PRIMARY} if asked else set()
     corrected = holm({"|".join(pair): row["p"] for pair, row in rows.items() if pair not in alone})

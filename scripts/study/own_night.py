@@ -1,0 +1,234 @@
+"""Does `diffgen tune` come nearer to a condition on pictures that it has not seen? The table of docs/your-own-night.md.
+
+    python -m scripts.study.own_night --driving driving --weights yolo26n.pt --other yolo11n.pt --out runs/tune --write
+
+For each condition half of the real pictures, by hash, are the target, and the other half is unseen. The recipe is the preset
+over the day frames; the limit on the objects found again is what the preset keeps at full size. Then preset and tuned recipe
+are run over the same day frames that tune did not use, and both are compared with the unseen pictures in features that the
+search did not use: the backbone of the other detector. It goes on where it was stopped.
+
+`--pairs` writes pairs of one source by preset and tuned recipe, left or right by hash, beside unseen pictures, to be judged
+blind: FOLDER/pairs/NIGHT-00.png …; `--marks` counts what was preferred (a line `night-00: l`, `r` or `=` for each).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from diffgen import load_recipe, open_run, run_recipe
+from diffgen.commands.tune.distance import Yardstick
+from diffgen.commands.tune.features import features, load_backbone
+from diffgen.commands.tune.tune import TuneRequest, tune
+from diffgen.dataset.images import decode
+from diffgen.types import unit
+from scripts.docs.tables import measured, write_table
+from scripts.study.night import nights
+
+# Trials for each condition, and its pictures: only night and fog have a word for whether it was enough.
+BUDGETS = {"night": 200, "fog": 100, "snow": 60, "rain": 60}
+TUNED, HELD = 24, 60  # sources that tune uses, and others
+LONG_SIDE = 768  # px
+HEIGHT, UNSEEN = 360, 3  # of a sheet: px of a picture, and how many unseen ones it has
+
+
+def halves(driving: Path, condition: str) -> tuple[list[Path], list[Path]]:
+    """(target, unseen). Of the nights only those of the study's tuning half."""
+    if condition == "night":
+        tuning = nights(driving / "night/data.yaml")["tuning"]
+        return tuning[::2], tuning[1::2]
+    folder = driving / condition / "images"
+    found = sorted((p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".png")), key=lambda p: unit(p.name))
+    return found[::2], found[1::2]
+
+
+def linked(folder: Path, pictures: Sequence[Path]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        link = folder / picture.name
+        if not link.is_symlink():
+            link.symlink_to(picture.resolve())
+    return folder
+
+
+def recipe_of(args: argparse.Namespace, condition: str, place: Path) -> Path:
+    path = place / f"{condition}.yaml"
+    fields = {
+        "dataset": str((args.driving / "day/data.yaml").resolve()),
+        "output": condition,
+        "conditions": [condition],
+        "detector": str(args.weights.resolve()),
+        "resolution": {"long_side": LONG_SIDE},
+    }
+    path.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def truth_of(folder: Path) -> tuple[int, int]:
+    """(objects found again, objects), of all images that were made."""
+    hits = [
+        a or b
+        for image in open_run(folder).images
+        for a, b in zip(image.facts.get("found", ()), image.facts.get("found_matched", ()), strict=True)
+    ]
+    return sum(hits), len(hits)
+
+
+def held_out(recipe: Path, output: Path) -> Path:
+    """The run folder of the recipe over TUNED + HELD sources; those that tune used are not looked at later."""
+    loaded = load_recipe(recipe, [f"select.max={TUNED + HELD}", f"output={output}", "require.accepted=0"])
+    if summary := run_recipe(loaded).stopped:
+        sys.exit(f"stopped: {summary}")
+    return output
+
+
+def accepted_of(folder: Path, used: set[str]) -> dict[str, Path]:
+    """Name of the source -> accepted image, without the sources that were used."""
+    images = (image for image in open_run(folder).images if image.accepted and image.source.name not in used)
+    return {image.source.name: image.path for image in images if image.path is not None}
+
+
+def look(args: argparse.Namespace, condition: str) -> dict[str, Any]:
+    """What is found for a condition: of the preset and of the tuned recipe the distances to unseen pictures."""
+    place = (args.out / condition).absolute()
+    target, unseen = halves(args.driving, condition)
+    folder = linked(place / "target", target)
+    path = recipe_of(args, condition, place)
+    before = held_out(path, place / "before")
+    found, objects = truth_of(before)
+    recall = min(0.9, int(100 * found / objects) / 100)
+    request = TuneRequest(
+        load_recipe(path), folder, recall=recall, budget=args.budget or BUDGETS[condition], sources=TUNED
+    )
+    facts = tune(request, notify=lambda line: print(f"{condition}: {line}", file=sys.stderr, flush=True))
+    if facts["exit_code"] not in (0, 3):
+        sys.exit(facts["exit_code"])
+    row: dict[str, Any] = {"condition": condition, "target": len(target), "unseen": len(unseen), "recall": recall}
+    row |= {"budget": request.budget, "inside": None if facts["tuned"] is None else facts["tuned"]["ratio"]}
+    if facts["tuned"] is None:
+        return row
+    after = held_out(Path(facts["recipe"]), place / "after")
+    used = {image.source.name for image in open_run(place / f"{condition}-tune/default").images}
+    embed = load_backbone(args.other, "cpu")
+    yardstick = Yardstick(features(unseen, embed))
+    for name, run in (("before", before), ("after", after)):
+        pictures = [*accepted_of(run, used).values()]
+        made = features(pictures, embed)
+        hits, of = truth_of(run)
+        row[name] = {
+            "images": len(pictures),
+            "truth": hits / of,
+            "statistics": yardstick.statistics(made),
+            "embedding": yardstick.embedding(made),
+        }
+        floor = yardstick.target.of(range(0, len(unseen), 2)), yardstick.target.of(range(1, len(unseen), 2))
+        row["floor"] = Yardstick(floor[0]).embedding(floor[1])
+    return row
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| | target, unseen | trials | found again: preset, tuned | CMMD to unseen | less | statistics: less |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["condition"], f"{row['target']}, {row['unseen']}", str(row["budget"])]
+        if "after" in row:
+            b, a = row["before"], row["after"]
+            cells += [f"{b['truth']:.2f}, {a['truth']:.2f}", f"{b['embedding']:.1f}, {a['embedding']:.1f}"]
+            cells += [f"{1 - a[key] / b[key]:.0%}" for key in ("embedding", "statistics")]
+        else:
+            cells += ["none kept enough objects", "–", "–", "–"]
+        lines.append(f"| {' | '.join(cells)} |")
+    what = f"day frames (BDD100K), {HELD} that tune did not use; CMMD of a backbone that it did not use"
+    return "\n".join([*lines, "", measured(what)])
+
+
+def tile(path: Path) -> Image.Image:
+    picture = Image.fromarray(decode(path.read_bytes()))
+    return picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
+
+
+def side_by_side(tiles: Sequence[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (sum(t.width + 8 for t in tiles), HEIGHT), "white")
+    left = 0
+    for one in tiles:
+        sheet.paste(one, (left, 0))
+        left += one.width + 8
+    return sheet
+
+
+def write_pairs(args: argparse.Namespace, condition: str, count: int) -> None:
+    """Sheets of two rows: unseen pictures, and the pair. Which is which stands only in pairs.json."""
+    place = (args.out / condition).absolute()
+    used = {image.source.name for image in open_run(place / f"{condition}-tune/default").images}
+    before, after = (accepted_of(place / name, used) for name in ("before", "after"))
+    _, unseen = halves(args.driving, condition)
+    names = sorted(before.keys() & after.keys(), key=lambda name: unit("pair", name))[:count]
+    folder, key = args.out / "pairs", {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        swapped = unit("side", condition, name) < 0.5
+        pair = [before[name], after[name]][:: -1 if swapped else 1]
+        real = [unseen[(i * UNSEEN + j) % len(unseen)] for j in range(UNSEEN)]
+        rows = [side_by_side([tile(p) for p in real]), side_by_side([tile(p) for p in pair])]
+        sheet = Image.new("RGB", (max(r.width for r in rows), 2 * HEIGHT + 16), "white")
+        for j, row in enumerate(rows):
+            sheet.paste(row, (0, j * (HEIGHT + 16)))
+        sheet.save(folder / f"{condition}-{i:02}.png")
+        key[f"{condition}-{i:02}"] = "l" if swapped else "r"  # where the tuned one is
+    (folder / f"{condition}.json").write_text(json.dumps(key, indent=1), encoding="utf-8")
+
+
+def counted(args: argparse.Namespace) -> str:
+    """A line: how often the tuned one was preferred."""
+    key: dict[str, str] = {}
+    for path in sorted((args.out / "pairs").glob("*.json")):
+        key |= json.loads(path.read_text("utf-8"))
+    marks = dict(line.split(": ") for line in args.marks.read_text("utf-8").split("\n") if line.strip())
+    words = Counter(
+        "tie" if mark == "=" else "tuned" if mark == key[name] else "preset" for name, mark in marks.items()
+    )
+    return f"{len(marks)} blind pairs: tuned {words['tuned']}, preset {words['preset']}, ties {words['tie']}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--driving", type=Path, required=True, help="a folder with day, night, fog, snow, rain")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--other", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--conditions", default=",".join(BUDGETS))
+    parser.add_argument("--budget", type=int)
+    parser.add_argument("--pairs", type=int, metavar="N")
+    parser.add_argument("--marks", type=Path)
+    parser.add_argument("--write", action="store_true", help="the table into docs/your-own-night.md")
+    args = parser.parse_args(argv)
+    rows = []
+    for condition in args.conditions.split(","):
+        results = args.out / condition / "found.json"
+        if not results.is_file():
+            row = look(args, condition)
+            results.write_text(json.dumps(row, indent=1), encoding="utf-8")
+        rows.append(json.loads(results.read_text("utf-8")))
+        if args.pairs:
+            write_pairs(args, condition, args.pairs)
+    text = table(rows)
+    if args.marks is not None:
+        text += f"\n\n{counted(args)}."
+    print(text)
+    if args.write:
+        write_table(Path("docs/your-own-night.md"), "measured", text, "scripts.study.own_night")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
