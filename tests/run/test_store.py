@@ -15,9 +15,9 @@ from diffgen.errors import DiffgenError, UsageError
 from diffgen.files import image_path, write_atomically
 from diffgen.run.store.images import read_present
 from diffgen.run.store.records import read_log, trailer_line
-from diffgen.run.store.state import read_state
+from diffgen.run.store.state import FORMAT, check_folder, read_state
 from diffgen.run.store.store import RunStore
-from diffgen.types import Record, Result
+from diffgen.types import EDIT_VERSION, Record, Result
 from tests.fakes import put, read_records, tree
 
 
@@ -192,6 +192,22 @@ def test_a_folder_with_other_files_is_refused_and_untouched(tmp_path: Path, name
     with pytest.raises(UsageError, match="holds files that diffgen did not make"):
         RunStore(tmp_path / "mine", "jpg")
     assert tree(tmp_path / "mine") == before
+
+
+def test_one_that_another_worker_begins_during_the_look_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that ends after run.json was written may lack it, and have what came later."""
+    listed = Path.iterdir
+
+    def slow(folder: Path) -> list[Path]:
+        put(tmp_path / "images/.tmp/half.jpg", "x")
+        found = list(listed(folder))
+        put(tmp_path / "run.json", json.dumps({"format": FORMAT, "edit_version": EDIT_VERSION, "environments": {}}))
+        return found
+
+    monkeypatch.setattr(Path, "iterdir", slow)
+    check_folder(tmp_path)
 
 
 def test_an_empty_or_new_folder_is_taken(tmp_path: Path) -> None:

@@ -150,9 +150,10 @@ def test_shards_whose_number_changes(data: Path, whole: dict[str, str], tmp_path
     for count in (3, 5, 2):
         left = {f"{i}/{count}" for i in range(1, count + 1)}
         while left:
+            said = {shard: (tmp_path / f"said-{shard.replace('/', '-')}.txt") for shard in left}
             running = {
-                shard: subprocess.Popen(driver(recipe, f"--shard={shard}"), env=environment, stderr=subprocess.DEVNULL)
-                for shard in left
+                shard: subprocess.Popen(driver(recipe, f"--shard={shard}"), env=environment, stderr=path.open("w"))
+                for shard, path in said.items()
             }
             wait = moments.uniform(3, 6)
             time.sleep(wait if kills < KILLS and count != 2 else 0)
@@ -161,7 +162,7 @@ def test_shards_whose_number_changes(data: Path, whole: dict[str, str], tmp_path
                     process.kill()
                     kills += 1
                 code = process.wait(timeout=900)
-                assert code in (0, -signal.SIGKILL)
+                assert code in (0, -signal.SIGKILL), said[shard].read_text()
                 left -= {shard} if code == 0 else set()
             shutil.rmtree(tmp_path / "out/claims", ignore_errors=True)  # what three minutes would do
             if count != 2 and kills >= KILLS // 2 * (1 + (count == 5)):
