@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from diffgen.recipe.load import LoadedRecipe
     from diffgen.run.summary import Summary
 
-# Click's UsageError, of the Click that typer uses: its own copy or the installed one.
+# Click's UsageError, from whichever Click typer uses: its own copy or the installed one.
 _ClickUsageError: Any = typer.BadParameter.__base__
 
 
 class _Command(TyperCommand):
-    """Its usage line names the arguments as the help does, without braces."""
+    """Writes arguments in the usage line as the help does, without braces."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
@@ -51,11 +51,11 @@ Sets = Annotated[
         "--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. conditions.night.strength=0.5. Repeatable."
     ),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The run folder, in place of the recipe's.")]
-Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Edit only the first N sources; other splits in full.")
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="The run folder; replaces the recipe's output.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N sources of each edited split.")]
+Confined = Annotated[
+    bool, typer.Option("--confined", help="Refuse a dataset whose paths or links lead out of its folders.")
 ]
-Confined = Annotated[bool, typer.Option("--confined", help="Refuse a dataset whose names lead outside of its folders.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -72,7 +72,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    warnings.filterwarnings("ignore", module="PIL")  # what Pillow thinks of odd pictures, which we count ourselves
+    warnings.filterwarnings("ignore", module="PIL")  # Pillow's remarks on odd images: we count those ourselves
 
 
 @command(short_help="Make the missing images, check them, write the dataset.")
@@ -86,26 +86,33 @@ def run(
         float | None, typer.Option(min=0, help="Stop after this long (exit code 4); run again to resume.")
     ] = None,
     remake: Annotated[
-        bool, typer.Option("--remake", help="Make the images of an older diffgen anew, where this one edits otherwise.")
+        bool,
+        typer.Option("--remake", help="Replace images of an older diffgen that this version would edit differently."),
     ] = False,
     confined: Confined = False,
     gpus: Annotated[
-        str | None, typer.Option(help="all, or numbers such as 0,1: a worker process for each of these GPUs.")
+        str | None, typer.Option(help="all, or GPU numbers such as 0,1: one worker process per GPU.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="So many worker processes on this machine.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of worker processes on this machine.")] = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Make a fixed part of the images, for array jobs; see docs/scale.md."),
+        typer.Option(metavar="I/N", help="Make part I of N of the images, for array jobs; see docs/scale.md."),
     ] = None,
     executor: Annotated[
         str | None,
-        typer.Option(metavar="ray", help="Workers over a Ray cluster: one for each of its GPUs, or --workers N."),
+        typer.Option(metavar="ray", help="Run on a Ray cluster: one worker per GPU, or --workers N."),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; default: one of this machine alone.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of the Ray cluster. Default: start Ray on this machine.")
+    ] = None,
     as_worker: Annotated[str | None, typer.Option(hidden=True)] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Say on stderr what each part of the work took.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print the time of each part of the work on stderr.")
+    ] = False,
     as_json: AsJson = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every image, with its verdict.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print a line for every image, with its verdict.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Make the recipe's missing images, check them, and write the dataset.
@@ -158,7 +165,9 @@ def plan(
     sets: Sets = None,
     look: Annotated[
         bool | None,
-        typer.Option("--look/--no-look", help="Find near-duplicates across splits. Default: up to 5000 sources."),
+        typer.Option(
+            "--look/--no-look", help="Look for near-duplicates across splits. Default: yes up to 5000 sources."
+        ),
     ] = None,
     confined: Confined = False,
     as_json: AsJson = False,
@@ -175,38 +184,54 @@ def plan(
 @command(name="eval", short_help="Does the dataset help a detector?")
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    model: Annotated[Path, typer.Option("--model", metavar="WEIGHTS", help="The detector to train on: a .pt file.")],
+    model: Annotated[
+        Path, typer.Option("--model", metavar="WEIGHTS", help="Weights that each training starts from: a .pt file.")
+    ],
     test: Annotated[
         list[str],
-        typer.Option("--test", metavar="NAME=DATA.YAML", help="Real labelled pictures, its val split. Repeatable."),
+        typer.Option(
+            "--test",
+            metavar="NAME=DATA.YAML",
+            help="A labelled real dataset; its val split is the test set. Repeatable.",
+        ),
     ],
     oracle: Annotated[
-        Path | None, typer.Option(help="data.yaml whose train split has real pictures of the condition: the best case.")
+        Path | None,
+        typer.Option(help="data.yaml whose train split has real pictures of the condition: the upper bound."),
     ] = None,
     target: Annotated[
-        Path | None, typer.Option(help="Folder of unlabelled pictures whose light the rule-based arm copies.")
+        Path | None, typer.Option(help="Folder of unlabelled pictures; the rules arm copies their histograms.")
     ] = None,
-    arms: Annotated[str | None, typer.Option(help="real,rules,unchecked,checked,oracle or some of them.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm; 6 or more can show something.")] = 8,
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Some of real,rules,unchecked,checked,oracle. Default: all; oracle only with --oracle."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings per arm; fewer than 6 can show nothing.")] = 8,
     train_args: Annotated[
-        str, typer.Option("--train-args", help="For Ultralytics' train, e.g. 'epochs=20 imgsz=640 batch=16 lr0=0.001'.")
+        str,
+        typer.Option(
+            "--train-args", help="Options of Ultralytics' train, e.g. 'epochs=20 imgsz=640 batch=16 lr0=0.001'."
+        ),
     ] = "",
-    most: Annotated[int | None, typer.Option(min=1, help="Add at most so many pictures to the real ones.")] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Add at most N pictures to the real ones.")] = None,
     ratio: Annotated[
-        str | None, typer.Option(help="More arms, with fewer made pictures: so many for each real one, e.g. .1,.25,.5.")
+        str | None,
+        typer.Option(help="Extra arms with fewer synthetic images, as a ratio to the real ones, e.g. .1,.25,.5."),
     ] = None,
     schedule: Annotated[
-        str, typer.Option(help="mix,pretrain-finetune adds an arm: made pictures first, then the real ones.")
+        str, typer.Option(help="mix,pretrain-finetune adds an arm: synthetic images first, then the real ones.")
     ] = "mix",
-    classes: Annotated[str | None, typer.Option(help="Measure these alone, separated by commas.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, or numbers of GPUs such as 0,1. Default: all GPUs.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Its folder. [default: RUN-eval]")] = None,
+    classes: Annotated[str | None, typer.Option(help="Measure only these classes, separated by commas.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or GPU numbers such as 0,1. Default: all GPUs.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the evaluation. [default: RUN-eval]")
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after this long (exit code 4).")] = None,
-    require: Annotated[str | None, typer.Option(help="Exit code 3 unless the verdict is this: shown.")] = None,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Say how many trainings there are; train nothing.")] = False,
+    require: Annotated[str | None, typer.Option(help="shown: exit code 3 unless the verdict is shown.")] = None,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Print the number of trainings; train nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Does the run's dataset help a detector? Trains one on lists of equal length, with and without it, seed by seed.
+    """Does the run's dataset help a detector? Trains with and without it, equally long, over several seeds.
 
     Example: diffgen eval runs/winter --model yolo26n.pt --test winter=real/data.yaml
     """
@@ -245,25 +270,30 @@ def evaluate(
 @command(short_help="Where does a detector fail?")
 def stress(
     model: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="The detector: a .pt file.")],
-    recipe: Annotated[Path, typer.Option("--recipe", metavar="RECIPE", help="Whose conditions and model are used.")],
+    recipe: Annotated[
+        Path, typer.Option("--recipe", metavar="RECIPE", help="Recipe with the conditions and the editing model.")
+    ],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DATA.YAML", help="Whose val split is edited. [default: the recipe's]"),
+        typer.Option("--data", metavar="DATA.YAML", help="Dataset whose val split is edited. [default: the recipe's]"),
     ] = None,
     severities: Annotated[
         str, typer.Option(help="Strengths of each condition, separated by commas.")
     ] = "0.2,0.4,0.6,0.8,1",
     limit: Limit = None,
-    imgsz: Annotated[int, typer.Option(min=32, help="Size in pixels at which the detector looks.")] = 640,
+    imgsz: Annotated[int, typer.Option(min=32, help="Image size of the detector, in pixels.")] = 640,
     fail_under: Annotated[
-        str | None, typer.Option(metavar="map50=N", help="Exit code 3 if a condition's AP50 is lower at any severity.")
+        str | None,
+        typer.Option(metavar="map50=N", help="Exit code 3 if any condition's AP50 is below N at any severity."),
     ] = None,
-    device: Annotated[str, typer.Option(help="The detector's: cpu, or the number of a GPU.")] = "cpu",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="[default: OUTPUT-stress]")] = None,
+    device: Annotated[str, typer.Option(help="Device of the detector: cpu, or the number of a GPU.")] = "cpu",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the results. [default: OUTPUT-stress]")
+    ] = None,
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Where does a detector fail? Edits val by each condition at each severity, and counts what it no longer finds.
+    """Where does a detector fail? Edits val under each condition at each severity and counts lost detections.
 
     Example: diffgen stress best.pt --recipe configs/winter.yaml --fail-under map50=0.4
     """
@@ -289,17 +319,21 @@ def stress(
     raise typer.Exit(facts["exit_code"])
 
 
-@command(short_help="Settings that come near to your own night, fog or snow.")
+@command(short_help="Find settings that match your own night, fog or snow.")
 def tune(
     recipe: RecipePath,
     target: Annotated[
-        Path, typer.Option("--target", metavar="DIR", help="Unlabelled pictures: a folder, or a pattern.")
+        Path,
+        typer.Option(
+            "--target", metavar="DIR", help="Unlabelled pictures of the condition: a folder or a glob pattern."
+        ),
     ],
     recall: Annotated[
-        float, typer.Option(min=0, max=1, help="Least share of the labelled objects that must be found again.")
+        float,
+        typer.Option(min=0, max=1, help="Minimum share of the labelled objects that the detector must still find."),
     ] = 0.9,
-    budget: Annotated[int, typer.Option(min=1, help="Settings that are tried.")] = 200,
-    sources: Annotated[int, typer.Option(min=2, help="Pictures that each of them edits.")] = 24,
+    budget: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 200,
+    sources: Annotated[int, typer.Option(min=2, help="Pictures edited in each trial.")] = 24,
     size: Annotated[int, typer.Option(min=64, help="Long side in pixels while searching.")] = 320,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The tuned recipe. [default: beside RECIPE, NAME-tuned.yaml]")
@@ -307,7 +341,7 @@ def tune(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the settings that bring edits nearest to your own pictures of a condition, with labels that stay true.
+    """Find the settings whose edits look most like your own pictures of a condition, while labels stay true.
 
     Example: diffgen tune configs/night.yaml --target my-nights/ --recall 0.9
     """
@@ -344,18 +378,18 @@ def preview(
     sweeps: Annotated[
         list[str] | None,
         typer.Option(
-            "--sweep", metavar="FIELD=VALUES", help="A column for each value, e.g. strength=0.3,0.5. Repeatable."
+            "--sweep", metavar="FIELD=VALUES", help="One column per value, e.g. strength=0.3,0.5. Repeatable."
         ),
     ] = None,
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Show the denoising steps instead, a row for each image.")
+        bool, typer.Option("--trajectory", help="Show the denoising steps instead, one row per image.")
     ] = False,
     output: Output = None,
     sets: Sets = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a few images, draw them beside their sources with boxes and scores, and print the picture's path.
+    """Make a few images, draw them beside their sources with boxes and scores, and print the path of that picture.
 
     A later run keeps these images. Swept images are extra: `diffgen clean` deletes them.
 
@@ -381,14 +415,16 @@ def preview(
     raise typer.Exit(drawn.exit_code)
 
 
-@command(short_help="Make one image again: is it byte-identical?")
+@command(short_help="Make one image again and compare the bytes.")
 def reproduce(
     run_folder: RecipePath,
-    job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The id of an image, or the beginning of it.")],
-    keep: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the image there.")] = None,
+    job: Annotated[str, typer.Argument(metavar="JOB_ID", help="The id of an image, or the start of it.")],
+    keep: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the image to this file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make one image again and show whether it is byte-identical, and what differs. Exit code 3: it is not.
+    """Make one image again and show whether it is byte-identical, and if not, what differs. Exit code 3: it differs.
 
     Example: diffgen reproduce runs/winter 3fa9c1
     """
@@ -400,7 +436,7 @@ def reproduce(
     raise typer.Exit(result.exit_code)
 
 
-@command(short_help="Judge the images again and write the dataset again.")
+@command(short_help="Judge the images again and rewrite the dataset.")
 def export(
     run_folder: RecipePath,
     sets: Sets = None,
@@ -409,14 +445,15 @@ def export(
         typer.Option(metavar="FILE", help="Decisions saved by report.html; the run folder keeps a copy."),
     ] = None,
     ratio: Annotated[
-        float | None, typer.Option(help="Export at most so many made pictures for each real one: --set ratio=N.")
+        float | None, typer.Option(help="Maximum number of synthetic images per real one; short for --set ratio=N.")
     ] = None,
     schedule: Annotated[
-        str, typer.Option(help="pretrain-finetune adds data files to train on made pictures first, then on real ones.")
+        str,
+        typer.Option(help="pretrain-finetune adds data files to train on synthetic images first, then on real ones."),
     ] = "mix",
     as_json: AsJson = False,
 ) -> None:
-    """Judge the images again, with other thresholds if you like, and write the dataset again. Makes no image.
+    """Judge the images again, with new thresholds if you like, and rewrite the dataset. Makes no images.
 
     Example: diffgen export runs/winter --set checks.structure=0.4
     """
@@ -430,13 +467,13 @@ def export(
     raise typer.Exit(summary.export_code)
 
 
-@command(short_help="Read all of a run folder and name what is damaged.")
+@command(short_help="Check every file of a run folder for damage.")
 def verify(
     run_folder: RecipePath,
-    repair: Annotated[bool, typer.Option("--repair", help="Make again what is wrong, as `run` does.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Remake what is damaged, as `run` does.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read every record, image and label of a run folder and name what is not as it was written. Exit code 1: something.
+    """Read every record, image and label of a run folder and name what is damaged. Exit code 1: damage found.
 
     Example: diffgen verify runs/winter --repair
     """
@@ -462,10 +499,10 @@ def verify(
 @command(short_help="Delete images that the recipe no longer plans.")
 def clean(
     run_folder: RecipePath,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only show what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without this, only show what would be deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete images that a run folder's recipe no longer plans (of removed conditions or changed sources).
+    """Delete images that a run folder's recipe no longer plans (their condition was removed or their source changed).
 
     Example: diffgen clean runs/winter --yes
     """
@@ -510,7 +547,7 @@ app.add_typer(models_app, name="models")
 
 @models_app.callback(short_help="The models that have a short name.")
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models that have a short name (licence, size, whether they are on this machine), or show one.
+    """List the models that have a short name (licence, size, whether they are downloaded), or show one.
 
     Example: diffgen models pocket
     """
@@ -543,11 +580,12 @@ def show(
 @models_app.command("pull", cls=_Command, short_help="Download a model, or all that a recipe needs.")
 def pull(
     name: Annotated[
-        str, typer.Argument(help="A short name (see diffgen models), a hub id, or a recipe: all it needs.")
+        str,
+        typer.Argument(help="A short name (see diffgen models), a hub id, or a recipe (fetches all that it needs)."),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Download a model from the hub at its newest commit, so that a run needs no network.
+    """Download a model from the Hugging Face Hub at its newest commit, so that a run needs no network.
 
     Example: diffgen models pull sd-turbo
     """
@@ -563,15 +601,15 @@ def init(
         Path, typer.Argument(metavar="[DATASET]", help="The folder of your dataset, or its data.yaml or COCO file.")
     ] = Path(),
     recipe: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The recipe to write; the others lie beside it.")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The recipe to write; the other files go beside it.")
     ] = Path("diffgen.yaml"),
-    slurm: Annotated[bool, typer.Option("--slurm", help="Also an array job for Slurm.")] = False,
-    k8s: Annotated[bool, typer.Option("--k8s", help="Also an indexed job for Kubernetes.")] = False,
-    sky: Annotated[bool, typer.Option("--sky", help="Also a job for SkyPilot.")] = False,
-    shards: Annotated[int, typer.Option(min=1, max=10000, help="Of these jobs: how many parts.")] = 8,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Also write an array job for Slurm.")] = False,
+    k8s: Annotated[bool, typer.Option("--k8s", help="Also write an indexed job for Kubernetes.")] = False,
+    sky: Annotated[bool, typer.Option("--sky", help="Also write a job for SkyPilot.")] = False,
+    shards: Annotated[int, typer.Option(min=1, max=10000, help="Number of shards in these jobs.")] = 8,
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented recipe for your dataset, a Makefile fragment and CI jobs, to be used from this folder.
+    """Write a commented recipe for your dataset, a Makefile fragment and CI jobs. Run them from this folder.
 
     Example: diffgen init data/street -o configs/street.yaml
     """
@@ -591,7 +629,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what this machine has and what a run would use: versions, device and why, memory, model. Exit code 1: a problem.
+    """Show what this machine has and what a run would use: versions, device, memory, model. Exit code 1: a problem.
 
     Example: diffgen doctor configs/winter.yaml
     """
@@ -614,7 +652,7 @@ def schema() -> None:
 
 
 def _choose(lines: list[str]) -> int:
-    """Ask which of the lines is meant."""
+    """Ask the user to choose one of the lines; return its index."""
     for number, line in enumerate(lines, 1):
         _notify(f"{number}  {line}")
     answer = 0
@@ -638,19 +676,19 @@ def _notify(line: str) -> None:
 
 
 def _report(summary: Summary, as_json: bool, quiet: bool = False, stages: Sequence[str] = ()) -> None:
-    """Print what was done, and the commands that train in stages, if there are some."""
+    """Print the summary, and the commands that train in stages, if any."""
     from diffgen.run.summary import summary_text
 
     try:
         if as_json or not quiet:
             facts = {**summary.to_dict(), **({"stages": stages} if stages else {})}
             _print(facts, lambda _: "\n".join([summary_text(summary), *stages]), as_json)
-    except OSError as error:  # the exit code is that of the work, which is done
+    except OSError as error:  # the work is done, so its exit code stands
         _notify(f"error: standard output: {why(error)}; 'diffgen status {summary.output}' prints it again")
 
 
 def _print_json_error(message: str, hint: str | None, exit_code: int) -> None:
-    """With --json, an error is printed on stdout in place of the facts."""
+    """With --json, print an error on stdout in place of the facts."""
     typer.echo(json.dumps({"error": message, "hint": hint, "exit_code": exit_code}))
 
 
@@ -684,5 +722,5 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno is None:
             raise
         path = error.filename2 or error.filename or "standard output"
-        hint = "check that path, its permissions and the disk, then run it again"
+        hint = "check the path, its permissions and the disk, then run the command again"
         return _print_error(DiffgenError(f"{path}: {why(error)}", hint), as_json)

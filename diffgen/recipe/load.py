@@ -29,7 +29,7 @@ class LoadedRecipe:
 
     @property
     def base(self) -> Path:
-        """The folder that its paths are relative to."""
+        """The folder that the recipe's paths are relative to."""
         return self.path.parent
 
     @property
@@ -38,7 +38,7 @@ class LoadedRecipe:
         return Path(os.path.realpath(self.base / self.recipe.output))  # Path.resolve fails on a loop of links
 
     def to_yaml(self, folder: Path, aliases: Container[str] = ()) -> str:
-        """The recipe with its defaults, as the run folder `folder` keeps it. See `run_copy`."""
+        """The recipe with all defaults, as stored in the run folder `folder`. See `run_copy`."""
         return run_copy(self.recipe, self.raw, self.base, folder, aliases)
 
 
@@ -63,7 +63,8 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
     raw = construct(root, path)
     if not isinstance(raw, dict):
         raise UsageError(
-            f"{path}: a recipe is a mapping, this {_kind(raw)}", "see 'diffgen schema' or configs/quickstart.yaml"
+            f"{path}: a recipe must be a mapping, but this file {_kind(raw)}",
+            "see 'diffgen schema' or configs/quickstart.yaml",
         )
     for item in sets:
         override(raw, item)
@@ -85,7 +86,7 @@ def _checked(raw: dict[str, Any], path: Path, root: Any) -> LoadedRecipe:
         recipe = Recipe.model_validate(expand(raw, path))
     except ValidationError as error:
         raise readable(error, path, root, Recipe) from None
-    except UnicodeEncodeError as error:  # pydantic fails to report an error whose text has a byte that is not UTF-8
+    except UnicodeEncodeError as error:  # pydantic cannot report an error whose text is not valid UTF-8
         text = error.object
         raise UsageError(f"{path}: {text}", "write it as UTF-8 text") from None
     return LoadedRecipe(recipe, path.absolute(), raw)

@@ -1,4 +1,4 @@
-"""pydantic's validation errors as messages for the person who wrote the recipe: where, what, and which keys are known."""
+"""Turns pydantic's validation errors into messages for the author of the recipe: where, what, and the known keys."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diffgen.recipe.yaml_reader import line_of
 # pydantic's error type -> what the message says. Fields in braces come from the error's `ctx`.
 _FAULTS = {
     "string_type": "must be text",
-    "string_unicode": "must be text of whole characters",
+    "string_unicode": "must be valid Unicode text",
     "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "must be of {description}",
+    "string_pattern_mismatch": "must consist of {description}",
     "list_type": "must be a list",
-    "dict_type": "must be a mapping of keys",
-    "model_type": "must be a mapping of keys",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
     "too_short": "must have {min_length} or more entries",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
@@ -38,12 +38,12 @@ _FAULTS = {
     "union_tag_invalid": "must be the path of a data.yaml, or a mapping with format: coco or voc",
 }
 
-# What pydantic adds to the place of an error to say which form of a value it means.
+# Union tags that pydantic adds to the location of an error.
 _TAGS = frozenset({"str", "int", "dict[str,any]", "literal['auto']", "number", "range"})
 
 
 class Misplaced(ValueError):
-    """A rule between several keys is broken; `at` is the key that the message points to."""
+    """A rule between several keys is broken; `at` is the location that the message names."""
 
     def __init__(self, text: str, at: tuple[int | str, ...]) -> None:
         super().__init__(text)
@@ -51,7 +51,7 @@ class Misplaced(ValueError):
 
 
 def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseModel]) -> UsageError:
-    """The first error that pydantic found, with file, line and key. `root` is the YAML node tree, if there is one."""
+    """The first of pydantic's errors, with file, line and key. `root` is the YAML node tree, if there is one."""
     first = error.errors(include_url=False)[0]
     fault = first.get("ctx", {}).get("error")
     place = fault.at if isinstance(fault, Misplaced) else first["loc"]

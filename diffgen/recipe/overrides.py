@@ -1,4 +1,4 @@
-"""What overrides a recipe file: `--set key=value`, and `${NAME}` from the environment."""
+"""Overrides of a recipe file: `--set key=value`, and `${NAME}` from the environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def override(raw: dict[str, Any], item: str) -> None:
             raise UsageError(
                 f"--set {item}: name a field of the condition", "for example conditions.night.strength=0.5"
             )
-        if parts == ["strength"]:  # in a run folder's copy of a recipe the preset's own stands beside it
+        if parts == ["strength"]:  # a run folder's copy of a recipe also has the preset's instruction_strength
             target.pop("instruction_strength", None)
     else:
         target = raw
@@ -39,7 +39,7 @@ def override(raw: dict[str, Any], item: str) -> None:
             target[part] = {}
         target = target[part]
         if not isinstance(target, dict):
-            raise UsageError(f"--set {item}: '{part}' holds no keys", "check the name before the last dot")
+            raise UsageError(f"--set {item}: '{part}' is a value, not a section", "check the name before the last dot")
     if parts[-2:-1] == ["checks"]:
         for old, new in OLD_NAMES.items():
             if parts[-1] in (old, new):
@@ -77,34 +77,34 @@ def _condition(raw: dict[str, Any], name: str, item: str) -> dict[str, Any]:
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-# What is sent to a model stands in the report and the manifest, where a secret of the environment has no place.
+# These texts appear in the report and the manifest, so a secret from the environment must not get into them.
 _PROMPTS = frozenset({"prompt", "instruction", "negative_prompt", "templates"})
 
 
 def expand(value: Any, path: Path, key: str = "") -> Any:
-    """Replace `${NAME}` by the environment's value. Text that is nothing else is read as YAML, as in `seed: ${SEED}`.
+    """Replace `${NAME}` by the environment's value. A value that is only `${NAME}` is read as YAML (`seed: ${SEED}`).
 
-    Raises UsageError for a name that the environment does not have, and for one in a prompt. `key` is the value's.
+    `key` is the key of `value`. Raises UsageError for a variable that is not set, and for any variable in a prompt.
     """
     if isinstance(value, dict):
         return {name: expand(item, path, str(name)) for name, item in value.items()}
     if isinstance(value, list):
         return [expand(item, path, key) for item in value]
     if isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{path}: a text contains a zero byte: {value[:60]!r}", "remove it")
+        raise UsageError(f"{path}: a value contains a zero byte: {value[:60]!r}", "remove it")
     if not isinstance(value, str) or "${" not in value:
         return value
 
     if key in _PROMPTS and (found := _ENV.search(value)):
         raise UsageError(
-            f"{path}: {key}: {found[0]} is not taken from the environment in a prompt, which is published with the images",
+            f"{path}: {key}: {found[0]}: no environment variables in prompts, which are published with the images",
             f"write the words, or override them: --set conditions.NAME.{key}=…",
         )
 
     def lookup(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise UsageError(
-                f"{path}: {match[0]}: the environment has no {match[1]}",
+                f"{path}: {match[0]}: the environment variable {match[1]} is not set",
                 f"set it before the command: {match[1]}=VALUE diffgen …",
             )
         return os.environ[match[1]]

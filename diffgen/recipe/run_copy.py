@@ -1,4 +1,4 @@
-"""The recipe as a run folder keeps it: with its defaults, and with paths relative to that folder."""
+"""The copy of a recipe in a run folder: with all defaults, and with paths relative to that folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Place = tuple[int | str, ...]
 def run_copy(recipe: Recipe, raw: Any, base: Path, folder: Path, aliases: Container[str]) -> str:
     """The recipe in `base` as the YAML text that `folder` keeps.
 
-    `${ENV}` stays as it is written in `raw`. `aliases` are names of models, which are no paths even if a folder beside the
-    recipe is called so.
+    `${ENV}` stays as written in `raw`. `aliases` are model names: never paths, even if a folder beside the recipe has the
+    same name.
     """
     data = recipe.model_dump()
     for condition, fields in zip(recipe.conditions, data["conditions"], strict=True):
         for key, own in (("checks", condition.checks), ("objects", condition.objects)):
-            if own is not None:  # keys that the condition leaves to the recipe must stay unset
+            if own is not None:  # keys that the condition takes from the recipe must stay unset
                 fields[key] = own.model_dump(exclude_unset=True)
     for place, value in list(_leaves(data)):
         written = _lookup(raw, place)
@@ -77,7 +77,7 @@ def _exists(base: Path, text: str) -> bool:
 
 
 def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """(place, value) of everything in nested dicts and lists that is neither."""
+    """(place, value) of every scalar in nested dicts and lists."""
     if isinstance(value, (dict, list)):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _leaves(item, (*place, key))

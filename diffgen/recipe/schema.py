@@ -36,7 +36,7 @@ def _dataset_form(value: Any) -> str:
     return value.format if isinstance(value, (CocoDataset, VocDataset)) else "yolo"
 
 
-# Keys that need a source: they mean nothing where images are made from noise.
+# Keys that need a source image, so they mean nothing with text2img.
 _OF_SOURCES = ("select", "objects", "detail", "controls", "resolution", "clip", "include_sources")
 
 
@@ -52,67 +52,74 @@ class Recipe(Section):
     ) = Field(None, description="data.yaml of a YOLO dataset, or a mapping with format: coco or voc")
     text2img: TextToImage | None = Field(
         None,
-        description="instead of a dataset: images made from noise and labelled by the `detector`, which is less reliable: "
-        "text-to-image.md",
+        description="instead of a dataset: generate images from text and label them with the `detector`, which is less "
+        "reliable; see text-to-image.md",
     )
     output: str = Field(description="the run folder")
     model: Annotated[str | dict[str, Any], IsPath(or_id=True, or_alias=True, keys=("file", "config", "folder"))] = (
         Field("pocket", description="alias, hub id, folder, .safetensors file, or a mapping")
     )
     editor: str | None = Field(
-        None, description="img2img, instruct, controlnet or inpaint; default: what the model's class says"
+        None, description="img2img, instruct, controlnet or inpaint; default: from the model's pipeline class"
     )
     loras: list[LoraEntry] | None = Field(
         None,
         min_length=1,
-        description="LoRAs for the model: each a `file`, or a `hub` id with `weight_name`, and a `weight`: models.md",
+        description="LoRAs for the model: each a `file` or a `hub` id (with `weight_name`), and a `weight`; see "
+        "models.md",
     )
     allow_unknown_words: bool = Field(
         False,
-        description="take conditions whose text a model with a small vocabulary (pocket) was never taught; else an error",
+        description="accept words that a model with a small vocabulary (pocket) was not trained on; false: an error",
     )
     select: Select = Select()
     conditions: list[Condition] = Field(min_length=1, description="preset names, adjusted presets, or your own")
-    assign: Literal["all", "one"] = Field("all", description="all: every condition for every source; one: one of them")
+    assign: Literal["all", "one"] = Field(
+        "all", description="all: every condition for each source; one: one of them for each source"
+    )
     variants: int = Field(1, ge=1, le=1000, description="images per source and condition, with different seeds")
     attempts: int = Field(1, ge=1, le=10, description="maximum attempts per image; each retry uses less strength")
     objects: Objects = Objects()
-    detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail restored")
-    controls: list[Control] = Field([], description="maps that ControlNets make the edit follow; see below")
+    detail: float | None = Field(None, ge=0, le=1, description="share of the source's fine detail restored everywhere")
+    controls: list[Control] = Field([], description="ControlNets and the maps that they follow; see below")
     resolution: Resolution = Resolution()
     detector: PathOrId | None = Field(
         None,
-        description="Ultralytics weights, a file: its detections in source and edit are recorded; with text2img also an "
-        "OWLv2 or Grounding DINO model, hub id or folder",
+        description="Ultralytics weights file; its detections in source and edit are recorded. With text2img also an "
+        "OWLv2 or Grounding DINO model, as hub id or folder",
     )
     clip: PathOrId | None = Field(
         None,
-        description="a CLIP model, a folder, OWNER/NAME or OWNER/NAME@REVISION: its scores of source and edit are recorded",
+        description="CLIP model: folder, OWNER/NAME or OWNER/NAME@REVISION; its scores of source and edit are recorded",
     )
     checks: Checks = Checks()
     require: Require = Require()
     include_sources: Literal["copy", "link", "none"] = Field(
-        "copy", description="the edited splits' own images in the exported dataset"
+        "copy",
+        description="the source images of the edited splits in the exported dataset: copy, link, or leave out (none)",
     )
     ratio: float | None = Field(
         None,
         gt=0,
-        description="export at most so many made pictures for each real one of train: a fixed part of the accepted ones, "
-        "nested as it grows; default: all",
+        description="maximum number of synthetic images per real image of train: a fixed subset of the accepted ones, "
+        "and a larger ratio only adds to it; default: all",
     )
     val_from_train: float | None = Field(
-        None, gt=0, lt=1, description="share of train that becomes val if the dataset has none"
+        None, gt=0, lt=1, description="share of train that becomes val, if the dataset has no val split"
     )
     image: ImageFile = ImageFile()
-    seed: int = Field(0, ge=0, lt=2**63, description="random seed of the images and of the selection")
+    seed: int = Field(0, ge=0, lt=2**63, description="random seed for the images and the selection")
     device: str = Field(
         "auto",
-        description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` checks that it exists, `plan` does not",
+        description="auto, cpu, cuda, cuda:N or mps; `diffgen doctor RECIPE` checks that it is available",
     )
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="auto: float32 on a CPU")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="precision of the model; auto: half precision on a CUDA GPU, else float32"
+    )
     memory: Literal["auto", "resident", "24gb", "16gb", "8gb"] = Field(
         "auto",
-        description="how the model is placed on a GPU: whole, or so that it fits a card of that size; see models.md",
+        description="how the model is placed on a GPU: resident (whole), or offloaded to fit a card of that size; see "
+        "models.md",
     )
     batch_size: Literal["auto"] | int = Field("auto", description="images per batch; fixed once the run folder exists")
 
@@ -134,24 +141,26 @@ class Recipe(Section):
     def _one_origin(self) -> Recipe:
         if self.text2img is None:
             if self.dataset is None:
-                raise ValueError("dataset: this key is missing (or text2img, to make pictures without one)")
+                raise ValueError("dataset: this key is missing (or use text2img, to generate images without a dataset)")
             return self
         if self.dataset is not None:
-            raise ValueError("give dataset or text2img, not both: a dataset is edited, or images are made from noise")
+            raise ValueError(
+                "give dataset or text2img, not both: either a dataset is edited, or images are generated from text"
+            )
         if self.detector is None:
             raise ValueError(
-                "text2img: the images need labels: name a detector of these classes in detector: "
+                "text2img: the images need labels: set detector: to a model that knows these classes "
                 "(Ultralytics weights, or an OWLv2 or Grounding DINO model)"
             )
         if self.editor not in (None, "text2img"):
-            raise ValueError(f"editor '{self.editor}' edits images, and text2img makes them: remove editor:")
+            raise ValueError(f"editor '{self.editor}' edits images, but text2img generates them: remove editor:")
         fields = type(self).model_fields
         useless = [key for key in _OF_SOURCES if getattr(self, key) != fields[key].default]
         for condition in self.conditions:
             own = ("objects", "detail", "match", "controls", "task")
             useless += [f"conditions: '{condition.name}': {key}" for key in own if getattr(condition, key) is not None]
         if useless:
-            raise ValueError(f"{useless[0]}: has no meaning with text2img, which has no sources; remove it")
+            raise ValueError(f"{useless[0]}: does nothing with text2img, which has no source images; remove it")
         return self
 
     @model_validator(mode="after")
@@ -162,21 +171,21 @@ class Recipe(Section):
             raise Misplaced(f"duplicate name '{name}'; give one of them another name", ("conditions", i))
         if self.detector is None and (unsure := [c.name for c in self.conditions if c.task == "insert"]):
             raise ValueError(
-                f"conditions: '{unsure[0]}' inserts an object, which a detector must confirm: name the weights of "
-                "one for that class in detector:"
+                f"conditions: '{unsure[0]}' inserts an object, which a detector must confirm: set detector: to weights "
+                "that know its class"
             )
         restored = [c for c in self.conditions if self.checks_for(c).on_object_lost == "restore"]
         if restored and self.attempts == 1:
             own = restored[0].checks is not None and "on_object_lost" in restored[0].checks.model_fields_set
             above = ("conditions", self.conditions.index(restored[0])) if own else ()
             raise Misplaced(
-                "restore edits a rejected image again, and attempts: 1 allows only one try; write attempts: 2 or more",
+                "restore edits a rejected image again, but attempts: 1 allows only one try; write attempts: 2 or more",
                 (*above, "checks", "on_object_lost"),
             )
         return self
 
     def checks_for(self, condition: Condition) -> Checks:
-        """The recipe's thresholds, overridden by those that the condition sets."""
+        """The recipe's thresholds, overridden by those of the condition."""
         own = condition.checks
         return (
             self.checks.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
@@ -190,12 +199,12 @@ class Recipe(Section):
         return [control for condition in self.conditions for control in self.controls_for(condition)]
 
     def objects_for(self, condition: Condition) -> Objects:
-        """The recipe's object settings, overridden by those that the condition sets."""
+        """The recipe's object settings, overridden by those of the condition."""
         own = condition.objects
         return self.objects.model_copy(update={key: getattr(own, key) for key in own.model_fields_set} if own else {})
 
     def controls_for(self, condition: Condition) -> list[Control]:
-        """The condition's control maps, or the recipe's, without edge maps for a condition that they do not suit."""
+        """The condition's controls, or the recipe's; edge maps are dropped if the condition says `edges: false`."""
         if condition.controls is not None:
             return condition.controls
         others = [control for control in self.controls if control.kind not in EDGE_MAPS]

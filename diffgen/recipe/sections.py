@@ -1,6 +1,6 @@
 """The sections of a recipe: selection, checks, objects, conditions, dataset formats, image files, LoRAs.
 
-It is long because each key stands with its bounds and the description that docs/recipe.md is written from.
+Long because every key has its bounds here, and the description that docs/recipe.md is generated from.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pydantic import (
 
 from diffgen.recipe.presets import preset_fields
 
-LEAST_CONFIDENCE = 0.05  # from here on detections are recorded
+LEAST_CONFIDENCE = 0.05  # detections below this are not recorded
 
-OLD_NAMES = {"happened": "effect"}  # keys of `checks` in older recipes, and what they are called now
+OLD_NAMES = {"happened": "effect"}  # renamed keys of `checks`: old name -> new name
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -36,10 +36,10 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class IsPath:
-    """Marks a key whose text is a path relative to the recipe, so that the run folder's copy gets it relative to itself.
+    """Marks a key that holds a path relative to the recipe; the run folder's copy of the recipe rewrites it.
 
-    With `or_id` or `or_alias` the text may also be a hub id or a model's alias; it is a path if it exists beside the recipe
-    (and is no alias). Where the value is a mapping, `keys` are those of it that are paths.
+    With `or_id` or `or_alias` the text may also be a hub id or a model's alias; it counts as a path if it exists relative to
+    the recipe (and is not an alias). If the value is a mapping, `keys` names its entries that are paths.
     """
 
     or_id: bool = False
@@ -49,14 +49,14 @@ class IsPath:
 
 def _rising(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] >= value[1]:
-        raise ValueError(f"a range begins with its lower end, got [{value[0]:g}, {value[1]:g}]")
+        raise ValueError(f"a range starts with its lower end, got [{value[0]:g}, {value[1]:g}]")
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Bounds of a number, or of the two ends of a range. pydantic puts the tags into the places of its errors;
-    recipe.messages drops them."""
+    """Bounds of a number, or of both ends of a range. pydantic adds the tags to its error locations; recipe.messages
+    drops them."""
 
     low: float
     high: float
@@ -77,15 +77,15 @@ PathOrId = Annotated[str, IsPath(or_id=True)]
 class Select(Section):
     """Which sources are edited. Chosen by hash, so that the choice stays the same while the dataset grows."""
 
-    splits: list[str] = Field(default=["train"], description="splits that are edited; the others are carried over")
-    classes: list[str] | None = Field(None, description="only sources that hold an object of one of these classes")
+    splits: list[str] = Field(default=["train"], description="splits to edit; the others are copied unchanged")
+    classes: list[str] | None = Field(None, description="only sources with an object of one of these classes")
     share: float = Field(1.0, gt=0, le=1, description="share of the sources")
     max: int | None = Field(None, ge=1, description="at most this many sources")
     backgrounds: float | None = Field(
         None,
         ge=0,
-        description="besides, so many pictures without objects for each one with objects, against false alarms; default: "
-        "those that the other keys select",
+        description="pictures without objects to edit, per picture with objects (against false positives): 0.1 is one "
+        "for ten; default: those that the other keys select",
     )
 
 
@@ -93,37 +93,40 @@ class Checks(Section):
     """Thresholds for measured values; `null` turns one off. Changing them needs no new images."""
 
     structure: float | None = Field(
-        0.2, ge=-1, le=1, description="minimum structural agreement of the objects (lower quartile)"
+        0.2,
+        ge=-1,
+        le=1,
+        description="minimum structural agreement of the labelled objects with the source (lower quartile)",
     )
-    registration: float | None = Field(3.0, ge=0, description="maximum shift against the source, in pixels")
+    registration: float | None = Field(3.0, ge=0, description="maximum shift from the source, in pixels")
     contrast: float | None = Field(
         0.02, ge=0, le=1, description="minimum standard deviation of the luminance (below it the image is degenerate)"
     )
     change: float | None = Field(
         2.5,
         ge=0,
-        description="minimum distance of the image from its source, in multiples of what the model's autoencoder alone does "
-        "to the source; an edit that did nothing has about 1",
+        description="minimum distance of the image from its source, in multiples of the distance that the "
+        "autoencoder's round trip alone makes; an edit that did nothing scores about 1",
     )
     brightened: float | None = Field(
         0.12,
         ge=0,
         le=1,
-        description="maximum luminance (0 to 1) that is added to a night whose edges do not stay: what then shows in the "
-        "dark is made up",
+        description="maximum luminance (0 to 1) added to a night source whose edges changed: the model then invented "
+        "what shows in the dark",
     )
     effect: float | None = Field(
         0.3,
         ge=0,
         le=2,
         validation_alias=AliasChoices("effect", *OLD_NAMES),
-        description="minimum effect: how far the image moved in the condition's direction; 1 is a typical case",
+        description="minimum effect: how far the image statistics moved towards the condition; 1 is typical",
     )
     recall: float | None = Field(
         0.5,
         ge=0,
         le=1,
-        description="minimum share, of the labelled objects that the `detector` finds in the source, that it finds again, "
+        description="minimum share of labelled objects found again: of those that the `detector` finds in the source, "
         "at half the confidence, in the image or in a copy of it at the source's brightness",
     )
     clip: float | None = Field(
@@ -136,16 +139,17 @@ class Checks(Section):
         0.35,
         ge=LEAST_CONFIDENCE,
         le=1,
-        description="text2img: detections of at least this confidence become label rows; an image without one of its own "
-        "class is rejected",
+        description="text2img: detections of at least this confidence become label rows; an image without a row of its "
+        "own class is rejected",
     )
     review_below: float | None = Field(
         0.6, ge=0, le=1, description="text2img: images with a label row below this confidence are marked for review"
     )
     on_object_lost: Literal["reject", "drop_label", "restore"] = Field(
         "reject",
-        description="when objects fall below `structure`: reject the image; drop_label: keep it without their label rows; "
-        "restore: edit again with the source's objects (needs attempts of 2 or more, and makes other images than `reject`)",
+        description="when objects fall below `structure`: reject: reject the image; drop_label: keep it without their "
+        "label rows; restore: retry with the source's objects kept (needs attempts: 2 or more; the retries differ from "
+        "`reject`'s)",
     )
     new_objects: int | None = Field(
         2, ge=0, description="maximum number of confident detections where the source has none; needs `detector`"
@@ -159,7 +163,10 @@ class Objects(Section):
         None, ge=0, le=1, description="strength inside labelled objects, at most the scene's; default: the scene's"
     )
     feather: int = Field(
-        12, ge=0, le=512, description="distance over which it fades into the scene's, in pixels of the working size"
+        12,
+        ge=0,
+        le=512,
+        description="width of the transition from objects.strength to the scene's, in pixels of the working size",
     )
     detail: float | None = Field(
         None, ge=0, le=1, description="share of the source's fine detail restored inside objects"
@@ -168,53 +175,57 @@ class Objects(Section):
         None,
         ge=0,
         le=1,
-        description="objects that keep less structure than this are brought back: the source's pixels, in the edit's light",
+        description="objects that keep less structure than this are restored: the source's pixels, relit to match the "
+        "edit",
     )
 
 
 class Matching(Section):
-    """Colour and tone of your own target, from unlabelled pictures: each edit takes on some of one of them."""
+    """Colour and tone of your own unlabelled pictures: each edit moves towards those of one of them."""
 
-    folder: FilePath = Field(description="folder of pictures, or a pattern such as night/*.jpg")
+    folder: FilePath = Field(description="folder of pictures, or a glob pattern such as night/*.jpg")
     method: Literal["histogram", "reinhard", "fourier"] = Field(
         "histogram",
-        description="histogram: of each channel; reinhard: mean and deviation in CIELAB; fourier: the lowest frequencies",
+        description="what is matched: histogram: that of each channel; reinhard: mean and standard deviation in "
+        "CIELAB; fourier: the amplitudes of the lowest frequencies",
     )
-    amount: float = Field(0.5, gt=0, le=1, description="1: all of the change")
+    amount: float = Field(0.5, gt=0, le=1, description="share of the change that is applied; 1: all of it")
 
 
 class Lamps(Section):
-    """Lamps for a night: on labelled vehicles, by their heading, and in labelled traffic lights that show a colour."""
+    """Lamps for night images: headlamps or tail lamps on labelled vehicles, and the lit lens of labelled traffic lights."""
 
-    share: float = Field(
-        0.9, gt=0, le=1, description="of the vehicles that are not parked, how many have their lamps lit"
+    share: float = Field(0.9, gt=0, le=1, description="share of the vehicles, parked ones aside, whose lamps are lit")
+    brightness: float = Field(
+        1.0, gt=0, le=4, description="factor on the brightness of the lamps; 1: as on real nights"
     )
-    brightness: float = Field(1.0, gt=0, le=4, description="1: as bright as on real nights")
 
 
 class Camera(Section):
-    """What a camera adds to the finished image. Each key is a number, or `[low, high]`, from which each image draws."""
+    """What a camera adds to the finished image. Each key is a number or a range `[low, high]` to draw from."""
 
-    exposure: Annotated[Ranged, Within(-4, 2)] = Field(0.0, description="stops that the light is changed by")
+    exposure: Annotated[Ranged, Within(-4, 2)] = Field(0.0, description="exposure change in stops")
     noise: Annotated[Ranged, Within(0, 0.3)] = Field(
-        0.0, description="standard deviation of the sensor's noise, at full light and of linear light; 0.03 is grainy"
+        0.0, description="standard deviation of the sensor noise at full light, in linear light; 0.03 is grainy"
     )
     blur: Annotated[Ranged, Within(0, 0.01)] = Field(
-        0.0, description="length of the motion while the shutter is open, as a share of the picture's width"
+        0.0, description="length of the motion blur, as a share of the picture's width"
     )
-    glare: Annotated[Ranged, Within(0, 0.5)] = Field(0.0, description="share of the light that the lens scatters")
+    glare: Annotated[Ranged, Within(0, 0.5)] = Field(
+        0.0, description="share of the light scattered in the lens (veiling glare)"
+    )
 
 
 EDGE_MAPS = ("canny", "softedge")  # these also keep shadows and kerbs
-STRENGTH_LEVELS = 5  # of a range: few, because only images of one strength share a batch
-LEAST_TASK_STRENGTH = 0.8  # of remove and insert: at 0.8 a fifth of the source's amplitude is left
+STRENGTH_LEVELS = 5  # levels of a range; few, because a batch holds images of one strength only
+LEAST_TASK_STRENGTH = 0.8  # for remove and insert: at 0.8 a fifth of the source's amplitude is left
 
 
 class Control(Section):
     """A map of the source that a ControlNet makes the edit follow."""
 
     kind: Literal["canny", "softedge", "depth", "segmentation", "own"] = Field(
-        description="what the map shows; own: whatever the maps in `folder` show"
+        description="kind of map; own: your own maps in `folder`, of any kind"
     )
     model: PathOrId = Field(description="the ControlNet: hub id (OWNER/NAME, also OWNER/NAME@REVISION) or folder")
     weight: float = Field(1.0, ge=0, le=2, description="ControlNet conditioning scale; 0 is off")
@@ -222,7 +233,7 @@ class Control(Section):
         None, description="depth and segmentation: the model that makes the maps, hub id or folder"
     )
     folder: FilePath | None = Field(
-        None, description="your own maps instead: FOLDER/SPLIT/NAME.png or FOLDER/NAME.png per source"
+        None, description="your own maps instead: FOLDER/SPLIT/NAME.png or FOLDER/NAME.png for each source"
     )
 
     @model_validator(mode="after")
@@ -232,11 +243,9 @@ class Control(Section):
         if self.estimator is not None and self.folder is not None:
             raise ValueError("give estimator or folder, not both")
         if self.kind == "own" and self.folder is None:
-            raise ValueError("'own' needs a folder: that of your maps")
+            raise ValueError("'own' needs `folder`, the folder of your maps")
         if self.kind in ("depth", "segmentation") and self.estimator is None and self.folder is None:
-            raise ValueError(
-                f"'{self.kind}' needs an estimator (a {self.kind} model), or a folder with maps of your own"
-            )
+            raise ValueError(f"'{self.kind}' needs an estimator (a {self.kind} model), or a folder with your own maps")
         return self
 
 
@@ -245,54 +254,59 @@ class Condition(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, '.', '_' and '-'")
     prompt: str = Field(
-        min_length=1, description="describes the wanted photograph; {objects} becomes the image's classes"
+        min_length=1, description="describes the wanted photograph; {objects} is replaced by the image's classes"
     )
     instruction: str | None = Field(None, description="describes the change, for instruct editors; default: the prompt")
     negative_prompt: str | None = Field(None, description="describes what should not be visible")
     strength: Annotated[Ranged, Within(0, 1)] = Field(
         0.6,
         description="0: the source itself, 1: as much change as the model can make; default with a task: 1. "
-        "`[0.3, 0.9]`: a range, of which each picture gets one of five even levels",
+        "`[0.3, 0.9]`: a range; each picture gets one of five evenly spaced levels",
     )
     instruction_strength: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="the same for instruct editors that are not told a severity; default: `strength`; in presets 1, unless "
-        "the recipe sets `strength`",
+        description="strength for instruct editors (except pocket, which uses `strength`); default: `strength`; in "
+        "presets 1, unless the recipe sets `strength`",
     )
     task: Literal["background", "remove", "insert"] | None = Field(
         None,
-        description="repaint a part with an inpaint model: background: all but the labelled objects; remove: objects, and "
-        "their labels; insert: add an object and its label, which the `detector` must confirm",
+        description="repaint a part with an inpaint model: background: all but the labelled objects; remove: objects, "
+        "and their labels; insert: add an object and its label, which the `detector` must confirm",
     )
     classes: list[str] | None = Field(
         None, min_length=1, description="remove: which objects (default: all); insert: the one class to add"
     )
-    share: float = Field(1.0, gt=0, le=1, description="share of the selected sources that get this condition")
-    steps: int | None = Field(None, ge=1, le=200, description="denoising steps that are run; default: the model's")
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the selected sources that get this condition; with `assign: one`, its weight among the "
+        "conditions",
+    )
+    steps: int | None = Field(None, ge=1, le=200, description="number of denoising steps; default: the model's")
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: the model's")
-    image_guidance: float | None = Field(None, ge=0, description="guidance towards the source, instruct editors only")
+    image_guidance: float | None = Field(None, ge=0, description="image guidance scale (instruct editors only)")
     scheduler: str | dict[str, str | int | float | bool | None] | None = Field(
         None,
-        description="diffusers scheduler; default: the model's. With settings of its own: "
+        description="diffusers scheduler; default: the model's. With settings: "
         "`{name: euler, timestep_spacing: trailing}`",
     )
-    objects: Objects | None = Field(None, description="object settings that differ from the recipe's")
-    detail: float | None = Field(None, ge=0, le=1, description="detail that differs from the recipe's")
-    match: Matching | None = Field(None, description="colour and tone of your own target; see below")
+    objects: Objects | None = Field(None, description="overrides keys of the recipe's `objects`")
+    detail: float | None = Field(None, ge=0, le=1, description="overrides the recipe's `detail`")
+    match: Matching | None = Field(None, description="colour and tone of your own pictures; see below")
     lights: Lamps | None = Field(None, description="lamps on labelled vehicles and in traffic lights; see below")
     sensor: Camera | None = Field(None, description="what a camera adds to the finished image; see below")
-    controls: list[Control] | None = Field(None, description="replaces the recipe's controls; [] for none")
-    edges: bool = Field(
-        True, description="false: leave out canny and softedge of the recipe's controls, if it has others"
-    )
+    controls: list[Control] | None = Field(None, description="replaces the recipe's `controls`; [] for none")
+    edges: bool = Field(True, description="false: leave out the recipe's canny and softedge controls, if it has others")
     unsuited: list[Literal["dark", "foggy", "snowy", "no-sky"]] = Field(
         [],
-        description="pictures that do not get this condition, because they show it already or it would not show in them: "
-        "dark, foggy, snowy (white ground), no-sky (no bright sky in the upper third); presets have some, `[]` takes all",
+        description="pictures that do not get this condition, because they show it already or it would not show: dark, "
+        "foggy, snowy (white ground), no-sky (no bright sky in the upper third); presets set it, `[]` edits all "
+        "pictures",
     )
-    checks: Checks | None = Field(None, description="thresholds that differ from the recipe's")
+    checks: Checks | None = Field(None, description="overrides keys of the recipe's `checks`")
 
     @model_validator(mode="before")
     @classmethod
@@ -333,12 +347,12 @@ class Condition(Section):
 
 
 class CocoSplit(Section):
-    images: FilePath = Field(description="folder that the annotations' file names are relative to")
-    annotations: FilePath = Field(description="instances .json")
+    images: FilePath = Field(description="folder that the file names in the annotations are relative to")
+    annotations: FilePath = Field(description="COCO instances file (.json)")
 
 
 class CocoDataset(Section):
-    """COCO instances: boxes, or polygons for all objects if one has a polygon. Crowd regions are left out and counted."""
+    """COCO instances: boxes, or polygons for all objects if any has one. Crowd regions are left out and counted."""
 
     format: Literal["coco"]
     train: CocoSplit | None = None
@@ -350,7 +364,7 @@ class VocSplit(Section):
     images: FilePath = Field(description="folder of images")
     annotations: FilePath = Field(description="folder of .xml files, named like the images")
     list: FilePath | None = Field(
-        None, description="text file naming the split's images, one a line (ImageSets/Main/train.txt)"
+        None, description="text file with the split's images, one per line (ImageSets/Main/train.txt)"
     )
 
 
@@ -358,25 +372,34 @@ class VocDataset(Section):
     """Pascal VOC boxes. Classes are sorted by name over all splits."""
 
     format: Literal["voc"]
-    one_based: bool = Field(True, description="pixels count from 1 and a box includes its last pixel, as in VOC itself")
+    one_based: bool = Field(
+        True, description="pixel coordinates start at 1 and a box includes its last pixel, as in VOC itself"
+    )
     train: VocSplit | None = None
     val: VocSplit | None = None
     test: VocSplit | None = None
 
 
 class Resolution(Section):
-    """The working size. Without `long_side` the area that the model was trained at, in the picture's own aspect."""
+    """The working size. Without `long_side`: the area that the model was trained at, in the picture's aspect ratio."""
 
     mode: Literal["fit", "tile"] = Field(
         "fit",
         description="fit: the whole image is scaled to the working size and back; tile: edited at its own size, in "
         "overlapping tiles of the working size, for small objects in large images (slower)",
     )
-    long_side: int | None = Field(None, ge=64, le=8192, description="pixels")
+    long_side: int | None = Field(
+        None,
+        ge=64,
+        le=8192,
+        description="long side of the working size, in pixels; default: from the model's native area",
+    )
 
 
 class ImageFile(Section):
-    format: Literal["jpg", "png", "webp"] = Field("jpg", description="of the edited images: jpg (4:4:4), png or webp")
+    format: Literal["jpg", "png", "webp"] = Field(
+        "jpg", description="format of the edited images: jpg (4:4:4), png or webp"
+    )
     quality: int = Field(95, ge=1, le=100, description="jpg and webp only")
 
 
@@ -393,7 +416,7 @@ class LoraEntry(Section):
     hub: str | None = Field(None, description="hub id, instead of a file")
     weight_name: str = Field("pytorch_lora_weights.safetensors", description="file name in the hub repository")
     revision: str | None = Field(None, description="revision of the hub repository")
-    weight: float = Field(1.0, ge=-4, le=4, description="scale of the LoRA; 1: as trained")
+    weight: float = Field(1.0, ge=-4, le=4, description="scale of the LoRA; 1 is as trained")
 
     @model_validator(mode="after")
     def _one_place(self) -> LoraEntry:
@@ -405,16 +428,16 @@ class LoraEntry(Section):
 
 
 class TextToImage(Section):
-    """Images made from noise and labelled by the `detector`, without a dataset. Their labels are less reliable."""
+    """Images generated from text and labelled by the `detector`, without a dataset. Their labels are less reliable."""
 
     classes: list[str] = Field(min_length=1, description="classes of the new dataset; the detector must know them")
     templates: list[str] = Field(
         ["a photo of {class}, {condition}"],
         min_length=1,
-        description="prompts, used in turn; {class} becomes 'a car', {condition} the part of the condition's prompt after "
-        "{objects} (all of it, if it has no {objects})",
+        description="prompts, used in turn; {class} becomes e.g. 'a car', and {condition} the part of the condition's "
+        "prompt after {objects} (or all of it)",
     )
-    images: int = Field(ge=1, le=1_000_000, description="images for each class and condition")
+    images: int = Field(ge=1, le=1_000_000, description="images per class and condition")
     width: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
     height: int | None = Field(None, ge=64, le=8192, description="pixels; default: the model's native size")
 
@@ -426,5 +449,5 @@ class TextToImage(Section):
             raise ValueError(f"classes: {empty[0]!r} is not a name")
         for template in self.templates:
             if lacking := [word for word in ("{class}", "{condition}") if word not in template]:
-                raise ValueError(f"templates: '{template}' lacks {lacking[0]}")
+                raise ValueError(f"templates: '{template}' has no {lacking[0]}")
         return self

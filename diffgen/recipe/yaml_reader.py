@@ -1,4 +1,4 @@
-"""YAML text to plain data, with line numbers. Refuses what YAML allows and no recipe means: duplicate keys, alias bombs."""
+"""YAML text to plain data, with line numbers. Refuses YAML that no recipe needs: duplicate keys, alias bombs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
         keys = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                continue  # PyYAML refuses keys that are no scalars; `<<` may be repeated
+                continue  # PyYAML refuses keys that are not scalars; `<<` may be repeated
             if key.value in keys:
                 raise _refused(key, f"duplicate key '{key.value}'", "remove one of them")
             keys.add(key.value)
@@ -51,9 +51,7 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         self.nodes += 1
         if self.nodes > MAX_NODES or len(self.recursive_objects) > MAX_DEPTH:
-            raise _refused(
-                node, "too many values, or nested too deeply", "write it flatter, without aliases of aliases"
-            )
+            raise _refused(node, "too many values, or nested too deeply", "nest less, and use no aliases of aliases")
         if node in self.recursive_objects:
             raise _refused(node, "an anchor contains itself", "remove the alias")
         try:
@@ -61,7 +59,7 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, OverflowError) as error:  # such as an impossible date
             raise _refused(node, f"cannot read this value: {why(error)}", "quote it if it is text") from None
         if isinstance(value, str) and not is_whole(value):
-            raise _refused(node, f"{value!a} holds half a character (a lone surrogate)", "write it as UTF-8 text")
+            raise _refused(node, f"{value!a} is not valid Unicode (a lone surrogate)", "write it as UTF-8 text")
         self.constructed_objects.pop(node, None)  # each alias becomes a copy: `--set` must change only one place
         return value
 
@@ -82,13 +80,13 @@ def _errors_of(path: Path) -> Iterator[None]:
             f"{where}: not valid YAML: {error.problem or error}", "check indentation and quotes there"
         ) from None
     except RecursionError:
-        raise UsageError(f"{path}: nested too deeply", "write it flatter") from None
+        raise UsageError(f"{path}: nested too deeply", "nest less") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path}: not valid YAML: {why(error)}", "it must be YAML text") from None
 
 
 def is_whole(text: str) -> bool:
-    """Whether text has no lone surrogates, which an escape such as "\\ud800" leaves and no path or file can hold.
+    """Whether text is free of lone surrogates, which an escape such as "\\ud800" creates and no path or file can contain.
 
     Surrogates that stand for the bytes of a path that is not UTF-8 (`surrogateescape`) are allowed.
     """
@@ -102,7 +100,7 @@ def is_whole(text: str) -> bool:
 def line_of(root: yaml.Node | None, path: Sequence[int | str]) -> int | None:
     """The line (from 1) of the deepest node on the way to `path`, None if not even the first key is there.
 
-    The level of a preset's name (`- night: {…}`) is skipped, as it is not part of a recipe's paths.
+    The level of a preset's name (`- night: {…}`) is skipped: it is not part of `path`.
     """
     node, line = root, None
     for part in path:

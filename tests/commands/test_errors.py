@@ -204,7 +204,7 @@ MODELS: list[tuple[dict[Any, Any], str]] = [
     ({"file": "x.safetensors", "config": 3}, "model: config: expected a text"),
     ({"hub": "a/b", "native": 10**30}, "model: native: expected a whole number from 1 to 8192"),
     ({"hub": "a/b", "guidance": float("nan")}, "model: guidance: expected a number from 0"),
-    ({"hub": "a/b", "severity": "a\0b"}, "a text contains a zero byte: 'a.x00b'"),
+    ({"hub": "a/b", "severity": "a\0b"}, "a value contains a zero byte: 'a.x00b'"),
 ]
 
 
@@ -238,19 +238,19 @@ def test_a_model_whose_configs_make_no_sense(cli: Callable[..., Any], tmp_path: 
 # (what the recipe says more, or otherwise; message after file and line; hint)
 FAULTS: list[tuple[dict[Any, Any], str, str]] = [
     ({"output": None}, "output: must be text, got nothing", "output: the run folder"),
-    ({"select": "x"}, "select: must be a mapping of keys, got 'x'", "'diffgen schema' describes every key"),
+    ({"select": "x"}, "select: must be a mapping, got 'x'", "'diffgen schema' describes every key"),
     ({"variants": "2.5"}, "variants: must be a whole number, got '2.5'", "variants: images per source"),
     ({"seed": 1e308}, "seed: must be a", "seed: random seed"),
     ({"require": {"accepted": 2}}, "require.accepted: must be 1.0 or less, got 2", "accepted: minimum share of planned"),
     ({"device": "potato"}, "device: must be auto, cpu, cuda, cuda:N or mps, got 'potato'", "device: auto, cpu"),
     ({"device": 0}, "device: must be text, got 0", "device: auto, cpu"),
     ({"conditions": []}, "conditions: must have 1 or more entries, got a list", "conditions: preset names"),
-    ({"conditions": [3]}, r"conditions\[0\]: must be a mapping of keys, got 3", "conditions: preset names"),
-    ({"conditions": [{"name": "a/b", "prompt": "x"}]}, r"conditions\[0\].name: must be of letters, digits", "name: letters"),
+    ({"conditions": [3]}, r"conditions\[0\]: must be a mapping, got 3", "conditions: preset names"),
+    ({"conditions": [{"name": "a/b", "prompt": "x"}]}, r"conditions\[0\].name: must consist of letters, digits", "name: letters"),
     ({"dataset": {"path": "x"}}, "dataset: must be the path of a data.yaml, or a mapping with format", "dataset: data.yaml"),
     ({"dataset": {"format": "coco", "trian": 1}}, "dataset.trian: unknown key. Did you mean 'train'", "known keys here: format, tr"),
     ({"dataset": {"format": "voc", "train": {"images": "x", "annotations": "y", "z": 1}}}, "dataset.train.z: unknown key", "known keys here: images, annotations, list"),
-    ({"dataset": {"format": "coco", "train": {"images": "x"}}}, "dataset.train.annotations: this key is missing", "annotations: instances"),
+    ({"dataset": {"format": "coco", "train": {"images": "x"}}}, "dataset.train.annotations: this key is missing", "annotations: COCO instances"),
     ({1: 2}, r"\[1\]: a key must be text: put it in quotes", ""),
 ]  # fmt: skip
 

@@ -47,7 +47,7 @@ REFUSED = [
     ({"kind": "depth", "model": "n"}, "'depth' needs an estimator"),
     ({"kind": "segmentation", "model": "n"}, "'segmentation' needs an estimator"),
     ({"kind": "canny", "model": "n", "estimator": "e"}, "'canny' takes no estimator"),
-    ({"kind": "own", "model": "n"}, "'own' needs a folder"),
+    ({"kind": "own", "model": "n"}, "'own' needs `folder`"),
     ({"kind": "depth", "model": "n", "estimator": "e", "folder": "f"}, "not both"),
 ]
 

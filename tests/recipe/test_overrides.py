@@ -57,9 +57,9 @@ def test_later_sets_win_and_the_rest_stays(tmp_path: Path) -> None:
         ("varients=2", "Did you mean 'variants'"),
         ("conditions.nigth.strength=1", "no condition 'nigth'. Did you mean 'night'"),
         ("conditions.night=1", "name a field"),
-        ("seed.x=1", "'seed' holds no keys"),
+        ("seed.x=1", "'seed' is a value"),
         ("seed=[1", "not valid YAML"),
-        ("variants=${NOPE}", "no NOPE"),
+        ("variants=${NOPE}", "variable NOPE is not set"),
     ],
 )
 def test_a_wrong_set_is_an_error(tmp_path: Path, item: str, words: str) -> None:

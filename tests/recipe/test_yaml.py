@@ -16,10 +16,10 @@ from tests.recipe.loading import LEAST, load, refusal
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "a recipe is a mapping"),
-        ("- a\n", "this is a list"),
-        ("just words\n", "this is a text"),
-        ("7\n", "this is a number"),
+        ("", "a recipe must be a mapping"),
+        ("- a\n", "this file is a list"),
+        ("just words\n", "this file is a text"),
+        ("7\n", "this file is a number"),
         ("conditions: [snow]\noutput: o\n", "dataset: this key is missing"),
         ("a: &a [*a]\n", "an anchor contains itself"),
         ("? [a, b]\n: 1\n", "unhashable key"),
