@@ -1,6 +1,6 @@
 """Edit the photographs of a labelled detection dataset with latent diffusion so that every label stays true.
 
-The command line is the main way in. From Python:
+The command line is the main interface. From Python:
 
     import diffgen
 
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for: `diffgen --help` must not wait for numpy and pydantic."""
+    """Import a public name on first use: `diffgen --help` must not wait for numpy and pydantic."""
     import importlib
 
     if name not in _HOMES:

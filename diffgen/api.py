@@ -1,6 +1,6 @@
-"""diffgen from Python: what the commands do, as functions. What is named in `diffgen.__all__` stays; the rest may move.
+"""diffgen from Python: the commands as functions. Names in `diffgen.__all__` are stable; the rest may move.
 
-Every function raises DiffgenError (UsageError where the caller can mend it), with a `message` and a `hint`.
+Every function raises DiffgenError (UsageError if the caller can fix the cause), with a `message` and a `hint`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ OnProgress = Callable[[int, int, int], None]  # images finished, to make, accept
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image that a recipe asks for. `verdict` is "accepted", why it was rejected, "failed", or "pending" before it is
-    made. `path` is its file, if it was made; `source` its source's; `variant` and `attempt` count from 0; `facts` are what
-    was measured on it (docs/manifest.md)."""
+    """One image that a recipe plans. `verdict` is "accepted", the reason for rejection, "failed", or "pending" before it is
+    made. `path` is the image file, if it was made; `source` is the source image; `variant` and `attempt` count from 0;
+    `facts` are the measurements (docs/manifest.md)."""
 
     job: str
     source: Path
@@ -48,22 +48,22 @@ class Image:
 
     @property
     def label(self) -> str:
-        """The text of its YOLO label file, without the rows of objects that are gone. Raises OSError."""
+        """The text of its YOLO label file, without the rows of dropped objects. Raises OSError."""
         return (self._entry.label() or b"").decode("utf-8-sig")
 
     @property
     def objects(self) -> tuple[Shape, ...]:
-        """Its labelled objects, coordinates as fractions of its width and height. Raises OSError."""
+        """Its labelled objects, with coordinates as fractions of width and height. Raises OSError."""
         return self._entry.shapes(self._outcome.dataset)
 
     @property
     def source_objects(self) -> tuple[Shape, ...]:
-        """The labelled objects of its source, of which some may be gone from it. Raises OSError."""
+        """The labelled objects of the source; some of them may have been dropped from the image. Raises OSError."""
         return self._outcome.dataset.schema.parse_or_nothing(self._entry.item.source.read_label())
 
 
 class Run:
-    """A run folder, as it was when it was opened; also of a run that is going on."""
+    """A run folder as it was when opened; the run may still be going on."""
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The dataset's classes by id."""
+        """The dataset's class names, by class id."""
         return self._outcome.dataset.names
 
     @property
@@ -90,7 +90,7 @@ class Run:
 
     @property
     def images(self) -> Iterator[Image]:
-        """Every image that the recipe asks for, in plan order, each as the attempt that counts."""
+        """Every image that the recipe plans, in plan order; of several attempts, the one that counts."""
         for entry in self._outcome.entries:
             yield self._image(entry)
 
@@ -107,8 +107,8 @@ class Run:
         return Image(job.id, source, split, condition, *place, path, verdict, facts, entry, self._outcome)
 
     def sheet(self, max_sources: int = 8, columns: int | None = None) -> Picture:
-        """A contact sheet: a row for each of the first sources with its images and their labels; with `columns` a row breaks
-        after so many. Raises ValueError if no image was made."""
+        """A contact sheet: one row for each of the first `max_sources` sources, with its images and labels. `columns` is the
+        maximum number of pictures per row. Raises ValueError if no image was made."""
         from diffgen.output.contact_sheet import run_sheet
 
         return run_sheet(self._outcome, max_sources, columns)
@@ -133,9 +133,9 @@ def run_recipe(
     max_minutes: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
-    """Make the missing images, check them, and write the dataset, as `diffgen run` does. `limit` edits only the first
-    sources; `max_minutes` stops early, and the next call goes on. In the main thread signals stop it, see
-    `Summary.stopped`."""
+    """Make the missing images, check them, and write the dataset, as `diffgen run` does. `limit`: use only the first
+    sources of each edited split. `max_minutes`: stop early; the next call resumes. In the main thread, signals stop the
+    run; see `Summary.stopped`."""
     from diffgen.run.loop import run
 
     progress = None if on_progress is None else _Calls(on_progress)
@@ -143,15 +143,15 @@ def run_recipe(
 
 
 def open_run(folder: str | Path) -> Run:
-    """Read a run folder. Takes no lock, so it works while a run is writing there."""
+    """Read a run folder. Takes no lock, so it works during a run."""
     return Run(_open(Path(folder)))
 
 
 def export_run(
     folder: str | Path, *, sets: Sequence[str] = (), review: str | Path | None = None, ratio: float | None = None
 ) -> Summary:
-    """Judge the images of a run folder again, with other thresholds or a review's decisions, and write the dataset again,
-    with at most `ratio` made pictures for each real one of train. Makes no image."""
+    """Judge the images of a run folder again, with other thresholds or the decisions of a review, and rewrite the dataset.
+    `ratio` is the maximum number of synthetic images per real image of train. Makes no images."""
     from diffgen.commands.export import export
 
     overrides = [*sets, *([] if ratio is None else [f"ratio={ratio}"])]
@@ -161,8 +161,9 @@ def export_run(
 def evaluate_run(
     folder: str | Path, weights: str | Path, tests: Mapping[str, str | Path], *, seeds: int = 8, **options: Any
 ) -> dict[str, Any]:
-    """Does the run's dataset help a detector? What `diffgen eval --json` prints. `tests` are names -> data.yaml of real
-    labelled pictures; `options` the other fields of `commands.eval.request.EvalRequest`, such as `oracle` or `ratios`."""
+    """Does the run's dataset help a detector? Returns what `diffgen eval --json` prints. `tests` maps names to the
+    data.yaml of real labelled pictures; `options` are other fields of `commands.eval.request.EvalRequest`, such as
+    `oracle`, `ratios`."""
     from diffgen.commands.eval.evaluate import evaluate
     from diffgen.commands.eval.prepare import prepare
     from diffgen.commands.eval.request import EvalRequest
@@ -176,7 +177,7 @@ def evaluate_run(
 
 
 class _Calls(Progress):
-    """Hands its numbers on."""
+    """Progress that calls a function with the numbers."""
 
     def __init__(self, told: OnProgress) -> None:
         self._told = told

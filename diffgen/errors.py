@@ -67,4 +67,4 @@ class NotFinite(TransientError):
 
 
 class OutOfMemory(TransientError):
-    """The device has no room for this batch; the worker halves it."""
+    """The batch does not fit in the device's memory; the worker halves it."""

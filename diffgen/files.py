@@ -19,7 +19,7 @@ def image_path(folder: Path, job_id: str, image_format: str) -> Path:
 
 
 def shown(path: str | Path) -> str:
-    """A path for people: relative where it lies below the current folder."""
+    """A path to show to people: relative if it is below the current folder."""
     try:
         return os.fspath(Path(path).relative_to(Path.cwd()))
     except (OSError, ValueError):
@@ -73,7 +73,7 @@ def sync_filesystem(folder: Path) -> None:
 
 
 def unused(path: Path) -> Path:
-    """The path, or with a number before its suffix the first that nobody has."""
+    """The path, or if it exists, the first free one with a number before its suffix."""
     number, free = 1, path
     while os.path.lexists(free):
         number += 1

@@ -46,7 +46,7 @@ def unit(*parts: str | int) -> float:
 
 
 # First words of a problem for which a picture is left out of the export: its file is missing, its annotation cannot be read,
-# or was made for a picture of another shape. (A broken YOLO label file is Ultralytics' to judge: it is carried over.)
+# or was made for a picture of another shape. (Ultralytics decides on a broken YOLO label file, so it is copied.)
 LEFT_OUT = frozenset({"missing", "annotation", "size"})
 
 
@@ -110,7 +110,7 @@ class ControlInput:
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """What a camera adds to an edit: each field is the (low, high) of which a job draws one value, (0, 0): nothing.
+    """What a camera adds to an edit. Each field is a range (low, high) that a job draws one value from; (0, 0): nothing.
 
     `exposure` is in stops. `noise` is a standard deviation, at full light, of linear light from 0 to 1. `blur` is the length
     of the motion as a share of the picture's width. `glare` is the share of the light that is scattered over the picture.
@@ -314,8 +314,8 @@ def reading_facts(record: Record) -> Iterator[None]:
         yield
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise DiffgenError(
-            f"the record of image {record.id} holds facts that nobody could have measured: {why(error)}",
-            "delete that image from images/: the next run makes it and its record again",
+            f"the record of image {record.id} holds impossible measurements: {why(error)}",
+            "delete the image from images/: the next run makes it and its record again",
         ) from error
 
 

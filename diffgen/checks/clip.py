@@ -51,7 +51,7 @@ class Clip:
                 pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self._device)
                 return _unit(self._model.visual_projection(self._model.vision_model(pixels).pooler_output))
         except torch.OutOfMemoryError as error:
-            raise OutOfMemory(f"the device has no room for CLIP: {why(error)}") from None
+            raise OutOfMemory(f"CLIP does not fit on the device: {why(error)}") from None
 
     def read(self, text: str) -> Vectors:
         """The unit vector (D,) of a text, cached. The text is cut at the model's token limit."""

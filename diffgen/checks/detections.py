@@ -146,8 +146,8 @@ def measure_detections(
 
 
 def judged_recall(facts: Mapping[str, Any], size: str | None = None) -> float | None:
-    """The value compared with `checks.recall`: the share (0 to 1) of the labelled objects that the detector finds in the
-    source that it finds in the edit or in its matched copy.
+    """The value compared with `checks.recall`: of the labelled objects that the detector finds in the source, the share
+    (0 to 1) that it also finds in the edit or in its matched copy.
 
     A detector trained by day misses real objects at night, and those are the valuable ones. The copy at the source's
     brightness shows that they are still there. None without a detector, or if it found no labelled object in the source.

@@ -74,7 +74,7 @@ def _change(name: str, before: float, after: float) -> float:
 
 
 def _statistics(facts: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]] | None:
-    """Those of the source and of the edit; None for records without, and for tasks. An older diffgen recorded fewer."""
+    """Statistics of the source and of the edit; None for tasks, and for records without them. Older records have fewer."""
     if "after" not in facts or "task" in facts:
         return None
     before, after = (dict(zip(STATISTICS, facts[key], strict=False)) for key in ("before", "after"))
@@ -82,7 +82,7 @@ def _statistics(facts: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, f
 
 
 def _structure(facts: Mapping[str, Any]) -> float | None:
-    """Of the whole picture. None for the records of diffgen 0.1, so that their folders are exported as before."""
+    """Structure of the whole picture. None for records of diffgen 0.1, so that their folders are exported as before."""
     return facts.get("structure_image") if "change" in facts else None
 
 
@@ -102,9 +102,9 @@ def judged_change(facts: Mapping[str, Any]) -> float | None:
 
 
 def judged_brightening(facts: Mapping[str, Any], condition: str) -> float | None:
-    """The value compared with `checks.brightened`: how much luminance, 0 to 1, was added to a night whose edges did not
-    stay. None for a source by day, where they stayed, for records without statistics, and for tasks; and for dust, which
-    judges took for dust in the dark, too."""
+    """The value compared with `checks.brightened`: the luminance (0 to 1) added to a night whose edges changed.
+    None for a daytime source, if the edges stayed, for records without statistics, and for tasks. Also None for dust: people
+    accepted brightened dust at night as dust."""
     statistics, structure = _statistics(facts), _structure(facts)
     if statistics is None or structure is None or condition.rpartition("-")[2] == "dust":
         return None

@@ -58,7 +58,7 @@ def with_looks(dataset: Dataset, splits: Collection[str], cache: FileCache) -> D
     wanted = [source for source in dataset.sources if source.split in splits and source.problem is None]
     missing = {s.image_digest: s for s in wanted if _entry(s) not in known}
     if len(missing) > MANY:
-        logger.warning("looking at %d pictures, once: are they dark, foggy or snowy already?", len(missing))
+        logger.warning("checking once which of %d pictures are already dark, foggy or snowy", len(missing))
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
         for source, value in zip(missing.values(), pool.map(_look, missing.values()), strict=True):
             known[_entry(source)] = value or ""

@@ -18,8 +18,8 @@ from diffgen.dataset.labels import Shape
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is measured of one picture, so that a source is looked at once for all of its edits. All but `field`, which is of
-    the whole picture, is of what lies between its bars."""
+    """The measurements of one picture; a source is measured once for all of its edits. All are taken between its
+    uniform bars, except `field`, which covers the whole picture."""
 
     field: Field
     spectrum: Spectrum

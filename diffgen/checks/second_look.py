@@ -42,8 +42,8 @@ class Pair:
 
 
 class SecondLook:
-    """Not thread-safe, but for `prepared`: the models run on the device, on the edits of a whole batch, and on each source
-    alone, so that what they say of it does not depend on when it is looked at."""
+    """Not thread-safe, except `prepared`. The models run on the device: on the edits of a whole batch, but on each source
+    alone, so that a source's results do not depend on its batch."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class SecondLook:
         return self._detector is not None or self._clip is not None
 
     def prepared(self, pair: Pair) -> Pair:
-        """With all that needs no model: the edit at the source's brightness for the detector, and as CLIP sees it."""
+        """The inputs that need no model: the edit at the source's brightness, and the edit as CLIP sees it."""
         compared = self._detector is not None and pair.item.source.text is None
         return replace(
             pair,

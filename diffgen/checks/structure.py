@@ -75,7 +75,8 @@ def double_angle(plane: Plane) -> Field:
 
 
 def _parts(values: NDArray[Any]) -> list[slice]:
-    """The rows of an array in parts that fit a core's cache: whole pictures would go to memory and back at each step."""
+    """The rows of an array in parts that fit a core's cache; whole pictures would be written to memory and read back
+    each step."""
     step = max(8, PART // max(1, values[:1].size))
     return [slice(i, min(i + step, len(values))) for i in range(0, len(values), step)]
 
@@ -146,6 +147,6 @@ def pixel_box(shape: Shape, size: tuple[int, ...], grow: float = 0.0) -> tuple[i
 
 
 def shorter_side(shape: Shape, size: tuple[int, ...]) -> float:
-    """Of the shape's box, in pixels, in a picture of `size` (height, width)."""
+    """The shorter side of the shape's box, in pixels of a picture of `size` (height, width)."""
     x0, y0, x1, y1 = shape.box
     return round(min((x1 - x0) * size[1], (y1 - y0) * size[0]), 1)

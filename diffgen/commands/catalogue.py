@@ -65,7 +65,7 @@ def model_facts(name: str) -> dict[str, Any]:
 def model_text(facts: Mapping[str, Any]) -> str:
     lines = [f"{key:<20} {_words(value)}" for key, value in facts.items() if key != "words"]
     if "words" in facts:
-        lines.append("It makes only these conditions, one at a time. --json lists the words that it knows.")
+        lines.append("It makes only these conditions, one at a time. --json lists the words it knows.")
     return "\n".join(lines)
 
 

@@ -116,7 +116,7 @@ def examination_text(facts: dict[str, Any]) -> str:
     lines = [
         f"diffgen   {facts['diffgen']}, Python {facts['python']}",
         f"packages  {packages}",
-        f"machine   {facts['cpus']} CPUs, memory {memory}, {facts['disk_free_gb']} GB free where the output goes",
+        f"machine   {facts['cpus']} CPUs, memory {memory}, {facts['disk_free_gb']} GB free on the output disk",
     ]
     if "device" in facts:
         lines.append(

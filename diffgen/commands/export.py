@@ -55,6 +55,7 @@ def _require_same_images(store: RunStore, session: Session) -> None:
     kept_plan = Session.open(load_recipe(kept), session.limit, reviewed=False).plan
     if missing := missing - {item.job.id for item in kept_plan.items}:
         raise UsageError(
-            f"{store.folder}: export makes no image, and this recipe asks for {len(missing)} that the run folder's does not",
-            "change only checks, require or include_sources; 'diffgen run' makes other images",
+            f"{store.folder}: export makes no images, but this recipe plans {len(missing)} that the run folder's "
+            "recipe does not",
+            "change only checks, require or include_sources; use 'diffgen run' to make new images",
         )

@@ -38,19 +38,19 @@ def write_starter(
     shards: int = 8,
 ) -> list[Path]:
     """Write the recipe for the dataset at `place`, and the other files beside it; returns their paths. `clusters` are those
-    of CLUSTERS to write a job for, with so many `shards`.
+    of CLUSTERS to write a job for, each with this many `shards`.
 
     In the files, paths are as seen from the working directory, but those in the recipe, which are relative to it. Of
     several datasets, `choose` picks one. Raises UsageError, writing nothing, if one of the files exists, or when there is no
     dataset or, without `choose`, more than one.
     """
     if not place.exists():
-        raise UsageError(f"{place} is not there", "give the folder of your dataset, or its data.yaml")
+        raise UsageError(f"{place} does not exist", "give the folder of your dataset, or its data.yaml")
     templates = {**_TEMPLATES, **dict(CLUSTERS[name] for name in clusters)}
     targets = [recipe.with_name(f"{recipe.stem}{end}") for end in templates.values()]
     if existing := [path for path in targets if path.exists()]:
         raise UsageError(
-            f"{existing[0]} exists already", "move it away first, or name another with -o; nothing was written"
+            f"{existing[0]} exists already", "move it away, or choose another file with -o; nothing was written"
         )
     found = _one_dataset(place, choose)
     folder = recipe.absolute().parent
@@ -90,7 +90,7 @@ def _one_dataset(place: Path, choose: Choose | None) -> Found:
         hint = (
             hint_for(place) if place.is_dir() else "give a data.yaml, a COCO instances file, or a folder that has one"
         )
-        raise UsageError(f"{place}: found no dataset that can be used as it is", hint)
+        raise UsageError(f"{place}: found no dataset that can be used as is", hint)
     if len(found) == 1:
         return found[0]
     lines = [

@@ -1,4 +1,4 @@
-"""The datasets that lie below a folder, and what looks like one and cannot be used as it is."""
+"""Find the datasets below a folder, and files that look like a dataset but cannot be used as is."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def hint_for(place: Path) -> str:
     texts = [path for path in files if path.suffix == ".txt"]
     names = next((by_name[name] for name in ("classes.txt", "obj.names", "labels.txt") if name in by_name), None)
     if any(path.parent.name in ("label_2", "label_02") for path in texts):
-        return "label_2/ holds labels of KITTI, which are not read: convert them to YOLO or COCO first"
+        return "label_2/ holds KITTI labels, which diffgen does not read: convert them to YOLO or COCO first"
     for path in (path for path in files if path.suffix == ".json"):
         head = _head(path)
         if '"box2d"' in head or '"frameAttributes"' in head:
-            return f"{path} is of BDD, which is not read: convert it to COCO first (bdd100k's bdd2coco does)"
+            return f"{path} is in BDD format, which diffgen does not read: convert it to COCO first (bdd100k's bdd2coco)"
         if '"shapes"' in head and '"imagePath"' in head:
-            return f"{path} is of LabelMe, which is not read: convert it to YOLO or COCO first"
+            return f"{path} is in LabelMe format, which diffgen does not read: convert it to YOLO or COCO first"
     if names is not None or any(path.parent.name == "labels" for path in texts):
         return _needs_data_yaml(place, files, names)
     if any(is_image(path.name) for path in files):
-        return "there are images, but no labels: give the folder that has both"
+        return "there are images but no labels: give the folder that has both"
     return "give the folder that contains it, or copy a recipe from configs/"
 
 
@@ -126,7 +126,7 @@ def _yolo(files: list[Path]) -> Iterator[Found]:
 
 
 def _coco(top: Path, files: list[Path]) -> Iterator[Found]:
-    """COCO files that lie in one folder, or in one folder for each split, are one dataset."""
+    """COCO files in one folder, or in one folder per split, are one dataset."""
     groups: dict[Path, dict[str, dict[str, Path]]] = {}
     for path in files:
         if path.suffix == ".json" and _is_coco(_head(path)):

@@ -142,21 +142,21 @@ def _workload(session: Session, present: dict[str, Record]) -> _Workload:
 def _why_idle(session: Session, condition: Condition) -> str:
     """Why no picture gets the condition."""
     if not session.plan.edits:
-        return "no picture is selected that can be edited"
+        return "no picture that can be edited is selected"
     if all(set(condition.unsuited) & set(source.looks) for source, _ in session.plan.edits):
         return f"every picture is {' or '.join(condition.unsuited)} (unsuited)"
     classes = " or ".join(condition.classes or ())
     reasons = {
         "background": "no selected picture has a labelled object",
         "remove": f"no selected picture has a labelled {classes or 'object'}",
-        "insert": f"no selected picture has room for a {classes} of a size and height that the dataset's objects have, "
-        f"{session.model.least_object} px or more at the working size",
+        "insert": f"no selected picture has room for a {classes} of a size and position that the dataset's objects have, "
+        f"and {session.model.least_object} px or more at the working size",
     }
     suited = [
         edit for edit in edits_of(session.recipe, session.model, session.dataset) if edit[0].name == condition.name
     ]
     if any(fits(source, edit, session.plan.places) for source, _ in session.plan.edits for edit in suited):
-        return "its share selects none of the pictures"
+        return "its share selects no picture"
     return reasons[str(condition.task)]
 
 
@@ -188,7 +188,11 @@ def _minutes(session: Session, work: _Workload, seconds: list[float]) -> float |
 def plan_text(facts: dict[str, Any]) -> str:
     """`plan_facts` as text."""
     minutes = facts["minutes"]
-    time = f"about {minutes:g} minutes" if minutes is not None else "time known after the first images (try --limit 8)"
+    time = (
+        f"about {minutes:g} minutes"
+        if minutes is not None
+        else "time unknown until the first images are made (try --limit 8)"
+    )
     lines = [
         *_head_lines(facts),
         *(f"prompt    {line}" for line in facts["prompts"]),
@@ -204,7 +208,7 @@ def _head_lines(facts: dict[str, Any]) -> Iterator[str]:
     if facts["annotator"] is None:
         yield f"dataset   {shown(facts['dataset'])}: {splits}; {facts['edited_sources']} to edit"
     else:
-        yield f"dataset   none: pictures are generated, and labelled by {facts['annotator']}, so labels are less reliable"
+        yield f"dataset   none: images come from text, labelled by {facts['annotator']}, so labels are less reliable"
     yield f"model     {facts['model']['name']} ({facts['model']['editor']})"
     if facts["memory"]:
         yield f"memory    {facts['memory']}"
@@ -215,13 +219,13 @@ def _head_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"          {name:<14} {images or 'none: ' + facts['idle'][name]}"
         if levels := facts["strengths"].get(name):
             spread = ", ".join(f"{count} at {level}" for level, count in levels.items())
-            yield f"          {'':<14} strength: {spread}; a batch has images of one strength"
+            yield f"          {'':<14} strength: {spread}; each batch holds images of one strength"
 
 
 def _dataset_lines(facts: dict[str, Any]) -> Iterator[str]:
     leakage = facts["leakage"]
     yield from plan_remark_lines({**facts, "identical": leakage["identical"]})
     if leakage["near"] is None:
-        yield "leakage   near-duplicates across splits are not checked in a dataset of this size; --look checks them"
+        yield "leakage   near-duplicates across splits are not looked for in a dataset of this size; add --look"
     else:
         yield from counted_lines("leakage", leakage["near"], "pictures look like a picture of another split")

@@ -56,7 +56,7 @@ def _newest(hub_id: str, revision: str | None, title: str, name: str) -> str:
     except Unreachable as error:
         if here is None:
             raise
-        logger.warning("%s: %s, so nobody can say whether there is a newer commit", title, error.what)
+        logger.warning("%s: %s, so a newer commit could not be looked for", title, error.what)
         return here
 
 

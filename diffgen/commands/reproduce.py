@@ -103,10 +103,10 @@ def _record(folder: Path, commits: Sequence[Sequence[Record]], start: str) -> Re
             f"{folder} has no job '{start}'", "ids are the names of the files in images/, and in dataset/manifest.jsonl"
         )
     if len(matches) > 1:
-        raise UsageError(f"{len(matches)} jobs begin with '{start}'", "give more of the id")
+        raise UsageError(f"{len(matches)} jobs begin with '{start}'", "give more of its characters")
     (record,) = matches
     if record.status != "made":
-        raise UsageError(f"job {record.id} made no image: {record.error}", "choose one that did")
+        raise UsageError(f"job {record.id} made no image: {record.error}", "choose a job that made one")
     return record
 
 
@@ -121,7 +121,7 @@ def _batches(session: Session, committed: Sequence[str], job: str, batch_size: i
     if job not in items:
         raise UsageError(
             f"the recipe of this run folder does not plan job {job}",
-            "it was made with other settings, such as an older recipe or a swept preview, or its source has changed",
+            "it was made with other settings (an older recipe or a preview --sweep), or its source has changed",
         )
     present = read_present(session.folder, session.recipe.image.format)
     lanes = cut_lanes(cut_batches(plan.items, batch_size))
@@ -174,7 +174,7 @@ def _make(worker: BatchWorker, batches: Sequence[Batch], record: Record) -> tupl
         if result.image is None:
             raise DiffgenError(
                 f"job {record.id} cannot be made again: {result.record.error}",
-                "fix that and run the same command again",
+                "fix this and run the same command again",
             )
         image = result.image
         if _sha256(image) == record.sha256:
@@ -210,7 +210,7 @@ def reproduction_text(result: Reproduction) -> str:
             pixels = f"differ by at most {result.max_difference} of 255, on average {result.mean_difference:g}"
         lines.append(f"pixels       {pixels}")
     if result.environment is None:
-        lines.append("environment  of the run unknown")
+        lines.append("environment  of the run: unknown")
     elif not result.environment:
         lines.append("environment  the same")
     else:

@@ -45,7 +45,7 @@ class PreviewRequest:
     sweeps: tuple[Sweep, ...] = ()
 
     def file_name(self, kind: str) -> str:
-        """Of the picture: one for each choice of conditions and sweeps, so that two can be compared."""
+        """File name of the preview: one per choice of conditions and sweeps, so that previews can be compared."""
         swept = (f"{sweep.field}={','.join(map(str, sweep.values))}" for sweep in self.sweeps)
         name = re.sub(r"[^\w.,=+-]+", "_", "-".join([kind, *self.conditions, *swept]))
         return f"{name if len(name) < LONGEST else f'{name[:LONGEST]}-{digest_of(name)[:8]}'}.png"
@@ -107,7 +107,7 @@ def read_sweep(text: str) -> Sweep:
         raise UsageError(f"--sweep {text}: not of the form field=value,value", "for example --sweep strength=0.3,0.5")
     if field in UNSWEPT:
         raise UsageError(
-            f"--sweep {text}: '{field}' chooses which images are made, not how they look",
+            f"--sweep {text}: '{field}' decides which images are made, not how they look",
             "sweep strength, guidance, steps, detail, …",
         )
     return Sweep(field, tuple(values))

@@ -67,7 +67,7 @@ def preview_trajectory(
 
 
 def trajectory(editor: Editor, item: Item, shapes: tuple[Shape, ...], maps: Maps) -> list[tuple[str, Pixels]]:
-    """(caption, picture at the source's size) of each step and last of the edit, as the model made it, without `detail`.
+    """(caption, picture at the source's size) of each step and, last, of the edit as the model made it, without `detail`.
 
     Raises SourceError when the source does not decode.
     """

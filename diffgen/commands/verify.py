@@ -1,4 +1,4 @@
-"""`diffgen verify`: read everything in a run folder, and name what is not as it was written."""
+"""`diffgen verify`: read everything in a run folder, and name what is damaged."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
 
 
 def forget(found: Verification, loaded: LoadedRecipe) -> None:
-    """Take away what was found damaged, so that `run` makes it again: images, and a dataset that is not whole."""
+    """Remove damaged images and an incomplete dataset, so that `run` makes them again."""
     folder, image_format = loaded.output, loaded.recipe.image.format
     for job_id in found.images_damaged:
         path = image_path(folder, job_id, image_format)
@@ -94,16 +94,17 @@ def forget(found: Verification, loaded: LoadedRecipe) -> None:
 def verification_text(found: Verification) -> str:
     """The findings for a terminal."""
     lines = [
-        f"{found.records} records, {found.images} images and {found.dataset} exported images read in {shown(found.output)}"
+        f"{found.records} records, {found.images} images and {found.dataset} exported images read in "
+        f"{shown(found.output)}"
     ]
     if found.records_damaged:
         lines.append("records   damaged: some batches cannot be read")
-    lines += _listed("images", found.images_damaged, "are not as they were made")
-    lines += _listed("images", found.images_missing, "are not there")
-    lines += _listed("dataset", found.dataset_damaged, "are not as they were written, or not of the newest records")
-    lines.append(
-        "all is as it was written" if found.whole else f"repair it: diffgen verify {shown(found.output)} --repair"
+    lines += _listed("images", found.images_damaged, "changed since they were made")
+    lines += _listed("images", found.images_missing, "missing")
+    lines += _listed(
+        "dataset", found.dataset_damaged, "changed since they were written, or older than the newest records"
     )
+    lines.append("everything is intact" if found.whole else f"to repair: diffgen verify {shown(found.output)} --repair")
     return "\n".join(lines)
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from diffgen.dataset.images import Pixels
 
-NOISE = 4  # levels by which a bar's pixels may differ from its colour, in any channel
+NOISE = 4  # maximum difference of a bar's pixels from its colour, in grey levels of any channel
 REACH = 17  # lines that JPEG disturbs before the edge: a block of 16 where colour is halved, and one by interpolation
-STEP = 12  # levels by which a pixel differs at least from the bar's colour beyond its edge
+STEP = 12  # minimum difference of the pixels beyond a bar's edge from its colour, in grey levels
 SHARE = 0.5  # of the pixels that do, in the first line beyond it
 THINNEST = 4  # px
 LARGEST = 0.8  # of the side, both bars together: beyond it there is no picture to edit
@@ -35,7 +35,7 @@ class Bars:
         return bool(self.top or self.bottom or self.left or self.right)
 
     def inner(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """What lies between the bars, of an array (H, W, …); a view, not a copy."""
+        """The part of an array (H, W, …) between the bars; a view, not a copy."""
         height, width = pixels.shape[:2]
         return pixels[self.top : height - self.bottom, self.left : width - self.right]
 

@@ -20,7 +20,7 @@ from diffgen.types import Source
 def with_maps(dataset: Dataset, recipe: Recipe, base: Path, cache: FileCache) -> Dataset:
     """The dataset, with the user's control maps attached to every editable source.
 
-    A source whose map is missing or has another aspect ratio gets a `problem`: it is carried over unedited, and counted.
+    A source whose map is missing or has another aspect ratio gets a `problem`: it is copied unedited, and counted.
     Raises UsageError if a folder of maps is missing, or has no map for any source.
     """
     folders = list(dict.fromkeys(c.folder for c in recipe.all_controls if c.folder is not None))

@@ -47,7 +47,7 @@ class Dataset:
 
     @property
     def schema(self) -> LabelSchema:
-        """For reading its label rows."""
+        """What is needed to parse its label rows."""
         return LabelSchema(self.names, self.keypoints)
 
     @property
@@ -77,8 +77,8 @@ def read_dataset(spec: str | CocoDataset | VocDataset, base: Path, cache: FileCa
             name.encode()
         except UnicodeEncodeError:  # a lone surrogate, from an escape such as "\ud800" in YAML or JSON
             raise UsageError(
-                f"{listing.path}: the class name {name!a} holds half a character (a lone surrogate)",
-                "write the name itself as UTF-8 text",
+                f"{listing.path}: the class name {name!a} is not valid Unicode (a lone surrogate)",
+                "write it as UTF-8 text",
             ) from None
     sources = _without_leaks(read_sources(listing, cache))
     notes = listing.notes | ({"outside": outside} if (outside := _outside(listing)) else {})
@@ -89,8 +89,8 @@ def require_confined(dataset: Dataset) -> None:
     """Raises UsageError if a name in the dataset leads to a picture outside of its own folders."""
     if outside := dataset.notes.get("outside"):
         raise UsageError(
-            f"{dataset.path}: names lead outside of the dataset: {outside[0]}",
-            "move those pictures into the dataset, or run without --confined",
+            f"{dataset.path}: paths or links lead out of the dataset, such as to {outside[0]}",
+            "move those files into the dataset, or run without --confined",
         )
 
 

@@ -22,7 +22,7 @@ from diffgen.types import Settings
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """How a source of size `source` lies in a working image of `size`: scaled to `inner`, at (`left`, `top`)."""
+    """The placement of a source of size `source` in a working image of `size`: scaled to `inner`, at (`left`, `top`)."""
 
     source: tuple[int, int]
     inner: tuple[int, int]

@@ -19,7 +19,7 @@ from diffgen.errors import SourceError, why
 Pixels = NDArray[np.uint8]
 REC_709 = np.array([0.2126, 0.7152, 0.0722], np.float32)  # luma weights of R, G, B, applied to sRGB values
 
-# Suffixes of files that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are carried over unchanged.
+# Suffixes of files that are edited. The others that Ultralytics reads (heic, avif, dng, jp2) are copied unchanged.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo"})
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # Pillow opens MPO as JPEG; as a format name it is a KeyError
 MOST_PIXELS = 1024**3 // 12  # in one picture: Pillow's own limit, a quarter of a gigabyte of RGB
@@ -40,7 +40,7 @@ def read_size(raw: bytes) -> tuple[int, int]:
 def decode(raw: bytes, least: int | None = None) -> Pixels:
     """The pixels that a detector trains on: EXIF orientation applied, alpha dropped, of 16 bits the high byte.
 
-    With `least`, a JPEG comes at a half, a quarter or an eighth of its size where its long side keeps so many pixels: that
+    With `least`, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its long side keeps at least that many pixels: that
     is several times faster. Raises SourceError if the bytes do not decode.
     """
     with opened(raw, "decode") as image:

@@ -125,7 +125,7 @@ def _numbers(row: list[str], n: int) -> list[float]:
 
 def _class_id(value: float, n: int, classes: int) -> int:
     if value < 0 or value % 1:
-        raise LabelError("class-id", f"row {n}: class id {value:g} is not a whole number of 0 or more")
+        raise LabelError("class-id", f"row {n}: class id {value:g} is not a whole number from 0")
     if value >= classes:
         raise LabelError("class-id", f"row {n}: class id {value:g}, but the dataset has {classes} classes")
     return int(value)

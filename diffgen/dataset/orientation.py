@@ -22,7 +22,7 @@ SIDEWAYS = (5, 6, 7, 8)  # those that swap width and height
 
 
 def orientation(raw: bytes) -> int:
-    """1 to 8, of the bytes of a JPEG, PNG or WebP file; 1 for any other, and where there is none that counts."""
+    """The EXIF orientation, 1 to 8, of a JPEG, PNG or WebP file's bytes; 1 for other files, and if there is no valid one."""
     for block in _blocks(raw):
         if (found := _of_block(block)) is not None:
             return found if 1 <= found <= 8 else 1
@@ -30,7 +30,7 @@ def orientation(raw: bytes) -> int:
 
 
 def upright(pixels: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
-    """(H, W, C) as it is meant to be seen, for an orientation from 1 to 8."""
+    """The pixels (H, W, C) turned upright, for an orientation from 1 to 8."""
     if turned in SIDEWAYS:
         pixels = pixels.transpose(1, 0, 2)
     if turned in (2, 3, 6, 7):
@@ -41,7 +41,7 @@ def upright(pixels: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
 
 
 def _blocks(raw: bytes) -> Iterator[bytes]:
-    """The EXIF blocks of a file, without what stands before their byte order."""
+    """The EXIF blocks of a file, starting at their byte order mark."""
     if raw.startswith(b"\xff\xd8"):
         yield from _jpeg_blocks(raw)
     elif raw.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -51,7 +51,7 @@ def _blocks(raw: bytes) -> Iterator[bytes]:
 
 
 def _jpeg_blocks(raw: bytes) -> Iterator[bytes]:
-    """Of the segments before the picture's data."""
+    """EXIF blocks from the segments before the image data."""
     at = 2
     while at + 4 <= len(raw) and raw[at] == 0xFF:
         marker = raw[at + 1]

@@ -57,11 +57,11 @@ def remark_lines(remarks: Mapping[str, Any]) -> Iterator[str]:
     """The remarks as text, each with a first word of what it is about."""
     labels = remarks["labels"]
     for word, sources in remarks["not_edited"].items():
-        fate = "left out" if word in LEFT_OUT else "carried over as they are"
+        fate = "left out" if word in LEFT_OUT else "copied unchanged"
         yield from counted_lines("unedited", sources, f"{word}, {fate}")
     if labels["none"] or labels["empty"]:
-        yield f"labels    {labels['none']} images without label file, {labels['empty']} with an empty one: background"
-    yield from counted_lines("labels", labels["orphans"], "label files without image, not used")
+        yield f"labels    {labels['none']} images without a label file, {labels['empty']} with an empty one: background"
+    yield from counted_lines("labels", labels["orphans"], "label files without an image, not used")
     for word, notes in remarks["notes"].items():
         yield from counted_lines("dataset", notes, NOTES[word])
     yield from counted_lines("leakage", remarks["identical"], "pictures appear in more than one split, byte for byte")
@@ -108,13 +108,14 @@ def check_labelled(dataset: Dataset, before: Mapping[str, int]) -> None:
         return
     hint = "check 'annotations:' of the recipe"
     if not isinstance(first.label, bytes):
-        hint = f"bring them to where they are looked for: the labels of {first.path} are {label_path(first.path)}"
+        hint = f"put label files where Ultralytics looks for them: for {first.path} that is {label_path(first.path)}"
         hint += "".join(f"; there is {place}" for place in _label_like(Path(first.path)))
     if not lost:
         raise UsageError(f"{dataset.path}: none of the {len(usable)} pictures has a labelled object", hint)
     raise UsageError(
-        f"{dataset.path}: '{first.split}' had {before[first.split]} labelled pictures at the last run, and now has none",
-        f"{hint}; if it is meant so, choose a new output folder",
+        f"{dataset.path}: '{first.split}' had {before[first.split]} labelled pictures at the last run, and now has "
+        "none",
+        f"{hint}; if this is intended, choose a new output folder",
     )
 
 

@@ -240,7 +240,7 @@ def _read_facts(entry: Found, classes: int, keypoints: tuple[int, int] | None) -
     except LabelError as error:
         return {**fields, "problem": f"{error.reason}: {error}"}
     if _suffix(entry.image) not in SUFFIXES:
-        return {**fields, "problem": f"format: {_suffix(entry.image)} is carried over unedited"}
+        return {**fields, "problem": f"format: {_suffix(entry.image)} is copied unedited"}
     try:
         width, height = read_size(raw)
     except SourceError as error:

@@ -107,7 +107,7 @@ def kept_map(source: Source, control: ControlInput, canvas: Canvas) -> Pixels:
     path, digest = next((path, digest) for folder, path, digest in source.maps if folder == control.folder)
     raw = Path(path).read_bytes()
     if hashlib.sha256(raw).hexdigest() != digest:
-        raise TransientError(f"the map {path} changed while the run was going on")
+        raise TransientError(f"the map {path} changed during the run")
     return own_map(raw, control, canvas)
 
 
@@ -137,7 +137,8 @@ def load_estimator(network: Network, device: str) -> Estimate:
         return lambda image: _depth(model, processor, image)
     if model.config.num_labels != len(PALETTE):
         raise DiffgenError(
-            f"{network.full_name} has {model.config.num_labels} classes; ControlNets for segmentation expect ADE20K's 150",
+            f"{network.full_name} has {model.config.num_labels} classes; ControlNets for segmentation expect ADE20K's "
+            "150",
             "use a segmentation model trained on ADE20K, or `folder:` with maps in its colours",
         )
     return lambda image: _segments(model, processor, image)
@@ -174,4 +175,4 @@ def _estimated(model: Any, processor: Any, image: Pixels, post_process: Callable
             inputs = processor(images=image.copy(), return_tensors="pt").to(model.device)
             return post_process(model(**inputs), [image.shape[:2]])[0]
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"the device has no room for the estimator: {why(error)}") from None
+        raise OutOfMemory(f"the estimator does not fit on the device: {why(error)}") from None

@@ -26,7 +26,7 @@ def effective_object_strength(settings: Settings) -> float | None:
 
 
 def _total(settings: Settings) -> int:
-    """The steps of the whole schedule, of which the last `settings.steps` were run."""
+    """The number of steps in the whole schedule; the last `settings.steps` of them were run."""
     steps, strength = settings.steps, settings.strength
     most = 50 if settings.scheduler in ("lcm", "LCMScheduler") else 999
     near = min(max(steps / strength, steps), max(most, steps))

@@ -61,7 +61,7 @@ class EditBatch:
 
     @property
     def settings(self) -> Settings:
-        """Those that the jobs share."""
+        """The settings that all jobs of the batch share."""
         return self.jobs[0].settings
 
     @property
@@ -104,9 +104,9 @@ class Editor(Protocol):
     """A loaded model. Not thread-safe: the worker calls it from one thread."""
 
     def edit(self, batch: EditBatch) -> list[Edited | TransientError]:
-        """For each image of the batch, in order, the edited one, or NotFinite where the model's numbers overflowed.
+        """The edited image for each image of the batch, in order, or NotFinite if it contained NaN or infinite values.
 
-        Raises OutOfMemory when the device has no room for so many.
+        Raises OutOfMemory if the batch does not fit on the device.
         """
 
     def round_trip(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from diffgen.models.pipelines import SPECS, PipelineSpec
 
 
 def sizes_of_folder(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
-    """`native` and `multiple` in pixels, from the configs, as far as they are not in `facts`.
+    """`native` and `multiple` in pixels, from the config files, unless `facts` has them.
 
     `multiple` is the VAE's downsampling factor, doubled for transformers, whose patches are 2 × 2 latents. A UNet divides
     further, but UNet2DConditionModel resizes its upward path to each skip connection; a model that needs rounder sides says
@@ -32,7 +32,7 @@ def sizes_of_folder(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
     side = max(size, default=0) if isinstance(size, list) and all(type(n) is int for n in size) else size
     if not isinstance(levels, list) or len(levels) > 8 or type(side) is not int or side < 1:
         raise DiffgenError(
-            f"{folder}: its configs do not say which sizes it works at",
+            f"{folder}: its config files do not state the image sizes that it works at",
             "give `model: {…, native: PIXELS, multiple: PIXELS}`",
         )
     factor = 2 ** (len(levels) - 1)
@@ -76,7 +76,7 @@ def check_parts_of_file(file: Path) -> None:
     if has["unet"] and not all(has.values()):
         lacking = " and ".join(part for part, here in has.items() if not here)
         raise UsageError(
-            f"model: {file} has no {lacking.replace('_', ' ')}, only what belongs to its denoiser",
+            f"model: {file} has no {lacking.replace('_', ' ')}, only the denoiser",
             "use a checkpoint with all parts, or a folder in diffusers layout",
         )
 
@@ -96,5 +96,5 @@ def spec_of_file(file: Path) -> PipelineSpec:
             return spec
     raise UsageError(
         f"model: {file} is not a Stable Diffusion checkpoint that diffgen knows",
-        "give its configs: `model: {file: …, config: FOLDER}`",
+        "give its config files: `model: {file: …, config: FOLDER}`",
     )

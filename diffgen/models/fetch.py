@@ -84,7 +84,7 @@ def _download(title: str, hub_id: str, revision: str | None, kind: str | None, w
 
     info = HfApi().model_info(hub_id, revision=revision, timeout=10)
     if info.sha is None:
-        raise DiffgenError(f"{title}: the hub gives no commit for it", "set `revision:` in the recipe")
+        raise DiffgenError(f"{title}: the hub reports no commit for it", "set `revision:` in the recipe")
     folder = hub.snapshot_folder(hub_id, info.sha)
     files = [f.rfilename for f in info.siblings or []]
     if kind is None:
@@ -121,7 +121,7 @@ def _hub_errors(
     if hub.is_offline():
         raise DiffgenError(
             f"{title} is not on this machine, and HF_HUB_OFFLINE is set",
-            f"fetch it where there is a network: {command}",
+            f"with network access, run: {command}",
         )
 
     from huggingface_hub import errors
@@ -164,13 +164,11 @@ def _hub_errors(
         if error.errno is not None and not isinstance(error, ConnectionError):
             raise DiffgenError(
                 f"{title} cannot be stored in {hub.cache_folder()}: {why(error)}",
-                "make room, or set HF_HUB_CACHE to another folder",
+                "free disk space, or set HF_HUB_CACHE to another folder",
             ) from error
         raise _unreachable(title, command, error, f"its download broke off ({why(error)})") from error
 
 
 def _unreachable(title: str, command: str, error: BaseException, what: str = "") -> Unreachable:
     what = what or f"the hub cannot be reached ({type(error).__name__})"
-    return Unreachable(
-        f"{title} is not on this machine and {what}", f"try again where there is a network: {command}", what
-    )
+    return Unreachable(f"{title} is not on this machine and {what}", f"with network access, run: {command}", what)

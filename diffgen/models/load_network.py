@@ -84,7 +84,7 @@ def load_network(
         lacking = [key for key in info["missing_keys"] if not (idle and re.search(idle, key))]
         lacking += [key for key, *_ in info["mismatched_keys"]]
         if lacking:
-            raise DiffgenError(f"{network.full_name}: its files lack {min(lacking)}", hint)
+            raise DiffgenError(f"{network.full_name}: its files do not contain {min(lacking)}", hint)
         return model.to(device).eval()
 
     return _loaded(load, network, device, hint)
@@ -123,7 +123,7 @@ _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "al
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the machine had no room. torch raises plain RuntimeErrors for all but CUDA's own allocator."""
+    """Whether the device or the machine ran out of memory. torch raises plain RuntimeErrors except from CUDA's allocator."""
     import torch
 
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
@@ -141,5 +141,5 @@ def memory_errors(count: int) -> Iterator[None]:
             raise
         # Without its traceback: those frames hold the very tensors that have to go before half of the batch is tried.
         raise OutOfMemory(
-            f"no room for {count} images at once", "use a smaller batch, or a smaller resolution.long_side"
+            f"not enough memory for {count} images at once", "use a smaller batch, or a smaller resolution.long_side"
         ) from error.with_traceback(None)

@@ -61,7 +61,7 @@ class Needs:
 
     @property
     def total(self) -> float | None:
-        """With all parts resident, and working memory. None: unknown."""
+        """Memory with all parts resident, plus working memory. None: unknown."""
         return sum(self.parts.values()) + WORKING_GIB if self.parts else self.estimate
 
     @property
@@ -99,7 +99,7 @@ def choose_layout(
     large = tuple(name for name, size in needs.movable.items() if size > room)
     if not large:
         return Layout("parts", True, max_gib=limit), reason
-    reason += f", its {' and '.join(large)} alone too much"
+    reason += f", and its {' and '.join(large)} alone would not fit"
     if limit is not None and not not_quantisable:
         if all(needs.parts[name] * NF4_RATIO <= room for name in large):
             return Layout("parts", True, large, limit), reason

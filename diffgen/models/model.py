@@ -130,7 +130,7 @@ def vocabulary(model: Model) -> Vocabulary | None:
 
 
 def known_class(model: Model) -> str | None:
-    """`pipeline_class` as far as it is known without fetching anything."""
+    """`pipeline_class` if it is known without downloading anything."""
     return model.pipeline or (pipeline_class(model) if is_on_disk(replace(model, loras=())) else None)
 
 

@@ -25,7 +25,7 @@ SecondPass = Literal["never", "above_0", "above_1", "above_1_unless_distilled"]
 
 @dataclass(frozen=True, slots=True)
 class PromptReader:
-    """Which call encodes a prompt, and how many of its tokens are read.
+    """The call that encodes a prompt, and its token limit.
 
     The limit is that of the first of `tokenizers` that the pipeline has, and never above `most_tokens`. `chat` are the
     options of the template that the pipeline puts around a prompt, whose tokens count too; None: it has none.
@@ -236,7 +236,7 @@ def class_to_load(family: str, named: str, model: str) -> str:
         return SPECS[named].loads[family]
     if family == "text2img":
         raise UsageError(
-            f"text2img: model '{model}' is a {named}, which makes no picture from a text alone",
+            f"text2img: model '{model}' is a {named}, which cannot generate images from text alone",
             "use a text-to-image model, such as sd-turbo, sdxl-turbo, sdxl or flux1-schnell",
         )
     asked = "controls:" if family == "controlnet" else "editor:"

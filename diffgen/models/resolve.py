@@ -50,7 +50,7 @@ def _with_networks(recipe: Recipe, base: Path, cache: FileCache) -> Model:
 def _editing_model(recipe: Recipe, base: Path, cache: FileCache) -> Model:
     if recipe.editor == "text2img":
         raise UsageError(
-            "editor 'text2img' makes images from noise and edits no dataset",
+            "editor 'text2img' generates images and cannot edit a dataset",
             "write `text2img:` in place of `dataset:`, as in docs/text-to-image.md, or remove `editor:`",
         )
     controls = recipe.all_controls
@@ -100,13 +100,13 @@ def _check_kinds(controls: Sequence[Control], networks: Sequence[Network]) -> No
     if len(set(unions.values())) > 1:
         names = ", ".join(f"'{name}'" for name, union in unions.items() if union)
         raise UsageError(
-            f"controls: {names} is a Union ControlNet, others are not",
+            f"controls: {names} is a Union ControlNet, but others are not",
             "use Union ControlNets for all maps, or for none",
         )
     for control in controls:
         if control.kind == "own" and unions.get(control.model):
             raise UsageError(
-                f"controls: '{control.model}' is a Union ControlNet, which needs to know what a map shows",
+                f"controls: '{control.model}' is a Union ControlNet, which needs to know the kind of map",
                 "write the map's kind (canny, softedge, depth, segmentation) in place of 'own'",
             )
 

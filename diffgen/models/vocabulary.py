@@ -33,7 +33,7 @@ def misunderstood(prompt: str, vocabulary: Vocabulary) -> str | None:
     words = _WORD.findall(prompt.lower())
     known = {word for words in vocabulary.values() for word in words}
     if unknown := [word for word in dict.fromkeys(words) if word not in known]:
-        return f"was never taught {', '.join(map(repr, unknown))}"
+        return f"was not trained on {', '.join(map(repr, unknown))}"
     # "no snow" does not name snow.
     named = [
         conditions(word)
@@ -45,7 +45,7 @@ def misunderstood(prompt: str, vocabulary: Vocabulary) -> str | None:
         if not any(map(conditions, _WORD.findall(added))):
             return f"cannot add {added.strip()!r}: it {makes}"
     if not any(named):
-        return f"{makes}, and this names none of them"
+        return f"{makes}, and this prompt names none of them"
     # A word of two conditions ("haze") is ambiguous and decides nothing.
     clear = list(dict.fromkeys(found[0] for found in named if len(found) == 1))
-    return f"makes one condition at a time, and this names {' and '.join(clear)}" if len(clear) > 1 else None
+    return f"makes one condition at a time, but this prompt names {' and '.join(clear)}" if len(clear) > 1 else None

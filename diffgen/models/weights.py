@@ -58,7 +58,7 @@ def tensors(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _what_else(file: Path) -> tuple[str, str] | None:
-    """(what it is, what to do) for what is often called .safetensors and is none."""
+    """(what it is, what to do) for files that are often named .safetensors but are something else."""
     try:
         with file.open("rb") as opened:
             start = opened.read(16)
@@ -67,9 +67,9 @@ def _what_else(file: Path) -> tuple[str, str] | None:
     if start.startswith(b"version https://"):
         return "a Git LFS pointer, not the weights", "run `git lfs pull` in its folder, or download it again"
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")):
-        return "a pickle that is called .safetensors", f"convert it; {PICKLED}"
+        return "a pickle with the suffix .safetensors", f"convert it; {PICKLED}"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "a web page, not weights", "download it again, from the address of the file itself"
+        return "a web page, not weights", "download it again, from the URL of the file itself"
     return None
 
 

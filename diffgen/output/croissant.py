@@ -62,8 +62,8 @@ _MEDIA_TYPES = {
 }  # fmt: skip
 _SPLIT_TERMS = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "test": "cr:TestSplit"}
 _ROWS = (
-    "A row of a YOLO label file: class id, then for a box centre x, centre y, width, height; for an outline x1, y1, x2, y2 "
-    "and so on; for a pose a box and its points. All in shares of the picture's width and height."
+    "A row of a YOLO label file: class id, then for a box centre x, centre y, width, height; for an outline x1, y1, "
+    "x2, y2 and so on; for a pose a box and its points. Coordinates are fractions of the picture's width and height."
 )
 
 
@@ -80,13 +80,13 @@ def croissant_text(
         **_origin(images),
         "distribution": [
             _file(
-                "data.yaml", "application/yaml", hashlib.sha256(data_yaml.encode()).hexdigest(), "What is trained on."
+                "data.yaml", "application/yaml", hashlib.sha256(data_yaml.encode()).hexdigest(), "The training split."
             ),
             _file(
                 "manifest.jsonl",
                 "application/jsonlines",
                 manifest_sha256,
-                "For each image where it comes from, what was measured on it, and the sha256 of each made one.",
+                "For each image its origin, and for each synthetic one the measured values and the sha256.",
             ),
             _files("images", "images/**/*", sorted({_media_type(image) for image in images})),
             _files("labels", "labels/**/*.txt", ["text/plain"]),
@@ -105,7 +105,11 @@ def _description(images: Sequence[ExportedImage]) -> str:
     what = "A labelled detection dataset in YOLO's layout"
     if made and not _imagined(made):
         what += f": photographs, and synthetic edits of them for the conditions {', '.join(conditions)}"
-    marks = " Synthetic images have a `job` in manifest.jsonl, and their own metadata say so." if made else ""
+    marks = (
+        " Synthetic images have a `job` in manifest.jsonl, and are marked as synthetic in their own metadata."
+        if made
+        else ""
+    )
     return f"{what}, written by diffgen. Images: {', '.join(counts) or 'none'}.{marks}"
 
 
@@ -119,17 +123,17 @@ def _origin(images: Sequence[ExportedImage]) -> dict[str, Any]:
     if _imagined(made):
         return {
             "rai:dataCollection": f"Images generated from text by {', '.join(models)}.",
-            "rai:dataAnnotationProtocol": "The labels are a detector's guesses; manifest.jsonl has its confidences.",
+            "rai:dataAnnotationProtocol": "The labels are a detector's predictions; manifest.jsonl has its confidences.",
             "rai:machineAnnotationTools": sorted({one.annotator for one in settings if one.annotator}),
         }
     return {
         "rai:dataManipulationProtocol": (
-            f"Synthetic images were edited from photographs by the diffusion model {', '.join(models)} and checked against "
-            "them; geometry does not change."
+            f"Synthetic images were edited from photographs by the diffusion model {', '.join(models)} and checked "
+            "against them; geometry does not change."
         ),
         "rai:dataAnnotationProtocol": (
-            "The labels are those of the photographs, byte for byte, but for the rows that manifest.jsonl names in "
-            "dropped_rows and added_rows."
+            "The labels are those of the photographs, byte for byte, except for the rows that manifest.jsonl lists "
+            "in dropped_rows and added_rows."
         ),
     }
 
@@ -208,7 +212,7 @@ def _image_records() -> dict[str, Any]:
             _field("images/split", "sc:Text", source=_source("images", "fullpath", "^images/([^/]+)/")),
             _field("images/image", "sc:ImageObject", source=_source("images", "content")),
         ],
-        description="An image each. Its name is that of its label file; one without objects may have none.",
+        description="One record per image. Its name is that of its label file; an image without objects may have none.",
         key={"@id": "images/name"},
     )
 
@@ -220,5 +224,5 @@ def _label_records() -> dict[str, Any]:
             _field("labels/image", "sc:Text", source=_source("labels", "fullpath", r"^labels/(.+)\.txt$")),
             _field("labels/row", "sc:Text", description=_ROWS, source=_source("labels", "lines")),
         ],
-        description="A labelled object each: the name of its image, and its row.",
+        description="One record per labelled object: the name of its image, and its label row.",
     )

@@ -108,7 +108,7 @@ def _folders_of(folder: str) -> tuple[str, ...]:
 
 
 def _folders(name: str) -> tuple[str, ...]:
-    """The folders that a name lies in, the outermost first."""
+    """The folders that contain a name, outermost first."""
     folder = name.rpartition("/")[0]
     return _folders_of(folder) if folder else ()
 

@@ -38,7 +38,7 @@ _NOT_CLONED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.
 def export_dataset(outcome: Outcome, *, staged: bool = False) -> str:
     """Write `dataset/` in the run folder unless it is there and whole. Returns the digest of its contents' origin.
 
-    With `staged` it has a data file for each stage of `pretrain-finetune`, too; see `require_stages`.
+    With `staged` it also has a data file for each stage of `pretrain-finetune`; see `require_stages`.
 
     Raises DiffgenError when it cannot be written, or when a file is in its place.
     """
@@ -49,7 +49,7 @@ def export_dataset(outcome: Outcome, *, staged: bool = False) -> str:
     texts = _texts(outcome, images, staged)
     for place in (target, building, old):
         if place.exists() and not place.is_dir():
-            raise DiffgenError(f"{place} is a file, but must be a folder", "move it away, then run again")
+            raise DiffgenError(f"{place} is a file, but must be a folder", "move it away, then run the command again")
     try:
         for leftover in (building, old):  # of an export that was cut short
             _remove(leftover)
@@ -175,11 +175,11 @@ def _data_yaml(outcome: Outcome, images: list[ExportedImage], stage: str | None 
     note = ""
     if outcome.recipe.text2img is not None and "val" not in splits:
         data["val"] = "images/train"
-        note = "# There are no val images: val is train again, so its metrics mean nothing. Use labelled photographs.\n"
+        note = "# No val images: val is the train split, so its metrics mean nothing. Use labelled photographs.\n"
     how = "yolo train data=dataset/data.yaml"
     if stage is not None:
         data["train"] = f"{stage}.txt"
-        how = "yolo train data=dataset/made.yaml; then on real.yaml, from its last checkpoint"
+        how = "yolo train data=dataset/made.yaml, then on real.yaml from the last checkpoint of the first"
     data["names"] = dict(enumerate(outcome.dataset.names))
     data.update(outcome.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

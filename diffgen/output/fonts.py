@@ -13,7 +13,7 @@ Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def font_for(text: str, size: int) -> Font | None:
-    """A font of so many pixels that has every character; None if this machine has none.
+    """A font of `size` pixels that has every character; None if this machine has none.
 
     Pillow's own has little more than ASCII. DejaVu, which comes with matplotlib and so with Ultralytics, has the alphabets
     of Europe; for others fontconfig is asked, if it is here.

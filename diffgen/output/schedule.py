@@ -1,4 +1,4 @@
-"""Schedules of training on real and made pictures: all mixed, or the made ones first and the real ones after them.
+"""Training schedules for real and synthetic pictures: all mixed, or synthetic first, then real.
 
 The mix is always there. `pretrain-finetune` comes beside it: two stages, the second from the last checkpoint of the first.
 """
@@ -45,12 +45,12 @@ def require_stages(images: Iterable[ExportedImage]) -> None:
         if not names:
             raise UsageError(
                 f"--schedule {PRETRAIN_FINETUNE}: the dataset has no {stage} picture in train",
-                "both stages need some: accepted images, and include_sources: copy or link in the recipe",
+                "each stage needs pictures: accepted images, and sources (include_sources: copy or link)",
             )
         for name in names:
             if len(name.splitlines()) > 1 or name.encode("utf-8", "ignore").decode() != name:
                 raise UsageError(
-                    f"--schedule {PRETRAIN_FINETUNE}: {name}: a list of pictures cannot hold this name",
+                    f"--schedule {PRETRAIN_FINETUNE}: {name}: this name cannot be written in an image list",
                     "rename the picture and its label file, then run again",
                 )
 

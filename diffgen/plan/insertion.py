@@ -94,8 +94,9 @@ def find_places(
     prior = _size_prior(dataset, settings)
     if not prior:
         raise UsageError(
-            f"conditions: '{settings.condition}' inserts an object, and the dataset has none to learn sizes and places from",
-            "label some objects first, of any class",
+            f"conditions: '{settings.condition}' inserts an object, but the dataset has no objects to take sizes and "
+            "positions from",
+            "label some objects first; any class will do",
         )
     places = {}
     for source in sources:

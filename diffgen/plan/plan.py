@@ -57,8 +57,8 @@ class Plan:
     def next_attempt(self, item: Item, verdict: Verdict) -> Item | None:
         """The item's next attempt, or None.
 
-        An image that changed too little gets none, as less strength would change it even less. Nor does one rejected in a
-        review: no image that nobody has looked at takes its place.
+        An image that changed too little gets none, because less strength would change it even less. Nor does one rejected in
+        a review: an image that nobody has reviewed must not take its place.
         """
         if verdict.accepted or verdict.reason in ("failed", "unchanged", "weak-effect", "review"):
             return None
@@ -83,12 +83,12 @@ class Plan:
         return counts
 
     def planned_strength(self, item: Item) -> float:
-        """Of the image's first attempt: later ones have less."""
+        """Strength of the image's first attempt; later attempts have less."""
         condition = next(c for c, _ in self.conditions if c.name == item.job.settings.condition)
         return condition.strengths[self._levels(item.source, condition)[item.job.variant]]
 
     def _levels(self, source: Source, condition: Condition) -> list[int]:
-        """For each variant of a source the level of the strength, from 0. It depends on the recipe's seed, the source and
+        """The strength level, from 0, of each variant of a source. It depends on the recipe's seed, the source and
         the condition only; each level is as likely as the others."""
         levels = len(condition.strengths)
         first = int(unit("strength", self.seed, source.digest, condition.name) * levels) if levels > 1 else 0
@@ -116,8 +116,8 @@ class Plan:
 
 
 def _drawn(targets: tuple[Target, ...], seed: int) -> Target:
-    """The picture that an image is matched with. By rendezvous hashing: a picture more takes its share of the images, and no
-    other image changes."""
+    """The picture that an image is matched with, by rendezvous hashing: a new picture takes its share of the images, and all
+    other images stay the same."""
     return max(targets, key=lambda target: unit("match", seed, target.digest))
 
 
@@ -144,7 +144,7 @@ def plan_jobs(
     sources = with_val(recipe, dataset)
     if "train" not in dataset.splits:
         raise UsageError(
-            f"{dataset.path}: the dataset has no 'train' split", "Ultralytics needs one: add 'train:' to it"
+            f"{dataset.path}: the dataset has no 'train' split", "add 'train:' to it: Ultralytics needs one"
         )
     if missing := [split for split in recipe.select.splits if split not in dataset.splits]:
         raise UsageError(

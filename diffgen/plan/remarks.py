@@ -1,5 +1,5 @@
-"""What a user should know about a plan before its images are made: pictures that do not suit, boxes that are too small, and
-what `dataset.remarks` says. `plan`, `run`, `status`, their JSON and the report tell the same.
+"""What a user should know before images are made: unsuited pictures, boxes that are too small, and `dataset.remarks`. Shown
+alike by `plan`, `run`, `status`, their JSON and the report.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ def plan_remarks(plan: Plan, recipe: Recipe) -> dict[str, Any]:
 
 
 def plan_remark_lines(remarks: Mapping[str, Any]) -> Iterator[str]:
-    """The remarks as text, each with a first word of what it is about."""
+    """The remarks as text lines, each starting with a word for its topic."""
     alike: dict[tuple[str, int], list[str]] = {}
     for name, looks in remarks["unsuited"].items():
         for look, count in looks.items():
             alike.setdefault((look, count), []).append(name)
     for (look, count), names in alike.items():
-        yield f"unsuited  {count} {look} pictures get no {', '.join(names)} (`unsuited: []` in a condition takes them)"
+        yield f"unsuited  {count} {look} pictures get no {', '.join(names)} (to edit them: `unsuited: []` in the condition)"
     boxes = remarks["small_boxes"]
     if boxes["small"]:
-        remedy = "resolution: {mode: tile}, or a larger long_side, keeps them"
+        remedy = "resolution: {mode: tile} or a larger long_side keeps them"
         if boxes["tiled"]:
             remedy = (
-                "they are no larger in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
+                "they are as small in the pictures themselves; objects: {strength: 0, detail: 1} changes them least"
             )
         yield (
-            f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's working "
-            f"size and may be lost; {remedy}"
+            f"boxes     {boxes['small']} of {boxes['boxes']} will be under {boxes['least_px']} px at the model's "
+            f"working size and may be lost; {remedy}"
         )
     yield from remark_lines(remarks)
 
 
 def _unsuited(plan: Plan, recipe: Recipe) -> dict[str, dict[str, int]]:
-    """For each condition, how many of the selected pictures do not get it for their looks."""
+    """For each condition, how many selected pictures it does not suit."""
     found: dict[str, Counter[str]] = {condition.name: Counter() for condition in recipe.conditions}
     for source, edits in plan.edits:
         for condition in recipe.conditions if source.looks else ():

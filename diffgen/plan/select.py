@@ -23,8 +23,7 @@ def first_sources(chosen: Sequence[Source], limit: int) -> list[Source]:
 
 
 def fits(source: Source, edit: Edit, places: Mapping[tuple[str, str], tuple[Place, ...]]) -> bool:
-    """Whether a source is not unsuited, and has what the condition's task needs: objects to keep or remove, or room for one
-    more."""
+    """Whether a source suits the condition and has what its task needs: objects to keep or remove, or room for one more."""
     condition, settings = edit
     if any(look in condition.unsuited for look in source.looks):
         return False
@@ -52,7 +51,7 @@ def with_val(recipe: Recipe, dataset: Dataset) -> list[Source]:
     ranked = [digest for digest in train if digest in usable]
     if len(ranked) < 2:
         raise UsageError(
-            f"{dataset.path}: val_from_train needs two usable pictures or more in train", "add 'val:' to the dataset"
+            f"{dataset.path}: val_from_train needs at least two usable pictures in train", "add 'val:' to the dataset"
         )
     moved = {digest for digest in train if unit("val", digest) < recipe.val_from_train}
     moved = (moved | {ranked[0]}) - {ranked[-1]}  # even a small dataset has a usable picture in train and in val
@@ -90,7 +89,7 @@ def select_sources(recipe: Recipe, sources: Iterable[Source], names: Sequence[st
 
 
 def _first_by_hash(recipe: Recipe, sources: list[Source], count: int) -> list[Source]:
-    """So many of the sources, in their own order. A larger count only adds."""
+    """`count` of the sources, chosen by hash, in their original order. A larger count only adds sources."""
     ranks = sorted(range(len(sources)), key=lambda i: unit("select", recipe.seed, sources[i].image_digest))
     keep = set(ranks[:count])
     return [source for i, source in enumerate(sources) if i in keep]

@@ -20,8 +20,8 @@ LCM_LEVELS = 50  # of latent consistency models (diffusers' original_inference_s
 
 
 def edits_of(recipe: Recipe, model: Model, dataset: Dataset, edit_version: int = EDIT_VERSION) -> tuple[Edit, ...]:
-    """Every condition, as this model carries it out, with the settings of its jobs; those of a range of strengths are the
-    strongest ones, see `levels_of`. Raises UsageError when a condition does not suit the model."""
+    """Every condition with the settings of its jobs for this model. For a range of strengths these are the strongest
+    settings; see `levels_of`. Raises UsageError when a condition does not suit the model."""
     edits = []
     for condition in recipe.conditions:
         old = edit_version == EDIT_VERSION_2
@@ -71,13 +71,13 @@ def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Datase
     if task is None:
         if model.editor == "inpaint":
             raise UsageError(
-                f"{where} has no task, and model '{model.name}' (inpaint) paints parts of a picture",
+                f"{where} has no task, but model '{model.name}' (inpaint) only repaints parts of a picture",
                 "add `task: background`, remove or insert to it; for other conditions use an img2img or instruct model",
             )
         return None
     if model.editor != "inpaint":
         raise UsageError(
-            f"{where}: task: {task} is not for model '{model.name}' ({model.editor})",
+            f"{where}: task: {task} does not work with model '{model.name}' ({model.editor})",
             "use an inpaint model, such as sd15-inpaint, or any Stable Diffusion model with `editor: inpaint`",
         )
     if unknown := [name for name in condition.classes or () if name not in names]:
@@ -89,7 +89,8 @@ def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Datase
         (objects.strength is not None, objects.detail, objects.restore, _detail(recipe, condition), condition.sensor)
     ):
         raise UsageError(
-            f"{where}: objects.strength, .detail and .restore, detail, match, lights and sensor do nothing with a task",
+            f"{where}: objects.strength, objects.detail, objects.restore, detail, match, lights and sensor do nothing "
+            "with a task",
             "remove them: a task leaves the rest of the picture unchanged, and objects.feather sets the blending",
         )
     if task == "insert" and dataset.keypoints is not None:
@@ -99,7 +100,7 @@ def _classes(recipe: Recipe, condition: Condition, model: Model, dataset: Datase
         )
     if task == "insert" and recipe.resolution.mode == "tile":
         raise UsageError(
-            f"{where}: with tiles an object would be painted into each of them",
+            f"{where}: with tiles, an object would be inserted into each tile",
             "use `resolution: {mode: fit}` with `task: insert`",
         )
     return tuple(i for i, name in enumerate(names) if name in condition.classes) if condition.classes else None
@@ -161,8 +162,8 @@ def _settings(recipe: Recipe, condition: Condition, model: Model, classes: tuple
 
 
 def _strength(condition: Condition, model: Model, instructed: bool) -> float | tuple[float, float]:
-    """The scene's strength. Instructions state the change itself, so presets carry them out wholly if `instructed`; pocket
-    is told it. Text-to-image starts from noise, whatever a preset says."""
+    """The scene's strength. Instructions state the change itself, so presets apply them in full if `instructed`; pocket
+    gets the strength in its prompt. Text-to-image always starts from noise."""
     if model.editor == "text2img":
         return 1.0
     tells = instructed and model.editor == "instruct" and model.severity is None
@@ -176,7 +177,7 @@ def _lights(condition: Condition, dataset: Dataset) -> Lights | None:
     lights = lights_for(dataset.names, condition.lights.share, condition.lights.brightness)
     if not (lights.vehicles or lights.two_wheelers or lights.signals):
         raise UsageError(
-            f"conditions: '{condition.name}': lights: the dataset has no class of vehicles or traffic lights",
+            f"conditions: '{condition.name}': lights: the dataset has no class that is a vehicle or traffic light",
             f"remove it; its classes: {', '.join(dataset.names)}",
         )
     return lights

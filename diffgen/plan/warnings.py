@@ -1,4 +1,4 @@
-"""Warnings about a plan that its model is not likely to carry out well."""
+"""Warnings about a plan that its model is unlikely to do well."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unsupported_guidance(plan: Plan, model: Model) -> list[str]:
     if model.vocabulary is None:
         return []
     return [
-        f"{c.name}: the model was trained for {key} {getattr(model, key):g} only, and this asks for {value:g}"
+        f"{c.name}: the model was trained for {key} {getattr(model, key):g} only, but this sets {value:g}"
         for c, settings in plan.conditions
         for key in ("guidance", "image_guidance")
         if (value := getattr(settings, key)) != getattr(model, key)

@@ -23,6 +23,6 @@ def preset_fields(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """A preset's fields with the recipe's `changes`. Raises ValueError when there is no such preset."""
     if name not in presets():
         raise ValueError(f"there is no preset '{name}'{did_you_mean(name, presets())}; 'diffgen conditions' lists them")
-    # An instruction is carried out wholly, unless the recipe sets a strength.
+    # An instruction is applied in full, unless the recipe sets a strength.
     whole = {} if "strength" in changes else {"instruction_strength": 1.0}
     return {"name": name, **presets()[name], **whole, **changes}

@@ -45,13 +45,13 @@ def failure(item: Item, error: object, kind: str = "transient") -> Record:
 
 
 def _is_near(facts: Mapping[str, Any]) -> bool:
-    """Whether an edit is so near its source that it is compared with the model's round trip."""
+    """Whether an edit is so close to its source that it must be compared with the model's round trip."""
     return "task" not in facts and facts.get("change", NEAR) < NEAR
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An image that is made: its facts so far, its bytes and their sha256, and what a second look takes."""
+    """A made image: its facts so far, its bytes and their sha256, and the inputs of the second look."""
 
     facts: dict[str, Any]
     image: bytes
@@ -103,8 +103,8 @@ class Engine:
     def edit(
         self, pictures: Sequence[Sequence[Row]], stopping: Callable[[], bool]
     ) -> tuple[list[Edited | TransientError], float]:
-        """The edited images, and the device's seconds per image. Raises Cancelled once `stopping` says so, DiffgenError
-        where there is no use in going on."""
+        """The edited images, and the device's seconds per image. Raises Cancelled once `stopping` returns True,
+        DiffgenError if going on is pointless."""
         if stopping():
             raise Cancelled
         started = time.perf_counter()
@@ -142,7 +142,7 @@ class Engine:
                 return [error]
             self._max_batch = (len(rows) + 1) // 2
             logger.warning(
-                "out of memory with a batch of %d images: at most %d from now on", len(rows), self._max_batch
+                "out of memory with a batch of %d images: using at most %d from now on", len(rows), self._max_batch
             )
             return self._halves(rows)
         except RuntimeError as error:  # torch raises it when a device fails
@@ -158,7 +158,7 @@ class Engine:
         return any(self._second_look or _is_near(entry.facts) for entry in images)
 
     def look(self, batch: Batch, opened: Sequence[OpenedSource], made: Sequence[Made | Record]) -> list[Made | Record]:
-        """What was made, with the facts that need the device; a record where these cannot be had."""
+        """The made images with the facts that need the device; a failure record if these cannot be measured."""
         looked = list(made)
         images = {i: entry for i, entry in enumerate(made) if isinstance(entry, Made)}
         facts = self._second_facts([entry.pair for entry in images.values()])
@@ -178,7 +178,8 @@ class Engine:
         return looked
 
     def _second_facts(self, pairs: Sequence[Pair]) -> list[dict[str, Any] | TransientError]:
-        """The facts of the second look, or why there are none. Without room for all at once, one picture after another."""
+        """The facts of the second look, or why there are none. If the batch does not fit in memory, one picture at a
+        time."""
         if not self._second_look or not pairs:
             return [{} for _ in pairs]
         try:

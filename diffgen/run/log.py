@@ -30,7 +30,7 @@ def both(first: Say, second: Say) -> Say:
 
 @contextmanager
 def logged(folder: Path, worker: str) -> Iterator[Say]:
-    """A function that adds a line to the folder's log; an error that ends the block is added, too."""
+    """A function that adds a line to the folder's log; an error that ends the block is also logged."""
 
     def add(text: str) -> None:
         _add(folder / LOG, worker, text)

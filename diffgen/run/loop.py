@@ -96,14 +96,14 @@ def begin(session: Session, store: RunStore, part: Part | None, notify: Notify, 
     if not finished:
         session.check_version()
     elif session.edit_version != EDIT_VERSION:
-        notify(f"{session.folder}: {OLDER_IMAGES}; --remake makes them anew")
+        notify(f"{session.folder}: {OLDER_IMAGES}; --remake replaces them")
     if changed := session.changed_keys():
-        notify(f"changed since the last run or export: {', '.join(changed)}; from now on, this recipe holds")
+        notify(f"changed since the last run or export: {', '.join(changed)}; this recipe now applies")
     plan = digest_of(*(item.job.id for item in session.plan.items))[:16]
     with store.changing_state() as state:
         if part is not None and state.get("plan") != plan and (others := store.claims().others()):
             raise UsageError(
-                f"{session.folder}: {len(others)} workers make other images there than this recipe and dataset ask for",
+                f"{session.folder}: {len(others)} workers are making images of another recipe or dataset there",
                 "start all workers with the same recipe, dataset and limit, or wait until the others are done",
             )
         state |= {"plan": plan, "limit": session.limit, "labelled": labelled(session.dataset)}
@@ -122,7 +122,7 @@ def export_outputs(
 @dataclass(slots=True)
 class Making:
     """Makes batches, commits each and counts images. `deadline` is a value of time.monotonic(); `total` counts the images
-    to make, as far as they are known."""
+    to make, if they are known."""
 
     session: Session
     store: RunStore

@@ -26,15 +26,15 @@ def only_one(options: Mapping[str, object]) -> None:
     """Raises UsageError if more than one of the options is given."""
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
-        raise UsageError(f"{given[0]} and {given[1]} do not go together", "give one of them")
+        raise UsageError(f"{given[0]} and {given[1]} cannot be combined", "give one of them")
 
 
 def require_ray(executor: str | None, address: str | None) -> None:
     """Raises UsageError for another executor, or an address without one."""
     if executor not in (None, "ray"):
-        raise UsageError(f"--executor {executor}: there is no such executor", "the only one with a name is ray")
+        raise UsageError(f"--executor {executor}: there is no such executor", "the only value is ray")
     if address is not None and executor is None:
-        raise UsageError("--address is that of a Ray cluster", "add --executor ray")
+        raise UsageError("--address is only for a Ray cluster", "add --executor ray")
 
 
 def read_worker(text: str) -> Part:

@@ -57,7 +57,7 @@ class Stopwatch:
 
 
 class Lines(Progress):
-    """At most one line every so many seconds, and one at the end: for pipes and CI logs; with `as_json` for machines."""
+    """At most one line per interval, and one at the end: for pipes and CI logs; with `as_json` for machines."""
 
     def __init__(
         self, stream: TextIO, clock: Clock = time.monotonic, *, as_json: bool = False, every: float = EVERY_SECONDS

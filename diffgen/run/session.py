@@ -43,7 +43,7 @@ from diffgen.types import EDIT_VERSION, Record
 # that does not fit into memory.
 AUTO_BATCH_CPU, AUTO_BATCH_ACCELERATOR = 4, 16
 
-OLDER_IMAGES = "its images were made by an older diffgen, and this one makes others"
+OLDER_IMAGES = "its images were made by an older diffgen, and this version edits differently"
 
 Notify = Callable[[str], None]
 
@@ -71,7 +71,7 @@ class Session:
     ) -> Session:
         """Read the dataset, find the model and plan. Uses the run folder's review unless `reviewed` is False.
 
-        The images of an older diffgen are planned as that one did, unless they are to be made anew (`remake`).
+        Images of an older diffgen are planned as that version did, unless they are to be replaced (`remake`).
 
         Raises UsageError for a recipe that does not suit its dataset or model, DiffgenError for files it cannot read.
         """
@@ -119,7 +119,7 @@ class Session:
         return Session.open(self.loaded, self.limit)
 
     def check_runnable(self) -> None:
-        """Raises DiffgenError if this machine or this model cannot do what the recipe asks for, as far as that is known."""
+        """Raises DiffgenError if it is already known that this machine or this model cannot do what the recipe asks for."""
         self._check_words()
         check_dtype(self.recipe.dtype, known_class(self.model))
         if self.model.loras:
@@ -133,7 +133,7 @@ class Session:
             raise UsageError(
                 f"conditions: {'; '.join(unknown)}",
                 f"use a preset, or words that `diffgen models {self.model.name}` lists, or another model; "
-                "`allow_unknown_words: true` in the recipe tries them all the same",
+                "`allow_unknown_words: true` in the recipe tries them anyway",
             )
 
     def fetched(self) -> Session:
@@ -169,22 +169,22 @@ class Session:
         return lambda: load_worker(self.model, device, self.dataset, self.plan.inserted)
 
     def warnings(self) -> Iterator[str]:
-        """Lines about the plan that its model is not likely to carry out well, and about a missing val split."""
+        """Warnings about a plan that its model is unlikely to do well, and about a missing val split."""
         if self.edit_version != EDIT_VERSION:
-            yield f"{self.folder}: {OLDER_IMAGES}; `diffgen run --remake` makes them anew"
+            yield f"{self.folder}: {OLDER_IMAGES}; `diffgen run --remake` replaces them"
         if self.recipe.text2img is not None and self.recipe.val_from_train is None:
-            yield "no val images will be made; train with a copy of data.yaml whose val names labelled photographs"
+            yield "no val images will be made; train with a copy of data.yaml whose val split has labelled photographs"
         yield from unknown_words(self.plan, vocabulary(self.model))
         yield from unsupported_guidance(self.plan, self.model)
         yield from unsuited_controls(self.plan)
 
     def check_version(self) -> None:
-        """Raises UsageError when this diffgen edits otherwise than the one that made the run folder's images."""
+        """Raises UsageError if this diffgen edits differently from the one that made the run folder's images."""
         if self.edit_version != EDIT_VERSION:
             made = sum(1 for _ in image_files(self.folder))
             raise UsageError(
-                f"{self.folder}: {OLDER_IMAGES}, {made} of them",
-                "--remake makes them anew; `diffgen export` uses them as they are; a new --output leaves them",
+                f"{self.folder}: {OLDER_IMAGES} ({made} images)",
+                "--remake replaces them; `diffgen export` uses them as they are; a new --output keeps them",
             )
 
     def recipe_text(self) -> str:
@@ -192,7 +192,8 @@ class Session:
         return self.loaded.to_yaml(self.folder, aliases())
 
     def changed_keys(self) -> list[str]:
-        """The keys in which the run folder's recipe differs, as after `export --set`: this recipe undoes that."""
+        """The keys in which the run folder's recipe differs, for example after `export --set`; this recipe overrides
+        them."""
         path = self.folder / "recipe.yaml"
         if not path.is_file():
             return []
@@ -258,8 +259,8 @@ def no_collector() -> Iterator[None]:
 def make_ready(
     session: Session, store: RunStore, make_worker: MakeWorker | None, notify: Notify, sharing: int = 1
 ) -> tuple[Session, int, MakeWorker]:
-    """Prepare to make images: returns the session with its model downloaded, the batch size, and a worker's maker. So many
-    processes are `sharing` the CPUs.
+    """Prepare to make images: returns the session with its model downloaded, the batch size, and a function that makes the
+    worker. `sharing` is the number of processes that share the CPUs.
 
     A run folder keeps its first batch size, threads and hub commits, so a resumed run gives the same bytes. With
     `make_worker` nothing is downloaded and no device is chosen.

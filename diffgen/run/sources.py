@@ -1,4 +1,4 @@
-"""The sources of a run as they are read: each once for all of its conditions, as long as there is room."""
+"""Reads the sources of a run: each once for all of its conditions, while the cache has space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARE, LEAST = 5, 2**17  # how many times its pixels' bytes a picture takes with
 
 
 class Picture:
-    """A source's pixels, (H, W, 3) upright, its labelled objects and bars; what is worked out of them is kept."""
+    """A source's pixels, (H, W, 3) upright, its labelled objects and bars; derived values are cached."""
 
     def __init__(self, pixels: Pixels, shapes: tuple[Shape, ...] = (), bars: Bars = NO_BARS) -> None:
         self.pixels, self.shapes, self.bars = pixels, shapes, bars
@@ -33,7 +33,7 @@ class Picture:
 
     @cached_property
     def view(self) -> View:
-        """What is measured of it."""
+        """The measurements of the picture."""
         return view(self.pixels, self.bars)
 
     def fitted(self, canvas: Canvas) -> Pixels:
@@ -95,6 +95,6 @@ class Targets:
             if digest not in self._kept:
                 raw = Path(self._paths[digest]).read_bytes()
                 if hashlib.sha256(raw).hexdigest()[:32] != digest:
-                    raise TransientError(f"the picture to be matched changed during the run: {self._paths[digest]}")
+                    raise TransientError(f"the picture to match changed during the run: {self._paths[digest]}")
                 self._kept[digest] = decode(raw, least=TARGET_SIDE)
             return self._kept[digest]

@@ -31,8 +31,8 @@ class Summary:
     conditions: dict[str, dict[str, int]]
     sources: dict[str, int]
     not_edited: dict[str, int]
-    made_now: int = 0  # images, by this call
-    seconds: float = 0.0  # of this call
+    made_now: int = 0  # images made by this call
+    seconds: float = 0.0  # duration of this call
     stopped: str | None = None  # why it ended early: "max-minutes", or the name of a signal
     require: float = 0.0  # `require.accepted` of the recipe
     saved: int = 0  # accepted on a retry
@@ -40,14 +40,14 @@ class Summary:
     exported: int = 0  # accepted and, by `ratio`, in the dataset
     unjudged: int = 0  # accepted, but made before the recipe named its current detector or CLIP model
     errors: list[str] = field(default_factory=list)  # messages of the images that failed
-    repaired: list[str] = field(default_factory=list)  # what was found damaged in the run folder, and is made again
-    dataset: dict[str, Any] = field(default_factory=dict)  # what `plan` remarks, too, see plan_remarks
-    empty: list[str] = field(default_factory=list)  # splits that training needs and that have no image
-    limit: int | None = None  # of the command line: the dataset holds only so many sources of each edited split
-    part: str | None = None  # the worker's name, where it made a part only
+    repaired: list[str] = field(default_factory=list)  # damage found in the run folder; it is made again
+    dataset: dict[str, Any] = field(default_factory=dict)  # remarks on the dataset, as from `plan`; see plan_remarks
+    empty: list[str] = field(default_factory=list)  # splits without images that training needs
+    limit: int | None = None  # --limit: the dataset holds at most this many sources of each edited split
+    part: str | None = None  # the worker's name, if it made only a part
     running: bool = False  # `status` only: a process is making images in the folder now
     images_per_second: float | None = None  # `status` only: the speed of that process
-    speed: dict[str, Any] | None = None  # of the images made now, see Timings.facts
+    speed: dict[str, Any] | None = None  # speed of the images made by this call; see Timings.facts
 
     @property
     def share(self) -> float:
@@ -58,7 +58,7 @@ class Summary:
         """0 done, 1 no image or an empty split, 3 below `require`, 4 to be run again, 129, 130 and 143 interrupted."""
         if self.stopped in STOP_CODES:
             return STOP_CODES[self.stopped]
-        if self.part is not None:  # what the others make decides on the rest
+        if self.part is not None:  # whether the whole succeeded depends on the other workers
             return 0
         if not self.planned or (not self.accepted and not self.rejected):
             return 1
@@ -83,7 +83,7 @@ def summarise(
     repaired: Sequence[str] = (),
     limit: int | None = None,
 ) -> Summary:
-    """Count the outcome's items, not its jobs: a source that is in the dataset twice counts twice."""
+    """Count the outcome's items, not its jobs: a source that appears twice in the dataset counts twice."""
     recipe, sources, entries = outcome.recipe, outcome.plan.sources, outcome.entries
     accepted = [entry for entry in entries if entry.accepted]
     rejected = [entry for entry in entries if entry.made and not entry.accepted]
@@ -138,15 +138,17 @@ def summary_text(summary: Summary) -> str:
     for name, count in summary.conditions.items():
         lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
     if summary.exported < summary.accepted:
-        lines.append(f"ratio     {summary.exported} of the accepted images are in the dataset (ratio: in the recipe)")
+        lines.append(
+            f"ratio     {summary.exported} of the accepted images are in the dataset (limited by ratio: in the recipe)"
+        )
     if summary.saved:
         lines.append(f"retried   {summary.saved} accepted on a later attempt")
     if summary.to_review:
-        lines.append(f"review    {summary.to_review} with labels of low confidence: look at them in report.html")
+        lines.append(f"review    {summary.to_review} with low-confidence labels: check them in report.html")
     if summary.unjudged:
         lines.append(
-            f"unjudged  {summary.unjudged} made before the recipe named its detector or CLIP model, so not measured by it; "
-            "use a new output folder to have them measured"
+            f"unjudged  {summary.unjudged} made before the recipe named its detector or CLIP model, so without its "
+            "measurements; use a new output folder to have them measured"
         )
     if summary.rejected:
         lines.append("rejected  " + ", ".join(f"{reason} {count}" for reason, count in summary.rejected.items()))
@@ -161,7 +163,7 @@ def summary_text(summary: Summary) -> str:
     if summary.running:
         lines.append(f"running   {_speed(summary)}")
     elif summary.part is not None:
-        others = f"{summary.pending} images of others are not made yet; " if summary.pending else ""
+        others = f"{summary.pending} images of other parts are not made yet; " if summary.pending else ""
         lines.append(f"part      {summary.part} is done; {others}`diffgen export {output}` writes the dataset")
     elif summary.pending:
         lines.append(f"pending   {summary.pending}; run the same 'diffgen run' again to make them")
@@ -173,10 +175,12 @@ def summary_text(summary: Summary) -> str:
     if summary.stopped is not None or summary.running or summary.part is not None:
         return "\n".join(lines)
     if summary.limit is not None:
-        lines.append(f"limited   --limit {summary.limit}: the dataset holds only so many sources of each edited split")
+        lines.append(
+            f"limited   --limit {summary.limit}: the dataset holds at most {summary.limit} sources of each edited split"
+        )
     if summary.empty:
         lines.append(
-            f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted and no source is carried over, "
+            f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted and no source image is included, "
             "so training is not possible"
         )
     else:

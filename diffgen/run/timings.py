@@ -1,4 +1,4 @@
-"""Where the time of a run goes: how long the device works, and what each of the other parts takes."""
+"""Where the time of a run goes: how long the device is busy, and how long each other part takes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Timings:
 
 def speed_line(facts: dict[str, Any]) -> str:
     each = facts["seconds_per_accepted"]
-    paid = "" if each is None else f", {each:.2f} s an accepted one"
+    paid = "" if each is None else f", {each:.2f} s per accepted image"
     return (
         f"speed     {rate(facts['images_per_second'])}{paid}; device busy {facts['device_busy']:.0%} of the time, "
         f"{facts['of_bare_model']:.0%} with the model"

@@ -41,7 +41,7 @@ def run_together(
     remake: bool = False,
     fetch: bool = True,
 ) -> Summary:
-    """As `loop.run`, by several `workers`. Raises DiffgenError where one fails or all die. `fetch` downloads what the model
+    """Like `loop.run`, with several `workers`. Raises DiffgenError if one fails or all die. `fetch` downloads what the model
     needs, once for all."""
     started = time.monotonic()
     session = Session.open(loaded, limit, remake=remake)
@@ -91,7 +91,7 @@ def _work(
 
 
 def gpu_numbers(text: str) -> list[str]:
-    """`all`, or numbers such as `0,2`, as the numbers of GPUs. Raises UsageError where there are none, or not these."""
+    """Parse `all` or numbers such as `0,2` as GPU numbers. Raises UsageError if there are no such GPUs."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -114,5 +114,5 @@ def over_ray(loaded: LoadedRecipe, address: str | None, workers: int | None, opt
 
 
 def as_processes(options: Sequence[str], workers: int, gpus: Sequence[str] | None) -> Executor:
-    """So many workers as processes of this machine, or one for each GPU; `options` are those of the command line."""
+    """`count` worker processes on this machine, or one per GPU; `options` are those of the command line."""
     return partial(run_processes, commands_for(options, workers, gpus))

@@ -1,7 +1,7 @@
 """Makes the images of a batch on one device: reads sources, returns encoded images and facts. Writes and decides nothing.
 
-Reading, levers, measuring and encoding are tasks a picture, for a pool of a thread a core. All that needs the device runs in
-one thread of its own, a batch at a time; calls overlap, so that the next batch is ready when the device is free.
+Reading, levers, measuring and encoding are tasks per picture, in a pool with one thread per core. Everything on the device
+runs in its own thread, a batch at a time; calls overlap, so that the next batch is ready when the device is free.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Worker:
         return self._queue.submit(timed).result()
 
     def _each(self, part: str, work: Callable[..., T], items: Sequence[Item], *lists: Sequence[Any]) -> list[T]:
-        """The results of work on each picture, in order. What goes wrong is told with its job."""
+        """The results of work on each picture, in order. Errors are raised with the job that caused them."""
 
         def timed(item: Item, *arguments: Any) -> T:
             try:

@@ -1,4 +1,4 @@
-"""Docs that follow from the code: writes them with `--write`, else fails when they are stale.
+"""Docs generated from the code: writes them with `--write`, else fails when they are stale.
 
     python -m scripts.docs.check --write
 
@@ -35,14 +35,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 INTRO = """# Recipe reference
 
-Every key of a recipe, from `diffgen schema`. Paths are relative to the recipe file; `${NAME}` is taken from the
-environment; `--set key=value` overrides a key, the value written as YAML, and `--set conditions.night.strength=0.5`
-addresses a condition by its name. An unknown key is an error that names the line and the nearest right key.
+Every key of a recipe, from `diffgen schema`. Paths are relative to the recipe file, and `${NAME}` is replaced by the
+environment variable. `--set key=value` overrides a key (the value is YAML); `--set conditions.night.strength=0.5`
+addresses a condition by its name. An unknown key is an error that names the line and the closest known key.
 
 A condition is a preset's name (`- snow`), a preset with changes (`- night: {strength: 0.5}`), or your own mapping with
 at least `name` and `prompt`. `diffgen conditions` lists the presets.
 
-A dataset is a YOLO `data.yaml` as Ultralytics takes it, or one of
+A dataset is a YOLO `data.yaml` as Ultralytics reads it, or one of these:
 
 ```yaml
 dataset:
@@ -54,7 +54,7 @@ dataset:
 ```yaml
 dataset:
   format: voc
-  one_based: true               # pixels count from 1 and the last one is in the box; false for most home-made files
+  one_based: true               # pixels start at 1 and a box includes its last pixel; often false outside of VOC itself
   train: {images: JPEGImages, annotations: Annotations, list: ImageSets/Main/train.txt}   # list: optional
   val: {images: JPEGImages, annotations: Annotations, list: ImageSets/Main/val.txt}
 ```
@@ -63,14 +63,15 @@ dataset:
 
 CONDITIONS = """# Conditions
 
-The presets. `{objects}` becomes the image's own classes, most frequent first. Pictures that are `unsuited` do not get the
+The presets. `{objects}` is replaced by the image's own classes, most frequent first. `unsuited` pictures do not get the
 condition, because they show it already or it would not show in them; `plan` and `run` count them, and `unsuited: []` in a
-condition takes them. For that each picture is decoded once: about a minute for 10,000 pictures of a megapixel on two cores.
+condition edits them anyway. This check decodes each picture once, which takes about a minute for 10,000 pictures of a
+megapixel on two cores.
 
-- `dark`: a mean luminance under .2. Nights, and most dark halls; also dark water from above.
-- `foggy`: pale, and without fine detail.
-- `snowy`: most of the ground is white. A ploughed street between heaps of snow does not count.
-- `no-sky`: the upper third is too dark to hold a daylight sky, which is where overcast, dawn and glare show.
+- `dark`: mean luminance under .2. Nights, most dark halls, and dark water from above.
+- `foggy`: pale and without fine detail.
+- `snowy`: most of the ground is white. A cleared street between heaps of snow does not count.
+- `no-sky`: the upper third is too dark to contain a daylight sky, where overcast, dawn and glare would show.
 
 | name | strength | unsuited | prompt (img2img) | instruction (instruct) |
 |---|---|---|---|---|
@@ -78,14 +79,14 @@ condition takes them. For that each picture is decoded once: about a minute for 
 
 
 MATCH = """\
-Colour and tone of your own target, from pictures without labels. Each edit takes on a share of those of one picture, drawn
-by hash; edges stay where they are. The pictures' content is part of a job's id.
+Colour and tone from your own unlabelled pictures. Each edit moves towards those of one picture, chosen by hash; edges stay
+where they are. The content of the pictures is part of the job id.
 """
 
 LIGHTS = """\
-For nights. Which way a vehicle heads is told by its tail lamps' glass, its place and the shape of its box; vehicles far
-aside stand parked and stay dark; a traffic light glows in the colour that the source shows. Put on the finished edit,
-for traffic that keeps to the right. Street lamps and windows have no labels and are the model's.
+For nights. The heading of a vehicle is guessed from its tail lamp glass, its position and the shape of its box. Vehicles far
+to the side count as parked and stay dark. A traffic light glows in the colour that the source shows. The lamps are drawn on
+the finished edit and assume right-hand traffic. Street lamps and windows have no labels and are left to the model.
 """
 
 
@@ -112,8 +113,9 @@ def recipe_page() -> str:
         f"\n## A control\n\nHow to use them: [ControlNet](controlnet.md).\n\n{head}{control}\n"
         f"\n## Match\n\n{MATCH}\n{head}{matching}\n"
         f"\n## Lights\n\n{LIGHTS}\n{head}{lamps}\n"
-        f"\n## A sensor\n\nEach key is a number or a range, `[low, high]`, from which each image draws.\n\n{head}{camera}\n"
-        f"\n## Without a dataset\n\nThe weaker way: [Without photographs](text-to-image.md).\n\n{head}{imagined}\n"
+        f"\n## Sensor\n\nEach key is a number, or a range `[low, high]` that each image draws from.\n\n{head}{camera}\n"
+        "\n## Without a dataset\n\nLabels are less reliable this way: [Without photographs](text-to-image.md).\n\n"
+        f"{head}{imagined}\n"
     )
 
 

@@ -102,7 +102,7 @@ def test_what_is_no_clip_model_is_one_clear_error(tmp_path: Path, content: Any, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda tensor: None, r"its files lack visual_projection\.weight"),
+        (lambda tensor: None, r"its files do not contain visual_projection\.weight"),
         (lambda tensor: tensor[:, :8].contiguous(), "cannot be loaded"),
     ],
 )

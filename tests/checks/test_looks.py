@@ -95,7 +95,7 @@ def test_a_plan_leaves_out_what_is_there_already(data: Path, tmp_path: Path) -> 
         "night": {"dark": 1}, "fog": {"foggy": 1}, "snow": {"snowy": 1},
         "overcast": {"dark": 1, "foggy": 1, "no-sky": 1},
     }  # fmt: skip
-    line = "unsuited  1 dark pictures get no night, overcast (`unsuited: []` in a condition takes them)"
+    line = "unsuited  1 dark pictures get no night, overcast (to edit them: `unsuited: []` in the condition)"
     summary, editor = make(recipe)
     assert line in plan_text(facts)
     assert line in summary_text(summary)

@@ -212,7 +212,7 @@ def test_an_ultralytics_that_only_says_that_it_is_safe_is_found_out(
     assert load_detector(weights, "cpu")
     unsafe = lambda file, *_, **__: (torch.load(file, map_location="cpu", weights_only=False), file)  # noqa: E731
     monkeypatch.setattr(tasks, "torch_safe_load", unsafe)
-    with pytest.raises(DiffgenError, match="runs code that is in a weights file") as caught:
+    with pytest.raises(DiffgenError, match="would run code from a weights file") as caught:
         load_detector(weights, "cpu")
     assert "pip install -U ultralytics" in str(caught.value.hint)
     monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", "false")

@@ -77,7 +77,7 @@ def test_1_when_nothing_is_there_to_train_with(cli: Callable[..., Any], recipe: 
     answer = cli("run", recipe, *sets, editor=FakeEditor())
     for said in (answer, cli("export", tmp_path / "out")):
         assert said.code == 1
-        assert "dataset   empty in train: no image was accepted and no source is carried over" in said.out
+        assert "dataset   empty in train: no image was accepted and no source image is included" in said.out
         assert "yolo train" not in said.out
         assert "nothing could be made" not in said.out
     back = cli("export", tmp_path / "out", "--set", "include_sources=copy")

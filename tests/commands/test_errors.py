@@ -93,7 +93,7 @@ BROKEN: list[tuple[str, bool, Callable[[Path], Any], str, int, str]] = [
     ("status of a file", False, lambda d: put(d / "out", "x"), "status", 2, "out is not a run folder"),
     ("clean of nothing", False, lambda d: None, "clean", 2, "out is not a run folder"),
     ("run.json is a folder", True, lambda d: folder_for(d / "out/run.json"), "run", 1, "out/run.json: cannot write"),
-    ("run.json of a later format", True, lambda d: change_state(d / "out", format=3), "plan", 1, "another format"),
+    ("run.json of a later format", True, lambda d: change_state(d / "out", format=3), "plan", 1, "its format is not"),
     ("run.json is damaged", True, lambda d: change_state(d / "out", revisions=3), "plan", 1, "revisions is damaged"),
     (
         "records are a folder",
@@ -232,7 +232,7 @@ def test_a_model_whose_configs_make_no_sense(cli: Callable[..., Any], tmp_path: 
         put(tmp_path / f"m/{part}/diffusion_pytorch_model.safetensors", "x")
     answer = cli("models", tmp_path / "m")
     assert answer.code == 1
-    assert "its configs do not say which sizes" in answer.err
+    assert "its config files do not state the image sizes" in answer.err
 
 
 # (what the recipe says more, or otherwise; message after file and line; hint)

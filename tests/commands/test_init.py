@@ -215,7 +215,7 @@ UNUSABLE = [
     ("KITTI", {"training/image_2/a.png": "", "training/label_2/a.txt": "Car 0 0"}, "KITTI"),
     ("BDD", {"a.jpg": "", "det.json": '[{"name": "a.jpg", "labels": [{"box2d": {}}]}]'}, "BDD"),
     ("LabelMe", {"a.jpg": "", "a.json": '{"shapes": [], "imagePath": "a.jpg"}'}, "LabelMe"),
-    ("pictures alone", {"a.jpg": ""}, "there are images, but no labels"),
+    ("pictures alone", {"a.jpg": ""}, "there are images but no labels"),
 ]  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def test_what_cannot_be_edited_is_counted_by_reason_and_named(recipe: Path, tmp_
     facts = plan_facts(load_recipe(recipe))
     assert {word: found["count"] for word, found in facts["not_edited"].items()} == {"class-id": 1, "range": 1}
     text = plan_text(facts)
-    assert "unedited  1 class-id, carried over as they are" in text
+    assert "unedited  1 class-id, copied unchanged" in text
     assert "train/00: row 1: class id 9" in text
 
 
@@ -99,9 +99,9 @@ def test_images_of_one_label_file_and_a_key_that_is_not_followed_are_named(recip
     facts = plan_facts(load_recipe(recipe))
     assert {word: found["count"] for word, found in facts["notes"].items()} == {"download": 1, "one label": 1}
     text = plan_text(facts)
-    assert "1 images that have the label file of another image" in text
-    assert "labels/train/00.txt is also that of" in text
-    assert "1 key left out: nothing is downloaded" in text
+    assert "1 images that share their label file with another image" in text
+    assert "labels/train/00.txt is also the label file of" in text
+    assert "1 key left out: diffgen downloads no dataset" in text
 
 
 def test_many_of_one_reason_name_five_and_count_the_rest(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_small_boxes_are_warned_of_with_what_to_do(tmp_path: Path) -> None:
     put(tmp_path / "data/labels/train/00.txt", "0 0.5 0.5 0.01 0.01\n")  # small in the picture itself
     tiles = plan_text(plan_facts(load_recipe(recipe, ["resolution.mode=tile"])))
     assert "1 of 6 will be under 16 px" in tiles
-    assert "no larger in the pictures themselves; objects: " in tiles
+    assert "as small in the pictures themselves; objects: " in tiles
     assert "mode: tile" not in tiles
 
 

@@ -84,7 +84,7 @@ def test_swept_images_are_extra_until_clean(cli: Callable[..., Any], recipe: Pat
         ("strength", "field=value"),
         ("strength=", "field=value"),
         ("=1", "field=value"),
-        ("share=0.5", "chooses which images are made"),
+        ("share=0.5", "decides which images are made"),
         ("strength=[", "--sweep"),
     ],
 )

@@ -20,7 +20,7 @@ def test_a_whole_folder_is_whole_and_untouched(recipe: Path, tmp_path: Path, cli
     before = tree(tmp_path / "out")
     answer = cli("verify", tmp_path / "out")
     assert answer.code == 0
-    assert answer.out.splitlines()[-1] == "all is as it was written"
+    assert answer.out.splitlines()[-1] == "everything is intact"
     facts = json.loads(cli("verify", tmp_path / "out", "--json").out)
     assert (facts["records"], facts["images"], facts["dataset"], facts["whole"]) == (8, 8, 14, True)
     assert tree(tmp_path / "out") == before
@@ -44,7 +44,7 @@ def test_any_damage_is_found_and_repaired(
     damage(path)
     answer = cli("verify", tmp_path / "out")
     assert answer.code == 1
-    assert answer.out.splitlines()[-1] == f"repair it: diffgen verify {tmp_path}/out --repair"
+    assert answer.out.splitlines()[-1] == f"to repair: diffgen verify {tmp_path}/out --repair"
     name = path.stem if pattern.startswith("images/") else path.name
     if not pattern.startswith("dataset/labels"):
         assert name in answer.out

@@ -139,7 +139,7 @@ def test_a_picture_with_an_object_that_cannot_be_read_is_left_out(
 def test_a_picture_with_crowds_alone_is_no_background(tmp_path: Path) -> None:
     crowd, elsewhere = {**BOX, "iscrowd": 1}, {**BOX, "id": 2, "image_id": 99}
     assert problem(read(coco(tmp_path, [crowd, elsewhere]), tmp_path)) == (
-        "annotation: it has regions of crowds, and no object"
+        "annotation: it has only crowd regions, no object"
     )
 
 
@@ -186,7 +186,7 @@ def test_a_picture_that_exif_turns_needs_a_stated_size(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     save(tmp_path / "images/c.jpg", photo(3), exif=exif)
-    assert "states no size, and its EXIF orientation turns the picture" in problem(read(spec, tmp_path))
+    assert "states no size, and its EXIF orientation rotates the picture" in problem(read(spec, tmp_path))
 
 
 def test_categories_with_ids_and_names_of_other_kinds(tmp_path: Path) -> None:
@@ -211,8 +211,8 @@ def test_a_root_category_is_a_class_with_a_remark(tmp_path: Path) -> None:
         pytest.param([{"id": 7, **A}, {"id": "7", **B}], "the id 7 belongs to two images", id="one id, once as text"),
         pytest.param([{"id": 7, **A}, {"id": 8, **A, "file_name": "x/a.png"}], "both lead to", id="one file, two names"),
         pytest.param([{**A}], "no id", id="no id"),
-        pytest.param([{"id": 7, **A, "file_name": "\ud800.png"}], r"'\\ud800.png' cannot be the name", id="half a character"),
-        pytest.param([{"id": 7, **A, "file_name": "\0.png"}], "cannot be the name", id="zero byte"),
+        pytest.param([{"id": 7, **A, "file_name": "\ud800.png"}], r"'\\ud800.png' cannot be a file name", id="half a character"),
+        pytest.param([{"id": 7, **A, "file_name": "\0.png"}], "cannot be a file name", id="zero byte"),
     ],
 )  # fmt: skip
 def test_images_whose_labels_cannot_be_told_are_an_error(

@@ -60,7 +60,7 @@ def test_an_own_map_that_changes_while_the_run_goes_on_is_no_image(tmp_path: Pat
     assert (summary.made_now, summary.planned, summary.pending, summary.exit_code) == (2, 3, 1, 4)
     assert summary.not_edited == {"control map": 1}
     records = (tmp_path / "out/records-0.jsonl").read_text("utf-8")
-    assert "02.png changed while the run was going on" in records
+    assert "02.png changed during the run" in records
     save(tmp_path / "maps/train/03.png", photo(53))
     assert make(tmp_path / "r.yaml", editor)[0].pending == 0
 

@@ -37,9 +37,9 @@ def test_run_status_and_report_tell_what_plan_tells(recipe: Path, tmp_path: Path
         assert told.dataset["identical"] == facts["leakage"]["identical"]
     assert json.loads(cli("status", tmp_path / "out", "--json").out)["dataset"] == summary.dataset
     lines = [
-        "unedited  1 class-id, carried over as they are",
-        "labels    2 images without label file, 0 with an empty one: background",
-        "labels    1 label files without image, not used",
+        "unedited  1 class-id, copied unchanged",
+        "labels    2 images without a label file, 0 with an empty one: background",
+        "labels    1 label files without an image, not used",
         "leakage   1 pictures appear in more than one split, byte for byte",
     ]
     page = (tmp_path / "out/report.html").read_text("utf-8")
@@ -52,7 +52,7 @@ def test_the_report_is_written_again_when_only_a_remark_changes(recipe: Path, tm
     make(recipe)
     put(tmp_path / "data/labels/train/nobody.txt", "")
     make(recipe)
-    assert "1 label files without image" in (tmp_path / "out/report.html").read_text("utf-8")
+    assert "1 label files without an image" in (tmp_path / "out/report.html").read_text("utf-8")
 
 
 def test_a_dataset_without_any_label_is_refused(tmp_path: Path) -> None:

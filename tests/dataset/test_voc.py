@@ -51,7 +51,7 @@ def test_voc_a_list_names_images_with_and_without_suffix(text: str, tmp_path: Pa
     assert lost.startswith("train: gone")
 
 
-@pytest.mark.parametrize(("text", "words"), [("\n", "it is empty"), ("gone\nlost\n", "'gone' is no image of")])
+@pytest.mark.parametrize(("text", "words"), [("\n", "it is empty"), ("gone\nlost\n", "'gone' is not an image in")])
 def test_voc_a_list_without_any_image_says_so(text: str, words: str, tmp_path: Path) -> None:
     put(tmp_path / "train.txt", text)
     with pytest.raises(UsageError, match=words) as caught:
@@ -113,8 +113,8 @@ def test_annotations_as_other_tools_write_them(text: str, tmp_path: Path) -> Non
         pytest.param("<CVAT><image/></CVAT>", "its root is <cvat>", id="another format"),
         pytest.param(f"<annotation>{SIZE}{OBJECT.format('x', 1, 'a', 2, 3)}</annotation>", "ymin is not a number", id="no number"),
         pytest.param(f"<annotation>{SIZE}{OBJECT.format('', 1, 1, 2, 3)}</annotation>", "has no name", id="no name"),
-        pytest.param(f"<annotation>{SIZE}<object><name>x</name></object></annotation>", "no bndbox", id="no box"),
-        pytest.param(f"<annotation>{SIZE}<objekt><bndbox/></objekt></annotation>", "outside of an object", id="no object"),
+        pytest.param(f"<annotation>{SIZE}<object><name>x</name></object></annotation>", "neither bndbox", id="no box"),
+        pytest.param(f"<annotation>{SIZE}<objekt><bndbox/></objekt></annotation>", "outside of any object", id="no object"),
         pytest.param(f"<annotation>{SIZE}{CAR}{OBJECT.format('x', 90, 9, 99, 12)}</annotation>", "no area within", id="outside"),
         pytest.param(f"<annotation>{SIZE}<folder>{chr(233)}</folder></annotation>", "not UTF-8 text", id="latin-1, not declared"),
     ],

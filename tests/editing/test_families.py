@@ -80,7 +80,7 @@ def test_what_is_unknown_is_said() -> None:
     with pytest.raises(UsageError, match="editor 'oil' is not known") as caught:
         family_of("oil")
     assert "img2img, instruct, controlnet, inpaint, text2img" in str(caught.value.hint)
-    for editor, words in (("img2img", "cannot use"), ("text2img", "makes no picture from a text alone")):
+    for editor, words in (("img2img", "cannot use"), ("text2img", "cannot generate images from text alone")):
         with pytest.raises(UsageError, match=f"is a StableDiffusionUpscalePipeline.*{words}"):
             check_class(replace(model(), editor=editor, pipeline="StableDiffusionUpscalePipeline"))
 

@@ -76,7 +76,10 @@ def test_a_controlnet_has_to_fit_beside_the_unet() -> None:
 
 def test_the_reason_says_both_numbers_and_what_is_missing() -> None:
     _, reason = choose_layout("16gb", "cuda", 24, FLUX, "it would need a package")
-    assert reason == "16gb: it needs about 33.5 of 16 GiB, its transformer alone too much; it would need a package"
+    assert (
+        reason
+        == "16gb: it needs about 33.5 of 16 GiB, and its transformer alone would not fit; it would need a package"
+    )
     assert "four bits" not in choose_layout("auto", "cuda", 16, FLUX, NO)[1], "auto would not have used them"
 
 

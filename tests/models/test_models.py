@@ -254,8 +254,8 @@ def test_a_single_file_that_lacks_a_part_says_which(
     ("content", "words", "hint"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer", "git lfs pull"),
-        (pickle.dumps({"state_dict": 1}), "a pickle that is called .safetensors", "convert it"),
-        (b"PK\x03\x04" + b"0" * 60, "a pickle that is called .safetensors", "convert it"),
+        (pickle.dumps({"state_dict": 1}), "a pickle with the suffix .safetensors", "convert it"),
+        (b"PK\x03\x04" + b"0" * 60, "a pickle with the suffix .safetensors", "convert it"),
         (b"<!DOCTYPE html><html>Not found</html>", "a web page", "the file itself"),
         (b"\xff" * 64, "broken safetensors file", "download it again"),
     ],

@@ -80,8 +80,8 @@ def test_networks_that_are_not_where_the_recipe_says(tmp_path: Path, cache: File
 
 def test_union_controlnets_for_all_or_for_none(tmp_path: Path, cache: FileCache) -> None:
     network(tmp_path / "union", "task_embedding")
-    with pytest.raises(UsageError, match="'union' is a Union ControlNet, others are not"):
+    with pytest.raises(UsageError, match="'union' is a Union ControlNet, but others are not"):
         guided(recipe(EDGES, {"kind": "softedge", "model": "union"}), tmp_path, cache)
     (tmp_path / "maps").mkdir()
-    with pytest.raises(UsageError, match="needs to know what a map shows"):
+    with pytest.raises(UsageError, match="needs to know the kind of map"):
         guided(recipe({"kind": "own", "model": "union", "folder": "maps"}), tmp_path, cache)

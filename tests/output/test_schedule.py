@@ -122,5 +122,5 @@ def test_a_name_that_no_list_can_hold_is_refused(made: Made, tmp_path: Path) -> 
     make_dataset(tmp_path / "data")
     save(tmp_path / "data/images/train/a\nb.jpg", photo(7))
     made(tmp_path / "data/data.yaml")
-    with pytest.raises(UsageError, match="a list of pictures cannot hold this name"):
+    with pytest.raises(UsageError, match="this name cannot be written in an image list"):
         export(load_recipe(tmp_path / "out"), staged=True)

@@ -74,7 +74,7 @@ def test_a_preview_shows_sources_that_suit_the_task(tmp_path: Path) -> None:
         ("01", "without"), ("01", "elsewhere"), ("02", "elsewhere"), ("03", "without"), ("03", "elsewhere"),
     ]  # fmt: skip
     assert {cell.item.job.id for cell in shown} <= {item.job.id for item in plan.items}
-    with pytest.raises(UsageError, match="chooses which images are made"):
+    with pytest.raises(UsageError, match="decides which images are made"):
         read_sweep("classes=[car],[person]")
 
 
@@ -89,22 +89,25 @@ def test_one_condition_each_is_chosen_from_those_that_fit(tmp_path: Path) -> Non
 
 
 WRONG = [
-    ({"conditions": ["night"]}, r"'night' has no task, and model .* \(inpaint\)"),
-    ({"editor": "instruct", "conditions": [REMOVE]}, r"'without': task: remove is not for model .* \(instruct\)"),
+    ({"conditions": ["night"]}, r"'night' has no task, but model .* \(inpaint\)"),
+    (
+        {"editor": "instruct", "conditions": [REMOVE]},
+        r"'without': task: remove does not work with model .* \(instruct\)",
+    ),
     ({"conditions": [{**REMOVE, "classes": ["lorry"]}]}, "classes: the dataset has no class 'lorry'"),
     ({"conditions": [{**BACKGROUND, "classes": ["car"]}]}, "classes: only for task: remove and task: insert"),
     ({"conditions": [{**INSERT, "classes": ["car", "person"]}]}, "exactly one class"),
-    ({"conditions": [INSERT], "detector": None}, r"'with' inserts an object, .* in detector:"),
+    ({"conditions": [INSERT], "detector": None}, r"'with' inserts an object, .* set detector:"),
     ({"conditions": [{**REMOVE, "strength": 0.5}]}, "strength 0.5 with task: remove"),
     (
         {"conditions": [REMOVE], "objects": {"strength": 0.2}},
-        "objects.strength, .detail and .restore, detail, match, lights and sensor do nothing",
+        "objects.strength, objects.detail, objects.restore, detail, match, lights and sensor do nothing",
     ),
     (
         {"conditions": [REMOVE], "detail": 0.2},
-        "objects.strength, .detail and .restore, detail, match, lights and sensor do nothing",
+        "objects.strength, objects.detail, objects.restore, detail, match, lights and sensor do nothing",
     ),
-    ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "with tiles an object would be painted into each"),
+    ({"conditions": [INSERT], "resolution": {"mode": "tile"}}, "with tiles, an object would be inserted into each"),
     ({"conditions": [{**REMOVE, "task": "replace"}]}, "background.*remove.*insert"),
 ]
 
@@ -127,7 +130,7 @@ def test_insert_refuses_datasets_without_any_object(tmp_path: Path) -> None:
     street(tmp_path)
     for path in (tmp_path / "data/labels/train").iterdir():
         put(path, "")
-    with pytest.raises(UsageError, match="none to learn sizes and places from"):
+    with pytest.raises(UsageError, match="no objects to take sizes and positions from"):
         plan_of(tmp_path, [INSERT])
 
 
@@ -148,8 +151,8 @@ def test_classes_are_known_by_name() -> None:
         (REMOVE, "0 0.5 0.5 1 1\n", {}, "no selected picture has a labelled person"),
         ({**REMOVE, "classes": None}, "", {}, "no selected picture has a labelled object"),
         (BACKGROUND, "", {}, "no selected picture has a labelled object"),
-        (BACKGROUND, "0 0.5 0.5 1 1\n", {"select": {"share": 1e-9}}, "no picture is selected that can be edited"),
-        ({**BACKGROUND, "share": 1e-9}, "0 0.5 0.5 1 1\n", {}, "its share selects none of the pictures"),
+        (BACKGROUND, "0 0.5 0.5 1 1\n", {"select": {"share": 1e-9}}, "no picture that can be edited is selected"),
+        ({**BACKGROUND, "share": 1e-9}, "0 0.5 0.5 1 1\n", {}, "its share selects no picture"),
     ],
 )
 def test_plan_says_why_a_task_has_no_picture(

@@ -44,14 +44,14 @@ def test_words_that_the_model_was_never_taught_are_an_error(tmp_path: Path, cli:
     for command in (["plan"], ["plan", "--json"], ["run", "--quiet"], ["run", "--json"], ["preview"]):
         said = cli(command[0], recipe, *command[1:], editor=FakeEditor())
         assert said.code == 2
-        assert "zoo: the model was never taught 'unicorns'; sunny: the model makes only " in said.err
+        assert "zoo: the model was not trained on 'unicorns'; sunny: the model makes only " in said.err
         assert "allow_unknown_words" in said.err
         assert not (tmp_path / "o").exists()
     allowed = ["--set", "allow_unknown_words=true"]
     facts = json.loads(cli("plan", recipe, "--json", *allowed).out)
-    assert facts["prompts"][0] == "zoo: the model was never taught 'unicorns'"
-    assert "prompt    zoo: the model was never taught 'unicorns'" in cli("plan", recipe, *allowed).out
-    assert "warning: zoo: the model was never taught" in cli("run", recipe, *allowed, editor=FakeEditor()).err
+    assert facts["prompts"][0] == "zoo: the model was not trained on 'unicorns'"
+    assert "prompt    zoo: the model was not trained on 'unicorns'" in cli("plan", recipe, *allowed).out
+    assert "warning: zoo: the model was not trained on" in cli("run", recipe, *allowed, editor=FakeEditor()).err
     assert cli("status", tmp_path / "o").code == 0
 
 
@@ -61,8 +61,8 @@ def test_plan_and_run_warn_of_guidance_that_was_not_trained(tmp_path: Path, cli:
     conditions = ["snow", {"night": {"guidance": 3}}, {"fog": {"guidance": 1, "image_guidance": 1.5}}]
     recipe.write_text(json.dumps({"dataset": str(data), "output": "o", "model": "pocket", "conditions": conditions}))
     said = [
-        "night: the model was trained for guidance 1 only, and this asks for 3",
-        "fog: the model was trained for image_guidance 1 only, and this asks for 1.5",
+        "night: the model was trained for guidance 1 only, but this sets 3",
+        "fog: the model was trained for image_guidance 1 only, but this sets 1.5",
     ]
     assert json.loads(cli("plan", recipe, "--json").out)["guidance"] == said
     assert f"guidance  {said[0]}\n" in cli("plan", recipe).out

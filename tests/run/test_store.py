@@ -247,7 +247,7 @@ def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("state", ["[]", '{"format": 99}', "{}", "null"])
 def test_a_state_of_another_version_is_refused(tmp_path: Path, state: str) -> None:
     put(tmp_path / "run.json", state)
-    with pytest.raises(DiffgenError, match="another format"):
+    with pytest.raises(DiffgenError, match="its format is not"):
         RunStore(tmp_path, "jpg")
 
 

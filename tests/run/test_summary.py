@@ -29,7 +29,7 @@ def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
     assert "rejected  degenerate 3" in text
     assert "failed    source 2" in text
     assert "train/01: cannot decode the image" in text
-    assert "unedited  1 class-id, carried over as they are\n          val/00: row 1: class id 9" in text
+    assert "unedited  1 class-id, copied unchanged\n          val/00: row 1: class id 9" in text
     assert "below the required share of 90% (require.accepted)" in text
     assert text.splitlines()[-1] == f"train     yolo train data={tmp_path}/out/dataset/data.yaml"
 
@@ -77,7 +77,7 @@ def test_a_limited_dataset_says_so(recipe: Path, tmp_path: Path) -> None:
     summary, _ = make(recipe, limit=1)
     for told in (summary, status(load_recipe(recipe))):
         assert told.to_dict()["limit"] == 1
-        assert "limited   --limit 1: the dataset holds only so many sources" in summary_text(told)
+        assert "limited   --limit 1: the dataset holds at most 1 sources" in summary_text(told)
     assert "limited   " not in summary_text(make(recipe)[0])
 
 
@@ -88,4 +88,4 @@ def test_a_run_says_what_it_undoes(recipe: Path, tmp_path: Path) -> None:
     assert not any("since the last run" in line for line in said)
     export(load_recipe(tmp_path / "out", ["checks.contrast=1"]))
     make(recipe, notify=said.append)
-    assert said[-1] == "changed since the last run or export: checks; from now on, this recipe holds"
+    assert said[-1] == "changed since the last run or export: checks; this recipe now applies"

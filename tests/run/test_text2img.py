@@ -40,7 +40,7 @@ def test_from_a_recipe_to_a_dataset(tmp_path: Path) -> None:
     assert painter.sizes == {(72, 104, 3)}  # the model's multiple of 8, cut to what was asked for
     data = yaml.safe_load((out / "dataset/data.yaml").read_text())
     assert data == {"train": "images/train", "val": "images/train", "names": {0: "car", 1: "person"}}
-    assert "val is train again" in (out / "dataset/data.yaml").read_text()
+    assert "val is the train split" in (out / "dataset/data.yaml").read_text()
     rows = manifest(out)
     assert len(rows) == 6
     assert sum(row["review"] for row in rows) == summary.to_review
@@ -131,9 +131,7 @@ def test_every_command_knows_such_a_run(tmp_path: Path, cli: Any) -> None:
     path = write(tmp_path)
     answer = cli("plan", path)
     assert answer.code == 0
-    assert (
-        "dataset   none: pictures are generated, and labelled by detector.pt, so labels are less reliable" in answer.out
-    )
+    assert "dataset   none: images come from text, labelled by detector.pt, so labels are less reliable" in answer.out
     assert "without label file" not in answer.out
     facts = json.loads(cli("plan", path, "--json").out)
     assert facts["images"] == 12
@@ -146,7 +144,7 @@ def test_every_command_knows_such_a_run(tmp_path: Path, cli: Any) -> None:
     summary, _ = make(path)
     out = tmp_path / "out"
     assert status(load_recipe(out)).to_dict()["to_review"] == summary.to_review
-    assert f"review    {summary.to_review} with labels" in cli("status", out).out
+    assert f"review    {summary.to_review} with low-confidence labels" in cli("status", out).out
     assert json.loads(cli("clean", out, "--json").out)["images"] == 0
     row = manifest(out)[0]
     again = reproduce(load_recipe(out), row["job"][:8], make_worker=lambda: worker(Painter()))

@@ -210,9 +210,9 @@ def test_workers_of_another_recipe_are_refused(data: Path, tmp_path: Path) -> No
             time.sleep(0.05)
             assert process.poll() is None
         other = write_recipe(tmp_path / "other.yaml", data, tmp_path / "out", batch_size=BATCH, seed=9)
-        with pytest.raises(UsageError, match="1 workers make other images there"):
+        with pytest.raises(UsageError, match="1 workers are making images of another recipe"):
             run(load_recipe(other), make_worker=lambda: fake_worker(Melting()), part=read_shard("1/2"))
-        with pytest.raises(DiffgenError, match="another worker is called w0"):
+        with pytest.raises(DiffgenError, match="another worker named w0"):
             RunStore(tmp_path / "out", "jpg", "w0", shared=True)
         with pytest.raises(DiffgenError, match="another diffgen is writing there"):
             export(load_recipe(tmp_path / "out"))
@@ -228,7 +228,7 @@ def test_workers_of_another_machine_are_seen_where_its_lock_is_not(tmp_path: Pat
         RunStore(tmp_path, "jpg", "near", shared=True).close()
         claim = tmp_path / "claims/worker-far"
         claim.write_text(json.dumps({"worker": "far", "host": "elsewhere", "pid": 1}))
-        with pytest.raises(DiffgenError, match="1 workers of other machines were there"):
+        with pytest.raises(DiffgenError, match="1 workers on other machines were active there"):
             RunStore(tmp_path, "jpg")
         os.utime(claim, (0, 0))  # it died long ago
         RunStore(tmp_path, "jpg").close()

@@ -39,7 +39,7 @@ class OpenDetector:
             limit = model.config.max_text_len
         if long := [text for text in self._texts if len(processor.tokenizer(text).input_ids) > limit]:
             raise UsageError(
-                f"text2img.classes: the detector reads at most {limit} tokens, fewer than '{long[0][:60]}' has",
+                f"text2img.classes: '{long[0][:60]}' is longer than the {limit} tokens that the detector reads",
                 "use shorter or fewer names",
             )
         if self._look == self._read and not all(self._spans(processor.tokenizer(self._texts[0]).input_ids)):
@@ -56,7 +56,7 @@ class OpenDetector:
             with torch.inference_mode():
                 return [non_max_suppression(self._look(image)) for image in images]
         except torch.OutOfMemoryError as error:
-            raise OutOfMemory("the device has no room for the detector", "use a smaller detector") from error
+            raise OutOfMemory("the detector does not fit on the device", "use a smaller detector") from error
 
     def _compare(self, image: Pixels) -> list[Detection]:
         inputs = self._processor(images=[image.copy()], text=[self._texts], return_tensors="pt").to(self._device)
@@ -115,7 +115,10 @@ def load_open_detector(network: Network, names: Sequence[str], device: str) -> O
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
     if any("." in name for name in names):
-        raise UsageError("text2img.classes: a name contains a full stop, which separates names", "write it without")
+        raise UsageError(
+            "text2img.classes: a class name contains a full stop, which separates class names in the detector's prompt",
+            "write the name without it",
+        )
     hint = (
         "give Ultralytics weights (.pt), or a hub id or folder of an OWLv2 or Grounding DINO model with .safetensors "
         "weights, such as google/owlv2-base-patch16-ensemble"

@@ -72,7 +72,7 @@ class Detector:
             return [_boxes(result) for result in self._model.predict(list(map(_bgr, images)), **self._options)]
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
-                f"the device has no room for the detector: {why(error)}", "use a smaller detector, or another device"
+                f"the detector does not fit on the device: {why(error)}", "use a smaller detector, or another device"
             ) from None
 
 
@@ -92,7 +92,8 @@ def load_detector(weights: Path, device: str, *, confidence: float = CONFIDENT, 
     except ImportError as error:
         raise DiffgenError(
             f"Ultralytics cannot be imported: {why(error)}",
-            "pip install ultralytics; if a system library such as libGL is missing: apt-get install libgl1 libglib2.0-0",
+            "pip install ultralytics; if a system library such as libGL is missing: apt-get install libgl1 "
+            "libglib2.0-0",
         ) from None
 
 
@@ -167,7 +168,7 @@ def _require_safe_loading(tasks: Any, folder: Path) -> None:
         tasks.torch_safe_load(str(probe))
     if _ran:
         raise DiffgenError(
-            "the installed Ultralytics runs code that is in a weights file",
+            "the installed Ultralytics would run code from a weights file",
             "pip install -U ultralytics torch; or, if you trust the file, set ULTRALYTICS_SAFE_LOAD=false",
         )
 

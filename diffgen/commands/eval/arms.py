@@ -1,6 +1,7 @@
-"""The lists of pictures that detectors are trained on: all of equal length, with the same real pictures at the same places.
+"""The lists of pictures that detectors are trained on: all of equal length, with the same real pictures in the same
+positions.
 
-More pictures are more steps, and more steps alone gain more than most data does. So each arm fills the same slots behind
+More pictures mean more steps, and more steps alone often gain more than more data. So each arm fills the same slots after
 the real pictures. File names are numbers, because Ultralytics sorts by name: at one seed, all arms see the slots in the same
 order and in the same mosaics, and differ in what is in them.
 """
@@ -29,11 +30,11 @@ from diffgen.types import Source, digest_of, unit
 
 REAL, RULES, UNCHECKED, CHECKED, ORACLE = "real", "rules", "unchecked", "checked", "oracle"
 ARMS = {
-    REAL: "the real pictures, and again those that the made ones come from",
-    RULES: "the real pictures, and those under a rule of image arithmetic",
-    UNCHECKED: "the real pictures, and made ones whether accepted or not",
-    CHECKED: "the real pictures, and accepted made ones",
-    ORACLE: "the real pictures, and real ones of the condition",
+    REAL: "the real pictures, with the sources of the synthetic images listed a second time",
+    RULES: "the real pictures, and copies of them edited by rules (gamma, noise, haze)",
+    UNCHECKED: "the real pictures, and synthetic images whether accepted or not",
+    CHECKED: "the real pictures, and accepted synthetic images",
+    ORACLE: "the real pictures, and real pictures of the condition",
 }
 
 
@@ -71,7 +72,7 @@ def slot_of(entry: Entry, outcome: Outcome) -> Slot:
 
 
 def real_pictures(sources: Iterable[Source], split: str = "train") -> list[Source]:
-    """Those of a split that a detector can be trained on."""
+    """The pictures of a split that a detector can be trained on."""
     return [source for source in sources if source.split == split and source.problem is None]
 
 
@@ -83,9 +84,10 @@ def arms_of(
     light: str = "",
     ratios: Sequence[float] = (),
 ) -> dict[str, list[Slot]]:
-    """The slots of each wanted arm. `most` bounds the slots behind the real pictures; by default there are as many as the
-    dataset holds made pictures, at most as many as real ones. `light` is a digest of the pictures whose light the rules
-    copy. Each of `ratios` adds an arm with so many accepted images for each real picture, and real ones in the other slots.
+    """The slots of each wanted arm. `most` limits the slots after the real pictures; by default there are as many as
+    accepted images, but no more than real pictures. `light` is a digest of the pictures that the rules copy their
+    histograms from. Each of `ratios` adds an arm with this many accepted images per real picture, and real ones in the
+    remaining slots.
 
     Raises UsageError for a run without accepted images, or an oracle without pictures.
     """
@@ -102,7 +104,8 @@ def arms_of(
         names = {entry.item.job.settings.condition for entry in accepted[:count]}
         if unruled := sorted(name for name in names if not has_rule(name)):
             raise UsageError(
-                f"--arms: there is no rule for '{unruled[0]}'", "leave the arm `rules` out, or give --target pictures"
+                f"--arms: there is no rule for '{unruled[0]}'",
+                "leave out the arm `rules`, or give pictures with --target",
             )
     chosen = {id(entry) for entry in accepted[:count]}
     taken = {id(entry) for entry in unchecked}
@@ -129,10 +132,11 @@ def arms_of(
 
 
 def stages_of(outcome: Outcome, most: int | None = None) -> dict[str, list[Slot]]:
-    """The lists of `pretrain-finetune`, in the order of training: the made pictures of the arm `checked`, and the real ones.
+    """The lists of `pretrain-finetune`, in the order of training: the synthetic images of the arm `checked`, then the
+    real ones.
 
-    Trained one after the other, for as many epochs each as another arm, they make as many steps; up to one more an epoch,
-    as each list ends in a batch that need not be full. Raises UsageError as `arms_of`.
+    Each is trained for as many epochs as the other arms. Together they make as many steps, or up to one more per epoch,
+    because each list ends with a partial batch. Raises UsageError like `arms_of`.
     """
     slots = arms_of(outcome, [CHECKED], most=most)[CHECKED]
     real = len(real_pictures(outcome.plan.sources))
@@ -140,17 +144,19 @@ def stages_of(outcome: Outcome, most: int | None = None) -> dict[str, list[Slot]
 
 
 def _oracle(oracle: Dataset | None, dataset: Dataset, count: int) -> list[Slot]:
-    """So many pictures of the user's own of the condition, by hash; each again once all are in."""
+    """`count` real pictures of the condition, by hash; repeated once all are used."""
     assert oracle is not None
     found = sorted(real_pictures(oracle.sources), key=lambda source: unit("oracle", source.image_digest))
     if not found:
-        raise UsageError(f"{oracle.path}: there is no picture in its train split", "name a data.yaml with some")
+        raise UsageError(
+            f"{oracle.path}: there is no picture in its train split", "give a data.yaml whose train split has pictures"
+        )
     slots = [relabelled(source, oracle, dataset.names) for source in found]
     return [slots[i % len(slots)] for i in range(count)]
 
 
 def relabelled(source: Source, theirs: Dataset, names: Sequence[str]) -> Slot:
-    """A picture of another dataset with boxes of the classes that have the same name here."""
+    """A picture of another dataset, with its boxes of classes that this dataset also has (by name)."""
     ids = same_names(theirs.names, names)
     shapes = theirs.schema.parse(source.read_label())
     rows = [box_row(ids[shape.class_id], shape.box, False) for shape in shapes if shape.class_id in ids]
@@ -163,7 +169,7 @@ def digest(slots: Sequence[Slot]) -> str:
 
 
 def place_of(folder: Path, name: str, slots: Sequence[Slot]) -> Path:
-    """The data.yaml of a list in an evaluation's folder. Another list of that name has another folder."""
+    """The data.yaml of a list in an evaluation's folder. Different lists of the same name have different folders."""
     return folder / f"{name.replace(' ', '-')}-{digest(slots)[:12]}" / "data.yaml"
 
 
@@ -197,7 +203,7 @@ def _write_split(folder: Path, split: str, slots: Sequence[Slot], targets: Seque
 
 
 def _mark(slots: Sequence[Slot]) -> str:
-    """Of what the links lead to, too: a dataset that was moved is linked again."""
+    """Digest of the slots and their link targets: if the dataset was moved, it is linked again."""
     return digest_of(*(f"{slot.digest} {os.path.abspath(slot.path)}" for slot in slots))
 
 
@@ -241,8 +247,8 @@ def read_test(name: str, theirs: Dataset, names: Sequence[str], sources: Iterabl
     kept = tuple(source for source in usable if source.split == "val")
     known = frozenset(same_names(theirs.names, names).values())
     if not kept or not known:
-        what = "no class of the run's" if kept else "no usable picture in its val split"
-        hint = f"the run's classes: {', '.join(names)}" if kept else "add val: to it, with labelled pictures to test on"
+        what = "none of the run's classes" if kept else "no usable picture in the val split"
+        hint = f"the run's classes: {', '.join(names)}" if kept else "add a val split with labelled pictures to test on"
         raise UsageError(f"--test {name}: {theirs.path}: {what}", hint)
     return TestSet(name, tuple(relabelled(source, theirs, names) for source in kept), kept, known)
 
@@ -263,4 +269,4 @@ def leaks(trained: Sequence[Source], tests: Sequence[TestSet]) -> Iterator[str]:
     for test in tests:
         for source in test.sources:
             if source.image_digest in digests:
-                yield f"{test.name}: {source.path} is trained on, too (as {digests[source.image_digest].path})"
+                yield f"{test.name}: {source.path} is also trained on (as {digests[source.image_digest].path})"

@@ -38,14 +38,14 @@ def _own(folder: Path) -> None:
     """Make the folder, or see that it is an evaluation's. Raises UsageError for somebody else's."""
     mark = folder / "eval.json"
     if folder.is_dir() and any(folder.iterdir()) and not mark.is_file():
-        raise UsageError(f"{folder} is not empty, and no evaluation wrote it", "choose another --output")
+        raise UsageError(f"{folder} is not empty and was not written by diffgen eval", "choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     if not mark.is_file():
         write_atomically(mark, '{"format": 1}\n')
 
 
 def _write_pictures(evaluation: Evaluation) -> None:
-    """The pictures that the trainings need, as far as they are not there."""
+    """Write the pictures that the trainings need and that do not exist yet."""
     names = evaluation.outcome.dataset.names
     targets = [decode(path.read_bytes(), least=480) for path in evaluation.targets]
     for arm, slots in evaluation.arms.items():
@@ -86,7 +86,9 @@ def plan_facts(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def plan_text(facts: Mapping[str, Any]) -> str:
-    time_left = "time known after the first" if facts["minutes"] is None else f"about {facts['minutes']:g} minutes"
+    time_left = (
+        "time unknown until the first is done" if facts["minutes"] is None else f"about {facts['minutes']:g} minutes"
+    )
     each = next(iter(facts["arms"].values()))
     mixed = ", ".join(arm for arm in facts["arms"] if arm != PRETRAIN_FINETUNE)
     return "\n".join(
@@ -134,7 +136,7 @@ def train(evaluation: Evaluation, *, max_minutes: float | None, notify: Notify) 
         done = total - len(evaluation.left)
         notify(f"{done}/{total} trainings, {training.arm} seed {training.seed}{spent}")
 
-    with interruptible(notify, "what is being trained is begun again") as stop:
+    with interruptible(notify, "unfinished trainings will start again") as stop:
 
         def stopping() -> bool:
             if deadline is not None and time.monotonic() >= deadline and not stop:
@@ -156,7 +158,9 @@ def locked(folder: Path) -> Iterator[None]:
                 raise DiffgenError(
                     f"{folder}: cannot be locked: {why(error)}", "put it on a local disk: -o FOLDER"
                 ) from None
-            raise DiffgenError(f"{folder}: another process works there", "wait for it, or choose another -o") from None
+            raise DiffgenError(
+                f"{folder}: another process is using it", "wait until it is done, or choose another -o"
+            ) from None
         yield
 
 

@@ -10,10 +10,10 @@ from diffgen.files import shown, write_atomically
 from diffgen.output.report.plain import plain_page, three
 
 WORDS = {
-    "shown": "shown: the made pictures help",
-    "harm shown": "harm shown: the made pictures harm",
-    "not shown": "not shown: no effect beyond chance could be seen",
-    None: "nothing to say yet: not all seeds are done in all arms",
+    "shown": "shown: the synthetic images help",
+    "harm shown": "harm shown: the synthetic images harm",
+    "not shown": "not shown: no effect beyond chance was found",
+    None: "no verdict yet: not every arm has trained all seeds",
 }
 
 
@@ -31,14 +31,14 @@ def results_text(facts: Mapping[str, Any]) -> str:
 def _test_lines(name: str, test: Mapping[str, Any]) -> Iterator[str]:
     yield f"{name}: {test['pictures']} pictures, {test['objects']} objects of {', '.join(test['classes'].values())}"
     longest = max(10, *map(len, test["arms"]))
-    yield f"  {'arm':<{longest}} seeds    AP50      ±  AP50-95  small  medium  large  wrong a picture"
+    yield f"  {'arm':<{longest}} seeds    AP50      ±  AP50-95  small  medium  large  FP/image"
     for arm, row in test["arms"].items():
         widths = (("small", 5), ("medium", 6), ("large", 5))
         sizes = "  ".join(f"{three(row['sizes'][size]):>{width}}" for size, width in widths)
         spread, wrong = three(row["ap50_sd"]), row["wrong_a_picture"]
         yield (
-            f"  {arm:<{longest}} {row['seeds']:>5}  {three(row['ap50']):>6}  {spread:>5}  {three(row['ap']):>7}  {sizes}  "
-            f"{'–' if wrong is None else f'{wrong:.2f}':>8}"
+            f"  {arm:<{longest}} {row['seeds']:>5}  {three(row['ap50']):>6}  {spread:>5}  {three(row['ap']):>7}  "
+            f"{sizes}  {'–' if wrong is None else f'{wrong:.2f}':>8}"
         )
     for row in test["contrasts"]:
         low, high = row["interval"]

@@ -25,7 +25,7 @@ MOST = 100  # detections of a class in a picture that count, those of highest sc
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Of one picture: `corners` (n, 4) are x0, y0, x1, y1 in pixels, `classes` (n,) ids, `scores` (n,) 0 to 1."""
+    """The boxes of one picture: `corners` (n, 4) are x0, y0, x1, y1 in pixels, `classes` (n,) ids, `scores` (n,) 0 to 1."""
 
     corners: Array
     classes: NDArray[np.int64]

@@ -78,18 +78,26 @@ def prepare(request: EvalRequest) -> Evaluation:
         raise UsageError(f"--model: there is no file {request.weights}", "give the .pt file of a detection model")
     for key in request.options:
         if key in FIXED:
-            raise UsageError(f"--train-args: {key} is set by the evaluation", "the same for all arms, or by an option")
+            raise UsageError(
+                f"--train-args: {key} is set by the evaluation",
+                "leave it out: it is the same for all arms, or has an option of its own",
+            )
     if request.seeds > MOST_SEEDS:
-        raise UsageError(f"--seeds {request.seeds}: at most {MOST_SEEDS}", "eight find what is worth finding")
+        raise UsageError(
+            f"--seeds {request.seeds}: at most {MOST_SEEDS}", "8 are enough to find an effect that matters"
+        )
     if request.require not in (None, "shown"):
-        raise UsageError(f"--require {request.require}: it can only be shown", "leave it out, or --require shown")
+        raise UsageError(f"--require {request.require}: the only value is shown", "leave it out, or --require shown")
     wanted = _wanted(request)
     if request.require is not None and (smallest_p(request.seeds) >= ALPHA or not set(PRIMARY) <= set(wanted)):
-        raise UsageError("--require shown: this can never be shown", "6 seeds or more, and the arms real and checked")
+        raise UsageError(
+            "--require shown: these trainings can never show it", "use 6 seeds or more, and the arms real and checked"
+        )
     outcome = open_run(request.run)
     if outcome.recipe.text2img is not None:
         raise UsageError(
-            f"{request.run}: its pictures have no sources to compare with", "eval takes runs over a dataset"
+            f"{request.run}: its images were generated from text and have no sources to compare with",
+            "eval needs a run that edited a dataset",
         )
     names = outcome.dataset.names
     with FileCache() as cache:
@@ -114,13 +122,15 @@ def prepare(request: EvalRequest) -> Evaluation:
         warnings = []
         tests, own = _without_copies(tests, trained)
         if own:
-            warnings.append(f"{SOURCE_VAL}: {own} pictures of it stand in train, too, and are not tested on")
+            warnings.append(f"{SOURCE_VAL}: {own} of its pictures are also in train and are not tested on")
         if leaking := list(leaks(trained, tests)):
             more = f", and {len(leaking) - 1} more" if len(leaking) > 1 else ""
-            raise UsageError(f"--test {leaking[0]}{more}", "test on pictures that nothing was made of and trained with")
+            raise UsageError(f"--test {leaking[0]}{more}", "test on pictures that were neither trained on nor edited")
         copied = {hashlib.sha256(path.read_bytes()).hexdigest()[:32] for path in targets}
         if any(source.image_digest in copied for test in tests for source in test.sources):
-            raise UsageError("--target: a picture of it is tested on", "copy the light of pictures that no --test has")
+            raise UsageError(
+                "--target: one of its pictures is also in a test set", "use target pictures that are in no --test"
+            )
         warnings += _near(trained, tests, cache)
     folder = request.folder or outcome.folder.with_name(f"{outcome.folder.name}-eval")
     options = {**DEFAULTS, **request.options}
@@ -136,7 +146,7 @@ def prepare(request: EvalRequest) -> Evaluation:
     trainings = _trainings(request, bench, arms, stages)
     if smallest_p(request.seeds) >= ALPHA:
         least = smallest_p(request.seeds)
-        warnings.append(f"{request.seeds} seeds can show nothing: the smallest p is {least:g}; 6 or more can")
+        warnings.append(f"{request.seeds} seeds can show nothing: the smallest possible p is {least:g}; use 6 or more")
     return Evaluation(
         request, outcome, folder, bench, tuple(tests), arms, stages, tuple(targets), tuple(trainings), tuple(warnings)
     )
@@ -148,7 +158,9 @@ def _wanted(request: EvalRequest) -> list[str]:
         meant = did_you_mean(unknown[0], list(ARMS))
         raise UsageError(f"--arms: there is no arm '{unknown[0]}'{meant}", f"the arms: {', '.join(ARMS)}")
     if ORACLE in wanted and request.oracle is None:
-        raise UsageError("--arms: the oracle arm needs pictures", "--oracle data.yaml, with real ones of the condition")
+        raise UsageError(
+            "--arms: the oracle arm needs pictures", "give --oracle a data.yaml with real pictures of the condition"
+        )
     return wanted
 
 
@@ -201,13 +213,13 @@ def _near(trained: Sequence[Source], tests: Sequence[TestSet], cache: FileCache)
         if test.name == SOURCE_VAL:
             continue
         if len(trained) + len(test.sources) > MOST_NEAR:
-            lines.append(f"{test.name}: pictures that look like trained ones are not looked for among so many")
+            lines.append(f"{test.name}: too many pictures to look for near-duplicates of the training pictures")
             continue
         both = [replace(source, split="train") for source in trained] + [replace(s, split="test") for s in test.sources]
         if pairs := near(both, cache):
             first, second = pairs[0]
             like = f"such as {second.path} ~ {first.path}"
-            lines.append(f"{test.name}: {len(pairs)} pictures look like ones that are trained on, {like}")
+            lines.append(f"{test.name}: {len(pairs)} pictures look like training pictures, {like}")
     return lines
 
 

@@ -15,10 +15,11 @@ from diffgen.recipe.yaml_reader import read_yaml
 
 @dataclass(frozen=True, slots=True)
 class EvalRequest:
-    """`tests` are name -> data.yaml; the first one is asked the question. `oracle` is a data.yaml whose train split has real
-    pictures of the condition; `targets` a folder of unlabelled ones. `options` go to Ultralytics' train; `imgsz` is that of
-    the tests, too. `most` bounds the pictures that are added to the real ones; each of `ratios` is an arm with fewer made
-    ones; `staged` adds the arm `pretrain-finetune`. `classes` are measured; None: all that run and test have in common."""
+    """`tests` maps names to data.yaml files; the verdict is about the first. `oracle` is a data.yaml whose train split
+    has real pictures of the condition; `targets` is a folder of unlabelled ones. `options` go to Ultralytics' train;
+    its `imgsz` also applies to the tests. `most` limits the pictures added to the real ones; each of `ratios` is an
+    arm with fewer synthetic images; `staged` adds the arm `pretrain-finetune`. `classes` are measured; None: all that
+    run and test have in common."""
 
     run: Path
     weights: Path
@@ -72,7 +73,7 @@ def _value(text: str, key: str) -> Any:
 
 
 def read_tests(items: Sequence[str]) -> dict[str, Path]:
-    """`night=night/data.yaml` …, or a path alone, which is called like its folder. Raises UsageError."""
+    """Parse `night=night/data.yaml` …, or a bare path, which gets the name of its folder. Raises UsageError."""
     tests: dict[str, Path] = {}
     for item in items:
         name, sign, path = item.partition("=")

@@ -1,7 +1,7 @@
 """The trainings of an evaluation as jobs: named by what goes into them, run one a device, and done once.
 
 `trainings/KEY/` holds `last.pt` when a detector is trained, and `DIGEST.json` for each test set that it has looked at; a
-training of two stages `stage-1.pt`, too. A stage that was killed is begun again; what is done is never repeated.
+training of two stages `stage-1.pt`, too. A killed stage starts again; finished work is never repeated.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Bench:
         return self._place(training) / f"{test[:16]}.json"
 
     def work(self, training: Training, device: str, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Train and test one detector, as far as that is not done. Raises DiffgenError where its process fails."""
+        """Train and test one detector, skipping what is already done. Raises DiffgenError if its process fails."""
         place, missing, jobs = self._place(training), self.missing(training), self._jobs(training, device)
         place.mkdir(parents=True, exist_ok=True)
         if not jobs:
@@ -125,7 +125,7 @@ class Bench:
         part.unlink()
 
     def _jobs(self, training: Training, device: str) -> list[dict[str, Any]]:
-        """What is left, for a process each: the stages that are not trained, the last of which also looks at the tests."""
+        """The remaining work, one entry per process: the untrained stages; the last one also runs the tests."""
         place, missing = self._place(training), self.missing(training)
         tests = {name: str(data) for name, (_, data) in missing.items()}
         shared = {"device": device, "size": self.size, "results": str(place / "found.json"), "own": bool(training.data)}

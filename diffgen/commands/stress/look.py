@@ -47,14 +47,14 @@ class Look:
     def __init__(
         self, folder: Path, outcome: Outcome, weights: Path, size: int, device: str, command: tuple[str, ...] | None
     ) -> None:
-        """Lets the detector look, unless it has looked already. Raises UsageError, or DiffgenError where it fails."""
+        """Runs the detector, unless its results exist already. Raises UsageError, or DiffgenError if the detector fails."""
         self._folder, self._outcome = folder, outcome
         self._weights, self._size, self._device = weights, size, device
         accepted = [entry for entry in outcome.entries if entry.accepted]
         self._sources = list({entry.item.source.key: entry.item.source for entry in accepted}.values())
         if not self._sources:
             raise UsageError(
-                f"{outcome.folder}: no picture of val was edited with true labels", "see `diffgen status` there"
+                f"{outcome.folder}: no edit of a val picture kept its labels true", "see `diffgen status` there"
             )
         self._at = {source.key: i for i, source in enumerate(self._sources)}
         dataset = outcome.dataset
@@ -75,7 +75,7 @@ class Look:
         ids = same_names(dataset.names, names)
         self._classes = sorted(set(ids) & {c for source in self._sources for c, _ in source.counts})
         if not self._classes:
-            raise UsageError(f"{weights} knows none of the dataset's classes", f"it knows: {', '.join(names[:20])}")
+            raise UsageError(f"{weights} knows none of the dataset's classes", f"its classes: {', '.join(names[:20])}")
         boxes = {name: tuple(detections_of(found[name], dataset.names, True)) for name in sets}
         self._clean = boxes.pop(CLEAN)
         self._cells = [self._cell(name, groups[name], boxes[name]) for name in groups]
@@ -91,7 +91,7 @@ class Look:
         return TestSet(name, tuple(slots), tuple(sources), frozenset())
 
     def _found(self, sets: Mapping[str, TestSet], command: tuple[str, ...] | None) -> dict[str, Any]:
-        """The detector's boxes in each set, each looked at once."""
+        """The detector's boxes in each set; each set is run once."""
         names = self._outcome.dataset.names
         tests = {name: (test.digest, place_of(self._folder / "sets", name, test.slots)) for name, test in sets.items()}
         for name, test in sets.items():
@@ -148,7 +148,7 @@ class Look:
         return None if np.isnan(value) else round(value, 4)
 
     def _cell_facts(self, cell: Cell) -> dict[str, Any]:
-        """Of each class and size: how many objects that are found in the clean pictures are lost."""
+        """For each class and size: how many objects found in the clean pictures are lost."""
         names = self._outcome.dataset.names
         counts: dict[str, dict[str, list[int]]] = {names[c]: {size: [0, 0] for size, _ in SIZES} for c in self._classes}
         for i, seen in zip(cell.pictures, cell.seen, strict=True):
@@ -249,8 +249,8 @@ def _under(least: float | None, cell: Mapping[str, Any]) -> str | None:
 
 
 def sentences(cells: Sequence[Mapping[str, Any]], floor: Mapping[str, Any] | None, names: Sequence[str]) -> list[str]:
-    """Of each condition, class and size: at which severities it is lost, worst first. Severities with fewer than FEWEST
-    objects say nothing."""
+    """For each condition, class and size, a sentence on the severities at which it is lost, worst first. Severities
+    with fewer than FEWEST objects say nothing."""
     found: list[tuple[float, str]] = []
     conditions = list(dict.fromkeys(cell["condition"] for cell in cells if cell["condition"] != FLOOR))
     for condition in conditions:

@@ -12,7 +12,7 @@ from diffgen.output.report.plain import plain_page, three
 
 def stress_text(facts: Mapping[str, Any]) -> str:
     if facts["stopped"] is not None:
-        return f"stopped   {facts['stopped']}; the same command goes on"
+        return f"stopped   {facts['stopped']}; run the same command again to resume"
     folder, clean = shown(facts["folder"]), three(facts["clean"]["map50"])
     lines = [f"stress    {facts['pictures']} pictures, AP50 {clean} as they are  {folder}"]
     for cell in facts["cells"]:

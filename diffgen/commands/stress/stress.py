@@ -1,8 +1,8 @@
-"""`diffgen stress`: under which condition, and from which severity on, does a detector lose what it finds otherwise?
+"""`diffgen stress`: under which condition, and from which severity, does a detector lose objects?
 
 The labels do not change, so each object that is lost is a failure (metamorphic testing: Zhang et al., DeepRoad, 2018; Segura
-et al., 2016). Nothing of this is for training: the pictures lie in a run folder that is not exported, and the sets that the
-detector looks at have no train split.
+et al., 2016). None of this is for training: the run folder is not exported, and the sets that the detector
+runs on have no train split.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def stress(
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
 ) -> dict[str, Any]:
-    """Make the pictures, let the detector look at them, and return what it lost, JSON-ready, with the exit code.
+    """Make the pictures, run the detector on them, and return what it lost, JSON-ready, with the exit code.
 
     Writes results.json, report.html and a gallery. `command` replaces the detector's process (for tests). Raises UsageError
-    for a recipe that cannot be used so, DiffgenError where something fails.
+    for a recipe that does not suit, DiffgenError if something fails.
     """
     if not request.weights.is_file():
         raise UsageError(f"there is no file {request.weights}", "give the .pt file of a detection model")
@@ -77,16 +77,15 @@ def stress(
 
 
 def _recipe(request: StressRequest, folder: Path) -> LoadedRecipe:
-    """A recipe of its own: each condition at each severity, and the round trip, over val; only label truth is checked."""
+    """The recipe of the stress test: each condition at each severity, and the round trip, over val; only label truth
+    is checked."""
     recipe = request.recipe.recipe
     if recipe.text2img is not None or recipe.dataset is None:
         raise UsageError(
-            "stress edits labelled pictures, and this recipe makes pictures from noise", "use one with dataset:"
+            "stress edits labelled pictures, but this recipe generates images from text", "use a recipe with dataset:"
         )
     if any(condition.task for condition in recipe.conditions):
-        raise UsageError(
-            "stress is for conditions, not for tasks", "remove the conditions with a task: from the recipe"
-        )
+        raise UsageError("stress does not support tasks", "remove the conditions with a task: from the recipe")
     raw = yaml.safe_load(request.recipe.to_yaml(folder))
     if request.data is not None:
         raw["dataset"] = str(request.data.resolve())
@@ -112,8 +111,8 @@ def _recipe(request: StressRequest, folder: Path) -> LoadedRecipe:
 
 
 def _at(fields: dict[str, Any], severity: float) -> dict[str, Any]:
-    """A condition of the run folder's copy of a recipe at another strength, named so that its effect is still judged by its
-    own name."""
+    """A condition from the run folder's copy of a recipe, at another strength. Its name still ends in the original
+    name, which its effect is judged by."""
     strengths = {"strength": severity, "instruction_strength": severity}
     return {**fields, **strengths, "name": f"{severity:g}-{fields['name']}", "share": 1.0, "checks": None}
 

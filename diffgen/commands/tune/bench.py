@@ -47,7 +47,7 @@ class Stopped(Exception):
 
 
 class Bench:
-    """Makes so many `sources` under given conditions, with one worker for all."""
+    """Edits `sources` pictures under given conditions, with one worker for all."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Bench:
 
     @property
     def conditions(self) -> list[Fields]:
-        """The recipe's conditions, each with what the recipe says for all of them."""
+        """The recipe's conditions, each completed with the recipe's own settings."""
         return list(map(self._whole, self._raw["conditions"]))
 
     def _whole(self, fields: Fields) -> Fields:
@@ -78,8 +78,8 @@ class Bench:
         return {**fields, "detail": detail, "objects": {**self._raw["objects"], **(fields["objects"] or {})}}
 
     def recipe(self, conditions: Sequence[Fields], output: Path, long_side: int | None = None) -> LoadedRecipe:
-        """A recipe of these conditions over the bench's sources; with a `long_side` over small copies of them, worked on at
-        this size. Raises DiffgenError if one cannot be read."""
+        """A recipe of these conditions over the bench's sources. With `long_side`, over small copies of them, edited at this
+        size. Raises DiffgenError if one cannot be read."""
         select = {**self._raw["select"], "max": self._sources, "backgrounds": None}
         small: Fields = {}
         if long_side is not None:
@@ -123,8 +123,8 @@ class Bench:
         return Made(outcome, accepted, self._features(outcome, accepted), _found_again(made, share), share)
 
     def start(self, conditions: Sequence[Fields], output: Path, long_side: int) -> str:
-        """Load the model, with all that these conditions need, for all that is to be made. Returns what pictures are
-        compared by."""
+        """Load the model and everything that these conditions need. Returns a description of what pictures are compared
+        by."""
         session = self._prepared(self.recipe(conditions, output, long_side))
         self.embed, name = load_embed(session.model, "cpu" if session.device is None else session.device.name)
         return name

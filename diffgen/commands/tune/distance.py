@@ -1,4 +1,4 @@
-"""How far made pictures are from pictures of the target, as sets: no picture has a partner."""
+"""The distance between edits and pictures of the target, compared as sets, because they are not pairs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Yardstick:
 
 
 def ratio(distances: Sequence[float], reference: Sequence[float]) -> float:
-    """Mean of the distances, each over its reference: 1 is as far as the reference."""
+    """Mean of the distances, each divided by its reference: 1 is the distance of the reference."""
     return float(np.mean([d / max(r, 1e-9) for d, r in zip(distances, reference, strict=True)]))
 
 

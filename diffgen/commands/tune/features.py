@@ -1,4 +1,4 @@
-"""What pictures are compared by: statistics of their light, colour and grain, and what a network makes of them."""
+"""The features that pictures are compared by: statistics of brightness, colour and grain, and a network's embedding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_ONCE = 16  # pictures that a network looks at
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Of N pictures: `statistics` (N, len(NAMES)), and `embedding` (N, D), unit vectors, if there is a network."""
+    """Features of N pictures: `statistics` (N, len(NAMES)), and `embedding` (N, D), unit vectors, if there is a network."""
 
     statistics: Rows
     embedding: Rows | None = None
@@ -57,7 +57,7 @@ def _read(path: Path) -> Pixels:
     try:
         pixels = decode(path.read_bytes(), least=LONG_SIDE)
     except (OSError, SourceError) as error:
-        raise DiffgenError(f"{path}: cannot read the picture: {why(error)}", "remove it, or save it anew") from None
+        raise DiffgenError(f"{path}: cannot read the picture: {why(error)}", "remove it, or save it again") from None
     return find_bars(pixels).inner(pixels)
 
 
@@ -82,7 +82,7 @@ def _bands_and_lights(picture: Small) -> list[float]:
 
 
 def load_embed(model: Model, device: str) -> tuple[Embed | None, str]:
-    """What the recipe has for it: its CLIP model, else its detector's backbone, else nothing; and its name."""
+    """The embedding network of the recipe and its name: its CLIP model, else its detector's backbone, else None."""
     clip, detector = model.observers.clip, model.observers.detector
     if clip is not None:
         from diffgen.checks.clip import load_clip

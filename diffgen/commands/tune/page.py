@@ -20,14 +20,17 @@ WIDTH, HEIGHT, EDGE = 560, 300, 40  # px of the curve
 def tune_text(facts: Mapping[str, Any]) -> str:
     """The result for a terminal."""
     if facts["stopped"] is not None:
-        return f"stopped   {facts['stopped']}; the same command goes on"
+        return f"stopped   {facts['stopped']}; run the same command again to resume"
     default, tuned = facts["default"], facts["tuned"]
     lines = [
-        f"tune      {facts['pictures']} pictures of the target, {len(facts['trials'])} trials of {facts['sources']} sources"
+        f"tune      {facts['pictures']} pictures of the target, {len(facts['trials'])} trials on {facts['sources']} "
+        "sources"
     ]
     lines.append(f"before    distance 1.00, {default['truth']:.2f} found again, {default['accepted']:.0%} accepted")
     if tuned is None:
-        return "\n".join([*lines, f"nothing   no trial finds {facts['recall']:g} of the objects again", _page(facts)])
+        return "\n".join(
+            [*lines, f"nothing   in no trial were {facts['recall']:g} of the objects found again", _page(facts)]
+        )
     low, high = tuned["interval"]
     lines.append(
         f"tuned     distance {tuned['ratio']:.2f} ({low:.2f} to {high:.2f}), {tuned['truth']:.2f} found again, "
@@ -61,7 +64,8 @@ def write_page(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def write_sheet(path: Path, before: Made, tuned: Sequence[Made], targets: Sequence[Target]) -> None:
-    """A row for each of the first sources: itself, its image as before, its tuned images, and a picture of the target."""
+    """A row for each of the first sources: the source, its image before tuning, its tuned images, and a picture of
+    the target."""
     made: dict[str, list[tuple[Path, Entry]]] = {}
     for one in tuned:
         for entry in one.entries:

@@ -1,4 +1,4 @@
-"""The search: which point to try next. Optuna's, resumable: what was tried is in a journal beside the pictures."""
+"""The search: which point to try next, by Optuna. Resumable: a journal beside the pictures holds the trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RANDOM = 16  # points before the search begins to learn
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A condition at a point. `ratio` is its distance to the target (1: as far as the recipe as it is), `truth` the share
+    """A condition at a point. `ratio` is its distance to the target (1: that of the original recipe), `truth` the share
     of labelled objects that are found again, `accepted` the share of images that pass the checks."""
 
     condition: str
@@ -34,7 +34,7 @@ Try = Callable[[str, Point], Tried | None]  # None: stopped
 
 
 class Search:
-    """Tries points of one space. `name` stands for what the trials depend on: another name begins anew."""
+    """Tries points of one space. `name` identifies what the trials depend on: with another name the search starts over."""
 
     def __init__(
         self, journal: Path, name: str, levers: Sequence[Lever], conditions: Sequence[str], least: float
@@ -50,7 +50,7 @@ class Search:
             storage = JournalStorage(JournalFileBackend(str(journal)))
             self._study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
         except Exception as error:  # a damaged journal can raise anything  # noqa: BLE001
-            raise DiffgenError(f"{journal}: cannot read the trials: {error}", "remove it to begin anew") from None
+            raise DiffgenError(f"{journal}: cannot read the trials: {error}", "remove the file to start over") from None
         left = [trial for trial in self._study.trials if trial.state == optuna.trial.TrialState.RUNNING]
         for trial in left:  # a run that was stopped in the middle: its pictures are made already, so try it first
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -70,7 +70,7 @@ class Search:
     def run(self, budget: int, attempt: Try, told: Callable[[int, Tried], None]) -> bool:
         """Try points until `budget` are tried. Returns False if it was stopped."""
         while (done := len(self.tried)) < budget:
-            # A sampler of its own for each trial, so that a resumed search goes on as one that was never stopped.
+            # A new sampler for each trial, so that a resumed search continues like one that was never stopped.
             self._study.sampler = self._optuna.samplers.TPESampler(
                 seed=done, multivariate=True, n_startup_trials=RANDOM
             )
@@ -88,7 +88,7 @@ class Search:
         return True
 
     def best(self, count: int) -> list[Tried]:
-        """The nearest ones that are allowed, each point once: so many, and the best of each condition."""
+        """The nearest allowed points, each once: `count` of them, plus the best of each condition."""
         ranked = sorted((one for one in self.tried if one.allowed(self._least)), key=lambda one: one.ratio)
         unique = list({canonical([one.condition, one.point]): one for one in reversed(ranked)}.values())[::-1]
         chosen = unique[:count]
@@ -106,7 +106,7 @@ def _suggested(trial: Any, lever: Lever) -> Any:
 
 
 def _place(lever: Lever, value: Any) -> Any:
-    """What a value is to the sampler: the nearest number's place in the grid, or the word itself."""
+    """A value as the sampler sees it: the index of the nearest number in the grid, or the word itself."""
     if not lever.ordered:
         return value
     return min(range(len(lever.values)), key=lambda i: abs(lever.values[i] - value))

@@ -1,4 +1,4 @@
-"""The settings that are searched: a grid for each lever of a condition, and what a point of it is in a recipe."""
+"""The search space: a grid of values for each lever (setting) of a condition, and how a point is written in a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """`values` from which one is chosen, in order unless they are words. At `off` it does nothing."""
+    """The possible `values` of a setting, in order unless they are words. At the value `off` it does nothing."""
 
     name: str
     values: tuple[Any, ...]

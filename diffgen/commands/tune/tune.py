@@ -64,7 +64,7 @@ def tune(
     notify: Notify = lambda _: None,
 ) -> dict[str, Any]:
     """Search, write the tuned recipe, a page and a sheet, and return what was found, JSON-ready, with the exit code: 0, 3
-    if no point keeps enough objects, or that of a signal. The same command goes on where one was stopped.
+    if no point keeps enough objects, or that of a signal. The same command resumes a stopped search.
 
     Raises UsageError for a recipe that cannot be tuned, DiffgenError where something fails.
     """
@@ -75,7 +75,7 @@ def tune(
     recipe = request.recipe.recipe
     if recipe.text2img is not None or any(condition.task for condition in recipe.conditions):
         raise UsageError(
-            f"{request.recipe.path}: tune is for conditions that edit whole pictures",
+            f"{request.recipe.path}: tune only supports conditions that edit whole pictures of a dataset",
             "use a recipe with dataset: and without tasks",
         )
     tuning = Tuning(request, make_worker, progress, notify)
@@ -88,7 +88,7 @@ def tune(
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """A point made at full size, and what was tried in its place with one lever off each, small."""
+    """A point made at full size, and its small trials with one lever off each."""
 
     tried: Tried
     made: Made
@@ -110,7 +110,7 @@ class Tuning:
         with FileCache() as cache:
             self._targets = read_targets(request.target.absolute(), cache, "--target")
         if len(self._targets) < 2:
-            raise UsageError(f"--target {request.target}: one picture is no target", f"give {FEW} or more")
+            raise UsageError(f"--target {request.target}: one picture is not enough", f"give {FEW} or more")
         self._bench = Bench(
             loaded, self.folder, request.sources, make_worker=make_worker, progress=progress, notify=notify
         )
@@ -125,7 +125,7 @@ class Tuning:
         self._yardstick = Yardstick(self._target)
         self._levers = self._usable()
         warnings = list(self._warnings())
-        for line in (*warnings, f"{len(self._targets)} pictures of the target, by statistics and {network}"):
+        for line in (*warnings, f"{len(self._targets)} target pictures, compared by statistics and {network}"):
             self._notify(line)
         whole = self._bench.make(list(self._conditions.values()), self.folder / "default")
         before = self._bench.make(list(self._conditions.values()), self._small, request.size)
@@ -171,14 +171,14 @@ class Tuning:
 
     def _warnings(self) -> Iterator[str]:
         if (count := len(self._targets)) < FEW:
-            yield f"warning: {count} pictures of the target are few: see how wide the interval is"
+            yield f"warning: {count} target pictures are few: check how wide the interval is"
         if self._request.recipe.recipe.detector is None:
-            yield "warning: without detector: in the recipe the share of accepted images stands for the objects found again"
+            yield "warning: no detector: in the recipe, so the accepted share is used in place of objects found again"
         whole = Session.open(self._bench.recipe(list(self._conditions.values()), self.folder / "default"))
         of_test = {source.image_digest: source.key for source in whole.dataset.sources if source.split != "train"}
         for target in self._targets:
             if target.digest in of_test:
-                yield f"warning: {target.path} is {of_test[target.digest]} of the dataset: a test on it is not blind"
+                yield f"warning: {target.path} is {of_test[target.digest]} of the dataset: tests on it are not independent"
 
     @cached_property
     def _session(self) -> Session:
@@ -193,7 +193,7 @@ class Tuning:
         return {c.name: {name: getattr(settings, name) for name in names} for c, settings in edits}
 
     def _usable(self) -> list[Lever]:
-        """The levers that model and dataset take, and that the target calls for."""
+        """The levers that the model and dataset support and that the target needs."""
         wanted = [*LEVERS]
         if float(np.median(self._target.statistics[:, NAMES.index("luminance")])) < DARK:
             wanted.append(LIGHTS)
@@ -211,13 +211,13 @@ class Tuning:
         return True
 
     def _preset(self, name: str) -> Point:
-        """A condition as the recipe has it, in strength at least."""
+        """The recipe's condition as a point, or at least its strength."""
         strength = self._conditions[name]["strength"]
         low, high = strength if isinstance(strength, list) else (strength, strength)
         return off((*LEVERS, LIGHTS, *LARGE)) | {"strength": high, "range": round(high - low, 3)}
 
     def _first(self, name: str) -> Iterator[Point]:
-        """The points to begin with: the condition as it is, and each lever on its own."""
+        """The first points to try: the condition as it is, and each setting on its own."""
         usual = self._preset(name)
         yield usual
         for lever in self._levers:
@@ -238,7 +238,7 @@ class Tuning:
 
     def _distances(self, made: Made) -> tuple[float, ...]:
         if not len(made.features):
-            raise DiffgenError("no image of the recipe as it is was accepted", "`diffgen preview` shows why")
+            raise DiffgenError("with the recipe unchanged, no image was accepted", "`diffgen preview` shows why")
         return self._yardstick.both(made.features)
 
     def _tried(self, condition: str, point: Point) -> Tried:
@@ -251,14 +251,14 @@ class Tuning:
         self._notify(f"trial {count} of {self._request.budget}: {one.condition}, {far}")
 
     def _without(self, one: Tried) -> dict[str, Tried]:
-        """The same with one lever off, for each that is on. The strength goes back to the recipe's."""
+        """The same point with one setting off, for each that is on. The strength is reset to the recipe's."""
         usual = self._preset(one.condition)
         on = [lever.name for lever in self._levers if one.point[lever.name] != usual[lever.name]]
         on = [name for name in on if name != "match.method" or one.point["match.amount"]]
         return {name: self._tried(one.condition, one.point | {name: usual[name]}) for name in on}
 
     def _simplified(self, best: Sequence[Tried]) -> list[Tried]:
-        """The points, and before them the best of each condition without the levers that bring next to nothing."""
+        """The points, preceded by the best of each condition without the levers that gain almost nothing."""
         simple = []
         for name in self._conditions:
             one = next((one for one in best if one.condition == name), None)
@@ -277,7 +277,7 @@ class Tuning:
         return Final(one, made, self._without(one))
 
     def _mix(self, finals: Sequence[Final], reference: Sequence[float]) -> list[tuple[Final, float]]:
-        """The best of each condition, in the shares that together come nearest. No picture is made for it."""
+        """The best of each condition, in the shares whose mix is nearest to the target. Makes no pictures."""
         far = {id(f): ratio(self._yardstick.both(f.made.features), reference) for f in finals if len(f.made.features)}
         ranked = sorted((f for f in finals if id(f) in far), key=lambda f: far[id(f)])
         parts = list({f.tried.condition: f for f in reversed(ranked)}.values())
@@ -329,10 +329,11 @@ class Tuning:
     def _head(self, row: dict[str, Any]) -> list[str]:
         low, high = row["interval"]
         return [
-            f"{len(self._targets)} pictures of the target, {self._request.sources} sources, {self._request.budget} trials.",
-            f"Distance to the target: {row['ratio']:.2f} ({low:.2f} to {high:.2f}) of the recipe's as it was.",
+            f"{len(self._targets)} pictures of the target, {self._request.sources} sources, {self._request.budget} "
+            "trials.",
+            f"Distance to the target: {row['ratio']:.2f} ({low:.2f} to {high:.2f}) of that of the original recipe.",
             f"Labelled objects found again: {row['truth']:.2f} (at least {self._request.recall:g}).",
-            "Beside a value: distance and objects found again, in small pictures, without it.",
+            "Beside each value: distance and objects found again without it, in small pictures.",
         ]
 
 

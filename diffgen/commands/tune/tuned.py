@@ -1,4 +1,4 @@
-"""The tuned recipe: what the user wrote, with the found settings, and beside each why it is there."""
+"""The tuned recipe: the user's recipe with the settings that were found, each with its reason beside it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _line(key: str, value: Any, note: str | None) -> str:
 
 
 def _written(whole: Any, raw: Any) -> Any:
-    """Of a value with all defaults the keys that the user wrote."""
+    """The keys that the user wrote, of a value with all defaults."""
     if isinstance(whole, dict) and isinstance(raw, dict):
         return {key: _written(whole[key], value) for key, value in raw.items() if key in whole}
     return whole

@@ -12,25 +12,25 @@ from diffgen.dataset.images import SUFFIXES
 from diffgen.errors import UsageError, why
 
 SPLITS = ("train", "val", "test")
-# Every suffix that Ultralytics loads; those outside SUFFIXES are carried over unedited.
+# Every suffix that Ultralytics loads; files with suffixes outside SUFFIXES are copied unedited.
 LOADED = SUFFIXES | {".heic", ".heif", ".avif", ".dng", ".jp2"}
 
 # Omitted or changed content of a dataset: word -> how `plan` describes it.
 NOTES = {
-    "all crowd": "annotations with iscrowd: 1, as all of the dataset have: read as objects",
-    "crowd": "annotations left out: of a crowd",
-    "download": "key left out: nothing is downloaded",
-    "format": "images left out: not a suffix that Ultralytics loads",
-    "listed twice": "images with a further id: they have the annotations of both",
-    "mask": "annotations with a mask: their box is used instead",
-    "no annotation": "images without annotation file: background",
-    "no image": "annotations left out: no image has their image_id",
+    "all crowd": "annotations with iscrowd: 1 read as objects, because all annotations have it",
+    "crowd": "annotations of crowds left out",
+    "download": "key left out: diffgen downloads no dataset",
+    "format": "images left out: Ultralytics does not load this suffix",
+    "listed twice": "images with more than one id: they get the annotations of all",
+    "mask": "annotations with a mask: the box is used",
+    "no annotation": "images without an annotation file: background",
+    "no image": "annotations left out: no image has this image_id",
     "not there": "names in a list that match no image",
-    "outside": "folders outside of the dataset's own, to which names in it lead (--confined refuses them)",
-    "root": "categories that no annotation has, only others as their supercategory: each is a class",
-    "one label": "images that have the label file of another image",
-    "test": "test split left out: it is not there, or has no images; training does not look at it",
-    "unused": "annotation files without image, not used",
+    "outside": "folders outside the dataset that its paths or links lead to (--confined refuses them)",
+    "root": "categories without annotations, used only as supercategories: each becomes a class",
+    "one label": "images that share their label file with another image",
+    "test": "test split left out: missing or empty (training does not use it)",
+    "unused": "annotation files without an image, not used",
 }
 
 
@@ -91,7 +91,7 @@ def sharing(pairs: Iterable[tuple[str, str]]) -> list[str]:
     (image, label file)."""
     first: dict[str, str] = {}
     owners = ((image, label, first.setdefault(label, image)) for image, label in pairs)
-    return [f"{image}: {label} is also that of {other}" for image, label, other in owners if image != other]
+    return [f"{image}: {label} is also the label file of {other}" for image, label, other in owners if image != other]
 
 
 def _refuse(error: OSError) -> None:

@@ -128,7 +128,7 @@ def _split(
 ) -> list[Found]:
     """The images of one split, sorted by path. `order` is the class id by category id."""
     if not folder.is_dir():
-        raise UsageError(f"{path}: the image folder {folder} is not there", "check 'images:' of the split")
+        raise UsageError(f"{path}: the image folder {folder} does not exist", "check 'images:' of the split")
 
     def note(word: str, text: str) -> None:
         notes.setdefault(word, []).append(f"{split}: {text}")
@@ -148,7 +148,7 @@ def _split(
         if places.setdefault(file, place) != place:
             raise UsageError(
                 f"{path}: {places[file]} and {place} both lead to {file}",
-                "give each image its path below the image folder",
+                "give each image its own path below the image folder",
             )
         one = Found(split, file, str(folder), b"", size)
         if entries := objects.get(identity):
@@ -180,14 +180,15 @@ def _images(data: dict[str, Any], path: Path) -> dict[str, tuple[str, Size | Non
                 f"{path}: an image has no id or file_name: {image!r:.80}", "give the instances .json of a COCO dataset"
             )
         if "\0" in name or not is_whole(name):
-            raise UsageError(f"{path}: {name!a} cannot be the name of a file", "write the file_name as UTF-8 text")
+            raise UsageError(f"{path}: {name!a} cannot be a file name", "write the file_name as UTF-8 text")
         sides = [number(image.get(side)) or 0 for side in ("width", "height")]
         size = (int(sides[0]), int(sides[1])) if min(sides) >= 1 else None
         first, other = images.setdefault(identity, (name, size))
         if (first, other) != (name, size):
             raise UsageError(
-                f"{path}: the id {identity:.40} belongs to two images: {first}{sides_of(other)}, {name}{sides_of(size)}",
-                "give every image an id of its own, and its annotations the same image_id",
+                f"{path}: the id {identity:.40} belongs to two images: {first}{sides_of(other)}, "
+                f"{name}{sides_of(size)}",
+                "give every image its own id, and use it as image_id in its annotations",
             )
     return images
 
@@ -235,7 +236,7 @@ def _labelled(
                 note("mask", f"{text}{name}")
         if not rows:
             text = ""
-            raise ValueError("it has regions of crowds, and no object")
+            raise ValueError("it has only crowd regions, no object")
     except ValueError as error:
         return replace(picture, problem=f"annotation: {text}{error}")
     return replace(picture, label="".join(rows).encode(), size=size, reaches_out=beyond)

@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 
 def yolo_row(entry: dict[str, Any], size: Size, class_id: int, outlines: bool) -> Row:
-    """The row of an annotation; with `outlines` a polygon, which is the box's corners where it has none.
+    """The row of an annotation: its box, or with `outlines` its polygon (the box's corners if it has none).
 
     Raises ValueError if it has no area inside the picture, or cannot be read.
     """
@@ -92,7 +92,7 @@ def _joined(polygons: list[list[float]]) -> list[float]:
 
 
 def number(value: Any) -> float | None:
-    """A number of pixels, also one written as text; None if it is none, or too large to calculate with."""
+    """A number of pixels, possibly written as text; None if it is not a number, or too large to calculate with."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -103,7 +103,7 @@ def number(value: Any) -> float | None:
 
 
 def _numbers(values: Any) -> list[float] | None:
-    """The numbers of a list; None if one of them is none."""
+    """The numbers of a list; None if one entry is not a number."""
     numbers = [number(value) for value in values] if isinstance(values, list) else [None]
     return None if None in numbers else cast(list[float], numbers)
 

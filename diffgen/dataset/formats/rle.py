@@ -1,6 +1,6 @@
 """Run-length encoded masks of COCO.
 
-A mask is (height, width), read column by column from the top left: so many pixels outside, so many inside, in turn.
+A mask is (height, width), read column by column from the top left: alternating counts of pixels outside and inside.
 `counts` is a list of them, or text that packs them as `rleToString` of the COCO API (maskApi.c) does: in units of 5 bits,
 least first, each a character from "0"; the sixth bit says that more follow, the fifth of the last one is the sign; from the
 fourth number on, each is the difference to the one two before.

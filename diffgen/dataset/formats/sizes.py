@@ -14,8 +14,8 @@ from diffgen.files import read_regular, stamp
 def header_size(image: str, cache: FileCache) -> tuple[int, int]:
     """(width, height) in pixels, from the header of the image file.
 
-    Raises ValueError if it cannot be read, and for a picture that its EXIF orientation turns: without a stated size nobody
-    can tell whether the annotation was made on the turned picture.
+    Raises ValueError if it cannot be read, and for a picture that its EXIF orientation rotates: without a stated size it is
+    unknown whether the annotation was made on the rotated picture.
     """
     known = json.loads(cache.known("header size", image, stamp([image]), lambda: json.dumps(_read(image))))
     if isinstance(known, str):
@@ -32,4 +32,4 @@ def _read(image: str) -> tuple[int, int] | str:
         return f"cannot read the image: {why(error)}"
     except SourceError as error:
         return error.message
-    return "its EXIF orientation turns the picture" if orientation(raw) != 1 else size
+    return "its EXIF orientation rotates the picture" if orientation(raw) != 1 else size

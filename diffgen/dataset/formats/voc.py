@@ -102,17 +102,17 @@ def _no_object(annotations: list[dict[str, Any] | None]) -> UsageError:
     problems = [facts["problem"].partition(": ")[2] for facts in read if facts["problem"]]
     if not read:
         return UsageError(
-            "dataset: no image has a voc annotation", "they are called as the images, with the suffix .xml"
+            "dataset: no image has a voc annotation", "annotation files are named like the images, with the suffix .xml"
         )
     if problems:
         return UsageError(
-            f"dataset: no voc annotation can be read: {problems[0]}", "give annotations in Pascal VOC's format"
+            f"dataset: no voc annotation can be read: {problems[0]}", "give annotations in Pascal VOC format"
         )
     return UsageError("dataset: the voc annotations name no object", "check 'annotations:' of the splits")
 
 
 def _beside(image: Path) -> Path:
-    """The annotation of an image: .xml, or .XML if there is one only so."""
+    """The annotation of an image: .xml, or .XML if only that exists."""
     xml, shouted = image.with_suffix(".xml"), image.with_suffix(".XML")
     return shouted if not xml.is_file() and shouted.is_file() else xml
 
@@ -143,7 +143,7 @@ def _listed(split: str, folder: Path, names: Path, images: list[Path]) -> tuple[
     forms = set(wanted.values())
     found = [image for image, name in called.items() if forms & {name, os.path.splitext(name)[0]}]
     if not found:
-        first = f"'{lines[0]:.80}' is no image of {folder}" if lines else "it is empty"
+        first = f"'{lines[0]:.80}' is not an image in {folder}" if lines else "it is empty"
         raise UsageError(
             f"dataset.{split}.list: {names} names no image: {first}",
             "write one image name per line, relative to 'images:'",
@@ -178,7 +178,7 @@ def _parse(xml: Path) -> dict[str, Any]:
             raise ValueError(f"its root is <{root.tag:.40}>, not <annotation>")
         objects = [[_name(item), *_box(item)] for item in root.iter("object")]
         if not objects and root.find(".//bndbox") is not None:
-            raise ValueError("a bndbox stands outside of an object")
+            raise ValueError("a bndbox is outside of any object")
     except (OSError, ParseError, ValueError) as error:
         return {"size": None, "objects": [], "problem": f"annotation: {xml.name}: {why(error)}"}
     return {"size": _size(root), "objects": objects, "problem": None}
@@ -200,7 +200,7 @@ def _tree(raw: bytes) -> Element:
 
 
 def _size(root: Element) -> list[float] | None:
-    """The stated width and height; None where they are missing or 0, as some tools write that do not open the picture."""
+    """The stated width and height; None if missing or 0, as tools write that do not open the picture."""
     try:
         size = [_number(root.findtext(f"size/{side}"), side) for side in ("width", "height")]
     except ValueError:
@@ -223,7 +223,7 @@ def _box(item: Element) -> list[float]:
     points = [part for polygon in item.iter("polygon") for part in polygon.iter() if _POINT.fullmatch(part.tag)]
     xs, ys = ([_number(part.text, part.tag) for part in points if part.tag[0] == axis] for axis in "xy")
     if not xs or len(xs) != len(ys):
-        raise ValueError("an object has no bndbox, and no polygon either")
+        raise ValueError("an object has neither bndbox nor polygon")
     return [min(xs), min(ys), max(xs), max(ys)]
 
 

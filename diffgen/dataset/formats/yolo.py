@@ -97,7 +97,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if data.get("channels") not in (None, 1, 3):
         raise UsageError(
             f"{path}: channels: {data['channels']}: only images with 1 or 3 channels can be edited",
-            "give a dataset of ordinary photographs; if this is one, remove the key",
+            "use a dataset of ordinary photographs; if it is one, remove the key",
         )
     if "val" not in data and "validation" in data:
         data["val"] = data["validation"]
@@ -154,7 +154,7 @@ def _root(data: dict[str, Any], path: Path) -> Path:
     if not written:
         return path.parent
     if not isinstance(written, str):
-        raise UsageError(f"{path}: path: must be text", "remove the key: splits are then relative to the file")
+        raise UsageError(f"{path}: path: must be text", "remove the key: splits are then relative to the data.yaml")
     if Path(written).is_absolute():
         return Path(written)
     candidates = [Path.cwd() / written, path.parent / written]
@@ -224,8 +224,8 @@ def _images(place: Path, root: Path) -> list[tuple[str, str]]:
             images.append(_listed(line, place.parent, root))
     if images and not any(map(os.path.lexists, images)):
         raise UsageError(
-            f"{place}: none of its {len(images)} images is there; the first would be {images[0]}",
-            f"write paths from {place.parent}, with './' before them, or absolute ones",
+            f"{place}: none of its {len(images)} images exists; the first would be {images[0]}",
+            f"write paths relative to {place.parent}, starting with './', or absolute paths",
         )
     common = os.path.commonpath([os.path.dirname(image) for image in images]) if images else str(place.parent)
     return [(image, common) for image in sorted(images)]
@@ -234,8 +234,8 @@ def _images(place: Path, root: Path) -> list[tuple[str, str]]:
 def _listed(line: str, beside: Path, root: Path) -> str:
     """The image that a line names: from the list's own folder after './', else from the working directory.
 
-    Those are Ultralytics' rules. Where there is no such file, also from the list's own folder and from the dataset's, and
-    with the separators of Windows turned: then no other file can be meant.
+    Those are Ultralytics' rules. If there is no such file, the list's own folder and the dataset's are tried too, and
+    Windows separators are converted: nothing else can be meant then.
     """
     first = image = os.path.abspath(beside / line[2:] if line.startswith("./") else line)
     if os.path.lexists(image):
@@ -249,7 +249,8 @@ def _listed(line: str, beside: Path, root: Path) -> str:
 
 
 def _label_of(image: str) -> str:
-    """The image's label file, there or not: beside the image's path, or beside the file that a linked path leads to.
+    """The image's label file, whether it exists or not: beside the image's path, or beside the file that a linked path
+    leads to.
 
     Ultralytics follows links in the path of a split and then looks there only; datasets that are linked together keep their
     labels at either end.

@@ -25,7 +25,7 @@ from diffgen.models.pipelines import SPECS, class_to_load, spec_of
 if TYPE_CHECKING:
     from diffgen.models.model import Model
 
-# The numbers by which ControlNet-Union for SDXL (xinsir) knows what a map shows.
+# The control type indices of ControlNet-Union for SDXL (xinsir).
 MODES = {"depth": 1, "softedge": 2, "canny": 3, "segmentation": 5}
 # Config fields that must be the same in a ControlNet and in the UNet that it was made for.
 _SHARED = ("in_channels", "cross_attention_dim", "block_out_channels")
@@ -62,7 +62,7 @@ def _load_net(network: Network, union: bool, unet: Any, device: str, dtype: str)
         own, base = net.config.get(field), unet.config.get(field)
         if _as_tuple(own) != _as_tuple(base):
             raise DiffgenError(
-                f"{network.full_name} was made for another base model: its {field} is {own}, this model's {base}",
+                f"{network.full_name} was made for another base model: its {field} is {own}, this model's is {base}",
                 "use a ControlNet made for this base: one for SD 1.5 with sd15, one for SDXL with sdxl",
             )
     if not device.startswith("mps"):

@@ -113,7 +113,7 @@ class Img2Img:
         return codec.unpack(made, source.shape[2:])
 
     def _guidance(self, batch: EditBatch) -> dict[str, Any]:
-        """Further arguments for the pipeline, for families that are guided by more than a prompt."""
+        """Extra pipeline arguments, for families that are guided by more than a prompt."""
         return {}
 
     def _hold(self, begins: Any) -> Any:

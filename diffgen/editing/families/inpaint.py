@@ -1,4 +1,4 @@
-"""Inpainting with Stable Diffusion and SDXL: masks say where the picture is painted anew.
+"""Inpainting with Stable Diffusion and SDXL: masks say where the picture is repainted.
 
 The UNet is either made for inpainting (9 channels: it sees the mask, and the source without what is masked) or a plain one.
 With a plain one the pipeline resets the unmasked latents to the source's after every step (Avrahami, Fried and Lischinski,

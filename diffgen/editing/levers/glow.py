@@ -98,7 +98,7 @@ def _add_core(light: Light, lamp: Lamp) -> None:
 def add_patch(
     light: Light, reflectance: Light, place: tuple[float, float, float, float], colour: Colour, level: float
 ) -> None:
-    """Adds light that falls on an area, times what is there reflects; in place.
+    """Add light that falls on an area, weighted by what the surface reflects; in place.
 
     `place` is the centre x, y and the half axes of an ellipse, in pixels; the light falls off to nothing at twice these.
     `reflectance` is the daylight picture, (H, W, 3), linear.

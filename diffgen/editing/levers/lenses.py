@@ -28,7 +28,7 @@ GLASS_Y, GLASS_MIDDLE = (0.22, 0.85), 0.12  # of the box; where tail lamps are, 
 GLASS_LONG = 0.35  # of the box width; longer is paint
 GLASS_WIDTH = 20.0  # pixels; in narrower boxes red glass is not looked for
 LEVEL_APART = 0.15  # of the box's height; the lamps of a pair differ less
-FULL = 2.0  # a pixel of a form is at most so many times as bright as its mean
+FULL = 2.0  # upper limit of a form's pixels, as a multiple of its mean brightness
 
 LENS = {"red": 0.4, "yellow": 0.2, "green": 0.5}  # of a traffic light's box; a larger area is its housing
 LENS_LEAST = 0.015  # of the box; a smaller area is nothing
@@ -37,7 +37,8 @@ HOUSING = 0.3  # of the box; with more yellow, it is the housing
 
 
 def metres_aside(x0: float, x1: float, height: float, middle: float) -> float:
-    """How far right of our course a vehicle stands whose box goes from x0 to x1, in pixels; `middle` is the picture's.
+    """Estimated lateral offset in metres (right is positive) of a vehicle whose box spans x0 to x1 pixels; `middle` is
+    the picture's.
 
     The box's own size tells how long a metre is there, so neither lens nor horizon need be known.
     """
@@ -181,7 +182,7 @@ def _forms(mask: Mask, weight: Plane, corner: tuple[int, int]) -> list[Form]:
 
 
 def _with_burnt_out(form: Form, brightest: Plane, corner: tuple[int, int]) -> Form:
-    """`form` with what lies between its parts and is as bright: the white centre of a lens."""
+    """`form` plus pixels between its parts that are as bright: the white centre of a lens."""
     import cv2
 
     y, x = form.top - corner[1], form.left - corner[0]

@@ -1,8 +1,8 @@
 """Lights: the lamps of vehicles and traffic lights, lit where the labels say that they are. Pure: arrays in and out.
 
-A night has lights, and an editing model puts them where it likes. Here they stand where a vehicle has its lamps. Where they
-are, and of which colour, is told by the daylight photograph if it shows them: the red glass of a tail lamp, the lit lens of
-a traffic light. If not, it is told by the box: how far aside it stands, how wide it is for its height.
+A night scene has lights, but an editing model puts them anywhere. Here they go where a vehicle has its lamps. Position and
+colour come from the daylight photograph if it shows them: the red glass of a tail lamp, the lit lens of a traffic light.
+Otherwise they are guessed from the box: its lateral position and its aspect ratio.
 
 Street lamps and windows have no labels, so nothing says which of them are lit: they are left to the model. Traffic is taken
 to keep to the right.
@@ -71,10 +71,10 @@ def lights_for(names: Sequence[str], share: float, brightness: float) -> Lights:
 def with_lights(picture: Pixels, source: Pixels, shapes: Sequence[Shape], lights: Lights, seed: int) -> Pixels:
     """`picture` (H, W, 3) with the lamps lit of the vehicles and traffic lights among `shapes`.
 
-    `source` is the daylight photograph, of the same size. Light is only added: no value falls, and beyond three box widths
-    from what is lit, and if nothing is, all stays bit for bit. With a share or a brightness of 0 nothing is lit. Where a
-    nearer box, which ends lower, covers a lamp, there is none. Depends on the arguments alone, not on the order of the
-    shapes; who is lit at a share is lit at any larger one. Raises ValueError if the sizes differ.
+    `source` is the daylight photograph, of the same size. Light is only added: no value falls, and pixels more than three
+    box widths from a lit object stay bit for bit the same. With a share or brightness of 0 nothing is lit. A lamp covered by
+    a nearer box (one that ends lower) is not drawn. The result does not depend on the order of the shapes; a vehicle lit at
+    some share is lit at any larger one. Raises ValueError if the sizes differ.
     """
     if picture.shape != source.shape:
         raise ValueError(f"picture and source must have one size, got {picture.shape} and {source.shape}")

@@ -118,7 +118,7 @@ class Codec:
         numbers = str(self._denoiser.dtype).removeprefix("torch.")
         ways = {"float32": "its weights may be damaged", "float16": "use `dtype: bfloat16`, or float32"}
         way_out = ways.get(numbers, "use `dtype: float32`")
-        return NotFinite(f"the model made numbers that are not finite (NaN) in {numbers}: {way_out}")
+        return NotFinite(f"the model produced NaN or infinite values in {numbers}: {way_out}")
 
     def to_model(self, latents: Any) -> Any:
         scale = self.vae.config.get("scaling_factor", 1.0)

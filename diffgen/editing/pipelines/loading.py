@@ -81,7 +81,8 @@ def _read(spec: PipelineSpec, model: Model, dtype: str) -> Any:
 
 
 def _overflows_in_float16(spec: PipelineSpec, model: Model) -> bool:
-    """Whether its decoder does. The encoder is in float32 always: it runs once a source, and labels lie on what it sees."""
+    """Whether the VAE's decoder overflows in float16. The encoder always runs in float32: once per source, and
+    labels depend on it."""
     folder = Path(model.config) if model.config else local_folder(model)
     path = folder / "vae" / "config.json" if folder else None
     # Of the configs themselves: diffusers takes it for true where they say nothing.
@@ -107,8 +108,8 @@ def _load_error(error: Exception, cls_name: str, model: Model, device: str) -> D
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     if model.kind == "file" and not model.config:
         return DiffgenError(
-            f"{title} cannot be loaded without its configs: {first_line}",
-            "give a folder with the pipeline's configs: `model: {file: …, config: FOLDER}`",
+            f"{title} cannot be loaded without its config files: {first_line}",
+            "give the folder with the pipeline's config files: `model: {file: …, config: FOLDER}`",
         )
     if isinstance(error, SafetensorError) or "safetensors" in first_line.lower():
         return DiffgenError(f"{title}: its weights cannot be read: {first_line}", _AGAIN)

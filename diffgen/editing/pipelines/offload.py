@@ -20,9 +20,9 @@ def pick_layout(requested: str, device: str, dtype: str, model: Model) -> tuple[
 def not_quantisable(model: Model) -> str:
     """Why the model's weights cannot be loaded in four bits; "" if they can."""
     if find_spec("bitsandbytes") is None:
-        return "in four bits it would need bitsandbytes: pip install 'diffgen[memory]'"
+        return "quantising to four bits needs bitsandbytes: pip install 'diffgen[memory]'"
     if model.loras:
-        return "LoRAs are added to weights, which four bits would round away"
+        return "LoRAs are fused into the weights, and four bits would round them away"
     return "a single file is loaded whole" if model.kind == "file" else ""
 
 

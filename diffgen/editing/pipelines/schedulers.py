@@ -205,7 +205,9 @@ class Schedulers:
         # Flow matching and EDM (CosXL) have noise schedules that the other schedulers do not support.
         kinds = {name.startswith(_APART) for name in (own, cls)}
         if cls != own and (self._own.config.get("prediction_type") == "sample" or True in kinds):
-            raise UsageError(f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; its own is {own}")
+            raise UsageError(
+                f"this model cannot use the scheduler {cls}", f"remove `scheduler:`; the model's own is {own}"
+            )
         try:
             with quiet():
                 return getattr(diffusers, cls).from_config(self._own.config, **dict(settings.scheduler_options or ()))

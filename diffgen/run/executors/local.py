@@ -17,9 +17,9 @@ OVERLAP = 4
 def local(
     worker: BatchWorker, batches: Iterable[Batch | None], stopping: Callable[[], bool]
 ) -> Iterator[tuple[Batch, list[Result]]]:
-    """Each batch and its results, in order, without those that are cancelled.
+    """Each batch with its results, in order; cancelled batches are left out.
 
-    `batches` may give None: then it wants to see the results of one more batch before it goes on. When `stopping` returns
+    If `batches` yields None, it needs the results of one more batch before it can continue. When `stopping` returns
     True, no new batch starts. The one on the device is finished; see BatchWorker for the others.
     """
     waiting: deque[tuple[Batch, Future[list[Result]]]] = deque()

@@ -1,7 +1,7 @@
-"""Runs several workers as processes of this machine, each the same command with a part of its own.
+"""Runs several workers as processes on this machine, each the same command with its own part.
 
 They share the run folder and nothing else: each claims lanes, makes them and commits. A worker that dies is not replaced:
-the others take its lanes over. One that fails for a reason of its own ends them all.
+the others take over its lanes. A worker that fails with an error ends them all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAST_LINES = 20  # of what a worker says, for the message when it fails
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How to start a worker: the arguments, which get its name, and what its environment has besides this process's."""
+    """How to start a worker: its name, its arguments, and additions to this process's environment."""
 
     name: str
     arguments: Sequence[str]
@@ -36,7 +36,7 @@ class Command:
 
 
 class _Process:
-    """A worker, and what it says."""
+    """A running worker and its output."""
 
     def __init__(self, command: Command, say: Callable[[str], None]) -> None:
         self.name = command.name
@@ -65,7 +65,7 @@ class _Process:
             self.process.stderr.close()
 
     def ended(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs."""
+        """The process's exit code, negative for a signal; None while it runs."""
         code = self.process.poll()
         if code is not None:
             self._reader.join(timeout=5)
@@ -78,8 +78,8 @@ def run_processes(
 ) -> list[str]:  # fmt: skip
     """Run the workers until all have ended; `total` are the images to make. Returns the names of those that died.
 
-    Once `stopping` says so, they are told to stop, and finish the batch in hand. Raises DiffgenError if one fails, or none
-    is left that works.
+    Once `stopping` returns True, the workers finish their current batch and stop. Raises DiffgenError if one fails, or none
+    is left.
     """
     workers = [_Process(command, notify) for command in commands]
     running, died, told = list(workers), [], False
@@ -97,7 +97,7 @@ def run_processes(
                 if code < 0 and not told:
                     died.append(worker.name)
                     free_claims_of(folder, worker.name)
-                    notify(f"{worker.name} died ({signal.Signals(-code).name}); the others take its work over")
+                    notify(f"{worker.name} died ({signal.Signals(-code).name}); the other workers take over its images")
                 elif code > 0 and not told:
                     said = [line for line in worker.last if line.startswith("error:")] or list(worker.last)[-2:]
                     raise DiffgenError(f"{worker.name} failed: {' '.join(said) or f'exit code {code}'}", "see above")
@@ -124,7 +124,7 @@ def _show(progress: Progress, workers: Sequence[_Process], total: int) -> None:
 
 
 def commands_for(options: Sequence[str], workers: int, gpus: Sequence[str] | None) -> list[Command]:
-    """The commands of so many workers, or of one for each GPU; `options` are what they are all given."""
+    """The commands of the workers, one per GPU if `gpus` is given; `options` are passed to all of them."""
     count = workers if gpus is None else len(gpus)
     shared = [sys.executable, "-m", "diffgen", "run", *options]
     commands = []

@@ -1,7 +1,7 @@
-"""Runs several workers over the machines of a Ray cluster: one for each GPU, or so many on CPUs.
+"""Runs several workers on the machines of a Ray cluster: one per GPU, or a given number on CPUs.
 
-Ray only places them and sees who dies. They share the run folder as other workers do, so it and the dataset must have the
-same path on every machine; no image travels through Ray.
+Ray only places the workers and notices when one dies. They share the run folder like other workers, so it and the dataset
+must have the same path on every machine; no image travels through Ray.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Work = Callable[[str, Progress], Any]  # of a worker with this name, on its mach
 
 
 def connect(address: str | None) -> Any:
-    """The Ray module, connected to a cluster, or to one of this machine alone without an address. Raises UsageError."""
+    """The Ray module, connected to a cluster; without an address, to a new one on this machine. Raises UsageError."""
     try:
         import ray
     except ImportError as error:
@@ -46,7 +46,7 @@ def places(ray: Any, workers: int | None) -> list[dict[str, float]]:
 
 
 class _Reported(Progress):
-    """Tells a board how far a worker is."""
+    """Reports a worker's progress to a board."""
 
     def __init__(self, board: Any, name: str) -> None:
         self._board, self._name = board, name
@@ -56,7 +56,7 @@ class _Reported(Progress):
 
 
 class _Board:
-    """How far each worker is; an actor."""
+    """The progress of each worker; an actor."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, int]] = {}
@@ -105,7 +105,7 @@ def run_ray(
             except ray.exceptions.RayError as error:  # its process or its machine
                 died.append(name)
                 free_claims_of(folder, name)
-                notify(f"{name} died ({type(error).__name__}); the others take its work over")
+                notify(f"{name} died ({type(error).__name__}); the other workers take over its images")
         known = ray.get(board.read.remote())
         made, accepted = (sum(each[i] for each in known.values()) for i in (0, 1))
         progress.update(made, max(total, made), accepted, f"{len(known)} workers")

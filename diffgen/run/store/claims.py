@@ -1,9 +1,9 @@
-"""Claims: how workers share the lanes of a plan without a scheduler, over any file system that they all see.
+"""Claims: how workers share the lanes of a plan without a scheduler, on any shared file system.
 
 A worker claims a lane by creating claims/LANE, which only one can (O_EXCL), and touches it while it works. A claim that
-nobody has touched for STALE_SECONDS is of a dead worker, and may be taken. Ages are told by the clock of the file system,
-so the clocks of two machines may differ; STALE_SECONDS is longer than a network file system keeps attributes. Should two
-workers make one lane all the same, no harm is done: see `united`.
+was not touched for STALE_SECONDS belongs to a dead worker and may be taken. Ages use the clock of the file system, so the
+clocks of two machines may differ; STALE_SECONDS is longer than network file systems cache attributes. If two workers make
+the same lane anyway, no harm is done: see `united`.
 
 Each worker also claims its own name, so that no other takes it, and so that others know who is there.
 """
@@ -67,7 +67,7 @@ class Claims:
         return [name for name in names if name != self._worker]
 
     def elsewhere(self) -> list[str]:
-        """Workers of other machines that were alive within STALE_SECONDS: what a lock of this machine may not know of."""
+        """Workers on other machines that were active within STALE_SECONDS; this machine's lock may not see them."""
         here = socket.gethostname()
         return [text for text, _ in self._living(_WORKER) if json.loads(text).get("host") != here]
 
@@ -107,7 +107,7 @@ class Claims:
         return True
 
     def _put_aside(self, path: Path) -> bool:
-        """Whether a dead worker's claim is out of the way."""
+        """Move a dead worker's claim out of the way; returns whether it is gone."""
         aside = path.with_name(f"{path.name}.{self._worker}")
         try:
             seen = path.stat()

@@ -45,8 +45,8 @@ def present_records(records: dict[str, Record], images: Collection[str]) -> dict
 def look_at_images(
     folder: Path, image_format: str, records: Mapping[str, Record], cache: FileCache | None = None
 ) -> tuple[set[str], list[Path]]:
-    """(ids of the jobs whose image is in the folder, the images that are not what their records say). Only files that have
-    changed since they were written are read; without a cache none is, and the second list is empty."""
+    """(ids of the jobs whose image is in the folder, images that do not match their records). Only files that changed since
+    they were written are read; without a cache none are read, and the second list is empty."""
     there: set[str] = set()
     unknown: list[tuple[Path, Record]] = []
     for subfolder in _subfolders(folder):
@@ -74,7 +74,7 @@ def look_at_images(
 
 
 def remember(path: Path, record: Record, cache: FileCache) -> None:
-    """Keep that an image is what its record says, until the file changes."""
+    """Remember that an image matches its record, until the file changes."""
     cache.put(_KIND, path, stamp([path]), record.sha256 or "")
 
 
@@ -98,7 +98,7 @@ def _subfolders(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _ours(subfolder: os.DirEntry[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """(name, what the system says of it) of each of our images. A user's own files are neither counted nor cleaned."""
+    """(name, stat result) of each of our images. A user's own files are neither counted nor cleaned."""
     for entry in os.scandir(subfolder):
         if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
             file = entry.stat(follow_symlinks=False)

@@ -1,7 +1,7 @@
 """Reads the records of a run folder: each worker appends to a file of its own, records-WORKER.jsonl.
 
-A file holds batches of records, each followed by a trailer line with their count and checksum. Damage costs the batches
-that it touches, and no others: a trailer tells how many lines before it are its own.
+A file holds batches of records, each followed by a trailer line with their count and checksum. Damage affects
+only the batches that it touches, because each trailer counts its own lines.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _TRAILER = re.compile(rb'\{"commit":(\d{1,9}),"crc":"([0-9a-f]{8})"\}')
 
 
 class RecordFile:
-    """A file of records, from which facts are read when they are asked for: those of a million images do not fit into
-    memory. It stays the file that was opened, also when another takes its name."""
+    """A file of records. Facts are read on demand, because those of a million images do not fit into memory. It stays
+    the file that was opened, even if another file takes its name."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, also for a pipe or a device."""
@@ -65,7 +65,8 @@ class RecordFile:
                 position += len(line) + 1
 
     def facts(self, place: int) -> dict[str, Any]:
-        """Those of the record at a `_place`. The latest are remembered, as a record is judged by one fact after another."""
+        """The facts of the record at a `_place`. The latest are cached, because a record is judged one fact after
+        another."""
         known, facts = self._latest
         if known != place:
             first, length = divmod(place, _LONGEST)
@@ -78,7 +79,7 @@ _LONGEST = 1 << 28  # bytes of a record: where it begins and how long it is are 
 
 
 class StoredFacts(Mapping[str, Any]):
-    """The facts of a record that stands in a file."""
+    """The facts of a record, read from its file on demand."""
 
     __slots__ = ("_file", "_place")
 
@@ -98,7 +99,8 @@ class StoredFacts(Mapping[str, Any]):
 @dataclass(frozen=True, slots=True)
 class Log:
     """The whole of a file of records: records by job id, the newest of each; the (first, last + 1) byte of each whole batch;
-    and the file's `size`. `damaged` is False where what is in no batch is but the beginning of a last write."""
+    and the file's `size`. `damaged` is False if the only data outside of a batch is the beginning of a last,
+    interrupted write."""
 
     records: dict[str, Record] = field(default_factory=dict)
     batches: tuple[tuple[int, int], ...] = ()
@@ -162,8 +164,8 @@ def stored(records: Sequence[Record], file: RecordFile, first: int) -> Iterator[
 def united(logs: Iterable[Log], image_sha256: Callable[[str], str | None]) -> dict[str, Record]:
     """One record for each job of all files. Workers may have done a job twice: an image made counts more than a failure.
 
-    Two devices make different bytes of one job. Only one image is in place, and its record is the one that counts:
-    `image_sha256` gives the sha256 of the file for a job id, and is asked of such jobs only.
+    Two devices make different bytes for one job. Only one image is in place, and its record is the one that counts:
+    `image_sha256` returns the sha256 of a job's file, and is only called for such jobs.
     """
     records: dict[str, Record] = {}
     for log in logs:
@@ -222,8 +224,8 @@ def _batches(file: RecordFile, start: int) -> Iterator[tuple[list[Record], tuple
 
 
 def _parsed(lines: bytes, file: RecordFile | None = None, first: int = 0) -> list[Record] | None:
-    """The records of lines that begin at a byte of a file; None if a line is no record, though the checksum is right:
-    nobody's write was interrupted there."""
+    """The records of lines that begin at a byte of a file; None if a line is not a record although the checksum is
+    right, so it is not an interrupted write."""
     records = []
     try:
         for line in lines.split(b"\n"):

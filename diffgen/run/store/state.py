@@ -94,13 +94,13 @@ def read_state(folder: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(state, dict) or state.get("format") not in FORMATS:
         raise DiffgenError(
-            f"{folder / STATE}: has another format than {FORMAT}",
+            f"{folder / STATE}: its format is not {FORMAT}",
             "use the version of diffgen that wrote it, or a new folder",
         )
     version = state.get("edit_version", 2 if state["format"] == 1 else None)
     if version not in range(2, EDIT_VERSION + 1):
         raise DiffgenError(
-            f"{folder / STATE}: its edit_version is {version}, and this diffgen knows 2 to {EDIT_VERSION}",
+            f"{folder / STATE}: its edit_version is {version}, but this diffgen supports 2 to {EDIT_VERSION}",
             "use the version of diffgen that wrote it, or a new folder",
         )
     for key, types in _STATE_TYPES.items():
@@ -127,7 +127,7 @@ class RunState:
 
     @contextmanager
     def changing_state(self) -> Iterator[dict[str, Any]]:
-        """The values of run.json, to be changed in the block; they are written if they differ then."""
+        """The values of run.json, to be changed inside the block; written afterwards if they changed."""
         with self._state_lock():
             if self.shared:
                 self.state = read_state(self.folder)

@@ -46,17 +46,17 @@ from diffgen.run.store.state import (
 )
 from diffgen.types import Record, Result
 
-KEPT_BATCH = 1000  # records of one batch when a file is written anew
+KEPT_BATCH = 1000  # records per batch when a file is rewritten
 
 
 class RunStore(RunState):
     """An open run folder. One process at a time, or with `shared` several that each have a `worker` name of their own:
-    opening takes the lock, alone or shared; `close`, or leaving `with`, releases it. A shared store repairs nothing of
-    others, and learns of what they did by `refresh`.
+    opening takes the lock, alone or shared; `close`, or leaving `with`, releases it. A shared store does not repair
+    others' files, and sees their work after `refresh`.
 
     `records` are those of all workers by job id; `present` leaves out those whose image is gone, which count as not made;
     `done` are the ids of the jobs that need no work; `commits` counts the batches committed by this object; `repaired`
-    says what was damaged and is made again. Opening raises DiffgenError when the folder is locked, damaged, not writable,
+    lists damage that is made again. Opening raises DiffgenError when the folder is locked, damaged, not writable,
     or holds files of others.
     """
 
@@ -76,8 +76,8 @@ class RunStore(RunState):
             self._open()
             if shared and not self.claims().take_name():
                 raise DiffgenError(
-                    f"{folder}: another worker is called {worker}, and was alive three minutes ago",
-                    "give each worker a shard of its own; if it is dead, wait three minutes",
+                    f"{folder}: another worker named {worker} was active within the last three minutes",
+                    "give each worker its own shard; if that worker is dead, wait three minutes",
                 )
         except BaseException:
             self.close()
@@ -142,7 +142,7 @@ class RunStore(RunState):
                     os.close(handle)
                     raise DiffgenError(
                         f"{self.folder}: this file system cannot lock files: {why(error)}",
-                        "put the run folder on a local disk, or mount this one with locks",
+                        "put the run folder on a local disk, or mount this file system with lock support",
                     ) from None
                 if time.monotonic() >= deadline:
                     break
@@ -153,11 +153,12 @@ class RunStore(RunState):
         )
 
     def _refuse_workers_elsewhere(self) -> None:
-        """Raises DiffgenError if workers of other machines are there, of which this machine's lock may not know."""
+        """Raises DiffgenError if workers on other machines are active, which this machine's lock may not see."""
         if not self.shared and (workers := Claims(self.folder, self.worker).elsewhere()):
             raise DiffgenError(
-                f"{self.folder}: {len(workers)} workers of other machines were there within three minutes",
-                "wait until they are done, or until three minutes after they died",
+                f"{self.folder}: {len(workers)} workers on other machines were active there within the last three "
+                "minutes",
+                "wait until they are done, or three minutes if they died",
             )
 
     def share(self) -> None:
@@ -172,8 +173,8 @@ class RunStore(RunState):
             _write_synced(kept, "wb", file.read(0, log.size))
             write_atomically(path, b"".join(file.read(first, last) for first, last in log.batches))
             self.repaired.append(
-                f"{path.name} was damaged: its whole batches have {len(log.records)} jobs, the others are made again; "
-                f"as it was: {kept.name}"
+                f"{path.name} was damaged: {len(log.records)} jobs in intact batches are kept, the others are made "
+                f"again; the damaged file is kept as {kept.name}"
             )
         elif log.end < log.size:
             with path.open("r+b") as file_:
@@ -181,7 +182,7 @@ class RunStore(RunState):
                 os.fsync(file_.fileno())
 
     def _set_aside(self, damaged: Sequence[Path]) -> set[str]:
-        """Rename images that are not what was made, so that they are made again. Returns their job ids."""
+        """Rename image files that changed, so that they are made again. Returns their job ids."""
         with disk_errors(self.folder):
             for path in damaged:
                 os.replace(path, unused(path.with_name(f"{path.stem}.damaged{path.suffix}")))
@@ -189,8 +190,8 @@ class RunStore(RunState):
             names = ", ".join(path.stem for path in damaged[:3])
             more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
             self.repaired.append(
-                f"{len(damaged)} images were not as they were made, and are made again: {names}{more}; "
-                "as they were: *.damaged.* beside them"
+                f"{len(damaged)} image files had changed and are made again: {names}{more}; "
+                "the changed files are kept beside them as *.damaged.*"
             )
         return {path.stem for path in damaged}
 
@@ -260,7 +261,8 @@ class RunStore(RunState):
             sync_folder(folder)
 
     def _put_in_place(self, temporary: Path, target: Path) -> bool:
-        """False if another worker made the job, too: its image stays, as its record says what is in that file."""
+        """False if another worker has also made the job: that worker's image stays, because its record describes the
+        file."""
         if not self.shared:
             os.replace(temporary, target)
             return True

@@ -131,7 +131,7 @@ def test_a_test_picture_that_is_trained_on_is_refused(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "data/images/train/03.jpg", tmp_path / "night/images/val/elsewhere.jpg")
     put(tmp_path / "night/labels/val/elsewhere.txt", "0 0.5 0.5 0.2 0.2\n")
     weights = put(tmp_path / "w.pt", "")
-    with pytest.raises(UsageError, match=r"night: .*elsewhere.jpg is trained on, too \(as .*03.jpg\)"):
+    with pytest.raises(UsageError, match=r"night: .*elsewhere.jpg is also trained on \(as .*03.jpg\)"):
         prepare(EvalRequest(run, weights, {"night": test}))
 
 
@@ -140,7 +140,7 @@ def test_a_test_picture_of_the_oracle_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "night/data.yaml", "train: images/val\nval: images/val\nnames: [car, person]\n")
     weights = put(tmp_path / "w.pt", "")
     oracle = put(tmp_path / "night/oracle.yaml", "train: images/val\nnames: [car, person]\n")
-    with pytest.raises(UsageError, match="is trained on, too"):
+    with pytest.raises(UsageError, match="is also trained on"):
         prepare(EvalRequest(run, weights, {"night": test}, oracle=oracle))
 
 
@@ -162,7 +162,7 @@ def test_pictures_that_look_like_trained_ones_are_named(tmp_path: Path) -> None:
     picture.save(tmp_path / "night/images/val/again.jpg", quality=80)
     put(tmp_path / "night/labels/val/again.txt", "0 0.5 0.5 0.2 0.2\n")
     evaluation = prepare(EvalRequest(run, put(tmp_path / "w.pt", ""), {"night": test}))
-    assert any("night: 1 pictures look like ones that are trained on" in line for line in evaluation.warnings)
+    assert any("night: 1 pictures look like training pictures" in line for line in evaluation.warnings)
 
 
 def test_copies_in_the_run_s_own_val_are_left_out_and_said(tmp_path: Path) -> None:
@@ -171,14 +171,14 @@ def test_copies_in_the_run_s_own_val_are_left_out_and_said(tmp_path: Path) -> No
     shutil.copy(tmp_path / "data/labels/train/03.txt", tmp_path / "data/labels/val/copy.txt")
     make(write_recipe(tmp_path / "r.yaml", tmp_path / "data/data.yaml", tmp_path / "out", conditions=["night"]))
     evaluation = prepared(tmp_path)
-    assert "val: 1 pictures of it stand in train, too, and are not tested on" in evaluation.warnings
+    assert "val: 1 of its pictures are also in train and are not tested on" in evaluation.warnings
     assert len(evaluation.tests[1].slots) == len(evaluation.tests[1].sources) == 3
 
 
 def test_the_light_of_test_pictures_may_not_be_copied(tmp_path: Path) -> None:
     a_run(tmp_path)
     a_test(tmp_path / "night")
-    with pytest.raises(UsageError, match="--target: a picture of it is tested on"):
+    with pytest.raises(UsageError, match="--target: one of its pictures is also in a test set"):
         prepared(tmp_path, targets=tmp_path / "night/images/val")
     assert prepared(tmp_path, targets=tmp_path / "night/images/train", tests={"night": tmp_path / "night/data.yaml"})
 
@@ -211,7 +211,7 @@ def test_a_test_set_has_our_classes_by_name(tmp_path: Path) -> None:
     test = read_test("t", theirs, ("car", "person"))
     assert test.known == {0}
     assert [slot.label for slot in test.slots] == [b"", b"0 0.500000 0.500000 0.400000 0.400000\n", b""]
-    with pytest.raises(UsageError, match="no class of the run's"):
+    with pytest.raises(UsageError, match="none of the run's classes"):
         read_test("t", theirs, ("dog",))
 
 

@@ -47,7 +47,7 @@ def test_a_planted_effect_is_shown(tmp_path: Path, calls: Path, monkeypatch: pyt
     assert night["arms"]["checked"]["ultralytics_ap50"] == 0.5
     assert len([line for line in talk if "/41 trainings" in line]) == 41
     said = results_text(facts)
-    assert "verdict   shown: the made pictures help" in said
+    assert "verdict   shown: the synthetic images help" in said
     page = (tmp_path / "out-eval/report.html").read_text("utf-8")
     assert "checked − real" in page
     assert "Holm" in page
@@ -98,7 +98,7 @@ def test_weights_that_know_none_of_the_classes_have_no_figures(
 def test_too_few_seeds_are_said_before_it_starts(tmp_path: Path, calls: Path) -> None:
     a_run(tmp_path)
     evaluation = prepared(tmp_path, seeds=5)
-    line = "5 seeds can show nothing: the smallest p is 0.0625; 6 or more can"
+    line = "5 seeds can show nothing: the smallest possible p is 0.0625; use 6 or more"
     assert line in evaluation.warnings
     facts = plan_facts(evaluation)
     assert (facts["trainings"], facts["left"], facts["minutes"]) == (20, 20, None)
@@ -183,7 +183,7 @@ def test_there_is_no_verdict_before_the_last_seed(tmp_path: Path, calls: Path) -
     facts = results(prepared(tmp_path, seeds=8, arms=("real", "checked")))
     assert (facts["seeds_done"], facts["left"], facts["verdict"]) == (6, 4, None)
     assert {row["verdict"] for row in facts["tests"]["night"]["contrasts"]} == {"so far"}
-    assert "not all seeds are done" in results_text(facts)
+    assert "not every arm has trained all seeds" in results_text(facts)
 
 
 def test_two_at_once_are_one_too_many(tmp_path: Path, calls: Path) -> None:
@@ -191,7 +191,7 @@ def test_two_at_once_are_one_too_many(tmp_path: Path, calls: Path) -> None:
     evaluation = prepared(tmp_path, seeds=1)
     (tmp_path / "out-eval").mkdir()
     put(tmp_path / "out-eval/eval.json", "{}")
-    with locked(tmp_path / "out-eval"), pytest.raises(DiffgenError, match="another process works there"):
+    with locked(tmp_path / "out-eval"), pytest.raises(DiffgenError, match="another process is using it"):
         evaluate(evaluation)
 
 
@@ -216,8 +216,8 @@ def test_one_training_a_device(tmp_path: Path, calls: Path, monkeypatch: pytest.
         ({"classes": ("cra",)}, "no class 'cra'. Did you mean 'car'"),
         ({"weights": Path("nowhere.pt")}, "there is no file nowhere.pt"),
         ({"seeds": 30}, "at most 20"),
-        ({"require": "help"}, "it can only be shown"),
-        ({"require": "shown"}, "this can never be shown"),
+        ({"require": "help"}, "the only value is shown"),
+        ({"require": "shown"}, "these trainings can never show it"),
     ],
 )
 def test_wrong_requests(tmp_path: Path, calls: Path, fields: dict[str, Any], words: str) -> None:
@@ -244,7 +244,7 @@ def test_a_test_set_without_an_object_is_refused_and_an_own_val_without_one_is_l
 def test_somebody_else_s_folder_is_refused(tmp_path: Path, calls: Path) -> None:
     a_run(tmp_path)
     put(tmp_path / "out-eval/thesis.txt", "mine")
-    with pytest.raises(UsageError, match="not empty, and no evaluation wrote it"):
+    with pytest.raises(UsageError, match="not empty and was not written by diffgen eval"):
         evaluate(prepared(tmp_path))
     assert (tmp_path / "out-eval/thesis.txt").read_text() == "mine"
 

@@ -106,7 +106,7 @@ def test_it_is_contrasted_and_shown(tmp_path: Path, calls: Path, monkeypatch: py
     assert header.index("seeds") + len("seeds") == row.index("8") + 1, "in one column"
     assert "pretrain-finetune − real: +0." in said
     assert "pretrain-finetune − checked" in page
-    assert "trained on 6 made pictures" in page
+    assert "trains on 6 synthetic images" in page
 
 
 def test_the_second_stage_begins_at_the_last_checkpoint_of_the_first(tmp_path: Path, calls: Path) -> None:
