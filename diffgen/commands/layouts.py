@@ -54,7 +54,9 @@ def hint_for(place: Path) -> str:
     for path in (path for path in files if path.suffix == ".json"):
         head = _head(path)
         if '"box2d"' in head or '"frameAttributes"' in head:
-            return f"{path} is in BDD format, which diffgen does not read: convert it to COCO first (bdd100k's bdd2coco)"
+            return (
+                f"{path} is in BDD format, which diffgen does not read: convert it to COCO first (bdd100k's bdd2coco)"
+            )
         if '"shapes"' in head and '"imagePath"' in head:
             return f"{path} is in LabelMe format, which diffgen does not read: convert it to YOLO or COCO first"
     if names is not None or any(path.parent.name == "labels" for path in texts):
