@@ -17,8 +17,9 @@ MIN_PEAK = 0.1  # below this correlation, source and edit have too little in com
 
 
 def judged_shift(facts: Mapping[str, Any]) -> float | None:
-    """The value compared with `checks.registration`, in pixels; None if the correlation is too low, or without a source."""
-    if facts.get("shift_peak", 0.0) < MIN_PEAK:
+    """The value compared with `checks.registration`, in pixels; None if the correlation is too low, or without a source.
+    None for a task, too: it keeps the source's own pixels, and what it paints has no counterpart in the source."""
+    if "task" in facts or facts.get("shift_peak", 0.0) < MIN_PEAK:
         return None
     return float(facts["shift_px"])
 

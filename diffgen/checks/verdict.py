@@ -29,8 +29,7 @@ def judge(record: Record, checks: Checks, condition: str = "", decision: str | N
     facts = record.facts
     if checks.contrast is not None and facts["contrast"] < checks.contrast:
         return Verdict(False, "degenerate")
-    # A task keeps the source's own pixels, and what it paints has no counterpart in the source.
-    shift = None if "task" in facts else judged_shift(facts)
+    shift = judged_shift(facts)
     if checks.registration is not None and shift is not None and shift > checks.registration:
         return Verdict(False, "registration")
     if checks.on_object_lost == "drop_label" and (measured := measured_objects(facts)):

@@ -61,6 +61,11 @@ def test_counts_per_condition_and_class(tmp_path: Path) -> None:
         assert sum(map(int, row[3].split(" / "))) == accepted.count(name)
     assert page.rows("car")[0][0] == "24"
     assert page.rows("person")[0][0] == "12", "every second picture holds one, under two conditions"
+    for name, count in (("car", 12), ("person", 6)):
+        planned, _, taken, _, *parts, _ = page.rows(name)[0]
+        assert parts == [f"{part.split(' ')[0]} of {count}" for part in parts], "a cell for each condition"
+        assert (sum(int(part.split(" ")[0]) for part in parts), planned) == (int(taken), str(2 * count))
+    assert page.rows("car")[0][4:6] == [f"{accepted.count(name)} of 12" for name in ("night", "fog")]
     assert f"{summary.saved} accepted on a retry" in page.texts["li"]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from diffgen.checks.detections import COCO_SIZES
 from diffgen.output.contact_sheet import COLOURS
 from diffgen.output.outcome import Entry, Judging, Outcome
-from diffgen.output.report.statistics import SCORES, Scores, label_text, short_row
+from diffgen.output.report.statistics import SCORES, Scores, label_text, short_row, thresholds_of
+from diffgen.recipe.sections import Checks
 from diffgen.types import Source
 
 _SOURCE = ("name", "folder", "file", "width", "height", "label")
@@ -23,21 +25,24 @@ def gallery(outcome: Outcome, scores: Sequence[Scores]) -> dict[str, Any]:
     """The gallery as a JSON-ready dict. Each source and text is stored once; `scores` belong to the outcome's entries.
 
     `jobs` are in plan order; `verdict` is an index into `reasons` (0: accepted). `errors`, `dropped`, `objects` (words
-    about labelled objects), `added` and `weak` (low confidence) refer to jobs by index.
+    about labelled objects), `added` and `weak` (low confidence) refer to jobs by index. `sizes` are names with the least
+    square root of a box's area, in pixels; `scores` say whether higher is better, `thresholds` are by condition and score.
     """
     shown = [(entry, row) for entry, row in zip(outcome.entries, scores, strict=True) if entry.verdict is not None]
     texts = _Texts()
     sources = _Sources(outcome.folder, texts)
     jobs = [_job(entry, row, sources.number(entry.item.source), texts) for entry, row in shown]
     entries = list(enumerate(entry for entry, _ in shown))
-    model, judging = outcome.recipe.model, Judging(outcome.recipe, outcome.dataset, outcome.review)
+    recipe, judging = outcome.recipe, Judging(outcome.recipe, outcome.dataset, outcome.review)
     return {
         "names": outcome.dataset.names,
         "colours": COLOURS,
         "keypoints": outcome.dataset.keypoints,
-        "format": outcome.recipe.image.format,
-        "model": model if isinstance(model, str) else "",
-        "scores": [score.name for score in SCORES],
+        "format": recipe.image.format,
+        "model": model_name(recipe.model),
+        "sizes": [(name, least) for name, (least, _) in COCO_SIZES.items()],
+        "scores": {score.name: score.higher_is_better for score in SCORES},
+        "thresholds": {condition.name: _thresholds(recipe.checks_for(condition)) for condition in recipe.conditions},
         **texts.lists(),
         "sources": _columns(_SOURCE, sources.rows),
         "jobs": _columns(_JOB, jobs),
@@ -48,6 +53,18 @@ def gallery(outcome: Outcome, scores: Sequence[Scores]) -> dict[str, Any]:
         "weak": [i for i, entry in entries if entry.low_confidence],
         "review": dict(outcome.review),
     }
+
+
+def model_name(model: str | Mapping[str, Any]) -> str:
+    """What people call a recipe's model: its alias or hub id, or the name of its file or folder."""
+    if not isinstance(model, str):
+        model = next(str(model[key]) for key in ("alias", "hub", "file", "folder") if key in model)
+    return os.path.basename(model) if os.path.isabs(model) else model
+
+
+def _thresholds(checks: Checks) -> dict[str, float]:
+    pairs = zip(SCORES, thresholds_of(checks), strict=True)
+    return {score.name: threshold for score, threshold in pairs if threshold is not None}
 
 
 class _Texts:

@@ -30,6 +30,7 @@ from diffgen.types import canonical, digest_of
 from diffgen.version import __version__
 
 NAME = "report.html"
+_SCRIPTS = ("image.js", "gallery.js", "dialog.js")  # joined to the page's one script
 
 
 def write_report(outcome: Outcome, totals: Mapping[str, Any], environments: Mapping[str, Any]) -> str:
@@ -45,22 +46,26 @@ def write_report(outcome: Outcome, totals: Mapping[str, Any], environments: Mapp
         return digest
     scores = [scores_of(entry) for entry in outcome.entries]
     conditions = by_condition(outcome, scores)
-    style, script = (Markup(_asset(f"report.{kind}")) for kind in ("css", "js"))
+    style, script = Markup(_asset("report.css")), Markup("".join(map(_asset, _SCRIPTS)))
+    data = gallery(outcome, scores)
     page = _template().render(
         digest=digest,
         style=style,
         script=script,
         policy=_policy(style, script),
         version=__version__,
+        run=folder.name,
+        model=data["model"],
         totals=totals,
         remarks=list(plan_remark_lines(totals["dataset"])),
         conditions=conditions,
         scores=[score for score in SCORES if any(score.name in row.histograms for row in conditions)],
         classes=by_class(outcome),
+        names=[condition.name for condition in outcome.recipe.conditions],
         attempts=outcome.recipe.attempts,
         sizes=list(COCO_SIZES),
         labels=label_counts(outcome),
-        data=Markup(_script_json(gallery(outcome, scores))),
+        data=Markup(_script_json(data)),
         recipe=recipe,
         environments={key: yaml.safe_dump(details, sort_keys=True) for key, details in environments.items()},
     )
@@ -95,9 +100,9 @@ def _template() -> Any:
 
 
 def _digest(outcome: Outcome, recipe: str, environments: Mapping[str, Any], remarks: Mapping[str, Any]) -> str:
-    """Changes when the page would. Besides the outcome it shows versions, machines, decisions, remarks and source paths."""
-    head = canonical([__version__, dict(outcome.review), environments, recipe, remarks])
-    assets = [_asset(f"report.{kind}") for kind in ("html.j2", "css", "js")]
+    """Changes when the page would: it shows outcome, run name, versions, machines, decisions, remarks and source paths."""
+    head = canonical([__version__, outcome.folder.name, dict(outcome.review), environments, recipe, remarks])
+    assets = [_asset(name) for name in ("report.html.j2", "report.css", *_SCRIPTS)]
     folders = sorted({source.path.rpartition(os.sep)[0] for source in outcome.plan.sources})
     links = [folder_href(folder, outcome.folder) for folder in folders]
     parts = (head, outcome.fingerprint(exported=False), *assets, *links)

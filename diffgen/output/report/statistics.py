@@ -11,12 +11,13 @@ import numpy as np
 
 from diffgen.checks.clip import judged_clip
 from diffgen.checks.detections import COCO_SIZES, judged_recall
-from diffgen.checks.effect import judged_change, judged_effect
+from diffgen.checks.effect import judged_brightening, judged_change, judged_effect
 from diffgen.checks.registration import judged_shift
 from diffgen.checks.structure import judged_structure
 from diffgen.checks.tasks import labelled_classes
 from diffgen.dataset.labels import Shape
 from diffgen.output.outcome import Entry, Outcome
+from diffgen.recipe.sections import Checks
 from diffgen.types import Source, reading_facts
 
 BINS = 24
@@ -43,6 +44,8 @@ SCORES = (
     ),
     Score("new objects", "confident detections where the source has nothing", 0.0, 6.0, higher_is_better=False),
     Score("clip", "how much closer to the prompt the edit is than the source, by CLIP", -0.1, 0.2),
+    Score("contrast", "standard deviation of the luminance", 0.0, 0.4),
+    Score("brightened", "luminance added to a night whose edges did not stay", 0.0, 0.4, higher_is_better=False),
 )
 
 Scores = tuple[float | None, ...]  # one for each of SCORES
@@ -56,8 +59,15 @@ def scores_of(entry: Entry) -> Scores:
     with reading_facts(entry.record):
         effect = judged_change(facts), judged_effect(facts, condition)
         detected = judged_recall(facts), facts.get("new_objects")
-        values = judged_structure(facts), judged_shift(facts), *effect, *detected, judged_clip(facts)
+        light = facts.get("contrast"), judged_brightening(facts, condition)
+        values = judged_structure(facts), judged_shift(facts), *effect, *detected, judged_clip(facts), *light
         return tuple(None if value is None else round(value, 3) for value in values)
+
+
+def thresholds_of(checks: Checks) -> Scores:
+    """What each of SCORES is compared with; None where it is not judged."""
+    effect, detected = (checks.change, checks.effect), (checks.recall, checks.new_objects)
+    return checks.structure, checks.registration, *effect, *detected, checks.clip, checks.contrast, checks.brightened
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +118,17 @@ Values = tuple[list[float], list[float]]  # of accepted images, of rejected imag
 
 @dataclass(slots=True)
 class Row:
-    """Images of one condition, or with objects of one class. `attempts` counts accepted images by attempt, from 0."""
+    """Images of one condition, or with objects of one class.
+
+    `attempts` counts accepted images by attempt, from 0; `conditions` has each condition's [accepted, planned] images.
+    """
 
     name: str
     planned: int = 0
     made: int = 0
     accepted: int = 0
     attempts: Counter[int] = field(default_factory=Counter)
+    conditions: dict[str, list[int]] = field(default_factory=dict)
     values: tuple[Values, ...] = field(default_factory=lambda: tuple(([], []) for _ in SCORES))
     histograms: dict[str, Histogram] = field(default_factory=dict)
 
@@ -127,6 +141,9 @@ class Row:
     def count(self, entry: Entry) -> None:
         self.planned += 1
         self.made += entry.made
+        part = self.conditions.setdefault(entry.item.job.settings.condition, [0, 0])
+        part[0] += entry.accepted
+        part[1] += 1
         if entry.accepted:
             self.accepted += 1
             self.attempts[entry.item.job.attempt] += 1
@@ -169,12 +186,9 @@ def by_condition(outcome: Outcome, scores: Sequence[Scores]) -> list[Row]:
                     if value is not None:
                         values[not entry.accepted].append(value)
     for condition in recipe.conditions:
-        checks = recipe.checks_for(condition)
-        effect = checks.change, checks.effect
         for (name, _), row in rows.items():
             if name == condition.name:
-                detected = checks.recall, checks.new_objects
-                row.draw(checks.structure, checks.registration, *effect, *detected, checks.clip)
+                row.draw(*thresholds_of(recipe.checks_for(condition)))
     return list(rows.values())
 
 

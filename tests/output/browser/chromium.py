@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Browser:
 
     def reload(self) -> Browser:
         """Until the page is a new one whose script has run: `refresh` alone can return while it is still being read."""
+        time.sleep(0.2)  # Chromium passes on what a page stores in its own time: the next page could find it missing
         self.js("window.old = true")
         self.driver.refresh()
         self.wait("return !window.old && document.readyState === 'complete'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,20 +42,34 @@ def choose(browser: Browser, control: str, value: str) -> None:
 
 
 def cards(browser: Browser) -> list[str]:
-    return list(browser.js("return [...document.querySelectorAll('.card')].map((c) => c.innerText)"))
+    """What each card says, under the name of its row."""
+    return list(
+        browser.js(
+            "return [...document.querySelectorAll('.card')].map((c) => c.closest('li').firstChild.textContent + '\\n' + c.innerText)"
+        )
+    )
+
+
+def card(browser: Browser, *words: str) -> Any:
+    """The first card that says all of these."""
+    texts = cards(browser)
+    return browser.all(".card")[next(i for i, text in enumerate(texts) if all(word in text for word in words))]
+
+
+def press(browser: Browser, element: Any) -> None:
+    browser.js("arguments[0].scrollIntoView({block: 'center'})", element)  # not under the bar of decisions
+    element.click()
 
 
 def open_card(browser: Browser, *words: str) -> None:
-    """Open the first image whose card says all of these."""
-    found = next(c for c in browser.all(".card") if all(word in c.text for word in words))
-    found.click()
+    press(browser, card(browser, *words))
     browser.shown()
 
 
 def close(browser: Browser) -> None:
-    """Leave the dialog, and wait until the gallery has the focus again."""
+    """Leave the dialog, and wait until the page has taken note of it: the browser gives the focus back before."""
     browser.keys(ESCAPE)
-    browser.wait("return !dialog.open && document.activeElement.dataset.i == shown[current]")
+    browser.wait("return !dialog.open && $('review').parentNode === document.body")
 
 
 # --- the page
@@ -104,6 +119,15 @@ def test_the_policy_stops_what_comes_from_outside(browser: Browser, run_folder: 
     assert len(errors) == 2, "what was just tried, and nothing else"
 
 
+def test_the_title_says_which_run_which_model_and_when(browser: Browser, run_folder: Made) -> None:
+    browser.open(run_folder.page)
+    written = datetime.datetime.fromtimestamp(run_folder.page.stat().st_mtime)
+    when = f"{written.day} {written:%B %Y} at {written:%H:%M}"
+    assert browser.driver.title == f"out, tests/fake – diffgen, {when}"
+    assert browser.text("header h1") == "out"
+    assert browser.text("header p") == f"tests/fake, night, fog, written on {when}"
+
+
 # --- filters
 
 
@@ -134,6 +158,53 @@ def test_filters(browser: Browser, run_folder: Made, choices: dict[str, str], co
     assert browser.text("#count").startswith(f"{len(cards(browser))} of 10 images")
     browser.find("#filters button[type=reset]").click()
     browser.wait("return document.querySelectorAll('.card').length === 10")
+
+
+def test_by_object_size(browser: Browser, run_folder: Made) -> None:
+    """At 320 × 240 px the boxes of 0.3 × 0.4 have 96 px a side, to a rounding: large. A class and a size are of one object."""
+    browser.open(run_folder.page)
+    choose(browser, "size", "small")
+    assert not cards(browser)
+    choose(browser, "size", "large")
+    assert {text.partition("\n")[0] for text in cards(browser)} >= {"train/00", "train/01"}
+    sizes = browser.js("return objectsIn(shown.find((i) => nameOf(i) === 'train/poly'))")
+    assert sizes == [[0, "large"], [1, "large"]]
+
+
+def test_a_row_has_its_source_in_front_and_its_conditions_side_by_side(browser: Browser, run_folder: Made) -> None:
+    browser.open(run_folder.page)
+    rows = browser.js(
+        "return [...document.querySelectorAll('#gallery li')].map((li) => [li.firstChild.textContent,"
+        "[...li.lastChild.children].map((c) => [c.tagName, c.querySelector('img').alt, c.getBoundingClientRect().y])])"
+    )
+    assert len(rows) == 5
+    for name, parts in rows:
+        (first, alt, y), *images = parts
+        assert (first, alt) == ("FIGURE", f"source {name}")
+        assert [words.split(" made of ")[0] for _, words, _ in images] == ["night", "fog"]
+        assert {top for _, _, top in images} == {y}, "in one line"
+    choose(browser, "condition", "fog")
+    assert len(browser.all("#gallery figure")) == len(cards(browser)) == 5
+
+
+@pytest.mark.parametrize("score", ["structure", "contrast"])
+def test_sorting_by_a_score_that_the_cards_show(browser: Browser, run_folder: Made, score: str) -> None:
+    browser.open(run_folder.page)
+    choose(browser, "score", score)
+    choose(browser, "condition", "fog")
+    values = [float(text.rpartition(f"{score} ")[2]) for text in cards(browser) if f"{score} " in text.splitlines()[-1]]
+    assert len(values) == 4
+    for way, wanted in (("1", sorted(values)), ("-1", sorted(values, reverse=True))):
+        choose(browser, "sort", way)
+        texts = cards(browser)
+        assert [float(text.rpartition(f"{score} ")[2]) for text in texts[:4]] == wanted
+        assert "failed" in texts[4], "what has no score comes last"
+    choose(browser, "condition", "")
+    choose(browser, "sort", "1")
+    rows = browser.js("return rows.map((r) => r.map((i) => jobs[arguments[0]][i]))", score)
+    lowest = [min(row) for row in rows[:4]]
+    assert lowest == sorted(lowest), "a source stands where its lowest image does"
+    assert [row[0] for row in rows[:4]] == lowest
 
 
 def test_search_by_job_id_and_typing(browser: Browser, run_folder: Made) -> None:
@@ -239,6 +310,87 @@ def test_shapes_lie_where_the_labels_say(
     assert not browser.find("#overlay").is_displayed()
 
 
+def test_zoom_and_pan_with_boxes(browser: Browser, run_folder: Made, tmp_path: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    browser.open(run_folder.page)
+    open_card(browser, "train/01", "night")
+    assert browser.text("#zoom") == "1 ×"
+    stage = browser.find("#stage")
+
+    def places() -> tuple[list[float], list[float], list[float]]:
+        """(x, y, w, h) on the screen of stage, source and the second object's box."""
+        found = browser.js(
+            "const box = (e) => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; };"
+            "return [box(stage), box($('before')), box(document.querySelectorAll('#overlay polygon.line')[1])]"
+        )
+        return found[0], found[1], found[2]
+
+    def box_lies_right() -> None:
+        _, (x, y, w, h), drawn = places()
+        assert np.allclose(drawn, [x + 0.6 * w, y + 0.5 * h, 0.3 * w, 0.4 * h], atol=3), "0.75 0.7 0.3 0.4"
+
+    box_lies_right()
+    browser.keys("+")
+    browser.keys("+")
+    assert browser.text("#zoom") == "2.3 ×"
+    whole, picture, _ = places()
+    assert picture[2] == pytest.approx(2.25 * whole[2], rel=0.01)
+    middle = [(whole[i] + whole[i + 2] / 2 - picture[i]) / picture[i + 2] for i in (0, 1)]
+    assert middle == pytest.approx([0.5, 0.5], abs=0.01), "the middle stays in the middle"
+    box_lies_right()
+    ActionChains(browser.driver).move_to_element(stage).click_and_hold().move_by_offset(60, 30).release().perform()
+    assert np.allclose(np.subtract(places()[1], picture), [60, 30, 0, 0], atol=2), "it follows the hand"
+    assert browser.js("return $('slider').value") == "50"
+    box_lies_right()
+    ActionChains(browser.driver).key_down("\ue008").send_keys(RIGHT).key_up("\ue008").perform()
+    assert places()[1][0] < picture[0] + 60, "Shift and an arrow pan"
+    assert "train/01" in browser.text("#title")
+    browser.keys("0")
+    assert np.allclose(places()[0], places()[1])
+    press(browser, browser.all("#label-list button")[1])
+    (sx, sy, sw, sh), _, (x, y, w, h) = places()
+    assert h == pytest.approx(sh / 2, abs=3), "half of the stage for the object"
+    assert sx < x < x + w < sx + sw + 1
+    assert sy < y < y + h < sy + sh + 1
+    box_lies_right()
+    browser.js("lookAt({x: 0.6, y: 0.5, w: 0.1, h: 0.1})")
+    (sx, sy, sw, sh), (x, y, w, h), _ = places()
+    assert (x + 0.65 * w, y + 0.55 * h) == pytest.approx((sx + sw / 2, sy + sh / 2), abs=3), "its middle in the middle"
+    zoom = browser.text("#zoom")
+    browser.keys(RIGHT)
+    assert "fog" in browser.text("#title")
+    assert browser.text("#zoom") == zoom, "another condition of the source at the same place"
+    ActionChains(browser.driver).scroll_from_origin(_origin(stage), 0, 2000).perform()
+    assert browser.text("#zoom") == "1 ×"
+    ActionChains(browser.driver).scroll_from_origin(_origin(stage), 0, -2000).perform()
+    assert browser.text("#zoom") != "1 ×"
+    browser.keys(RIGHT)
+    assert browser.text("#zoom") == "1 ×", "another source is shown whole"
+    for _ in range(12):
+        browser.find("#in").click()
+    assert browser.text("#zoom") == "32 ×"
+    assert browser.find("#in").get_attribute("disabled")
+
+
+def _origin(element: Any) -> Any:
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    return ScrollOrigin.from_element(element)
+
+
+def test_scores_are_held_against_their_thresholds(browser: Browser, run_folder: Made) -> None:
+    browser.open(run_folder.page)
+    for condition, word, count in (("fog", "below", 1), ("night", "at least", 0)):
+        open_card(browser, "train/00", condition)
+        assert f"({word} 0.2)" in browser.text("#facts")
+        assert "registration" not in browser.text("#facts") or "(at most 3)" in browser.text("#facts")
+        assert "(at least 0.02)" in browser.text("#facts"), "contrast"
+        missed = browser.js("return [...document.querySelectorAll('#facts .bad')].map((e) => e.textContent)")
+        assert sum(text.startswith("structure") for text in missed) == count
+        close(browser)
+
+
 def test_facts_of_an_image(browser: Browser, run_folder: Made) -> None:
     browser.open(run_folder.page)
     open_card(browser, "train/00", "fog")
@@ -266,8 +418,12 @@ def test_by_keyboard_alone(browser: Browser, run_folder: Made) -> None:
     assert browser.js(focused) == "2"
     browser.keys(LEFT)
     browser.keys(DOWN)
-    columns = browser.js("return getComputedStyle(gallery).gridTemplateColumns.split(' ').length")
-    assert browser.js(focused) == str(1 + columns)
+    places = browser.js(
+        "return cards().map((c) => [c.dataset.i, c.getBoundingClientRect().x, c.getBoundingClientRect().y])"
+    )
+    (_, x, y), below = places[1], {i: (x, y) for i, x, y in places}[browser.js(focused)]
+    assert below[1] == min(line for _, _, line in places if line > y), "the next line"
+    assert abs(below[0] - x) == min(abs(left - x) for _, left, line in places if line == below[1])
     browser.keys(UP)
     browser.keys(ENTER)
     browser.shown()
@@ -283,6 +439,116 @@ def test_by_keyboard_alone(browser: Browser, run_folder: Made) -> None:
 
 
 # --- review
+
+
+def download(browser: Browser, folder: Path) -> Path:
+    """Press the button, and wait for the file."""
+    browser.find("#save").click()
+    name = browser.text("#honour").rpartition("/")[2]
+    for _ in range(1200):
+        if (folder / name).is_file() and (folder / name).stat().st_size:
+            break
+        browser.driver.execute_async_script("setTimeout(arguments[0], 50)")
+    return folder / name
+
+
+def in_sight(browser: Browser, selector: str) -> bool:
+    """Whether an element's middle is what a person would press there."""
+    return bool(
+        browser.js(
+            "const e = document.querySelector(arguments[0]), {x, y, width, height} = e.getBoundingClientRect();"
+            "return e.contains(document.elementFromPoint(x + width / 2, y + height / 2))",
+            selector,
+        )
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_decisions_and_their_download_are_always_in_sight(browser: Browser, run_folder: Made, width: int) -> None:
+    browser.open(run_folder.page, width=width, height=844)
+    assert browser.text("#decided") == "No decisions yet"
+    assert browser.find("#save").get_attribute("disabled")
+    for place in ("0", "document.body.scrollHeight"):
+        browser.js(f"scrollTo(0, {place})")
+        assert in_sight(browser, "#save")
+        assert in_sight(browser, "#decided")
+    open_card(browser, "train/00", "night")
+    browser.keys("r")
+    assert in_sight(browser, "#save")
+    assert browser.text("#decided") == "1 decision not exported yet"
+    browser.js("dialog.scrollTo(0, dialog.scrollHeight)")
+    assert in_sight(browser, "#save")
+    close(browser)
+    browser.js("scrollTo(0, 0)")
+    assert in_sight(browser, "#save")
+
+
+def test_the_bar_of_decisions_hides_nothing_that_has_the_focus(
+    browser: Browser, run_folder: Made, tmp_path: Path
+) -> None:
+    browser.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    browser.open(run_folder.page, width=390, height=600)
+    press(browser, browser.find("#choose-all"))
+    browser.find("#selection [data-word=reject]").click()
+    download(browser, tmp_path)
+    browser.js("scrollTo(0, 0); cards()[0].focus()")
+    high = browser.js("return document.getElementById('review').offsetHeight")
+    assert high > 150, "all that it can say"
+    for _ in range(6):
+        browser.keys(RIGHT)
+        assert browser.js("return document.activeElement.getBoundingClientRect().bottom") <= 600 - high
+
+
+def test_a_download_that_is_not_the_last_word_is_not_offered(
+    browser: Browser, run_folder: Made, tmp_path: Path
+) -> None:
+    browser.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    browser.open(run_folder.page)
+    assert not browser.find("#then").is_displayed()
+    browser.js("cards()[0].focus()")
+    browser.keys("r")
+    download(browser, tmp_path)
+    assert browser.find("#then").is_displayed()
+    browser.keys("u")
+    browser.js("cards()[0].focus()")
+    browser.keys("k")
+    assert not browser.find("#then").is_displayed()
+
+
+def test_many_are_selected_and_rejected_at_once(browser: Browser, run_folder: Made) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    browser.open(run_folder.page)
+    assert not browser.find("#selection").is_displayed()
+    choose(browser, "condition", "night")
+    browser.find("#choose-all").click()
+    assert browser.text("#chosen") == "5 selected"
+    browser.find("#selection [data-word=reject]").click()
+    assert sum("rejected by hand" in text for text in cards(browser)) == 4
+    assert browser.text("#decided") == "4 decisions not exported yet", "what failed cannot be decided on"
+    browser.find("#filters button[type=reset]").click()
+    browser.wait("return cards().length === 10")
+    assert sum("rejected by hand" in text for text in cards(browser)) == 4
+    choose(browser, "condition", "fog")
+    assert not browser.find("#selection").is_displayed(), "what no filter shows is not selected"
+    boxes = browser.all(".row input")
+    assert browser.js("return arguments[0].getAttribute('aria-label')", boxes[0]).startswith("select fog made of ")
+    boxes[0].click()
+    ActionChains(browser.driver).key_down("\ue008").click(boxes[3]).key_up("\ue008").perform()
+    assert browser.text("#chosen") == "4 selected", "Shift selects all up to it"
+    boxes[1].click()
+    assert browser.js("return [...chosen].length") == 3
+    browser.js("cards()[4].focus()")
+    browser.keys("x")
+    assert browser.text("#chosen") == "4 selected"
+    browser.keys("k")
+    made = browser.js("return [...chosen].filter((i) => !failed(i)).length")
+    assert sum("kept by hand" in text for text in cards(browser)) == made >= 3
+    browser.js("cards()[1].focus()")
+    browser.keys("r")
+    assert sum("kept by hand" in text for text in cards(browser)) == made, "a key on another image is about that one"
+    browser.find("#choose-none").click()
+    assert not browser.find("#selection").is_displayed()
 
 
 def test_a_review_goes_through_the_export(browser: Browser, cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -305,22 +571,18 @@ def test_a_review_goes_through_the_export(browser: Browser, cli: Callable[..., A
     assert len(cards(browser)) == 2
     browser.reload()
     assert browser.text("#decided") == "2 decisions not exported yet", "they outlive the tab"
-    browser.find("#save").click()
-    given = tmp_path / "review.yaml"
-    browser.wait("return true")
-    for _ in range(1200):
-        if given.is_file() and given.stat().st_size:
-            break
-        browser.driver.execute_async_script("setTimeout(arguments[0], 50)")
+    given = download(browser, tmp_path)
     assert given.read_text().startswith("# ")
+    command = f"diffgen export {made.out} --review ~/Downloads/{given.name}"
+    assert browser.text("#honour") == command, "where the browser puts it"
     answer = cli("export", made.out, "--review", given)
     assert answer.code == 0, answer.err
     summary = status(load_recipe(made.out))
     assert (summary.accepted, summary.rejected) == (4, {"review": 1, "structure": 3})
     assert night not in (made.out / "dataset/manifest.jsonl").read_text()
     browser.reload()
-    assert browser.text("#decided") == ""
-    assert sum(text.endswith("\nrejected by hand") for text in cards(browser)) == 1
+    assert browser.text("#decided") == "2 decisions, exported"
+    assert sum("\nrejected by hand" in text for text in cards(browser)) == 1
     browser.js("document.querySelector('.card').focus()")
     browser.keys("u")
     assert browser.text("#decided") == "1 decision not exported yet", "what the run folder holds can be taken back"
@@ -389,7 +651,7 @@ def test_controls_have_names(browser: Browser, run_folder: Made) -> None:
     open_card(browser, "train/00", "night")
     names = browser.js(
         "return [...document.querySelectorAll('button, input, select')].map((c) =>"
-        "(c.textContent.trim() || [...(c.labels ?? [])].map((l) => l.textContent.trim()).join(' ')))"
+        "(c.getAttribute('aria-label') || c.textContent.trim() || [...(c.labels ?? [])].map((l) => l.textContent.trim()).join(' ')))"
     )
     assert len(names) > 15
     assert all(names)
@@ -431,6 +693,7 @@ def test_five_thousand_images_open_and_can_be_gone_through(browser: Browser, tmp
     write_report(outcome, summarise(outcome).to_dict(), {})
     browser.open(out / "report.html")
     assert browser.text("#count") == "5000 of 5000 images, page 1 of 105"
+    assert len(browser.all("#gallery li")) == 24
     assert len(browser.all(".card")) == 48
     browser.js("window.scrollTo(0, document.body.scrollHeight)")
     assert browser.wait("return scrollY > 500")
@@ -446,6 +709,13 @@ def test_five_thousand_images_open_and_can_be_gone_through(browser: Browser, tmp
     assert browser.text("#count").startswith(f"{sum(r.facts['structure'][0] >= 0.9 for r in records.values())} of 5000")
     choose(browser, "search", "0000")
     assert len(browser.all(".card")) < 48
+    choose(browser, "search", "")
+    choose(browser, "least", "")
+    choose(browser, "sort", "-1")
+    assert "structure 1" in cards(browser)[0]
+    browser.find("#choose-all").click()
+    browser.find("#selection [data-word=reject]").click()
+    assert browser.text("#decided") == "5000 decisions not exported yet"
 
 
 def test_keypoints_are_dots(browser: Browser, tmp_path: Path) -> None:
