@@ -34,8 +34,20 @@ class _Command(TyperCommand):
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
+class _Group(TyperGroup):
+    """Lists commands in the order in which they are used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
+ORDER = (
+    "init", "plan", "preview", "run", "status", "verify", "export", "clean", "reproduce", "tune", "eval", "stress",
+    "models", "conditions", "schema", "doctor",
+)  # fmt: skip
 app = typer.Typer(
     name="diffgen",
+    cls=_Group,
     help="Edit the photographs of a labelled dataset so that the condition changes and every label stays true.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -126,8 +138,7 @@ def run(
     only_one({"--gpus": gpus, "--workers": workers, "--shard": shard})
     only_one({"--gpus": gpus, "--shard": shard, "--executor": executor})
     require_ray(executor, address)
-    overrides = [*(sets or []), *([f"device={device}"] if device else [])]
-    loaded = _load(recipe, overrides, output)
+    loaded = _load(recipe, sets, output, device)
     notify = (lambda _: None) if quiet else _notify
     options: dict[str, Any] = {
         "limit": limit,
@@ -142,8 +153,9 @@ def run(
         summary = together.run_together(loaded, together.over_ray(loaded, address, workers, shared), **options)
     elif gpus is not None or workers is not None:
         numbers = None if gpus is None else together.gpu_numbers(gpus)
-        given = [str(recipe), "--output", str(loaded.output), *(f"--set={text}" for text in overrides)]
+        given = [str(recipe), "--output", str(loaded.output), *(f"--set={text}" for text in sets or ())]
         given += [*([] if limit is None else [f"--limit={limit}"]), *(["--remake"] if remake else [])]
+        given += [] if device is None else [f"--device={device}"]
         summary = together.run_together(loaded, together.as_processes(given, workers or 0, numbers), **options)
     else:
         part = read_shard(shard) if shard else read_worker(as_worker) if as_worker else None
@@ -400,7 +412,7 @@ def preview(
     from diffgen.commands.sweeps import PreviewRequest, read_sweep
     from diffgen.run.progress import choose
 
-    loaded = _load(recipe, [*(sets or []), *([f"device={device}"] if device else [])], output)
+    loaded = _load(recipe, sets, output, device)
     request = PreviewRequest(number, tuple(conditions or ()), tuple(read_sweep(text) for text in sweeps or ()))
 
     if trajectory:
@@ -458,12 +470,16 @@ def export(
     Example: diffgen export runs/winter --set checks.structure=0.4
     """
     from diffgen.commands.export import export as export_again
+    from diffgen.files import shown
     from diffgen.output.schedule import read_schedule, stage_commands
 
     overrides = [*(sets or []), *([] if ratio is None else [f"ratio={ratio}"])]
     staged = read_schedule(schedule)
     summary = export_again(_load(run_folder, overrides), review, staged=staged)
-    _report(summary, as_json, stages=stage_commands(Path(summary.output)) if staged and not summary.empty else [])
+    if overrides:
+        _notify(f"kept in {shown(summary.output)}/recipe.yaml until the next run of your recipe")
+    stages = stage_commands(Path(summary.output), summary.task) if staged and not summary.empty else []
+    _report(summary, as_json, stages=stages)
     raise typer.Exit(summary.export_code)
 
 
@@ -488,7 +504,8 @@ def verify(
     if found.whole or not repair:
         _print(found.to_dict(), lambda _: verification_text(found), as_json)
         raise typer.Exit(0 if found.whole else 1)
-    _notify(verification_text(found))
+    for line in verification_text(found).splitlines()[:-1]:  # not the last: it says to repair
+        _notify(line)
     forget(found, loaded)
     limit = read_state(loaded.output).get("limit")
     summary = loop.run(loaded, limit=limit, progress=choose(False, as_json), notify=_notify)
@@ -617,7 +634,9 @@ def init(
 
     asks = sys.stdin is not None and sys.stdin.isatty() and not as_json
     clusters = [name for name, wanted in (("slurm", slurm), ("k8s", k8s), ("sky", sky)) if wanted]
-    written = [str(path) for path in write_starter(dataset, recipe, _choose if asks else None, clusters, shards)]
+    written = [
+        str(path) for path in write_starter(dataset, recipe, _choose if asks else None, clusters, shards, _notify)
+    ]
     text = "\n".join([*(f"wrote {path}" for path in written), f"next: diffgen plan {written[0]}"])
     _print({"written": written}, lambda _: text, as_json)
 
@@ -661,10 +680,12 @@ def _choose(lines: list[str]) -> int:
     return answer - 1
 
 
-def _load(recipe: Path, sets: list[str] | None = None, output: Path | None = None) -> LoadedRecipe:
+def _load(
+    recipe: Path, sets: list[str] | None = None, output: Path | None = None, device: str | None = None
+) -> LoadedRecipe:
     from diffgen.recipe.load import load_recipe
 
-    return load_recipe(recipe, sets or [], output)
+    return load_recipe(recipe, sets or [], output, device)
 
 
 def _print(facts: Any, text: Callable[[Any], str], as_json: bool) -> None:

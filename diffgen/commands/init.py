@@ -36,6 +36,7 @@ def write_starter(
     choose: Choose | None = None,
     clusters: Sequence[str] = (),
     shards: int = 8,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write the recipe for the dataset at `place`, and the other files beside it; returns their paths. `clusters` are those
     of CLUSTERS to write a job for, each with this many `shards`.
@@ -53,6 +54,7 @@ def write_starter(
             f"{existing[0]} exists already", "move it away, or choose another file with -o; nothing was written"
         )
     found = _one_dataset(place, choose)
+    notify(f"found {found.text}")
     folder = recipe.absolute().parent
     key = "val_from_train: 0.1               # the dataset has no val split: this share of train becomes val"
     # A name that needs no quotes in make, YAML and shells, whatever the recipe is called.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -32,15 +32,30 @@ class Found:
     splits: dict[str, dict[str, Path]] = field(default_factory=dict)
     classes: tuple[str, ...] = ("your", "class", "names")
     has_val: bool = True
+    beside: tuple[str, ...] = ()  # other forms in which the same pictures are labelled
+
+    @property
+    def text(self) -> str:
+        """What was found, for a terminal."""
+        where = self.path if self.form == "yolo" else ", ".join(str(s["annotations"]) for s in self.splits.values())
+        also = f" (its labels in the format {', '.join(self.beside)} are not used)" if self.beside else ""
+        return f"{self.form}: {where}{also}"
 
 
 def datasets(place: Path) -> list[Found]:
     """Every dataset at a path: a data.yaml, a COCO file, or a folder that has some, the nearest first."""
-    if place.is_file():
-        return [*_yolo([place]), *_coco(place.parent, [place])]
+    if place.is_file():  # of COCO files, those beside it have the other splits
+        beside = sorted(place.parent.glob("*.json")) if place.suffix == ".json" else []
+        groups = _coco(place.parent, beside)
+        return [
+            *_yolo([place]),
+            *(one for one in groups if any(s["annotations"] == place for s in one.splits.values())),
+        ]
     files = list(_below(place))
     found = [*_yolo(files), *_coco(place, files), *_voc(files)]
-    return [one for one in found if not any(_is_part_of(one, other) for other in found)]
+    parts = {id(one): other for one in found for other in found if _is_part_of(one, other)}
+    forms = {id(other): [one.form for one in found if parts.get(id(one)) is other] for other in parts.values()}
+    return [replace(one, beside=tuple(forms.get(id(one), ()))) for one in found if id(one) not in parts]
 
 
 def hint_for(place: Path) -> str:
@@ -63,7 +78,7 @@ def hint_for(place: Path) -> str:
         return _needs_data_yaml(place, files, names)
     if any(is_image(path.name) for path in files):
         return "there are images but no labels: give the folder that has both"
-    return "give the folder that contains it, or copy a recipe from configs/"
+    return "give the folder of a dataset in YOLO's, COCO's or Pascal VOC's format"
 
 
 def _needs_data_yaml(place: Path, files: list[Path], names: Path | None) -> str:

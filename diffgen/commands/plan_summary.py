@@ -213,7 +213,9 @@ def _head_lines(facts: dict[str, Any]) -> Iterator[str]:
     if facts["memory"]:
         yield f"memory    {facts['memory']}"
     yield f"output    {shown(facts['output'])}"
-    yield f"images    {facts['images']} planned, {facts['to_make']} still to make"
+    twice = facts["images"] - facts["jobs"]
+    same = f" ({twice} are of identical pictures, so they are made once)" if twice else ""
+    yield f"images    {facts['images']} planned, {facts['to_make']} still to make{same}"
     for name, counts in facts["conditions"].items():
         images = ", ".join(f"{count} {split}" for split, count in counts.items())
         yield f"          {name:<14} {images or 'none: ' + facts['idle'][name]}"

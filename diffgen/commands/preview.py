@@ -27,7 +27,7 @@ from diffgen.run.progress import Progress
 from diffgen.run.session import Notify, Session, make_ready
 from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import MakeWorker
-from diffgen.types import Batch
+from diffgen.types import Batch, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ def preview(
             images = preview_images(session, request)  # job ids may change now that the model's commit is known
             batches = _batches(session.plan, images, store, batch_size)
             count = len({item.job.id for batch in batches for item in batch.items} - store.done)
-            notify(f"{count} images to make in {shown(store.folder)}")
+            more = f" (whole batches; {len(images)} of them are shown)" if count > len(images) else ""
+            notify(f"{count} images to make in {shown(store.folder)}{more}")
             making = Making(session, store, progress or Progress(), notify, deadline=None, total=count)
             made_now, stopped = making.run(iter(batches), make)
         records = store.present
@@ -112,13 +113,21 @@ def _sheet(session: Session, images: Sequence[PreviewImage], swept: bool) -> Ima
     def row_of(image: PreviewImage) -> tuple[str, str]:
         return image.item.source.key, image.item.job.settings.condition if swept else ""
 
-    rows = []
+    rows, labels = [], dict.fromkeys(image.label for image in images)
     for _, group in itertools.groupby(images, key=row_of):
         row = list(group)
         source = row[0].item.source
         first = source_tile(source, source_shapes(source, session.dataset))
-        rows.append([first, *(_tile(image, session) for image in row)])
+        tiles = {image.label: _tile(image, session) for image in row}
+        if not swept:  # a column for each condition, also where a picture is not edited under one
+            tiles = {label: tiles.get(label) or _not_planned(label, source) for label in labels}
+        rows.append([first, *tiles.values()])
     return contact_sheet(rows, session.dataset.names)
+
+
+def _not_planned(label: str, source: Source) -> Tile:
+    looks = f" ({', '.join(source.looks)})" if source.looks else ""
+    return Tile(None, f"{label}: not planned for this picture{looks}")
 
 
 def _tile(image: PreviewImage, session: Session) -> Tile:
@@ -136,7 +145,7 @@ def _settings(facts: dict[str, Any]) -> Iterator[str]:
     yield f"strength {facts['strength']:.2f}"
     if facts["object_strength"] is not None:
         yield f"objects {facts['object_strength']:.2f}"
-    yield f"contrast {facts['contrast']:.2f}"
+    yield f"contrast {facts['contrast']:.3f}"
     if facts["shift_px"] is not None:
         yield f"shift {facts['shift_px']:.1f} px"
 

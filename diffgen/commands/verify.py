@@ -57,7 +57,8 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
     found = Verification(str(folder), records=len(records), records_damaged=any(log.damaged for log in logs))
     made = {record.id: record for record in records.values() if record.status == "made"}
     there, _ = look_at_images(folder, image_format, records)
-    found.images_missing = sorted(made.keys() - there)
+    planned = {item.job.id for item in session.plan.all_attempts()}
+    found.images_missing = sorted((made.keys() & planned) - there)  # nobody misses the others
     files = {job_id: image_path(folder, job_id, image_format) for job_id in made if job_id in there}
     found.images = len(files)
     for job_id, right in _checked(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from diffgen.errors import UsageError
 from diffgen.recipe.schema import Recipe
 from diffgen.recipe.sections import CocoDataset, VocDataset
 from diffgen.types import Source
+
+LOOKED_AT = 20  # labelled sources, whose rows say what a detector learns from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,21 @@ class Dataset:
     def schema(self) -> LabelSchema:
         """What is needed to parse its label rows."""
         return LabelSchema(self.names, self.keypoints)
+
+    @property
+    def task(self) -> str:
+        """What a detector learns from the labels, in Ultralytics' words: pose, obb, segment or detect. By the rows of the
+        first labelled sources: four corners each are oriented boxes, other outlines are segments."""
+        if self.keypoints is not None:
+            return "pose"
+        columns: set[int] = set()
+        labelled = (source for source in self.sources if source.counts and source.problem is None)
+        for source in islice(labelled, LOOKED_AT):
+            with suppress(OSError):
+                columns |= {len(row.split()) for row in (source.read_label() or b"").splitlines() if row.strip()}
+        if not columns or min(columns) <= 5:
+            return "detect"
+        return "obb" if columns == {9} else "segment"
 
     @property
     def target_paths(self) -> dict[str, str]:

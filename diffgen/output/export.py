@@ -27,7 +27,7 @@ from diffgen.output.croissant import CARD, croissant_text
 from diffgen.output.entries import ExportedImage, exported_images
 from diffgen.output.manifest import manifest_row
 from diffgen.output.outcome import Outcome
-from diffgen.output.schedule import STAGE_FILES, list_text, stages_of
+from diffgen.output.schedule import STAGE_FILES, list_text, stages_of, train_command
 from diffgen.types import digest_of
 
 _FICLONE = 0x40049409  # Linux ioctl: share the blocks of a file (btrfs, xfs)
@@ -87,6 +87,17 @@ def is_current(outcome: Outcome) -> bool:
     target = outcome.folder / "dataset"
     texts = _texts(outcome, images, any((target / name).exists() for name in STAGE_FILES))
     return _is_whole(target, outcome, texts, images, _digest(outcome, images))
+
+
+def export_state(outcome: Outcome) -> str:
+    """ "none", "older" or "current", by what the manifest says that it is of. `is_current` looks at everything."""
+    try:
+        with (outcome.folder / "dataset/manifest.jsonl").open("rb") as file:
+            header = json.loads(file.readline())
+    except (OSError, ValueError):
+        return "none"
+    found = header.get("export") if isinstance(header, dict) else None
+    return "current" if found == _digest(outcome, list(exported_images(outcome))) else "older"
 
 
 def _digest(outcome: Outcome, images: list[ExportedImage]) -> str:
@@ -176,10 +187,10 @@ def _data_yaml(outcome: Outcome, images: list[ExportedImage], stage: str | None 
     if outcome.recipe.text2img is not None and "val" not in splits:
         data["val"] = "images/train"
         note = "# No val images: val is the train split, so its metrics mean nothing. Use labelled photographs.\n"
-    how = "yolo train data=dataset/data.yaml"
+    how = train_command("data.yaml", outcome.dataset.task)
     if stage is not None:
         data["train"] = f"{stage}.txt"
-        how = "yolo train data=dataset/made.yaml, then on real.yaml from the last checkpoint of the first"
+        how = f"{train_command('made.yaml', outcome.dataset.task)}, then on real.yaml from its last checkpoint"
     data["names"] = dict(enumerate(outcome.dataset.names))
     data.update(outcome.dataset.extra)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

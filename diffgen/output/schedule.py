@@ -17,6 +17,8 @@ MIX, PRETRAIN_FINETUNE = "mix", "pretrain-finetune"
 STAGES = MADE, REAL = "made", "real"
 STAGE_FILES = frozenset(f"{stage}.{suffix}" for stage in STAGES for suffix in ("yaml", "txt"))
 
+WEIGHTS = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}  # how the names of Ultralytics' weights end
+
 
 def read_schedule(text: str) -> bool:
     """Whether PRETRAIN_FINETUNE is among the words of `--schedule`. Raises UsageError for a word that is no schedule."""
@@ -60,12 +62,18 @@ def list_text(names: Iterable[str]) -> str:
     return "".join(f"./{name}\n" for name in names)
 
 
-def stage_commands(folder: Path) -> list[str]:
+def train_command(data: str, task: str, weights: str | None = None) -> str:
+    """Ultralytics' command to train on a data.yaml; by default from the smallest weights for the task."""
+    words = "" if task == "detect" else f"{task} "
+    return f"yolo {words}train data={data} model={weights or f'yolo26n{WEIGHTS[task]}.pt'}"
+
+
+def stage_commands(folder: Path, task: str) -> list[str]:
     """How to train on the dataset of a run folder, stage by stage. Ultralytics would put a relative `project` elsewhere."""
     run = os.path.abspath(folder)
     first = [f"project={run}-stages", f"name={MADE}", "exist_ok=True"]
     last = f"{run}-stages/{MADE}/weights/last.pt"
     return [
-        shlex.join(["yolo", "train", f"data={run}/dataset/{MADE}.yaml", *first]),
-        shlex.join(["yolo", "train", f"model={last}", f"data={run}/dataset/{REAL}.yaml"]),
+        f"{train_command(shlex.quote(f'{run}/dataset/{MADE}.yaml'), task)} {shlex.join(first)}",
+        train_command(shlex.quote(f"{run}/dataset/{REAL}.yaml"), task, shlex.quote(last)),
     ]

@@ -20,12 +20,14 @@ from diffgen.recipe.yaml_reader import compose, construct
 
 
 class LoadedRecipe:
-    """A recipe, the file it was read from, and its YAML data before `${ENV}` was replaced."""
+    """A recipe, the file it was read from, and its YAML data before `${ENV}` was replaced. `kept_device` is the recipe's own
+    device, if the command line named another one: run folders keep that."""
 
-    def __init__(self, recipe: Recipe, path: Path, raw: dict[str, Any]) -> None:
+    def __init__(self, recipe: Recipe, path: Path, raw: dict[str, Any], kept_device: str | None = None) -> None:
         self.recipe = recipe
         self.path = path
         self.raw = raw
+        self.kept_device = kept_device
 
     @property
     def base(self) -> Path:
@@ -39,11 +41,18 @@ class LoadedRecipe:
 
     def to_yaml(self, folder: Path, aliases: Container[str] = ()) -> str:
         """The recipe with all defaults, as stored in the run folder `folder`. See `run_copy`."""
-        return run_copy(self.recipe, self.raw, self.base, folder, aliases)
+        recipe, raw = self.recipe, self.raw
+        if self.kept_device is not None:
+            device = {"device": self.kept_device}
+            recipe, raw = recipe.model_copy(update=device), raw | device
+        return run_copy(recipe, raw, self.base, folder, aliases)
 
 
-def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None) -> LoadedRecipe:
+def load_recipe(
+    path: Path, sets: Sequence[str] = (), output: Path | None = None, device: str | None = None
+) -> LoadedRecipe:
     """Read and check a recipe file, or the recipe of a run folder. `sets` are `key=value` overrides, the value as YAML.
+    `device` is for this call only: the run folder's copy keeps the recipe's.
 
     Raises UsageError naming the file, the line and what to do.
     """
@@ -55,6 +64,8 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
             )
     try:
         text = read_regular(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such recipe or run folder", "'diffgen init' writes a recipe") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot read the recipe: {why(error)}", "give the path of a recipe file") from None
     except UnicodeDecodeError:
@@ -66,11 +77,23 @@ def load_recipe(path: Path, sets: Sequence[str] = (), output: Path | None = None
             f"{path}: a recipe must be a mapping, but this file {_kind(raw)}",
             "see 'diffgen schema' or configs/quickstart.yaml",
         )
+    if raw.keys() & {"train", "names", "nc"} and not raw.keys() & {"dataset", "output", "conditions"}:
+        raise UsageError(f"{path}: this is a dataset, not a recipe", f"write a recipe for it: diffgen init {path}")
+    before = copy.deepcopy(raw)
     for item in sets:
         override(raw, item)
     if output is not None:
         raw["output"] = str(output.absolute())
-    return _checked(raw, path, root)
+    kept = None
+    if device is not None:
+        kept, raw["device"] = raw.get("device", Recipe.model_fields["device"].default), device
+    try:
+        return _checked(raw, path, root, kept)
+    except UsageError:
+        if sets:
+            _checked(before, path, root, None)  # raises if the file itself is wrong
+            _checked(raw, Path(f"--set {' --set '.join(sets)}"), None, kept)
+        raise
 
 
 def overridden(loaded: LoadedRecipe, sets: Sequence[str]) -> LoadedRecipe:
@@ -78,10 +101,10 @@ def overridden(loaded: LoadedRecipe, sets: Sequence[str]) -> LoadedRecipe:
     raw = copy.deepcopy(loaded.raw)
     for item in sets:
         override(raw, item)
-    return _checked(raw, loaded.path, None)
+    return _checked(raw, loaded.path, None, loaded.kept_device)
 
 
-def _checked(raw: dict[str, Any], path: Path, root: Any) -> LoadedRecipe:
+def _checked(raw: dict[str, Any], path: Path, root: Any, kept_device: str | None) -> LoadedRecipe:
     try:
         recipe = Recipe.model_validate(expand(raw, path))
     except ValidationError as error:
@@ -89,7 +112,7 @@ def _checked(raw: dict[str, Any], path: Path, root: Any) -> LoadedRecipe:
     except UnicodeEncodeError as error:  # pydantic cannot report an error whose text is not valid UTF-8
         text = error.object
         raise UsageError(f"{path}: {text}", "write it as UTF-8 text") from None
-    return LoadedRecipe(recipe, path.absolute(), raw)
+    return LoadedRecipe(recipe, path.absolute(), raw, kept_device)
 
 
 def _kind(value: Any) -> str:

@@ -64,7 +64,8 @@ def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseMod
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     if first["type"] == "extra_forbidden":
         known = owner.model_fields
-        message = f"{where}: {name}: unknown key{did_you_mean(str(loc[-1]), known)}"
+        meant = did_you_mean(str(loc[-1]), known) or _in_a_section(str(loc[-1]), recipe)
+        message = f"{where}: {name}: unknown key{meant}"
         return UsageError(message, f"known keys here: {', '.join(known)}")
     meaning = field.description if field else None
     key = next((part for part in reversed(loc) if isinstance(part, str)), "")
@@ -78,6 +79,13 @@ def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseMod
         text = known_fault.format(description=meaning, **first.get("ctx", {})) if known_fault else first["msg"]
         text += f", got {_shown(first.get('input'))}"
     return UsageError(f"{where}: {name + ': ' if name else ''}{text}", hint)
+
+
+def _in_a_section(key: str, recipe: type[BaseModel]) -> str:
+    """ ", did you mean checks.structure?" for a key that a section of the recipe has."""
+    sections = ((name, model) for name, field in recipe.model_fields.items() for model in _models(field.annotation))
+    found = next((name for name, model in sections if name != "conditions" and key in model.model_fields), None)
+    return f". Did you mean '{found}.{key}'?" if found else ""
 
 
 def _described(loc: Sequence[int | str], recipe: type[BaseModel]) -> tuple[type[BaseModel], FieldInfo | None]:

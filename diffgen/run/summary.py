@@ -11,6 +11,7 @@ from diffgen.dataset.remarks import MAX_EXAMPLES
 from diffgen.errors import printable
 from diffgen.files import shown
 from diffgen.output.outcome import Entry, Outcome
+from diffgen.output.schedule import train_command
 from diffgen.plan.remarks import plan_remark_lines, plan_remarks
 from diffgen.recipe.schema import Recipe
 from diffgen.run.interrupts import STOP_CODES
@@ -43,6 +44,8 @@ class Summary:
     repaired: list[str] = field(default_factory=list)  # damage found in the run folder; it is made again
     dataset: dict[str, Any] = field(default_factory=dict)  # remarks on the dataset, as from `plan`; see plan_remarks
     empty: list[str] = field(default_factory=list)  # splits without images that training needs
+    export: str = "current"  # `status` only: the exported dataset is "current", "older" than the images, or "none"
+    task: str = "detect"  # what a detector learns from the labels, in Ultralytics' words: detect, segment, pose or obb
     limit: int | None = None  # --limit: the dataset holds at most this many sources of each edited split
     part: str | None = None  # the worker's name, if it made only a part
     running: bool = False  # `status` only: a process is making images in the folder now
@@ -55,7 +58,8 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 no image or an empty split, 3 below `require`, 4 to be run again, 129, 130 and 143 interrupted."""
+        """0 done, 1 no image made or accepted, or an empty split, 3 below `require`, 4 to be run again, 129, 130 and 143
+        interrupted."""
         if self.stopped in STOP_CODES:
             return STOP_CODES[self.stopped]
         if self.part is not None:  # whether the whole succeeded depends on the other workers
@@ -69,7 +73,7 @@ class Summary:
     @property
     def export_code(self) -> int:
         """The exit code for the dataset as it is, ignoring images that are still to be made."""
-        return 3 if self.share < self.require else 1 if self.empty else 0
+        return 3 if self.share < self.require else 1 if self.empty or not self.accepted else 0
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
@@ -115,6 +119,7 @@ def summarise(
         repaired=list(repaired),
         limit=limit,
         dataset=plan_remarks(outcome.plan, recipe),
+        task=outcome.dataset.task,
         empty=[split for split in needed if split not in filled],
     )
 
@@ -167,24 +172,30 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"part      {summary.part} is done; {others}`diffgen export {output}` writes the dataset")
     elif summary.pending:
         lines.append(f"pending   {summary.pending}; run the same 'diffgen run' again to make them")
-    if summary.require and summary.share < summary.require:
+    below = summary.share < summary.require and not summary.pending
+    if below:
         lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
     if summary.exit_code == 1 and not summary.pending and not summary.accepted and not summary.rejected:
         why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
         lines.append(f"nothing could be made: {why}; 'diffgen plan' says more")
-    if summary.stopped is not None or summary.running or summary.part is not None:
-        return "\n".join(lines)
+    elif summary.exit_code == 1 and not summary.pending and not summary.accepted:
+        lines.append(f"no image was accepted: {output}/report.html shows each with the reason")
     if summary.limit is not None:
         lines.append(
             f"limited   --limit {summary.limit}: the dataset holds at most {summary.limit} sources of each edited split"
         )
-    if summary.empty:
+    if summary.stopped is not None or summary.running or summary.part is not None:
+        return "\n".join(lines)
+    if summary.export != "current":
+        what = "none yet" if summary.export == "none" else "older than the images"
+        lines.append(f"dataset   {what}: 'diffgen run' writes it when it is done, 'diffgen export {output}' now")
+    elif summary.empty:
         lines.append(
             f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted and no source image is included, "
             "so training is not possible"
         )
-    else:
-        lines.append(f"train     yolo train data={output}/dataset/data.yaml")
+    elif summary.accepted and not below:
+        lines.append(f"train     {train_command(f'{output}/dataset/data.yaml', summary.task)}")
     return "\n".join(lines)
 
 

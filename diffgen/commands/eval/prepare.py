@@ -103,7 +103,8 @@ def prepare(request: EvalRequest) -> Evaluation:
     with FileCache() as cache:
         tests = [read_test(name, _dataset(path, cache), names) for name, path in request.tests.items()]
         if SOURCE_VAL not in request.tests and real_pictures(outcome.plan.sources, "val"):
-            tests.append(read_test(SOURCE_VAL, outcome.dataset, names, outcome.plan.sources))
+            val = read_test(SOURCE_VAL, outcome.dataset, names, outcome.plan.sources)
+            tests += [val] if all(test.digest != val.digest for test in tests) else []
         for test in tests:
             if not objects_of(test, classes_of(request, test, names)) and test.name in request.tests:
                 raise UsageError(

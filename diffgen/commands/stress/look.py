@@ -75,7 +75,10 @@ class Look:
         ids = same_names(dataset.names, names)
         self._classes = sorted(set(ids) & {c for source in self._sources for c, _ in source.counts})
         if not self._classes:
-            raise UsageError(f"{weights} knows none of the dataset's classes", f"its classes: {', '.join(names[:20])}")
+            raise UsageError(
+                f"{weights} knows none of the dataset's classes",
+                f"its classes: {', '.join(names)}; the dataset's: {', '.join(dataset.names)}",
+            )
         boxes = {name: tuple(detections_of(found[name], dataset.names, True)) for name in sets}
         self._clean = boxes.pop(CLEAN)
         self._cells = [self._cell(name, groups[name], boxes[name]) for name in groups]

@@ -66,6 +66,7 @@ class Bench:
         self._make_worker, self._given, self._ready = make_worker, make_worker is not None, set[Path]()
         self._rows: dict[Path, tuple[Any, Any]] = {}  # of pictures that are measured already
         self._small: Path | None = None
+        self._said: set[str] = set()
         self.embed: Embed | None = None
 
     @property
@@ -135,12 +136,18 @@ class Bench:
         if not self._given:
             require_detector_file(session.model.observers)
             with RunStore(session.folder, session.recipe.image.format) as store:
-                session, _, make = make_ready(session, store, None, self._notify)
+                session, _, make = make_ready(session, store, None, self._say)
             if self._make_worker is None:
                 worker = make()
                 self._make_worker = lambda: worker
         self._ready.add(session.folder)
         return session
+
+    def _say(self, line: str) -> None:
+        """Hand a line on, once: each run folder is made ready alike."""
+        if line not in self._said:
+            self._said.add(line)
+            self._notify(line)
 
     def _features(self, outcome: Outcome, entries: Sequence[Entry]) -> Features:
         paths = [outcome.image(entry) for entry in entries]

@@ -37,6 +37,8 @@ def tune_text(facts: Mapping[str, Any]) -> str:
         f"{tuned['accepted']:.0%} accepted"
     )
     lines += [f"          {part['share']:.0%} {part['condition']}" for part in facts["chosen"]]
+    if tuned["ratio"] > 0.99:
+        lines.append("nothing nearer than the recipe was found: a larger --budget tries more")
     return "\n".join([*lines, f"recipe    {shown(facts['recipe'])}", _page(facts)])
 
 

@@ -6,6 +6,7 @@ Searches with small pictures, makes the best few at full size, and writes the be
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,6 +115,7 @@ class Tuning:
         self._bench = Bench(
             loaded, self.folder, request.sources, make_worker=make_worker, progress=progress, notify=notify
         )
+        self._times: list[float] = []  # when trials ended, s
         self._conditions = {fields["name"]: fields for fields in self._bench.conditions}
 
     def run(self) -> dict[str, Any]:
@@ -247,8 +249,16 @@ class Tuning:
         return Tried(condition, point, round(far, 4), round(made.truth, 4), round(made.accepted, 4))
 
     def _tell(self, count: int, one: Tried) -> None:
+        usual, left = self._preset(one.condition), self._request.budget - count
+        on = {name: value for name, value in one.point.items() if value != usual[name]}
+        if not one.point["match.amount"]:
+            on.pop("match.method", None)
+        what = ", ".join(f"{name} {value}" for name, value in on.items()) or "as in the recipe"
         far = f"distance {one.ratio:.2f}, {one.truth:.2f} found again, {one.accepted:.0%} accepted"
-        self._notify(f"trial {count} of {self._request.budget}: {one.condition}, {far}")
+        self._times.append(time.monotonic())
+        each = (self._times[-1] - self._times[0]) / (len(self._times) - 1) if len(self._times) > 1 else 0
+        more = f"; about {each * left / 60:.0f} minutes left" if left and count % 10 == 0 and each else ""
+        self._notify(f"trial {count} of {self._request.budget}: {one.condition}, {what}: {far}{more}")
 
     def _without(self, one: Tried) -> dict[str, Tried]:
         """The same point with one setting off, for each that is on. The strength is reset to the recipe's."""

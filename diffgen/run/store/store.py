@@ -190,7 +190,7 @@ class RunStore(RunState):
             names = ", ".join(path.stem for path in damaged[:3])
             more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
             self.repaired.append(
-                f"{len(damaged)} image files had changed and are made again: {names}{more}; "
+                f"{len(damaged)} image files had changed: {names}{more}; a run makes those that the recipe plans again; "
                 "the changed files are kept beside them as *.damaged.*"
             )
         return {path.stem for path in damaged}
