@@ -21,6 +21,7 @@ from diffgen.output.contact_sheet import Tile, contact_sheet, png, source_shapes
 from diffgen.plan.batches import cut_batches, pending_batches
 from diffgen.plan.plan import Plan
 from diffgen.recipe.load import LoadedRecipe
+from diffgen.recipe.sections import Condition
 from diffgen.run.interrupts import STOP_CODES
 from diffgen.run.loop import Making
 from diffgen.run.progress import Progress
@@ -113,21 +114,22 @@ def _sheet(session: Session, images: Sequence[PreviewImage], swept: bool) -> Ima
     def row_of(image: PreviewImage) -> tuple[str, str]:
         return image.item.source.key, image.item.job.settings.condition if swept else ""
 
-    rows, labels = [], dict.fromkeys(image.label for image in images)
+    rows, shown = [], {image.label for image in images}
+    conditions = [condition for condition in session.recipe.conditions if condition.name in shown]
     for _, group in itertools.groupby(images, key=row_of):
         row = list(group)
         source = row[0].item.source
         first = source_tile(source, source_shapes(source, session.dataset))
         tiles = {image.label: _tile(image, session) for image in row}
         if not swept:  # a column for each condition, also where a picture is not edited under one
-            tiles = {label: tiles.get(label) or _not_planned(label, source) for label in labels}
+            tiles = {c.name: tiles.get(c.name) or _not_planned(c, source) for c in conditions}
         rows.append([first, *tiles.values()])
     return contact_sheet(rows, session.dataset.names)
 
 
-def _not_planned(label: str, source: Source) -> Tile:
-    looks = f" ({', '.join(source.looks)})" if source.looks else ""
-    return Tile(None, f"{label}: not planned for this picture{looks}")
+def _not_planned(condition: Condition, source: Source) -> Tile:
+    looks = ", ".join(look for look in source.looks if look in (condition.unsuited or ()))
+    return Tile(None, f"{condition.name}: not planned for this picture{f' ({looks})' if looks else ''}")
 
 
 def _tile(image: PreviewImage, session: Session) -> Tile:

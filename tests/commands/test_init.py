@@ -14,9 +14,11 @@ import yaml
 
 from diffgen.cli import main
 from diffgen.commands.init import _quoted, write_starter
+from diffgen.commands.layouts import datasets
 from diffgen.dataset.dataset import read_dataset
 from diffgen.dataset.file_cache import FileCache
 from diffgen.recipe.load import load_recipe
+from diffgen.run.session import Session
 from tests.fakes import MODEL, make_dataset, photo, put, save
 
 FILES = ["diffgen-github.yml", "diffgen-gitlab.yml", "diffgen.mk", "diffgen.yaml"]
@@ -245,3 +247,36 @@ def test_of_two_datasets_one_must_be_named(tmp_path: Path, cli: Callable[..., An
 def test_odd_folder_names_are_read_back_from_the_recipe(name: str) -> None:
     assert yaml.safe_load(_quoted(name)) == name
     _quoted(name).encode()
+
+
+def test_it_says_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    coco(tmp_path / "data")
+    assert main(["init", "data"]) == 0
+    assert capsys.readouterr().err.startswith("found coco: data/")
+    make_dataset(tmp_path / "two")
+    shutil.copy(tmp_path / "data/annotations/instances_train2017.json", tmp_path / "two")
+    assert main(["init", "two", "-o", "both.yaml"]) == 0
+    assert capsys.readouterr().err == "found yolo: two/data.yaml (its labels in the format coco are not used)\n"
+
+
+def test_a_condition_of_the_template_is_one_that_its_model_makes(tmp_path: Path) -> None:
+    (written, *_) = write_starter(make_dataset(tmp_path / "data"), tmp_path / "r.yaml")
+    text = (
+        written.read_text()
+        .replace("  # - name: first-snow            #", "  - name: first-snow  #")
+        .replace("  #   prompt", "    prompt")
+    )
+    assert "\n  - name: first-snow" in text
+    written.write_text(text)
+    plan = Session.open(load_recipe(written)).plan
+    assert "first-snow" in {item.job.settings.condition for item in plan.items}
+
+
+def test_of_coco_files_those_beside_the_one_named_are_its_splits(tmp_path: Path) -> None:
+    coco(tmp_path)
+    files = sorted(tmp_path.rglob("*.json"))
+    found = [{name: s["annotations"] for name, s in one.splits.items()} for one in datasets(files[0])]
+    assert found == [{name: s["annotations"] for name, s in one.splits.items()} for one in datasets(tmp_path)]

@@ -23,7 +23,7 @@ from diffgen.output import contact_sheet as sheet
 from diffgen.output.contact_sheet import GAP, LINE, MARKS
 from diffgen.recipe.load import load_recipe
 from diffgen.run.worker import Worker
-from tests.fakes import FakeEditor, fake_worker, make, make_dataset, put, tree, write_recipe
+from tests.fakes import FakeEditor, fake_worker, make, make_dataset, photo, put, save, tree, write_recipe
 from tests.fakes_preview import TILE, look, verdicts
 from tests.fakes_tasks import INSERT, REMOVE, Painter, find_magenta, work
 
@@ -40,6 +40,23 @@ def test_a_row_a_source_and_a_column_a_condition(recipe: Path, tmp_path: Path) -
     tile = TILE * 48 // 64
     assert picture.height == 2 * (tile + 3 * LINE + 3) + GAP
     assert len(editor.made) == found.made_now
+
+
+def test_a_column_stays_where_a_condition_does_not_suit_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_dataset(tmp_path / "data")
+    save(tmp_path / "data/images/train/00.jpg", photo(0) // 12)  # it is dark already
+    conditions = [{"night": {"unsuited": ["dark"]}}, "fog"]
+    recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=conditions)
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        previewing, "contact_sheet", lambda rows, names: drawn.extend(rows) or sheet.contact_sheet(rows, names)
+    )
+    look(recipe, number=2)
+    captions = [[tile.caption.split("\n")[0] for tile in row[1:]] for row in drawn]
+    assert captions[0] == ["night: not planned for this picture (dark)", "fog: rejected, degenerate"]
+    assert [caption.split(":")[0] for caption in captions[1]] == ["night", "fog"]
 
 
 def test_a_second_one_makes_nothing_and_draws_the_same(recipe: Path, tmp_path: Path) -> None:

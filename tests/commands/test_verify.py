@@ -11,6 +11,7 @@ import pytest
 
 from diffgen.commands.verify import verify
 from diffgen.recipe.load import load_recipe
+from diffgen.run.session import open_run
 from tests.fakes import FakeEditor, make, tree
 from tests.run.test_damage import cut, empty, flip, flip_unseen
 
@@ -67,3 +68,19 @@ def test_damaged_records_are_found(recipe: Path, tmp_path: Path, cli: Callable[.
 
 def test_what_is_no_run_folder_is_refused(tmp_path: Path, recipe: Path, cli: Callable[..., Any]) -> None:
     assert cli("verify", recipe).code == 2
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_an_image_that_is_no_longer_planned_is_not_missed(
+    damage: Callable[[Path], None], recipe: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    make(recipe)
+    made = {path.stem for path in (tmp_path / "out/images").glob("*/*.jpg")}
+    make(recipe, sets=["conditions=[night]"])
+    planned = {entry.item.job.id for entry in open_run(tmp_path / "out").entries}
+    (unplanned, *_) = sorted(made - planned)
+    damage(tmp_path / f"out/images/{unplanned[:2]}/{unplanned}.jpg")
+    editor = FakeEditor()
+    assert cli("verify", tmp_path / "out", "--repair", editor=editor).code == 0
+    assert editor.made == []
+    assert cli("verify", tmp_path / "out").code == 0

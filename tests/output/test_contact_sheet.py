@@ -37,4 +37,4 @@ def test_a_tile_shows_the_score_that_decided(recipe: Path, monkeypatch: pytest.M
     assert {"contrast", "new_objects", "clip"} <= set(still)
     ((_, tile, _),) = captions
     assert f"effect {still['effect']:.2f}" in tile.caption
-    assert f"contrast {still['contrast']:.2f}" in tile.caption
+    assert f"contrast {still['contrast']:.3f}" in tile.caption

@@ -93,7 +93,7 @@ def test_it_prints_how_to_train(cli: Callable[..., Any], tmp_path: Path) -> None
     commands = staged.out[len(plain.out) :].splitlines()
     made, real = (dict(word.split("=") for word in shlex.split(command)[2:]) for command in commands)
     assert made == {
-        "data": f"{run}/dataset/made.yaml", "project": f"{run}-stages", "name": "made", "exist_ok": "True",
+        "data": f"{run}/dataset/made.yaml", "project": f"{run}-stages", "name": "made", "exist_ok": "True", "model": "yolo26n.pt",
     }  # fmt: skip
     assert real == {"data": f"{run}/dataset/real.yaml", "model": f"{run}-stages/made/weights/last.pt"}
     assert {command.split()[0] + command.split()[1] for command in commands} == {"yolotrain"}

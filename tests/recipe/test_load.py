@@ -19,10 +19,16 @@ def test_the_least_recipe_takes_every_default(tmp_path: Path) -> None:
     assert recipe.conditions[0].prompt == presets()["snow"]["prompt"]
 
 
-@pytest.mark.parametrize(("name", "words"), [("no.yaml", "cannot read the recipe"), (".", "not a run folder")])
+@pytest.mark.parametrize(("name", "words"), [("no.yaml", "no such recipe or run folder"), (".", "not a run folder")])
 def test_a_recipe_that_is_not_there(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_recipe(tmp_path / name)
+
+
+def test_a_dataset_in_its_place_is_told_from_a_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a dataset, not a recipe") as caught:
+        load_recipe(make_dataset(tmp_path / "data"))
+    assert "diffgen init" in str(caught.value.hint)
 
 
 def test_output_on_the_command_line_is_relative_to_the_working_directory(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from diffgen.errors import UsageError
 from diffgen.recipe.load import load_recipe
 from tests.fakes import make_dataset, write_recipe
 from tests.recipe.loading import FORMS, load, refusal
@@ -57,6 +59,8 @@ def test_later_sets_win_and_the_rest_stays(tmp_path: Path) -> None:
         ("varients=2", "Did you mean 'variants'"),
         ("conditions.nigth.strength=1", "no condition 'nigth'. Did you mean 'night'"),
         ("conditions.night=1", "name a field"),
+        ("night.strength=1", "'night' is a condition"),
+        ("structure=1", "Did you mean 'checks.structure'"),
         ("seed.x=1", "'seed' is a value"),
         ("seed=[1", "not valid YAML"),
         ("variants=${NOPE}", "variable NOPE is not set"),
@@ -70,3 +74,22 @@ def test_a_condition_with_dots_in_its_name_can_be_set(tmp_path: Path) -> None:
     fields = {"conditions": [{"name": "v1.5", "prompt": "x"}, "night"]}
     recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", **fields)
     assert load_recipe(recipe, ["conditions.v1.5.strength=0.1"]).recipe.conditions[0].strength == 0.1
+
+
+def test_the_device_of_the_command_line_is_not_kept(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "data"), tmp_path / "out")
+    loaded = load_recipe(path, device="cuda:7")
+    assert loaded.recipe.device == "cuda:7"
+    assert yaml.safe_load(loaded.to_yaml(tmp_path / "out"))["device"] == "auto"
+    assert yaml.safe_load(load_recipe(path, ["device=cpu"]).to_yaml(tmp_path / "out"))["device"] == "cpu"
+
+
+def test_a_fault_of_an_override_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "data"), tmp_path / "out")
+    with pytest.raises(
+        UsageError, match=r"^--set checks.strukture=1: checks.strukture: unknown key. Did you mean 'structure'"
+    ):
+        load_recipe(path, ["checks.strukture=1"])
+    path.write_text(path.read_text() + "nonsense: 1\n")
+    with pytest.raises(UsageError, match=r"r.yaml:\d+: nonsense"):
+        load_recipe(path, ["variants=2"])

@@ -12,7 +12,7 @@ from diffgen.commands.export import export
 from diffgen.commands.status import status
 from diffgen.recipe.load import load_recipe
 from diffgen.run.summary import Summary, summary_text
-from tests.fakes import make, put
+from tests.fakes import make, make_dataset, put, write_recipe
 
 
 def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
@@ -31,7 +31,38 @@ def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
     assert "train/01: cannot decode the image" in text
     assert "unedited  1 class-id, copied unchanged\n          val/00: row 1: class id 9" in text
     assert "below the required share of 90% (require.accepted)" in text
-    assert text.splitlines()[-1] == f"train     yolo train data={tmp_path}/out/dataset/data.yaml"
+    assert "yolo train" not in text
+    make(recipe, sets=["conditions.fog.checks={contrast: 1}"])
+    command = f"train     yolo train data={tmp_path}/out/dataset/data.yaml model=yolo26n.pt"
+    assert summary_text(status(load_recipe(tmp_path / "out"))).splitlines()[-1] == command
+
+
+def test_status_does_not_offer_a_dataset_that_is_not_of_these_images(recipe: Path, tmp_path: Path) -> None:
+    def last() -> str:
+        return summary_text(status(load_recipe(tmp_path / "out"))).splitlines()[-1]
+
+    make(recipe, export=False)
+    assert last().startswith("dataset   none yet")
+    make(recipe)
+    assert last().startswith("train ")
+    make(recipe, sets=["conditions=[night, fog, snow]"], export=False)
+    assert last().startswith("dataset   older than the images")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("detect", "train data"),
+        ("segment", "segment train data"),
+        ("pose", "pose train data"),
+        ("obb", "obb train data"),
+    ],
+)
+def test_it_trains_what_the_labels_are_for(kind: str, words: str, tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", kind=kind)
+    keypoints = (2, 3) if kind == "pose" else None
+    summary, _ = make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out"), keypoints=keypoints)
+    assert f"yolo {words}=" in summary_text(summary)
 
 
 def test_an_unfinished_run_says_how_to_go_on_and_does_not_offer_training(recipe: Path, tmp_path: Path) -> None:
@@ -55,7 +86,7 @@ CODES = [
     ("done, with failures, require holds", {"failed": {"source": 1}, "rejected": {"structure": 1}, "require": 0.8}, 0),
     ("at the required share", {"require": 0.8}, 0),
     ("below require", {"require": 0.81}, 3),
-    ("all rejected, none required", {"accepted": 0, "rejected": {"structure": 10}}, 0),
+    ("all rejected, none required", {"accepted": 0, "rejected": {"structure": 10}}, 1),
     ("all rejected, some required", {"accepted": 0, "rejected": {"structure": 10}, "require": 0.1}, 3),
     ("all failed", {"accepted": 0, "rejected": {}, "failed": {"transient": 10}}, 1),
     ("nothing planned", {"planned": 0, "accepted": 0, "rejected": {}}, 1),

@@ -75,7 +75,7 @@ def check_folder(folder: Path, *, create: bool = False) -> None:
             f"{folder}: cannot write there: {why(error)}", "choose another run folder (--output)"
         ) from None
     # run.json is the first file of a run folder, but another worker may have written it during the listing.
-    if names - {"lock", STATE_LOCK, f".{STATE}.tmp"} and not is_run_folder(folder):
+    if names - {"lock", STATE_LOCK, f".{STATE}.tmp"} and not os.path.lexists(folder / STATE):
         raise UsageError(
             f"{folder} holds files that diffgen did not make",
             "choose an empty or new folder; nothing was touched",
