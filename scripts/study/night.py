@@ -115,13 +115,14 @@ def targets_of(night: Path, out: Path) -> Path:
     return folder
 
 
-def made_tuned(day: Path, target: Path, out: Path) -> Path:
-    """The run folder of day made into night by tuned.yaml."""
+def made_tuned(day: Path, target: Path, weights: Path, out: Path) -> Path:
+    """The run folder of day made into night by tuned.yaml, with the detector that it was tuned with."""
     fields = yaml.safe_load(Path(__file__).with_name("tuned.yaml").read_text("utf-8"))
     for condition in fields["conditions"]:
         for settings in condition.values():
             if "match" in settings:
                 settings["match"]["folder"] = str(target.resolve())
+    fields["detector"] = str(weights.resolve())
     return made(day, out, "tuned", fields)
 
 
@@ -274,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
         with (args.out / "opened/dates.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes')}\n")
         target = targets_of(args.night, args.out)
-        evaluation, pictures = opened(evaluation, made_tuned(args.day, target, args.out), target)
+        evaluation, pictures = opened(evaluation, made_tuned(args.day, target, args.weights, args.out), target)
         talk(f"checked: {pictures} pictures by tuned.yaml")
     real, again = against_itself(evaluation)
     facts = evaluate(evaluation, max_minutes=args.minutes, notify=talk)

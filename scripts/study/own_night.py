@@ -143,7 +143,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         cells = [row["condition"], f"{row['target']}, {row['unseen']}", str(row["budget"])]
         if "after" in row:
             b, a = row["before"], row["after"]
-            cells += [f"{b['truth']:.2f}, {a['truth']:.2f}", f"{b['embedding']:.1f}, {a['embedding']:.1f}"]
+            cells += [f"{b['truth']:.2f}, {a['truth']:.2f}", f"{b['embedding']:.2f}, {a['embedding']:.2f}"]
             cells += [f"{1 - a[key] / b[key]:.0%}" for key in ("embedding", "statistics")]
         else:
             cells += ["none kept enough objects", "–", "–", "–"]
