@@ -8,7 +8,7 @@ are run over the same day frames that tune did not use, and both are compared wi
 search did not use: the backbone of the other detector. It goes on where it was stopped.
 
 `--pairs` writes pairs of one source by preset and tuned recipe, left or right by hash, beside unseen pictures, to be judged
-blind: FOLDER/pairs/NIGHT-00.png …; `--marks` counts what was preferred (a line `night-00: l`, `r` or `=` for each).
+blind: OUT/pairs/night-00.png …. own_night_marks.txt has what was preferred (a line `night-00: l`, `r` or `=` for each).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from scripts.study.night import nights
 BUDGETS = {"night": 200, "fog": 100, "snow": 60, "rain": 60}
 TUNED, HELD = 24, 60  # sources that tune uses, and others
 LONG_SIDE = 768  # px
+MARKS = Path(__file__).with_name("own_night_marks.txt")
 HEIGHT, UNSEEN = 360, 3  # of a sheet: px of a picture, and how many unseen ones it has
 
 
@@ -193,7 +194,7 @@ def counted(args: argparse.Namespace) -> str:
     key: dict[str, str] = {}
     for path in sorted((args.out / "pairs").glob("*.json")):
         key |= json.loads(path.read_text("utf-8"))
-    marks = dict(line.split(": ") for line in args.marks.read_text("utf-8").split("\n") if line.strip())
+    marks = dict(line.split(": ") for line in MARKS.read_text("utf-8").splitlines())
     words = Counter(
         "tie" if mark == "=" else "tuned" if mark == key[name] else "preset" for name, mark in marks.items()
     )
@@ -209,7 +210,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--conditions", default=",".join(BUDGETS))
     parser.add_argument("--budget", type=int)
     parser.add_argument("--pairs", type=int, metavar="N")
-    parser.add_argument("--marks", type=Path)
     parser.add_argument("--write", action="store_true", help="the table into docs/your-own-night.md")
     args = parser.parse_args(argv)
     rows = []
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.pairs:
             write_pairs(args, condition, args.pairs)
     text = table(rows)
-    if args.marks is not None:
+    if any((args.out / "pairs").glob("*.json")):
         text += f"\n\n{counted(args)}."
     print(text)
     if args.write:
