@@ -174,7 +174,7 @@ class Settings:
     feather: int | None = None  # pixels of the working size over which the objects' strength fades into the scene's
     object_detail: float | None = None  # share of the source's fine detail that is restored inside objects, 0 to 1
     object_restore: float | None = (
-        None  # objects with less structure are brought back; see diffgen.editing.levers.restore
+        None  # objects with less structure are restored; see diffgen.editing.levers.restore
     )
     detail: float | None = None  # the same in the scene; see diffgen.editing.levers.detail_transfer
     loras: tuple[tuple[str, float], ...] | None = None  # sha256 of each file, and its weight

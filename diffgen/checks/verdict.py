@@ -70,8 +70,8 @@ def lost_objects(facts: Mapping[str, Any], checks: Checks) -> list[int]:
 
 def object_words(facts: Mapping[str, Any], checks: Checks) -> dict[int, str]:
     """What a person should know about labelled objects, by label row: "lost" (too little structure), "not found again" (by
-    the detector, which had found it in the source), "brought back". Objects without a word are unchanged."""
-    words: dict[int, list[str]] = {row: ["brought back"] for row in facts.get("restored", ())}
+    the detector, which had found it in the source), "restored". Objects without a word are unchanged."""
+    words: dict[int, list[str]] = {row: ["restored"] for row in facts.get("restored", ())}
     either = zip(facts.get("found_rows", ()), facts.get("found", ()), facts.get("found_matched", ()), strict=False)
     for row in (row for row, found, matched in either if not (found or matched)):
         words.setdefault(row, []).append("not found again")

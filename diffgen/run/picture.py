@@ -26,7 +26,7 @@ from diffgen.types import Job, Record, Settings, Source
 # Grey level that stands in for a source that does not decode, so the other images keep their rows in the batch (the last
 # bits of a result depend on the batch). Also the "source" of text-to-image pictures.
 _BLANK = 128
-RESTORED_FEATHER = 4  # px of the working size, around objects that are brought back
+RESTORED_FEATHER = 4  # px of the working size, around objects that are restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def with_levers(
 ) -> tuple[Pixels, dict[str, Any]]:
     """Match the light of less-edited objects to the scene, bring back the source's detail and lost objects, take on the tone
     of a `target`, light lamps, and add what a camera adds; at the source's size. Also the facts of that: `restored`, the
-    label rows brought back."""
+    label rows restored."""
     settings, source, shapes = job.settings, opened.picture.pixels, opened.picture.shapes
     scene, objects = settings.detail or 0.0, settings.object_detail or 0.0
     weaker_objects = settings.object_strength is not None and settings.object_strength < settings.strength

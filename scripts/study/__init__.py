@@ -1,1 +1,1 @@
-"""Studies of what made pictures do for a detector."""
+"""Studies of what synthetic images do for a detector."""

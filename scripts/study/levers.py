@@ -72,7 +72,7 @@ def table(found: Tested, made_pictures: dict[str, int], slots: int) -> str:
     """Markdown: a row for each arm, less the real one at the same seeds."""
     real = found.precision(REAL)
     lines = [
-        "| lines of the recipe | made pictures | seeds | AP50 | less real | 95 % interval |",
+        "| lines of the recipe | synthetic images | seeds | AP50 | less real | 95 % interval |",
         "|---|---|---|---|---|---|",
     ]
     for arm in found.arms:
@@ -91,7 +91,7 @@ def table(found: Tested, made_pictures: dict[str, int], slots: int) -> str:
 def with_candidates(
     evaluation: Evaluation, names: list[str], day: Path, out: Path
 ) -> tuple[Evaluation, dict[str, int]]:
-    """The evaluation with the candidates' arms besides; and how many made pictures each arm has."""
+    """The evaluation with the candidates' arms besides; and how many synthetic images each arm has."""
     real = list(evaluation.arms[REAL])
     shared = len(real_pictures(evaluation.outcome.plan.sources))
     lists: dict[str, list[Slot]] = {}

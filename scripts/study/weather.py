@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="the table into docs/study.md")
     args = parser.parse_args(argv)
     lines = [
-        "| tested on | pictures, cars | made pictures | zero-shot | real | rules | checked |",
+        "| tested on | pictures, cars | synthetic images | zero-shot | real | rules | checked |",
         "|---|---|---|---|---|---|---|",
         *(row(condition, args) for condition in CONDITIONS),
     ]

@@ -119,7 +119,7 @@ def test_words_about_objects() -> None:
         "structure": [0.9, 0.1, None, 0.1, 0.05], "sides_px": [20.0, 20.0, 20.0, 20.0, 3.0], "restored": [0],
         "found_rows": [0, 1, 2, 3], "found": [False, False, True, True], "found_matched": [False, False, False, False],
     }  # fmt: skip
-    words = {0: "brought back, not found again", 1: "not found again, lost", 3: "lost"}
+    words = {0: "restored, not found again", 1: "not found again, lost", 3: "lost"}
     assert object_words(facts, Checks()) == words
     assert object_words(facts, Checks(structure=None)) == {0: words[0], 1: "not found again"}
     assert object_words({}, Checks()) == {}

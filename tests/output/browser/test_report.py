@@ -768,5 +768,5 @@ def test_what_became_of_a_labelled_object_is_said(browser: Browser, tmp_path: Pa
     browser.all(".card")[0].click()
     browser.shown()
     lines = browser.all("#label-list li")
-    assert "(brought back)" in lines[0].text
+    assert "(restored)" in lines[0].text
     assert "(" not in lines[1].text
