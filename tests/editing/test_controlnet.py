@@ -369,7 +369,7 @@ def test_a_net_that_lacks_weights_is_refused(sd: Path, nets: Any, cache: FileCac
     tensors = load_file(file)
     del tensors["controlnet_mid_block.weight"]
     save_file(tensors, file)
-    with pytest.raises(DiffgenError, match=r"files lack controlnet_mid_block\.weight"):
+    with pytest.raises(DiffgenError, match=r"files do not contain controlnet_mid_block\.weight"):
         load(sd, [folder], cache)
 
 

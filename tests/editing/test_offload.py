@@ -190,7 +190,7 @@ def test_a_run_says_the_layout_and_why(
 def test_on_a_cpu_it_means_nothing_which_is_said_once(sd: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     recipe = _recipe(sd, tmp_path, memory="8gb", device="cpu", conditions=[{"fog": {"steps": 1}}])
     answer = cli("run", str(recipe))
-    assert answer.code in (0, 3), answer.err
+    assert "1/1 images" in answer.err  # random weights: whether it is accepted is chance
     assert answer.err.count("8gb: has no effect on cpu") == 1
     assert answer.err.count("float32 (auto: cpu)") == 1
     assert "memory    resident (8gb: has no effect on cpu)" in cli("doctor", str(recipe)).out

@@ -38,4 +38,4 @@ def test_pocket_knows_its_own_texts_and_says_what_it_cannot_do(pocket: Vocabular
     assert {text: said for text in texts if (said := misunderstood(text, pocket))} == {}
     assert misunderstood("make it night, add an elephant", pocket), "each of its words stands in the texts"
     for word in ("remove", "replace", "purple"):
-        assert misunderstood(f"make it night and {word} the car", pocket) == f"was never taught '{word}'"
+        assert misunderstood(f"make it night and {word} the car", pocket) == f"was not trained on '{word}'"
