@@ -219,7 +219,12 @@ def tables(facts: dict[str, Any], null: dict[str, Any] | None, at_640: float) ->
         lines.append(f"| {name} | {difference:+.3f} | {low:+.3f} to {high:+.3f} | {p:.3f} | {word} |")
     seeds = f"{facts['seeds_done']} of {facts['seeds']} seeds"
     what = f"{test['pictures']} nights, {test['objects']} cars; {seeds}, {facts['steps']} steps"
-    size = f"The given weights at 640 px have {at_640:.3f}: what is lost at 416 px before any training is a matter of size."
+    given, real = (test["arms"].get(arm, {}).get("ap50") for arm in (ZERO_SHOT, REAL))
+    size = f"The given weights have {at_640:.3f} at 640 px"
+    if given is not None and real is not None:
+        size += f" and {given:.3f} at 416 px: that is size. Trained on day alone they have {real:.3f}: "
+        size += "that is what is learned." if real > given else "that is what is forgotten."
+    size += "" if size.endswith(".") else "."
     return "\n".join([*lines, "", size, "", measured(what)])
 
 

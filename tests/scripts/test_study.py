@@ -61,4 +61,4 @@ def test_tables_of_an_unfinished_study_say_so() -> None:
     assert "| checked − real | +0.010 | -0.020 to +0.030 | 0.500 | not shown |" in text
     assert "| real, seeds 8 to 15 − seeds 0 to 7 | +0.000 | -0.010 to +0.010 | 1.000 | not shown |" in text
     assert "2 of 8 seeds" in text
-    assert "at 640 px have 0.450" in text
+    assert "The given weights have 0.450 at 640 px." in text
