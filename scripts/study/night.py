@@ -44,7 +44,7 @@ from diffgen.commands.eval.evaluate import evaluate, locked, train
 from diffgen.commands.eval.page import results_text
 from diffgen.commands.eval.prepare import Evaluation, prepare
 from diffgen.commands.eval.request import EvalRequest, read_options
-from diffgen.commands.eval.results import SECONDARY, Tested, contrasts, tested
+from diffgen.commands.eval.results import SECONDARY, Tested, contrasts, summary_of, tested
 from diffgen.commands.eval.significance import bca, sign_flip, verdict
 from diffgen.commands.eval.trainings import ZERO_SHOT, Training, file_digest, training_key
 from diffgen.dataset.images import decode
@@ -146,8 +146,9 @@ def with_arms(evaluation: Evaluation, arms: Mapping[str, Sequence[Slot]]) -> Eva
     return replace(evaluation, arms=arms, trainings=tuple(trainings))
 
 
-def opened(evaluation: Evaluation, tuned: Path, target: Path) -> tuple[Evaluation, int]:
-    """The arms of the opened test, and how many tuned pictures there are."""
+def opened(evaluation: Evaluation, tuned: Path, target: Path) -> tuple[Evaluation, Evaluation, int]:
+    """The arms of the opened test without `matched`, which is trained last, and with it; and how many tuned images there
+    are."""
     real = evaluation.arms[REAL]
     checked, count = slots_of(tuned, real, len(real_pictures(evaluation.outcome.plan.sources)))
     matching = prepare(replace(evaluation.request, targets=target, arms=(REAL, RULES, CHECKED)))
@@ -159,12 +160,11 @@ def opened(evaluation: Evaluation, tuned: Path, target: Path) -> tuple[Evaluatio
     arms = {
         REAL: real,
         RULES: evaluation.arms[RULES],
-        "matched": matched,
         "preset": evaluation.arms[CHECKED],
         CHECKED: checked,
         ORACLE: evaluation.arms[ORACLE],
     }
-    return with_arms(evaluation, arms), count
+    return with_arms(evaluation, arms), with_arms(evaluation, {**arms, "matched": matched}), count
 
 
 def against_itself(evaluation: Evaluation) -> tuple[list[Training], list[Training]]:
@@ -280,22 +280,27 @@ def main(argv: list[str] | None = None) -> int:
         with (args.out / "opened/dates.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes')}\n")
         target = targets_of(args.night, args.out)
-        evaluation, pictures = opened(evaluation, made_tuned(args.day, target, args.weights, args.out), target)
-        talk(f"checked: {pictures} pictures by tuned.yaml")
+        evaluation, everything, count = opened(evaluation, made_tuned(args.day, target, args.weights, args.out), target)
+        talk(f"checked: {count} images by tuned.yaml")
+    else:
+        everything = evaluation
     real, again = against_itself(evaluation)
     facts = evaluate(evaluation, max_minutes=args.minutes, notify=talk)
     whole = replace(evaluation, trainings=(*real, *again))
-    if facts["stopped"] is None and whole.left:
-        with locked(evaluation.folder):
-            stopped = train(whole, max_minutes=args.minutes, notify=talk)
-        facts["exit_code"] = 0 if stopped is None else STOP_CODES[stopped]
+    for more in (everything, whole):
+        if facts["stopped"] is None and more.left:
+            with locked(evaluation.folder):
+                facts["stopped"] = train(more, max_minutes=args.minutes, notify=talk)
+            facts["exit_code"] = 0 if facts["stopped"] is None else STOP_CODES[facts["stopped"]]
     schema = evaluation.outcome.dataset.schema
     ids = [i for i, name in enumerate(schema.names) if name in CLASSES]
     null = None
     if not whole.left:
         null = null_contrast(tested(evaluation.bench, [*real, *again], evaluation.tests[0], schema, ids))
     if args.open_test and not evaluation.left:
-        found = tested(evaluation.bench, evaluation.trainings, evaluation.tests[0], schema, ids)
+        done = evaluation if everything.left else everything
+        found = tested(done.bench, done.trainings, done.tests[0], schema, ids)
+        facts["tests"]["night"] |= summary_of(found, asked=True, final=True)
         facts["tests"]["night"] |= contrasts(found, asked=True, final=True, secondary=(*SECONDARY, *MORE))
     text = tables(facts, null, zero_shot(evaluation, 640))
     print(f"{results_text(facts)}\n{text}")
