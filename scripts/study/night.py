@@ -104,11 +104,10 @@ def made(day: Path, out: Path, name: str = "night", lines: Mapping[str, Any] = P
     return recipe.with_suffix("")
 
 
-def targets_of(night: Path, out: Path) -> Path:
-    """A folder of the tuning half's nights that tune sees, without their labels."""
-    folder = out / "target"
+def linked(folder: Path, pictures: Sequence[Path]) -> Path:
+    """The folder, with links to the pictures: without their labels."""
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in nights(night)["tuning"][::2]:
+    for picture in pictures:
         link = folder / picture.name
         if not link.is_symlink():
             link.symlink_to(picture.resolve())
@@ -279,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.open_test:
         with (args.out / "opened/dates.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='minutes')}\n")
-        target = targets_of(args.night, args.out)
+        target = linked(args.out / "target", nights(args.night)["tuning"][::2])  # those that tune saw
         evaluation, everything, count = opened(evaluation, made_tuned(args.day, target, args.weights, args.out), target)
         talk(f"checked: {count} images by tuned.yaml")
     else:

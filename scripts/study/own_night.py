@@ -31,7 +31,7 @@ from diffgen.commands.tune.tune import TuneRequest, tune
 from diffgen.dataset.images import decode
 from diffgen.types import unit
 from scripts.docs.tables import measured, write_table
-from scripts.study.night import nights
+from scripts.study.night import linked, nights
 
 # Trials for each condition, and its pictures: only night and fog have a word for whether it was enough.
 BUDGETS = {"night": 200, "fog": 100, "snow": 60, "rain": 60}
@@ -49,15 +49,6 @@ def halves(driving: Path, condition: str) -> tuple[list[Path], list[Path]]:
     folder = driving / condition / "images"
     found = sorted((p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".png")), key=lambda p: unit(p.name))
     return found[::2], found[1::2]
-
-
-def linked(folder: Path, pictures: Sequence[Path]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
-        link = folder / picture.name
-        if not link.is_symlink():
-            link.symlink_to(picture.resolve())
-    return folder
 
 
 def recipe_of(args: argparse.Namespace, condition: str, place: Path) -> Path:
