@@ -173,9 +173,7 @@ class Settings:
     object_strength: float | None = None  # of labelled objects, at most `strength`; None: that of the scene
     feather: int | None = None  # pixels of the working size over which the objects' strength fades into the scene's
     object_detail: float | None = None  # share of the source's fine detail that is restored inside objects, 0 to 1
-    object_restore: float | None = (
-        None  # objects with less structure are restored; see diffgen.editing.levers.restore
-    )
+    object_restore: float | None = None  # objects with less structure are restored; see diffgen.editing.levers.restore
     detail: float | None = None  # the same in the scene; see diffgen.editing.levers.detail_transfer
     loras: tuple[tuple[str, float], ...] | None = None  # sha256 of each file, and its weight
     controls: tuple[ControlInput, ...] | None = None

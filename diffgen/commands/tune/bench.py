@@ -25,6 +25,7 @@ from diffgen.run.store.images import read_present
 from diffgen.run.store.store import RunStore
 from diffgen.run.worker_setup import MakeWorker
 
+FULL = 2  # times so many sources at full size: what is chosen should hold for other pictures, too
 LARGER = 2  # a small picture's long side, of the size that it is worked on at: a detector sees more than the editor
 
 Fields = dict[str, Any]  # a condition, as a recipe holds it
@@ -78,14 +79,16 @@ class Bench:
         detail = self._raw["detail"] if fields["detail"] is None else fields["detail"]
         return {**fields, "detail": detail, "objects": {**self._raw["objects"], **(fields["objects"] or {})}}
 
-    def recipe(self, conditions: Sequence[Fields], output: Path, long_side: int | None = None) -> LoadedRecipe:
+    def recipe(
+        self, conditions: Sequence[Fields], output: Path, long_side: int | None = None, *, times: int = FULL
+    ) -> LoadedRecipe:
         """A recipe of these conditions over the bench's sources. With `long_side`, over small copies of them, edited at this
         size. Raises DiffgenError if one cannot be read."""
-        select = {**self._raw["select"], "max": self._sources, "backgrounds": None}
+        select = {**self._raw["select"], "max": times * self._sources, "backgrounds": None}
         small: Fields = {}
         if long_side is not None:
             if self._small is None:
-                whole = Session.open(self.recipe(self.conditions, self._folder / "default"))
+                whole = Session.open(self.recipe(self.conditions, self._folder / "default", times=1))
                 self._small = small_dataset(whole, self._folder, LARGER * long_side)
             small = {"dataset": str(self._small), "resolution": {"mode": "fit", "long_side": long_side}}
             select = {"splits": ["train"]}

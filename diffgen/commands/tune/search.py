@@ -12,6 +12,7 @@ from diffgen.errors import DiffgenError
 from diffgen.types import canonical
 
 ACCEPTED = 0.5  # the least share of accepted images: others would take more than twice as long
+SPARE = (0.02, 0.04, 0.07)  # shares of the objects
 RANDOM = 16  # points before the search begins to learn
 
 
@@ -87,15 +88,18 @@ class Search:
             told(done + 1, result)
         return True
 
-    def best(self, count: int) -> list[Tried]:
-        """The nearest allowed points, each once: `count` of them, plus the best of each condition."""
-        ranked = sorted((one for one in self.tried if one.allowed(self._least)), key=lambda one: one.ratio)
-        unique = list({canonical([one.condition, one.point]): one for one in reversed(ranked)}.values())[::-1]
-        chosen = unique[:count]
-        for condition in self._conditions:
-            if all(one.condition != condition for one in chosen):
-                chosen += [one for one in unique if one.condition == condition][:1]
-        return chosen
+    def best(self) -> list[Tried]:
+        """The nearest point of each condition, and the nearest of all that find more objects again than they must, by each
+        of SPARE: what holds for a few small pictures need not hold for more."""
+        ranked = sorted(self.tried, key=lambda one: one.ratio)
+        wanted = [(condition, 0.0) for condition in self._conditions] + [(None, spare) for spare in SPARE]
+        chosen: dict[str, Tried] = {}
+        for condition, spare in wanted:
+            for one in ranked:
+                if one.allowed(self._least + spare) and condition in (None, one.condition):
+                    chosen.setdefault(canonical([one.condition, one.point]), one)
+                    break
+        return list(chosen.values())
 
 
 def _suggested(trial: Any, lever: Lever) -> Any:

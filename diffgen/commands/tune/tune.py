@@ -36,7 +36,6 @@ from diffgen.types import canonical, digest_of
 
 FEW = 20  # pictures of the target, below which their number is worth a warning
 DARK = 0.2  # median luminance (0 to 1) of a target in which lamps are lit
-FINALISTS = 3  # points that are made at full size, besides the best of each condition
 WORTH = 0.01  # of the ratio: a lever that brings less is left off
 FAR = 10.0  # the ratio of a point at which no picture is accepted
 TENTHS = 10  # of a mix of conditions
@@ -45,8 +44,8 @@ TENTHS = 10  # of a mix of conditions
 @dataclass(frozen=True, slots=True)
 class TuneRequest:
     """`target` is a folder of pictures, or a pattern; `recall` the least share of labelled objects that must be found
-    again; `budget` the number of points that are tried, on `sources` pictures with a long side of `size` px; `output` the
-    tuned recipe, None: beside the recipe."""
+    again; `budget` the number of points that are tried, on `sources` pictures with a long side of `size` px; the best are made
+    of twice as many at full size; `output` the tuned recipe, None: beside the recipe."""
 
     recipe: LoadedRecipe
     target: Path
@@ -139,7 +138,7 @@ class Tuning:
         )
         search.suggest([(name, point) for name in self._conditions for point in self._first(name)])
         search.run(request.budget, self._tried, self._tell)
-        finals = [self._final(one) for one in self._simplified(search.best(FINALISTS))]
+        finals = [self._final(one) for one in self._simplified(search.best())]
         allowed = [f for f in finals if f.made.truth >= request.recall and f.made.accepted >= ACCEPTED]
         facts: dict[str, Any] = {
             "folder": str(self.folder),
