@@ -25,6 +25,7 @@ import yaml
 from PIL import Image
 
 from diffgen import load_recipe, open_run, run_recipe
+from diffgen.commands.tune.bench import FULL
 from diffgen.commands.tune.distance import Yardstick
 from diffgen.commands.tune.features import features, load_backbone
 from diffgen.commands.tune.tune import TuneRequest, tune
@@ -35,7 +36,7 @@ from scripts.study.night import linked, nights
 
 # Trials for each condition, and its pictures: only night and fog have a word for whether it was enough.
 BUDGETS = {"night": 200, "fog": 100, "snow": 60, "rain": 60}
-TUNED, HELD = 24, 60  # sources that tune uses, and others
+TUNED, HELD = 24, 60  # sources that tune tries on, and others; its finalists are of twice as many
 LONG_SIDE = 768  # px
 MARKS = Path(__file__).with_name("own_night_marks.txt")
 HEIGHT, UNSEEN = 360, 3  # of a sheet: px of a picture, and how many unseen ones it has
@@ -75,8 +76,8 @@ def truth_of(folder: Path) -> tuple[int, int]:
 
 
 def held_out(recipe: Path, output: Path) -> Path:
-    """The run folder of the recipe over TUNED + HELD sources; those that tune used are not looked at later."""
-    loaded = load_recipe(recipe, [f"select.max={TUNED + HELD}", f"output={output}", "require.accepted=0"])
+    """The run folder of the recipe over as many sources as tune uses, and HELD more."""
+    loaded = load_recipe(recipe, [f"select.max={FULL * TUNED + HELD}", f"output={output}", "require.accepted=0"])
     if summary := run_recipe(loaded).stopped:
         sys.exit(f"stopped: {summary}")
     return output
