@@ -44,8 +44,8 @@ TENTHS = 10  # of a mix of conditions
 @dataclass(frozen=True, slots=True)
 class TuneRequest:
     """`target` is a folder of pictures, or a pattern; `recall` the least share of labelled objects that must be found
-    again; `budget` the number of points that are tried, on `sources` pictures with a long side of `size` px; the best are made
-    of twice as many at full size; `output` the tuned recipe, None: beside the recipe."""
+    again; `budget` the number of points that are tried, on `sources` pictures with a long side of `size` px; the best are
+    made of twice as many at full size; `output` the tuned recipe, None: beside the recipe."""
 
     recipe: LoadedRecipe
     target: Path
