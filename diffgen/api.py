@@ -6,7 +6,7 @@ Every function raises DiffgenError (UsageError if the caller can fix the cause),
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class Image:
     path: Path | None
     verdict: str
     facts: Mapping[str, Any]
-    _entry: Entry
-    _outcome: Outcome
+    _entry: Entry = field(repr=False)
+    _outcome: Outcome = field(repr=False)
 
     @property
     def accepted(self) -> bool:
@@ -67,6 +67,9 @@ class Run:
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
 
     @property
     def folder(self) -> Path:

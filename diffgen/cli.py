@@ -477,7 +477,7 @@ def export(
     staged = read_schedule(schedule)
     summary = export_again(_load(run_folder, overrides), review, staged=staged)
     if overrides:
-        _notify(f"kept in {shown(summary.output)}/recipe.yaml until the next run of your recipe")
+        _notify(f"the changed keys are kept in {shown(summary.output)}/recipe.yaml until the next run of your recipe")
     stages = stage_commands(Path(summary.output), summary.task) if staged and not summary.empty else []
     _report(summary, as_json, stages=stages)
     raise typer.Exit(summary.export_code)
@@ -528,7 +528,8 @@ def clean(
     images, size = drop_stale(_load(run_folder), remove=yes, notify=_notify)
     done = "deleted" if yes else "are no longer planned; --yes deletes them"
     facts = {"images": images, "bytes": size, "deleted": yes}
-    _print(facts, lambda _: f"{images} images, {size / 1e6:.1f} MB {done}", as_json)
+    text = f"{images} images, {size / 1e6:.1f} MB {done}" if images else "nothing to delete"
+    _print(facts, lambda _: text, as_json)
 
 
 @command(short_help="The preset conditions.")

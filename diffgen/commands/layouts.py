@@ -37,7 +37,8 @@ class Found:
     @property
     def text(self) -> str:
         """What was found, for a terminal."""
-        where = self.path if self.form == "yolo" else ", ".join(str(s["annotations"]) for s in self.splits.values())
+        files = [self.path] if self.form == "yolo" else [split["annotations"] for split in self.splits.values()]
+        where = ", ".join(map(str, dict.fromkeys(files)))
         also = f" (its labels in the format {', '.join(self.beside)} are not used)" if self.beside else ""
         return f"{self.form}: {where}{also}"
 

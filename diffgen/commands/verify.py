@@ -76,7 +76,7 @@ def verify(loaded: LoadedRecipe, notify: Notify = lambda _: None) -> Verificatio
         ):
             if not right:
                 found.dataset_damaged.append(name)
-        if not is_current(outcome):
+        if not (found.images_damaged or found.images_missing) and not is_current(outcome):
             texts = ("data.yaml", "manifest.jsonl", CARD)
             found.dataset_damaged += [name for name in texts if not found.dataset_damaged]
     return found

@@ -31,7 +31,8 @@ def read_targets(pattern: Path, cache: FileCache, key: str = "match.folder") -> 
     pictures = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
     if not pictures:
         raise UsageError(
-            f"{key}: there is no picture in {pattern}", "give a folder of pictures, or a pattern such as night/*.jpg"
+            f"{key}: there is no picture in {pattern} or no such folder",
+            "give a folder of pictures, or a pattern: night/*.jpg",
         )
     targets: dict[str, Target] = {}
     for path in pictures:

@@ -29,6 +29,9 @@ class LoadedRecipe:
         self.raw = raw
         self.kept_device = kept_device
 
+    def __repr__(self) -> str:
+        return f"LoadedRecipe({str(self.path)!r})"
+
     @property
     def base(self) -> Path:
         """The folder that the recipe's paths are relative to."""

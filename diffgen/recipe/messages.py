@@ -64,9 +64,9 @@ def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseMod
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     if first["type"] == "extra_forbidden":
         known = owner.model_fields
-        meant = did_you_mean(str(loc[-1]), known) or _in_a_section(str(loc[-1]), recipe)
-        message = f"{where}: {name}: unknown key{meant}"
-        return UsageError(message, f"known keys here: {', '.join(known)}")
+        key = str(loc[-1])
+        meant = (_in_a_section(key, recipe) if len(loc) == 1 else "") or did_you_mean(key, known)
+        return UsageError(f"{where}: {name}: unknown key{meant}", f"known keys here: {', '.join(known)}")
     meaning = field.description if field else None
     key = next((part for part in reversed(loc) if isinstance(part, str)), "")
     hint = f"{key}: {meaning}" if meaning else "'diffgen schema' describes every key"
@@ -82,10 +82,12 @@ def readable(error: ValidationError, path: Path, root: Any, recipe: type[BaseMod
 
 
 def _in_a_section(key: str, recipe: type[BaseModel]) -> str:
-    """ ", did you mean checks.structure?" for a key that a section of the recipe has."""
-    sections = ((name, model) for name, field in recipe.model_fields.items() for model in _models(field.annotation))
-    found = next((name for name, model in sections if name != "conditions" and key in model.model_fields), None)
-    return f". Did you mean '{found}.{key}'?" if found else ""
+    """As `did_you_mean`, for a key that a condition or a section of the recipe has."""
+    sections = [(name, model) for name, field in recipe.model_fields.items() for model in _models(field.annotation)]
+    ranked = sorted(sections, key=lambda section: section[0] != "conditions")
+    found = next((name for name, model in ranked if key in model.model_fields), None)
+    place = "conditions.NAME" if found == "conditions" else found
+    return f". Did you mean '{place}.{key}'?" if found else ""
 
 
 def _described(loc: Sequence[int | str], recipe: type[BaseModel]) -> tuple[type[BaseModel], FieldInfo | None]:

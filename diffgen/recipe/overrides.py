@@ -32,8 +32,9 @@ def override(raw: dict[str, Any], item: str) -> None:
             )
         if parts == ["strength"]:  # a run folder's copy of a recipe also has the preset's instruction_strength
             target.pop("instruction_strength", None)
-    elif len(parts) > 1 and parts[0] not in raw and parts[0] in _condition_names(raw):
-        raise UsageError(f"--set {item}: '{parts[0]}' is a condition", f"write --set conditions.{item}")
+    elif parts[0] not in raw and parts[0] in _condition_names(raw):
+        path = key.strip() if len(parts) > 1 else f"{parts[0]}.strength"
+        raise UsageError(f"--set {item}: '{parts[0]}' is a condition", f"write --set conditions.{path}={text}")
     else:
         target = raw
     for part in parts[:-1]:

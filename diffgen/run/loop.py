@@ -64,6 +64,8 @@ def run(
     name = "0" if part is None else part.worker
     with RunStore(session.folder, session.recipe.image.format, name, shared=part is not None) as store:
         outcome = session.outcome(store.present)
+        if not outcome.finished and make_worker is None:
+            session.check_device()  # before anything is written
         begin(session, store, part, notify, finished=outcome.finished)
         if not outcome.finished:
             with logged(store.folder, name) as log:

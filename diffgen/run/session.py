@@ -187,6 +187,12 @@ class Session:
                 "--remake replaces them; `diffgen export` uses them as they are; a new --output keeps them",
             )
 
+    def check_device(self) -> None:
+        """Raises UsageError if the recipe's device is not there; imports torch."""
+        from diffgen.editing.pipelines.device import pick_device
+
+        pick_device(self.recipe.device)
+
     def recipe_text(self) -> str:
         """The recipe as the run folder keeps it."""
         return self.loaded.to_yaml(self.folder, aliases())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from diffgen.dataset.remarks import MAX_EXAMPLES
@@ -44,6 +45,7 @@ class Summary:
     repaired: list[str] = field(default_factory=list)  # damage found in the run folder; it is made again
     dataset: dict[str, Any] = field(default_factory=dict)  # remarks on the dataset, as from `plan`; see plan_remarks
     empty: list[str] = field(default_factory=list)  # splits without images that training needs
+    unlabelled: bool = False  # whether no picture of train has a labelled object
     export: str = "current"  # `status` only: the exported dataset is "current", "older" than the images, or "none"
     task: str = "detect"  # what a detector learns from the labels, in Ultralytics' words: detect, segment, pose or obb
     limit: int | None = None  # --limit: the dataset holds at most this many sources of each edited split
@@ -73,7 +75,7 @@ class Summary:
     @property
     def export_code(self) -> int:
         """The exit code for the dataset as it is, ignoring images that are still to be made."""
-        return 3 if self.share < self.require else 1 if self.empty or not self.accepted else 0
+        return 3 if self.share < self.require else 1 if self.empty or self.unlabelled or not self.accepted else 0
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "accepted_share": round(self.share, 4), "exit_code": self.exit_code}
@@ -120,6 +122,12 @@ def summarise(
         limit=limit,
         dataset=plan_remarks(outcome.plan, recipe),
         task=outcome.dataset.task,
+        unlabelled=not any(
+            chain(
+                (s.split == "train" and bool(s.counts) and outcome.exports_source(s) for s in sources),
+                (e.item.source.split == "train" and bool(e.item.source.counts or e.added) for e in accepted),
+            )
+        ),
         empty=[split for split in needed if split not in filled],
     )
 
@@ -139,7 +147,8 @@ def _unmeasured(entry: Entry, recipe: Recipe) -> bool:
 def summary_text(summary: Summary) -> str:
     """The text that `run`, `status` and `export` print."""
     output = shown(summary.output)
-    lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%})  {output}"]
+    left = f", {summary.pending} not made yet" if summary.pending else ""
+    lines = [f"{summary.accepted} of {summary.planned} images accepted ({summary.share:.0%}){left}  {output}"]
     for name, count in summary.conditions.items():
         lines.append(f"  {name:<14} {count['accepted']}/{count['planned']}")
     if summary.exported < summary.accepted:
@@ -172,13 +181,14 @@ def summary_text(summary: Summary) -> str:
         lines.append(f"part      {summary.part} is done; {others}`diffgen export {output}` writes the dataset")
     elif summary.pending:
         lines.append(f"pending   {summary.pending}; run the same 'diffgen run' again to make them")
-    below = summary.share < summary.require and not summary.pending
+    below = summary.share < summary.require
     if below:
-        lines.append(f"below the required share of {summary.require:.0%} (require.accepted)")
+        so_far = " so far" if summary.pending else ""
+        lines.append(f"below the required share of {summary.require:.0%}{so_far} (require.accepted)")
     if summary.exit_code == 1 and not summary.pending and not summary.accepted and not summary.rejected:
         why = "every image failed" if summary.planned else "the recipe selects no picture that can be edited"
         lines.append(f"nothing could be made: {why}; 'diffgen plan' says more")
-    elif summary.exit_code == 1 and not summary.pending and not summary.accepted:
+    elif summary.rejected and not summary.pending and not summary.accepted:
         lines.append(f"no image was accepted: {output}/report.html shows each with the reason")
     if summary.limit is not None:
         lines.append(
@@ -194,6 +204,8 @@ def summary_text(summary: Summary) -> str:
             f"dataset   empty in {' and '.join(summary.empty)}: no image was accepted and no source image is included, "
             "so training is not possible"
         )
+    elif summary.unlabelled:
+        lines.append("dataset   no picture of train has a labelled object, so training is not possible")
     elif summary.accepted and not below:
         lines.append(f"train     {train_command(f'{output}/dataset/data.yaml', summary.task)}")
     return "\n".join(lines)

@@ -70,6 +70,17 @@ def test_clean_says_what_it_found_damaged(recipe: Path, tmp_path: Path) -> None:
     image = sorted((tmp_path / "out/images").glob("*/*.jpg"))[0]
     image.write_bytes(b"damaged")
     said: list[str] = []
-    assert clean(load_recipe(recipe), remove=True, notify=said.append) == (0, 0)
+    assert clean(load_recipe(recipe), remove=False, notify=said.append) == (1, 7)
     assert image.stem in said[0]
     assert image.with_name(f"{image.stem}.damaged.jpg").exists()
+
+
+def test_clean_deletes_damaged_images_that_were_set_aside(recipe: Path, tmp_path: Path) -> None:
+    make(recipe)
+    image = next((tmp_path / "out/images").glob("*/*.jpg"))
+    image.write_bytes(b"broken")
+    make(recipe)
+    assert len(list((tmp_path / "out/images").glob("*/*.damaged*"))) == 1
+    assert clean(load_recipe(recipe), remove=True) == (1, 6)
+    assert not list((tmp_path / "out/images").glob("*/*.damaged*"))
+    assert make(recipe)[0].made_now == 0

@@ -91,7 +91,7 @@ BROKEN: list[tuple[str, bool, Callable[[Path], Any], str, int, str]] = [
     ("output of a loop of links", False, lambda d: linked_to_itself(d / "out"), "run", 2, "out is not a folder"),
     ("output is a file", False, lambda d: put(d / "out", "x"), "run", 2, "out is not a folder"),
     ("status of a file", False, lambda d: put(d / "out", "x"), "status", 2, "out is not a run folder"),
-    ("clean of nothing", False, lambda d: None, "clean", 2, "out is not a run folder"),
+    ("clean of nothing", False, lambda d: None, "clean", 2, "nothing was made there yet"),
     ("run.json is a folder", True, lambda d: folder_for(d / "out/run.json"), "run", 1, "out/run.json: cannot write"),
     ("run.json of a later format", True, lambda d: change_state(d / "out", format=3), "plan", 1, "its format is not"),
     ("run.json is damaged", True, lambda d: change_state(d / "out", revisions=3), "plan", 1, "revisions is damaged"),

@@ -46,6 +46,7 @@ def test_any_damage_is_found_and_repaired(
     answer = cli("verify", tmp_path / "out")
     assert answer.code == 1
     assert answer.out.splitlines()[-1] == f"to repair: diffgen verify {tmp_path}/out --repair"
+    assert ("data.yaml" in answer.out) == (path.parent.name == "dataset"), "a file that nobody touched is not named"
     name = path.stem if pattern.startswith("images/") else path.name
     if not pattern.startswith("dataset/labels"):
         assert name in answer.out

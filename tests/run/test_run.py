@@ -44,6 +44,21 @@ from tests.fakes_attempts import Melting
 from tests.run.disturbed import changing, no_worker
 
 
+def test_a_device_that_is_not_there_changes_nothing(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(recipe, limit=1)
+
+    def no_device(name: str) -> None:
+        raise UsageError(f"device '{name}' is not available", "use cpu")
+
+    monkeypatch.setattr("diffgen.editing.pipelines.device.pick_device", no_device)
+    before = tree(tmp_path / "out")
+    with pytest.raises(UsageError, match="device 'cuda' is not available"):
+        run(load_recipe(recipe, device="cuda"))
+    assert tree(tmp_path / "out") == before
+
+
 def test_a_first_run_makes_everything(recipe: Path, tmp_path: Path) -> None:
     summary, editor = make(recipe)
     assert (summary.planned, summary.accepted, summary.made_now, summary.pending) == (8, 8, 8, 0)
@@ -302,6 +317,7 @@ def test_a_fetched_hub_model_is_the_one_that_is_exported(tmp_path: Path, monkeyp
     monkeypatch.setattr("diffgen.models.resolve.require_on_disk", lambda _: known)
     on_cpu = lambda self, threads=None: replace(self, device=Device("cpu", "float32", 1))  # noqa: E731
     monkeypatch.setattr(Session, "on_device", on_cpu)
+    monkeypatch.setattr(Session, "check_device", lambda self: None)
     monkeypatch.setattr(spine, "load_worker", lambda *_: fake_worker(FakeEditor()))
     recipe = write_recipe(tmp_path / "r.yaml", make_dataset(tmp_path / "d"), tmp_path / "out", model="tests/fake")
     summary = run(load_recipe(recipe))

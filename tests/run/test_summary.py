@@ -37,6 +37,29 @@ def test_the_text_of_a_summary(recipe: Path, tmp_path: Path) -> None:
     assert summary_text(status(load_recipe(tmp_path / "out"))).splitlines()[-1] == command
 
 
+def test_an_export_of_a_part_says_why_it_is_not_enough(recipe: Path, tmp_path: Path) -> None:
+    make(recipe, sets=["require.accepted=0.7"], limit=1)
+    (tmp_path / "out/run.json").write_text(
+        (tmp_path / "out/run.json").read_text().replace('"limit": 1', '"limit": null')
+    )
+    summary = export(load_recipe(tmp_path / "out"))
+    assert (summary.accepted, summary.pending, summary.export_code) == (2, 6, 3)
+    text = summary_text(summary)
+    assert text.startswith("2 of 8 images accepted (25%), 6 not made yet  ")
+    assert "below the required share of 70% so far" in text
+    assert "yolo train" not in text
+
+
+def test_train_without_an_object_is_not_one_to_train_on(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    for label in (tmp_path / "data/labels/train").iterdir():
+        label.write_text("")
+    summary, _ = make(write_recipe(tmp_path / "r.yaml", data, tmp_path / "out"))
+    assert (summary.accepted, summary.exit_code) == (8, 1)
+    assert "no picture of train has a labelled object" in summary_text(summary)
+    assert "yolo train" not in summary_text(summary)
+
+
 def test_status_does_not_offer_a_dataset_that_is_not_of_these_images(recipe: Path, tmp_path: Path) -> None:
     def last() -> str:
         return summary_text(status(load_recipe(tmp_path / "out"))).splitlines()[-1]

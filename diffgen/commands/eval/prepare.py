@@ -75,7 +75,10 @@ def prepare(request: EvalRequest) -> Evaluation:
     Raises UsageError for what does not go together, and where a test picture is trained on.
     """
     if not request.weights.is_file():
-        raise UsageError(f"--model: there is no file {request.weights}", "give the .pt file of a detection model")
+        raise UsageError(
+            f"--model: there is no file {request.weights}",
+            "give the path of a .pt file: `yolo train` downloads yolo26n.pt at its first use",
+        )
     for key in request.options:
         if key in FIXED:
             raise UsageError(

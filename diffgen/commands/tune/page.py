@@ -39,6 +39,8 @@ def tune_text(facts: Mapping[str, Any]) -> str:
     lines += [f"          {part['share']:.0%} {part['condition']}" for part in facts["chosen"]]
     if tuned["ratio"] > 0.99:
         lines.append("nothing nearer than the recipe was found: a larger --budget tries more")
+    else:
+        lines.append(f"next      diffgen run {shown(facts['recipe'])}")
     return "\n".join([*lines, f"recipe    {shown(facts['recipe'])}", _page(facts)])
 
 
@@ -60,7 +62,7 @@ def write_page(path: Path, facts: Mapping[str, Any]) -> None:
     curve = {
         "width": WIDTH, "height": HEIGHT, "edge": EDGE, "points": [at(one) for one in points],
         "best": [at(one) for one in best], "limit": at({"truth": facts["least_small"], "ratio": 0})[0],
-        "before": at({"truth": max(least, facts["default"]["truth"]), "ratio": 1.0}), "least": least, "far": far,
+        "before": at(next(iter(points), {"truth": least, "ratio": 1.0})), "least": least, "far": far,
     }  # fmt: skip
     write_atomically(path, plain_page("diffgen.commands.tune", "tune.html.j2", facts=facts, curve=curve))
 

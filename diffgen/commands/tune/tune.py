@@ -248,16 +248,21 @@ class Tuning:
         return Tried(condition, point, round(far, 4), round(made.truth, 4), round(made.accepted, 4))
 
     def _tell(self, count: int, one: Tried) -> None:
-        usual, left = self._preset(one.condition), self._request.budget - count
-        on = {name: value for name, value in one.point.items() if value != usual[name]}
-        if not one.point["match.amount"]:
-            on.pop("match.method", None)
-        what = ", ".join(f"{name} {value}" for name, value in on.items()) or "as in the recipe"
+        left = self._request.budget - count
         far = f"distance {one.ratio:.2f}, {one.truth:.2f} found again, {one.accepted:.0%} accepted"
         self._times.append(time.monotonic())
         each = (self._times[-1] - self._times[0]) / (len(self._times) - 1) if len(self._times) > 1 else 0
         more = f"; about {each * left / 60:.0f} minutes left" if left and count % 10 == 0 and each else ""
-        self._notify(f"trial {count} of {self._request.budget}: {one.condition}, {what}: {far}{more}")
+        self._notify(f"trial {count} of {self._request.budget}: {self._words(one)}: {far}{more}")
+
+    def _words(self, one: Tried) -> str:
+        """The condition, and what differs from the recipe."""
+        usual = self._preset(one.condition)
+        on = {name: value for name, value in one.point.items() if value != usual[name]}
+        if not one.point["match.amount"]:
+            on.pop("match.method", None)
+        what = (f"{name} {value}" for name, value in on.items())
+        return ", ".join([one.condition, *what] if on else [one.condition, "as in the recipe"])
 
     def _without(self, one: Tried) -> dict[str, Tried]:
         """The same point with one setting off, for each that is on. The strength is reset to the recipe's."""
@@ -282,7 +287,7 @@ class Tuning:
 
     def _final(self, one: Tried) -> Final:
         made = self._bench.make([self._at(one.condition, one.point)], self._run)
-        self._notify(f"full size: {one.condition}, {made.truth:.2f} found again, {made.accepted:.0%} accepted")
+        self._notify(f"full size: {self._words(one)}: {made.truth:.2f} found again, {made.accepted:.0%} accepted")
         return Final(one, made, self._without(one))
 
     def _mix(self, finals: Sequence[Final], reference: Sequence[float]) -> list[tuple[Final, float]]:

@@ -87,6 +87,10 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads((folder / STATE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
+        if not folder.exists():
+            raise UsageError(
+                f"{folder}: nothing was made there yet", "run the recipe first: diffgen run RECIPE"
+            ) from None
         raise UsageError(f"{folder} is not a run folder", "give a folder that 'diffgen run' wrote") from None
     except (OSError, ValueError) as error:
         raise DiffgenError(

@@ -190,7 +190,7 @@ class RunStore(RunState):
             names = ", ".join(path.stem for path in damaged[:3])
             more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
             self.repaired.append(
-                f"{len(damaged)} image files had changed: {names}{more}; a run makes those that the recipe plans again; "
+                f"{len(damaged)} image files had changed: {names}{more}; those that the recipe plans are made again; "
                 "the changed files are kept beside them as *.damaged.*"
             )
         return {path.stem for path in damaged}
@@ -208,8 +208,10 @@ class RunStore(RunState):
             )  # whoever claimed a lane is dead: the lock is ours
 
     def drop_all_but(self, keep: set[str], *, remove: bool) -> tuple[int, int]:
-        """(images, bytes) of the jobs whose id is not in `keep`; with `remove`, their images and records are deleted."""
+        """(images, bytes) of the jobs whose id is not in `keep`, and of damaged images that were set aside; with `remove`,
+        those images, and records, are deleted."""
         stale = [path for path in image_files(self.folder) if path.stem not in keep]
+        stale += sorted((self.folder / "images").glob("*/*.damaged*"))
         size = sum(path.stat().st_size for path in stale)
         if remove:
             # Records first: if this is interrupted, images without records are left over, which does no harm.
