@@ -101,7 +101,7 @@ def recipe_fields(dataset: Path, output: Path, **fields: Any) -> dict[str, Any]:
     # With their own strengths: by default an instruction is carried out wholly. For all pictures, as those of the tests are
     # dark.
     conditions = [
-        {name: {"strength": presets()[name]["strength"], "unsuited": []}}
+        {name: {"strength": presets()[name]["strength"], "skip_if": []}}
         if isinstance(name, str) and name in presets()
         else name
         for name in fields.pop("conditions", ["night", "fog"])

@@ -88,7 +88,7 @@ def _facts(session: Session, look: bool | None) -> dict[str, Any]:
         "controls": unsuited_controls(plan),
         "notes": remarks["notes"],
         "leakage": {"identical": remarks["identical"], "near": _near(session, look)},
-        "unsuited": remarks["unsuited"],
+        "skipped": remarks["skipped"],
         "small_boxes": remarks["small_boxes"],
         "disk_mb": round(_disk(session, work) / 1e6, 1),
         "minutes": _minutes(session, work, [record.seconds for record in present.values() if record.seconds]),
@@ -143,8 +143,8 @@ def _why_idle(session: Session, condition: Condition) -> str:
     """Why no picture gets the condition."""
     if not session.plan.edits:
         return "no picture that can be edited is selected"
-    if all(set(condition.unsuited) & set(source.looks) for source, _ in session.plan.edits):
-        return f"every picture is {' or '.join(condition.unsuited)} (unsuited)"
+    if all(set(condition.skip_if) & set(source.looks) for source, _ in session.plan.edits):
+        return f"every picture is {' or '.join(condition.skip_if)} (skip_if)"
     classes = " or ".join(condition.classes or ())
     reasons = {
         "background": "no selected picture has a labelled object",

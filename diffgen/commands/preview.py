@@ -128,7 +128,7 @@ def _sheet(session: Session, images: Sequence[PreviewImage], swept: bool) -> Ima
 
 
 def _not_planned(condition: Condition, source: Source) -> Tile:
-    looks = ", ".join(look for look in source.looks if look in (condition.unsuited or ()))
+    looks = ", ".join(look for look in source.looks if look in (condition.skip_if or ()))
     return Tile(None, f"{condition.name}: not planned for this picture{f' ({looks})' if looks else ''}")
 
 

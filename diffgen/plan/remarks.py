@@ -1,5 +1,5 @@
-"""What a user should know before images are made: unsuited pictures, boxes that are too small, and `dataset.remarks`. Shown
-alike by `plan`, `run`, `status`, their JSON and the report.
+"""What a user should know before images are made: pictures that a condition skips, small boxes, and `dataset.remarks`.
+Shown alike by `plan`, `run`, `status`, their JSON and the report.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from diffgen.recipe.schema import Recipe
 
 
 def plan_remarks(plan: Plan, recipe: Recipe) -> dict[str, Any]:
-    """`dataset_remarks`, and `unsuited` and `small_boxes`; JSON-ready."""
+    """`dataset_remarks`, and `skipped` and `small_boxes`; JSON-ready."""
     return {
         **dataset_remarks(plan.dataset, plan.sources),
-        "unsuited": _unsuited(plan, recipe),
+        "skipped": _skipped(plan, recipe),
         "small_boxes": _small_boxes(plan),
     }
 
@@ -26,11 +26,11 @@ def plan_remarks(plan: Plan, recipe: Recipe) -> dict[str, Any]:
 def plan_remark_lines(remarks: Mapping[str, Any]) -> Iterator[str]:
     """The remarks as text lines, each starting with a word for its topic."""
     alike: dict[tuple[str, int], list[str]] = {}
-    for name, looks in remarks["unsuited"].items():
+    for name, looks in remarks["skipped"].items():
         for look, count in looks.items():
             alike.setdefault((look, count), []).append(name)
     for (look, count), names in alike.items():
-        yield f"unsuited  {count} {look} pictures get no {', '.join(names)} (to edit them: `unsuited: []` in the condition)"
+        yield f"skipped   {count} {look} pictures get no {', '.join(names)} (to edit them: `skip_if: []` in the condition)"
     boxes = remarks["small_boxes"]
     if boxes["small"]:
         remedy = "resolution: {mode: tile} or a larger long_side keeps them"
@@ -45,12 +45,12 @@ def plan_remark_lines(remarks: Mapping[str, Any]) -> Iterator[str]:
     yield from remark_lines(remarks)
 
 
-def _unsuited(plan: Plan, recipe: Recipe) -> dict[str, dict[str, int]]:
+def _skipped(plan: Plan, recipe: Recipe) -> dict[str, dict[str, int]]:
     """For each condition, how many selected pictures it does not suit."""
     found: dict[str, Counter[str]] = {condition.name: Counter() for condition in recipe.conditions}
     for source, edits in plan.edits:
         for condition in recipe.conditions if source.looks else ():
-            look = next((look for look in source.looks if look in condition.unsuited), None)
+            look = next((look for look in source.looks if look in condition.skip_if), None)
             if look is not None and all(edit.name != condition.name for edit, _ in edits):
                 found[condition.name][look] += 1
     return {name: dict(counts) for name, counts in found.items() if counts}

@@ -25,7 +25,7 @@ def first_sources(chosen: Sequence[Source], limit: int) -> list[Source]:
 def fits(source: Source, edit: Edit, places: Mapping[tuple[str, str], tuple[Place, ...]]) -> bool:
     """Whether a source suits the condition and has what its task needs: objects to keep or remove, or room for one more."""
     condition, settings = edit
-    if any(look in condition.unsuited for look in source.looks):
+    if any(look in condition.skip_if for look in source.looks):
         return False
     if settings.task == "insert":
         return (source.digest, condition.name) in places

@@ -26,7 +26,7 @@ def edits_of(recipe: Recipe, model: Model, dataset: Dataset, edit_version: int =
     for condition in recipe.conditions:
         old = edit_version == EDIT_VERSION_2
         strength = _strength(condition, model, instructed=not old)
-        carried_out = condition.model_copy(update={"strength": strength} | ({"unsuited": []} if old else {}))
+        carried_out = condition.model_copy(update={"strength": strength} | ({"skip_if": []} if old else {}))
         classes = _classes(recipe, condition, model, dataset)
         settings = replace(_settings(recipe, carried_out, model, classes), lights=_lights(condition, dataset))
         edits.append((carried_out, _as_in_version_2(settings, condition, model) if old else settings))

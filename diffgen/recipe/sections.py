@@ -300,7 +300,7 @@ class Condition(Section):
     sensor: Camera | None = Field(None, description="what a camera adds to the finished image; see below")
     controls: list[Control] | None = Field(None, description="replaces the recipe's `controls`; [] for none")
     edges: bool = Field(True, description="false: leave out the recipe's canny and softedge controls, if it has others")
-    unsuited: list[Literal["dark", "foggy", "snowy", "no-sky"]] = Field(
+    skip_if: list[Literal["dark", "foggy", "snowy", "no-sky"]] = Field(
         [],
         description="pictures that do not get this condition, because they show it already or it would not show: dark, "
         "foggy, snowy (white ground), no-sky (no bright sky in the upper third); presets set it, `[]` edits all "

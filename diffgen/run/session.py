@@ -232,7 +232,7 @@ def _read_dataset(loaded: LoadedRecipe, cache: FileCache) -> Dataset:
     assert recipe.dataset is not None
     dataset = with_maps(read_dataset(recipe.dataset, loaded.base, cache), recipe, loaded.base, cache)
     dataset = with_targets(dataset, recipe, loaded.base, cache)
-    if any(condition.unsuited for condition in recipe.conditions):
+    if any(condition.skip_if for condition in recipe.conditions):
         dataset = with_looks(dataset, recipe.select.splits, cache)
     if any(condition.task == "insert" for condition in recipe.conditions):
         dataset = with_shapes(dataset, recipe.select.splits)

@@ -35,7 +35,7 @@ dataset: data.yaml
 output: out
 model: {hub: bench/none, revision: "0000000000000000000000000000000000000000", native: 512, multiple: 8}
 editor: instruct
-conditions: [{night: {unsuited: []}}, {fog: {unsuited: []}}]
+conditions: [{night: {skip_if: []}}, {fog: {skip_if: []}}]
 """
 LOADS = 5
 SEEN = """

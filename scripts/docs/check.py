@@ -63,9 +63,9 @@ dataset:
 
 CONDITIONS = """# Conditions
 
-The presets. `{objects}` is replaced by the image's own classes, most frequent first. `unsuited` pictures do not get the
-condition, because they show it already or it would not show in them; `plan` and `run` count them, and `unsuited: []` in a
-condition edits them anyway. This check decodes each picture once, which takes about a minute for 10,000 pictures of a
+The presets. `{objects}` is replaced by the image's own classes, most frequent first. Pictures that look as
+`skip_if` says do not get the condition, because they show it already or it would not show in them; `plan` and `run` count
+them, and `skip_if: []` in a condition edits them anyway. This check decodes each picture once, which takes about a minute for 10,000 pictures of a
 megapixel on two cores.
 
 - `dark`: mean luminance under .2. Nights, most dark halls, and dark water from above.
@@ -73,7 +73,7 @@ megapixel on two cores.
 - `snowy`: most of the ground is white. A cleared street between heaps of snow does not count.
 - `no-sky`: the upper third is too dark to contain a daylight sky, where overcast, dawn and glare would show.
 
-| name | strength | unsuited | prompt (img2img) | instruction (instruct) |
+| name | strength | skip_if | prompt (img2img) | instruction (instruct) |
 |---|---|---|---|---|
 """
 
@@ -121,7 +121,7 @@ def recipe_page() -> str:
 
 def conditions_page() -> str:
     return CONDITIONS + "".join(
-        f"| `{name}` | {p['strength']} | {', '.join(p.get('unsuited', ())) or '–'} | {p['prompt']} | {p['instruction']} |\n"
+        f"| `{name}` | {p['strength']} | {', '.join(p.get('skip_if', ())) or '–'} | {p['prompt']} | {p['instruction']} |\n"
         for name, p in presets().items()
     )
 

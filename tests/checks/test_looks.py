@@ -91,16 +91,16 @@ def test_a_plan_leaves_out_what_is_there_already(data: Path, tmp_path: Path) -> 
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=conditions)
     assert planned(recipe) == {"night": 4, "fog": 4, "snow": 4, "overcast": 2, "rain": 5}
     facts = plan_facts(load_recipe(recipe))
-    assert facts["unsuited"] == {
+    assert facts["skipped"] == {
         "night": {"dark": 1}, "fog": {"foggy": 1}, "snow": {"snowy": 1},
         "overcast": {"dark": 1, "foggy": 1, "no-sky": 1},
     }  # fmt: skip
-    line = "unsuited  1 dark pictures get no night, overcast (to edit them: `unsuited: []` in the condition)"
+    line = "skipped   1 dark pictures get no night, overcast (to edit them: `skip_if: []` in the condition)"
     summary, editor = make(recipe)
     assert line in plan_text(facts)
     assert line in summary_text(summary)
     assert len(editor.made) == summary.planned == 19
-    takes: list[Any] = [{name: {"strength": 0.7, "unsuited": []}} for name in names]
+    takes: list[Any] = [{name: {"strength": 0.7, "skip_if": []}} for name in names]
     assert planned(write_recipe(tmp_path / "all.yaml", data, tmp_path / "all", conditions=takes)) == dict.fromkeys(
         names, 5
     )
@@ -119,7 +119,7 @@ def test_where_no_picture_suits_the_plan_says_why(data: Path, tmp_path: Path, cl
         (tmp_path / f"data/images/train/{name}.jpg").unlink()
         (tmp_path / f"data/labels/train/{name}.txt").unlink()
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=[{"night": {"strength": 0.7}}])
-    assert "night          none: every picture is dark (unsuited)" in cli("plan", recipe).out
+    assert "night          none: every picture is dark (skip_if)" in cli("plan", recipe).out
     assert cli("run", recipe).code == 1
 
 

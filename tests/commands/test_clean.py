@@ -49,7 +49,7 @@ def test_clean_keeps_what_a_limit_hid_and_what_others_put_there(tmp_path: Path) 
 
 def test_clean_deletes_only_with_yes(cli: Callable[..., Any], recipe: Path, tmp_path: Path) -> None:
     make(recipe)
-    text = recipe.read_text().replace("- fog:\n    strength: 0.6\n    unsuited: []\n", "")
+    text = recipe.read_text().replace("- fog:\n    strength: 0.6\n    skip_if: []\n", "")
     put(recipe, text)
     make(recipe)
     said = json.loads(cli("clean", tmp_path / "out", "--json").out)

@@ -47,7 +47,7 @@ def test_a_column_stays_where_a_condition_does_not_suit_a_picture(
 ) -> None:
     data = make_dataset(tmp_path / "data")
     save(tmp_path / "data/images/train/00.jpg", photo(0) // 12)  # it is dark already
-    conditions = [{"night": {"unsuited": ["dark"]}}, "fog"]
+    conditions = [{"night": {"skip_if": ["dark"]}}, "fog"]
     recipe = write_recipe(tmp_path / "r.yaml", data, tmp_path / "out", conditions=conditions)
     drawn: list[Any] = []
     monkeypatch.setattr(

@@ -31,7 +31,7 @@ def test_run_status_and_report_tell_what_plan_tells(recipe: Path, tmp_path: Path
     summary, _ = make(recipe)
     for told in (summary, status(load_recipe(recipe)), export(load_recipe(recipe))):
         assert {**told.dataset, "identical": None} == {
-            **{key: facts[key] for key in ("not_edited", "labels", "notes", "unsuited", "small_boxes")},
+            **{key: facts[key] for key in ("not_edited", "labels", "notes", "skipped", "small_boxes")},
             "identical": None,
         }
         assert told.dataset["identical"] == facts["leakage"]["identical"]

@@ -21,7 +21,7 @@ def recipe(root: Path, folder: str = "night", amount: float = 0.5) -> Path:
         for i in range(4):
             save(root / f"night/deep/{i}.jpg", photo(100 + i) // 4)
     match = {"folder": folder, "amount": amount}
-    condition = {"night": {"strength": 0.7, "unsuited": [], "match": match}}
+    condition = {"night": {"strength": 0.7, "skip_if": [], "match": match}}
     return write_recipe(root / "r.yaml", data, root / "out", conditions=[condition])
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     names = ("snow", "night", "faint-fog")
     chosen = [c for c in fields["conditions"] if c.get("name", next(iter(c))) in names]
     for condition in chosen:
-        (condition.get("night") or {}).update(unsuited=[])
+        (condition.get("night") or {}).update(skip_if=[])
     fake = {"model": MODEL, "editor": "instruct", "resolution": {"long_side": 64}}
     recipe.write_text(yaml.safe_dump({**fields, **fake, "conditions": chosen, "checks": {"effect": None}}))
     make(recipe)

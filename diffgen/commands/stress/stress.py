@@ -90,7 +90,7 @@ def _recipe(request: StressRequest, folder: Path) -> LoadedRecipe:
     if request.data is not None:
         raw["dataset"] = str(request.data.resolve())
     conditions = [_at(fields, severity) for fields in raw["conditions"] for severity in request.severities]
-    floor = _at(raw["conditions"][0], 0.0) | {"name": FLOOR, "unsuited": []}
+    floor = _at(raw["conditions"][0], 0.0) | {"name": FLOOR, "skip_if": []}
     raw |= {
         "output": "run",
         "conditions": [*conditions, floor],

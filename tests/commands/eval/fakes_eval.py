@@ -52,7 +52,7 @@ json.dump(found, open(job["results"], "w"))
 def a_run(folder: Path, **fields: Any) -> Path:
     """The folder of a run over six pictures of 160 × 120 px: nights, which are accepted, and fogs, which are not."""
     data = make_dataset(folder / "data", counts=(6, 3), size=(160, 120))
-    conditions = ["night", {"fog": {"strength": 0.6, "unsuited": [], "checks": {"contrast": 1.0}}}]
+    conditions = ["night", {"fog": {"strength": 0.6, "skip_if": [], "checks": {"contrast": 1.0}}}]
     recipe = write_recipe(folder / "r.yaml", data, folder / "out", **{"conditions": conditions, **fields})
     make(recipe)
     return folder / "out"

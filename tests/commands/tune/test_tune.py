@@ -73,7 +73,7 @@ def test_it_goes_on_and_a_larger_budget_only_adds(tmp_path: Path) -> None:
 
 
 def test_what_the_user_wrote_is_kept(tmp_path: Path) -> None:
-    conditions = [{"night": {"strength": 0.5, "unsuited": [], "sensor": {"noise": 0.01}}}, {"dusk": {"share": 0.5}}]
+    conditions = [{"night": {"strength": 0.5, "skip_if": [], "sensor": {"noise": 0.01}}}, {"dusk": {"share": 0.5}}]
     recipe = folder(tmp_path, conditions, detail=0.2, seed=3, variants=2)
     recipe.write_text(recipe.read_text().replace(str(tmp_path) + "/", ""))
     facts = tuned(recipe, tmp_path, budget=14, output=tmp_path / "elsewhere/mine.yaml")
