@@ -63,10 +63,10 @@ dataset:
 
 CONDITIONS = """# Conditions
 
-The presets. `{objects}` is replaced by the image's own classes, most frequent first. Pictures that look as
-`skip_if` says do not get the condition, because they show it already or it would not show in them; `plan` and `run` count
-them, and `skip_if: []` in a condition edits them anyway. This check decodes each picture once, which takes about a minute for 10,000 pictures of a
-megapixel on two cores.
+The presets. `{objects}` is replaced by the image's own classes, most frequent first. Pictures that look as `skip_if` says do
+not get the condition, because they show it already or it would not show in them; `plan` and `run` count them, and
+`skip_if: []` in a condition edits them anyway. This check decodes each picture once, which takes about a minute for 10,000
+pictures of a megapixel on two cores.
 
 - `dark`: mean luminance under .2. Nights, most dark halls, and dark water from above.
 - `foggy`: pale and without fine detail.
