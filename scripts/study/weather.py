@@ -25,6 +25,7 @@ from scripts.docs.tables import measured, write_table
 from scripts.study.night import CLASSES, OPTIONS, made, slots_of, with_arms
 
 CONDITIONS = ("fog", "snow", "rain")
+LONG_SIDE = 512  # px that are edited: detectors see 416
 
 
 def ruled(slots: Sequence[Slot], condition: str) -> list[Slot]:
@@ -50,7 +51,7 @@ def row(condition: str, args: argparse.Namespace) -> str:
     evaluation = prepare(request)
     real = list(evaluation.arms[REAL])
     shared = len(real_pictures(evaluation.outcome.plan.sources))
-    lines = {"conditions": [condition]}
+    lines = {"conditions": [condition], "resolution": {"long_side": LONG_SIDE}}
     slots, pictures = slots_of(made(args.driving / "day/data.yaml", args.out, condition, lines), real, shared)
     arms = {REAL: real, CHECKED: slots}
     if has_rule(condition):
