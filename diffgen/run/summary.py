@@ -198,7 +198,9 @@ def summary_text(summary: Summary) -> str:
         return "\n".join(lines)
     if summary.export != "current":
         what = "none yet" if summary.export == "none" else "older than the images"
-        lines.append(f"dataset   {what}: 'diffgen run' writes it when it is done; to write it now: diffgen export {output}")
+        lines.append(
+            f"dataset   {what}: 'diffgen run' writes it when it is done; to write it now: diffgen export {output}"
+        )
         return "\n".join(lines)
     lines.append(f"report    {output}/report.html")
     if summary.empty:
