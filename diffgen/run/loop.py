@@ -103,11 +103,13 @@ def begin(session: Session, store: RunStore, part: Part | None, notify: Notify, 
         notify(f"changed since the last run or export: {', '.join(changed)}; this recipe now applies")
     plan = digest_of(*(item.job.id for item in session.plan.items))[:16]
     with store.changing_state() as state:
-        if part is not None and state.get("plan") != plan and (others := store.claims().others()):
+        if part is not None and (others := store.claims().at_another(plan)):
             raise UsageError(
                 f"{session.folder}: {len(others)} workers are making images of another recipe or dataset there",
                 "start all workers with the same recipe, dataset and limit, or wait until the others are done",
             )
+        if part is not None:
+            store.claims().note_plan(plan)
         state |= {"plan": plan, "limit": session.limit, "labelled": labelled(session.dataset)}
         state["edit_version"] = session.edit_version
         session.write_recipe()

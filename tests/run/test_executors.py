@@ -102,7 +102,8 @@ def test_what_has_not_reached_the_device_is_cancelled() -> None:
     found = [results[0].record.id for _, results in local(worker, BATCHES, stop.is_set)]
     assert worker.edited == 3
     assert 1 <= len(found) <= 3
-    assert found == [batch.items[0].job.id for batch in BATCHES[: len(found)]]
+    assert len(set(found)) == len(found)  # in no order: a lock is not a queue
+    assert set(found) <= {batch.items[0].job.id for batch in BATCHES[: len(found) + OVERLAP]}
 
 
 def test_a_later_batch_that_reached_the_device_first_is_not_lost() -> None:

@@ -206,7 +206,8 @@ def test_workers_of_another_recipe_are_refused(data: Path, tmp_path: Path) -> No
     recipe = recipe_for(tmp_path, data)
     process = subprocess.Popen(driver(recipe, "w0/2", 0.5), stderr=subprocess.DEVNULL)
     try:
-        while not (tmp_path / "out/claims/worker-w0").exists():
+        claim = tmp_path / "out/claims/worker-w0"
+        while not claim.exists() or "plan" not in claim.read_text():  # it has not begun
             time.sleep(0.05)
             assert process.poll() is None
         other = write_recipe(tmp_path / "other.yaml", data, tmp_path / "out", batch_size=BATCH, seed=9)
@@ -219,6 +220,19 @@ def test_workers_of_another_recipe_are_refused(data: Path, tmp_path: Path) -> No
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 143
+
+
+def test_one_that_has_not_begun_makes_nothing_else_yet(tmp_path: Path) -> None:
+    """Workers that start at once see each other before the first has said what it makes."""
+    RunStore(tmp_path, "jpg").close()
+    with Claims(tmp_path, "north") as north, Claims(tmp_path, "south") as south:
+        assert north.take_name()
+        assert south.take_name()
+        assert south.at_another("plan") == []
+        north.note_plan("plan")
+        assert south.at_another("plan") == []
+        assert south.at_another("other") == ["north"]
+        assert north.at_another("plan") == []
 
 
 def test_workers_of_another_machine_are_seen_where_its_lock_is_not(tmp_path: Path) -> None:

@@ -61,10 +61,15 @@ class Claims:
         """Claim the worker's name; False if a living worker has it."""
         return self._take(f"{_WORKER}{self._worker}")
 
-    def others(self) -> list[str]:
-        """The names of the other workers that are alive."""
-        names = [json.loads(text)["worker"] for text, _ in self._living(_WORKER)]
-        return [name for name in names if name != self._worker]
+    def note_plan(self, plan: str) -> None:
+        """Tell the others what this worker makes, once it has begun."""
+        with disk_errors(self._folder):
+            (self._folder / f"{_WORKER}{self._worker}").write_text(self._text(plan=plan), "utf-8")
+
+    def at_another(self, plan: str) -> list[str]:
+        """The names of the other living workers that have begun another plan."""
+        living = [json.loads(text) for text, _ in self._living(_WORKER)]
+        return [one["worker"] for one in living if one["worker"] != self._worker and one.get("plan", plan) != plan]
 
     def elsewhere(self) -> list[str]:
         """Workers on other machines that were active within STALE_SECONDS; this machine's lock may not see them."""
@@ -103,8 +108,11 @@ class Claims:
         except FileExistsError:
             return False
         with os.fdopen(handle, "w") as file:
-            file.write(json.dumps({"worker": self._worker, "host": socket.gethostname(), "pid": os.getpid()}))
+            file.write(self._text())
         return True
+
+    def _text(self, **more: str) -> str:
+        return json.dumps({"worker": self._worker, "host": socket.gethostname(), "pid": os.getpid(), **more})
 
     def _put_aside(self, path: Path) -> bool:
         """Move a dead worker's claim out of the way; returns whether it is gone."""
