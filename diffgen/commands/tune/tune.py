@@ -1,6 +1,7 @@
 """`diffgen tune`: settings that bring edits near unlabelled pictures of the target, with labels that stay true.
 
-Searches with small pictures, makes the best few at full size, and writes the best of those as a recipe.
+Searches with small pictures, makes the best few at full size, and writes the best of those as a recipe. Long because every
+step of that compares with the same target, recipe and reference.
 """
 
 from __future__ import annotations
@@ -257,19 +258,19 @@ class Tuning:
 
     def _words(self, one: Tried) -> str:
         """The condition, and what differs from the recipe."""
+        what = [f"{name} {one.point[name]}" for name in self._on(one)]
+        return ", ".join([one.condition, *(what or ["as in the recipe"])])
+
+    def _on(self, one: Tried) -> list[str]:
+        """The settings in which a point differs from the recipe."""
         usual = self._preset(one.condition)
-        on = {name: value for name, value in one.point.items() if value != usual[name]}
-        if not one.point["match.amount"]:
-            on.pop("match.method", None)
-        what = (f"{name} {value}" for name, value in on.items())
-        return ", ".join([one.condition, *what] if on else [one.condition, "as in the recipe"])
+        names = [lever.name for lever in self._levers if one.point[lever.name] != usual[lever.name]]
+        return [name for name in names if name != "match.method" or one.point["match.amount"]]
 
     def _without(self, one: Tried) -> dict[str, Tried]:
         """The same point with one setting off, for each that is on. The strength is reset to the recipe's."""
         usual = self._preset(one.condition)
-        on = [lever.name for lever in self._levers if one.point[lever.name] != usual[lever.name]]
-        on = [name for name in on if name != "match.method" or one.point["match.amount"]]
-        return {name: self._tried(one.condition, one.point | {name: usual[name]}) for name in on}
+        return {name: self._tried(one.condition, one.point | {name: usual[name]}) for name in self._on(one)}
 
     def _simplified(self, best: Sequence[Tried]) -> list[Tried]:
         """The points, preceded by the best of each condition without the levers that gain almost nothing."""
