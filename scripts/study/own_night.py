@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
 
 from diffgen import load_recipe, open_run, run_recipe
 from diffgen.commands.tune.bench import FULL
 from diffgen.commands.tune.distance import Yardstick
 from diffgen.commands.tune.features import features, load_backbone
 from diffgen.commands.tune.tune import TuneRequest, tune
-from diffgen.dataset.images import decode
+from diffgen.output.contact_sheet import Tile, contact_sheet
 from diffgen.types import unit
 from scripts.docs.tables import measured, write_table
 from scripts.study.night import linked, nights
@@ -39,7 +38,7 @@ BUDGETS = {"night": 200, "fog": 100, "snow": 60, "rain": 60}
 TUNED, HELD = 24, 60  # sources that tune tries on, and others; its finalists are of twice as many
 LONG_SIDE = 768  # px
 MARKS = Path(__file__).with_name("own_night_marks.txt")
-HEIGHT, UNSEEN = 360, 3  # of a sheet: px of a picture, and how many unseen ones it has
+UNSEEN = 3  # pictures on a sheet
 
 
 def halves(driving: Path, condition: str) -> tuple[list[Path], list[Path]]:
@@ -145,20 +144,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", measured(what)])
 
 
-def tile(path: Path) -> Image.Image:
-    picture = Image.fromarray(decode(path.read_bytes()))
-    return picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
-
-
-def side_by_side(tiles: Sequence[Image.Image]) -> Image.Image:
-    sheet = Image.new("RGB", (sum(t.width + 8 for t in tiles), HEIGHT), "white")
-    left = 0
-    for one in tiles:
-        sheet.paste(one, (left, 0))
-        left += one.width + 8
-    return sheet
-
-
 def write_pairs(args: argparse.Namespace, condition: str, count: int) -> None:
     """Sheets of two rows: unseen pictures, and the pair. Which is which stands only in pairs.json."""
     place = (args.out / condition).absolute()
@@ -172,11 +157,8 @@ def write_pairs(args: argparse.Namespace, condition: str, count: int) -> None:
         swapped = unit("side", condition, name) < 0.5
         pair = [before[name], after[name]][:: -1 if swapped else 1]
         real = [unseen[(i * UNSEEN + j) % len(unseen)] for j in range(UNSEEN)]
-        rows = [side_by_side([tile(p) for p in real]), side_by_side([tile(p) for p in pair])]
-        sheet = Image.new("RGB", (max(r.width for r in rows), 2 * HEIGHT + 16), "white")
-        for j, row in enumerate(rows):
-            sheet.paste(row, (0, j * (HEIGHT + 16)))
-        sheet.save(folder / f"{condition}-{i:02}.png")
+        rows = [[Tile(path, "") for path in row] for row in (real, pair)]
+        contact_sheet(rows, ()).save(folder / f"{condition}-{i:02}.png")
         key[f"{condition}-{i:02}"] = "l" if swapped else "r"  # where the tuned one is
     (folder / f"{condition}.json").write_text(json.dumps(key, indent=1), encoding="utf-8")
 
@@ -214,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.pairs:
             write_pairs(args, condition, args.pairs)
     text = table(rows)
-    if any((args.out / "pairs").glob("*.json")):
+    if MARKS.is_file():
         text += f"\n\n{counted(args)}."
     print(text)
     if args.write:
