@@ -1,4 +1,7 @@
-"""The values that travel through a run. All are frozen and independent of torch and the recipe."""
+"""The values that travel through a run. All are frozen and independent of torch and the recipe.
+
+Long because a job's id hangs on them together: what enters it is to be seen at one place.
+"""
 
 from __future__ import annotations
 

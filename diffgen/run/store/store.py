@@ -2,7 +2,7 @@
 
 A batch is committed as a whole: write its images to temporary files, fsync, put them in place; then append its records and
 a trailer in one write, fsync. Opening drops everything after the last complete trailer, so an interrupted batch is made
-again."""
+again. Long because opening, repairing, committing and deleting keep one order of writes, to be read in one piece."""
 
 from __future__ import annotations
 
