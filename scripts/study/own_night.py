@@ -3,9 +3,9 @@
     python -m scripts.study.own_night --driving driving --weights yolo26n.pt --other yolo11n.pt --out runs/tune --write
 
 For each condition half of the real pictures, by hash, are the target, and the other half is unseen. The recipe is the preset
-over the day frames; the limit on the objects found again is what the preset keeps at full size. Then preset and tuned recipe
-are run over the same day frames that tune did not use, and both are compared with the unseen pictures in features that the
-search did not use: the backbone of the other detector. It goes on where it was stopped.
+over the day frames; the limit on the objects found again is what the preset keeps of the sources that tune uses. Then preset
+and tuned recipe are run over the same day frames that tune did not use, and both are compared with the unseen pictures in
+features that the search did not use: the backbone of the other detector. It goes on where it was stopped.
 
 `--pairs` writes pairs of one source by preset and tuned recipe, left or right by hash, beside unseen pictures, to be judged
 blind: OUT/pairs/night-00.png …. own_night_marks.txt has what was preferred (a line `night-00: l`, `r` or `=` for each).
@@ -74,9 +74,9 @@ def truth_of(folder: Path) -> tuple[int, int]:
     return sum(hits), len(hits)
 
 
-def held_out(recipe: Path, output: Path) -> Path:
-    """The run folder of the recipe over as many sources as tune uses, and HELD more."""
-    loaded = load_recipe(recipe, [f"select.max={FULL * TUNED + HELD}", f"output={output}", "require.accepted=0"])
+def made(recipe: Path, output: Path, more: int = HELD) -> Path:
+    """The run folder of the recipe over as many sources as tune uses, and `more`."""
+    loaded = load_recipe(recipe, [f"select.max={FULL * TUNED + more}", f"output={output}", "require.accepted=0"])
     if summary := run_recipe(loaded).stopped:
         sys.exit(f"stopped: {summary}")
     return output
@@ -94,8 +94,8 @@ def look(args: argparse.Namespace, condition: str) -> dict[str, Any]:
     target, unseen = halves(args.driving, condition)
     folder = linked(place / "target", target)
     path = recipe_of(args, condition, place)
-    before = held_out(path, place / "before")
-    found, objects = truth_of(before)
+    before = made(path, place / "before")
+    found, objects = truth_of(made(path, place / "limit", 0))
     recall = min(0.9, int(100 * found / objects) / 100)
     request = TuneRequest(
         load_recipe(path), folder, recall=recall, budget=args.budget or BUDGETS[condition], sources=TUNED
@@ -107,19 +107,19 @@ def look(args: argparse.Namespace, condition: str) -> dict[str, Any]:
     row |= {"budget": request.budget, "inside": None if facts["tuned"] is None else facts["tuned"]["ratio"]}
     if facts["tuned"] is None:
         return row
-    after = held_out(Path(facts["recipe"]), place / "after")
+    after = made(Path(facts["recipe"]), place / "after")
     used = {image.source.name for image in open_run(place / f"{condition}-tune/default").images}
     embed = load_backbone(args.other, "cpu")
     yardstick = Yardstick(features(unseen, embed))
     for name, run in (("before", before), ("after", after)):
         pictures = [*accepted_of(run, used).values()]
-        made = features(pictures, embed)
+        edited = features(pictures, embed)
         hits, of = truth_of(run)
         row[name] = {
             "images": len(pictures),
             "truth": hits / of,
-            "statistics": yardstick.statistics(made),
-            "embedding": yardstick.embedding(made),
+            "statistics": yardstick.statistics(edited),
+            "embedding": yardstick.embedding(edited),
         }
         floor = yardstick.target.of(range(0, len(unseen), 2)), yardstick.target.of(range(1, len(unseen), 2))
         row["floor"] = Yardstick(floor[0]).embedding(floor[1])

@@ -28,8 +28,10 @@ def tune_text(facts: Mapping[str, Any]) -> str:
     ]
     lines.append(f"before    distance 1.00, {default['truth']:.2f} found again, {default['accepted']:.0%} accepted")
     if tuned is None:
+        most = facts["found_again"]
+        found = "" if most is None else f" (at most {most:.2f}: with a lower --recall the trials are reused)"
         return "\n".join(
-            [*lines, f"nothing   in no trial were {facts['recall']:g} of the objects found again", _page(facts)]
+            [*lines, f"nothing   no setting keeps {facts['recall']:g} of the objects at full size{found}", _page(facts)]
         )
     low, high = tuned["interval"]
     lines.append(

@@ -35,7 +35,8 @@ Try = Callable[[str, Point], Tried | None]  # None: stopped
 
 
 class Search:
-    """Tries points of one space. `name` identifies what the trials depend on: with another name the search starts over."""
+    """Tries points of one space. `name` identifies what the trials depend on: with another name the search starts over. With
+    another `least` it keeps its trials."""
 
     def __init__(
         self, journal: Path, name: str, levers: Sequence[Lever], conditions: Sequence[str], least: float
@@ -49,7 +50,9 @@ class Search:
         journal.parent.mkdir(parents=True, exist_ok=True)
         try:
             storage = JournalStorage(JournalFileBackend(str(journal)))
-            self._study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+            self._study = optuna.create_study(storage=storage, study_name=f"{name} {least:.4f}", load_if_exists=True)
+            if not self._study.trials:
+                self._study.add_trials(self._with_another_limit(storage, name))
         except Exception as error:  # a damaged journal can raise anything  # noqa: BLE001
             raise DiffgenError(f"{journal}: cannot read the trials: {error}", "remove the file to start over") from None
         left = [trial for trial in self._study.trials if trial.state == optuna.trial.TrialState.RUNNING]
@@ -57,6 +60,26 @@ class Search:
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             if trial.params:
                 self._study.enqueue_trial(trial.params)
+
+    def _with_another_limit(self, storage: Any, name: str) -> list[Any]:
+        """The trials of this search with another `least`, the most that there are."""
+        names = [one for one in self._optuna.get_all_study_names(storage) if one.startswith(f"{name} ")]
+        studies = [self._optuna.load_study(study_name=one, storage=storage).trials for one in names]
+        trials = [trial for trial in max(studies, key=len) if "tried" in trial.user_attrs]
+        return [
+            self._optuna.trial.create_trial(
+                value=trial.value,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=trial.user_attrs,
+                constraints=self._violations(Tried(**trial.user_attrs["tried"])),
+            )
+            for trial in trials
+        ]
+
+    def _violations(self, one: Tried) -> dict[str, float]:
+        """By how much a point fails each limit, if above 0."""
+        return {"truth": self._least - one.truth, "accepted": ACCEPTED - one.accepted}
 
     @property
     def tried(self) -> list[Tried]:
@@ -82,21 +105,21 @@ class Search:
                 return False
             attributes = {name: getattr(result, name) for name in Tried.__slots__}
             trial.set_user_attr("tried", attributes)
-            trial.set_constraint("truth", self._least - result.truth)
-            trial.set_constraint("accepted", ACCEPTED - result.accepted)
+            for name, by in self._violations(result).items():
+                trial.set_constraint(name, by)
             self._study.tell(trial, result.ratio)
             told(done + 1, result)
         return True
 
-    def best(self) -> list[Tried]:
-        """The nearest point of each condition, and the nearest of all that find more objects again than they must, by each
-        of SPARE: what holds for a few small pictures need not hold for more."""
+    def best(self, more: float = 0.0) -> list[Tried]:
+        """The nearest point of each condition that finds `more` objects again than it must (a share), and the nearest of
+        all that find still more, by each of SPARE: what holds for a few small pictures need not hold for more."""
         ranked = sorted(self.tried, key=lambda one: one.ratio)
         wanted = [(condition, 0.0) for condition in self._conditions] + [(None, spare) for spare in SPARE]
         chosen: dict[str, Tried] = {}
         for condition, spare in wanted:
             for one in ranked:
-                if one.allowed(self._least + spare) and condition in (None, one.condition):
+                if one.allowed(self._least + more + spare) and condition in (None, one.condition):
                     chosen.setdefault(canonical([one.condition, one.point]), one)
                     break
         return list(chosen.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ from diffgen.types import canonical, digest_of
 
 FEW = 20  # pictures of the target, below which their number is worth a warning
 DARK = 0.2  # median luminance (0 to 1) of a target in which lamps are lit
+ROUNDS = 4  # of finalists
+STEP = 0.02  # share of objects, by which the limit rises from round to round at least
 WORTH = 0.01  # of the ratio: a lever that brings less is left off
 FAR = 10.0  # the ratio of a point at which no picture is accepted
 TENTHS = 10  # of a mix of conditions
@@ -95,6 +97,24 @@ class Final:
     made: Made
     without: dict[str, Tried]
 
+    def allowed(self, least: float) -> bool:
+        return self.made.truth >= least and self.made.accepted >= ACCEPTED
+
+
+def finalists(best: Callable[[float], Sequence[Tried]], make: Callable[[Tried], Final], recall: float) -> list[Final]:
+    """The best points at full size. While none of them keeps enough objects there, they are followed by points that keep
+    as many more in small pictures. `best` takes that share, 0 at first."""
+    finals: dict[str, Final] = {}
+    more = 0.0
+    for _ in range(ROUNDS):
+        points = {canonical([one.condition, one.point]): one for one in best(more)}
+        new = {key: make(one) for key, one in points.items() if key not in finals}
+        finals |= new
+        if not new or any(final.allowed(recall) for final in new.values()):
+            break
+        more += max(STEP, recall - max(final.made.truth for final in new.values()))
+    return list(finals.values())
+
 
 class Tuning:
     """One `tune`. `folder` holds what it makes, besides the finalists: those are in the tuned recipe's run folder."""
@@ -139,8 +159,10 @@ class Tuning:
         )
         search.suggest([(name, point) for name in self._conditions for point in self._first(name)])
         search.run(request.budget, self._tried, self._tell)
-        finals = [self._final(one) for one in self._simplified(search.best())]
-        allowed = [f for f in finals if f.made.truth >= request.recall and f.made.accepted >= ACCEPTED]
+        finals = finalists(
+            lambda more: self._simplified(search.best(more), self._least + more), self._final, request.recall
+        )
+        allowed = [final for final in finals if final.allowed(request.recall)]
         facts: dict[str, Any] = {
             "folder": str(self.folder),
             "stopped": None,
@@ -153,6 +175,7 @@ class Tuning:
             "warnings": warnings,
             "trials": [_row(one) for one in search.tried],
             "default": self._row(whole, reference),
+            "found_again": max((final.made.truth for final in finals), default=None),
             "tuned": None,
             "exit_code": 3,
         }
@@ -236,7 +259,7 @@ class Tuning:
         """What the trials depend on."""
         jobs = [entry.item.job.id for entry in before.outcome.entries]
         levers = [[lever.name, lever.values] for lever in self._levers]
-        return digest_of(canonical([sorted(jobs), [t.digest for t in self._targets], levers, self._least]))[:16]
+        return digest_of(canonical([sorted(jobs), [t.digest for t in self._targets], levers]))[:16]
 
     def _distances(self, made: Made) -> tuple[float, ...]:
         if not len(made.features):
@@ -272,17 +295,18 @@ class Tuning:
         usual = self._preset(one.condition)
         return {name: self._tried(one.condition, one.point | {name: usual[name]}) for name in self._on(one)}
 
-    def _simplified(self, best: Sequence[Tried]) -> list[Tried]:
-        """The points, preceded by the best of each condition without the levers that gain almost nothing."""
+    def _simplified(self, best: Sequence[Tried], least: float) -> list[Tried]:
+        """The points, preceded by the best of each condition without the levers that gain almost nothing, as long as at
+        `least` this share of objects is found again."""
         simple = []
         for name in self._conditions:
             one = next((one for one in best if one.condition == name), None)
             while one is not None:
-                fewer = [t for t in self._without(one).values() if t.allowed(self._least)]
-                least = min(fewer, key=lambda t: t.ratio, default=None)
-                if least is None or least.ratio > one.ratio + WORTH:
+                fewer = [t for t in self._without(one).values() if t.allowed(least)]
+                near = min(fewer, key=lambda t: t.ratio, default=None)
+                if near is None or near.ratio > one.ratio + WORTH:
                     break
-                one = least
+                one = near
             simple += [one] if one is not None else []
         return list({canonical([one.condition, one.point]): one for one in [*simple, *best]}.values())
 

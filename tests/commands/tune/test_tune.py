@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
+from diffgen.commands.tune.bench import Made
 from diffgen.commands.tune.page import tune_text
-from diffgen.commands.tune.tune import TuneRequest, tune
+from diffgen.commands.tune.search import Tried
+from diffgen.commands.tune.tune import Final, TuneRequest, finalists, tune
 from diffgen.errors import UsageError
 from diffgen.recipe.load import load_recipe
 from diffgen.run.session import Session
@@ -70,6 +72,43 @@ def test_it_goes_on_and_a_larger_budget_only_adds(tmp_path: Path) -> None:
     assert parts["trials"] == whole["trials"]
     assert parts["tuned"] == whole["tuned"]
     assert sum(line.startswith("trial") for line in said) == 4
+
+
+def test_another_limit_keeps_the_trials(tmp_path: Path) -> None:
+    recipe = folder(tmp_path)
+    first = tuned(recipe, tmp_path, budget=18)
+    said: list[str] = []
+    again = tuned(recipe, tmp_path, budget=18, recall=0.7, said=said)
+    assert again["trials"] == first["trials"]
+    assert not any(line.startswith("trial") for line in said)
+    more = tuned(recipe, tmp_path, budget=20, recall=0.5)
+    assert more["trials"][:18] == first["trials"]
+    assert len(more["trials"]) == 20
+
+
+def test_points_with_objects_to_spare_follow_where_full_size_keeps_fewer() -> None:
+    limits: list[float] = []
+
+    def best(more: float) -> list[Tried]:
+        limits.append(more)
+        return [
+            Tried("night", {"strength": 0.9 - truth}, 0.5, truth, 1.0)
+            for truth in (0.8, 0.9, 0.98)
+            if truth >= 0.8 + more
+        ]
+
+    def at_full_size(one: Tried) -> Final:
+        return Final(one, Made(None, (), None, one.truth - 0.1, 1.0), {})  # type: ignore[arg-type]
+
+    def kept(recall: float) -> list[float]:
+        limits.clear()
+        return [final.tried.truth for final in finalists(lambda more: best(more)[:1], at_full_size, recall)]
+
+    assert kept(0.7) == [0.8]
+    assert kept(0.8) == [0.8, 0.9]
+    assert limits == [0, pytest.approx(0.1)]
+    assert kept(0.95) == [0.8]  # the next would have to keep 1.05
+    assert kept(0.82) == [0.8, 0.98]
 
 
 def test_what_the_user_wrote_is_kept(tmp_path: Path) -> None:
