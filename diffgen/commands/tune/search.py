@@ -111,15 +111,15 @@ class Search:
             told(done + 1, result)
         return True
 
-    def best(self, more: float = 0.0) -> list[Tried]:
-        """The nearest point of each condition that finds `more` objects again than it must (a share), and the nearest of
-        all that find still more, by each of SPARE: what holds for a few small pictures need not hold for more."""
+    def best(self) -> list[Tried]:
+        """The nearest point of each condition, and the nearest of all that find more objects again than they must, by each
+        of SPARE: what holds for a few small pictures need not hold for more."""
         ranked = sorted(self.tried, key=lambda one: one.ratio)
         wanted = [(condition, 0.0) for condition in self._conditions] + [(None, spare) for spare in SPARE]
         chosen: dict[str, Tried] = {}
         for condition, spare in wanted:
             for one in ranked:
-                if one.allowed(self._least + more + spare) and condition in (None, one.condition):
+                if one.allowed(self._least + spare) and condition in (None, one.condition):
                     chosen.setdefault(canonical([one.condition, one.point]), one)
                     break
         return list(chosen.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +37,7 @@ from diffgen.types import canonical, digest_of
 
 FEW = 20  # pictures of the target, below which their number is worth a warning
 DARK = 0.2  # median luminance (0 to 1) of a target in which lamps are lit
-ROUNDS = 4  # of finalists
-STEP = 0.02  # share of objects, by which the limit rises from round to round at least
+ROUNDS = 3  # of finalists with one setting less each
 WORTH = 0.01  # of the ratio: a lever that brings less is left off
 FAR = 10.0  # the ratio of a point at which no picture is accepted
 TENTHS = 10  # of a mix of conditions
@@ -91,29 +90,31 @@ def tune(
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """A point made at full size, and its small trials with one lever off each."""
+    """A point made at full size, and there its distance to the target: 1 is that of the original recipe."""
 
     tried: Tried
     made: Made
-    without: dict[str, Tried]
+    ratio: float
 
     def allowed(self, least: float) -> bool:
         return self.made.truth >= least and self.made.accepted >= ACCEPTED
 
 
-def finalists(best: Callable[[float], Sequence[Tried]], make: Callable[[Tried], Final], recall: float) -> list[Final]:
-    """The best points at full size. While none of them keeps enough objects there, they are followed by points that keep
-    as many more in small pictures. `best` takes that share, 0 at first."""
-    finals: dict[str, Final] = {}
-    more = 0.0
+def finalists(
+    best: Iterable[Tried], make: Callable[[Tried], Final], fewer: Callable[[Tried], Iterable[Tried]], recall: float
+) -> list[Final]:
+    """The best points at full size. Small pictures do not always tell which setting costs objects. So while no point keeps
+    enough of them, the nearest is followed by points with `fewer` settings: one less each, and in the next round one less
+    than that which keeps most."""
+    finals = [make(one) for one in best]
+    start = min(finals, key=lambda final: final.ratio, default=None)
     for _ in range(ROUNDS):
-        points = {canonical([one.condition, one.point]): one for one in best(more)}
-        new = {key: make(one) for key, one in points.items() if key not in finals}
-        finals |= new
-        if not new or any(final.allowed(recall) for final in new.values()):
+        if start is None or any(final.allowed(recall) for final in finals):
             break
-        more += max(STEP, recall - max(final.made.truth for final in new.values()))
-    return list(finals.values())
+        new = [make(one) for one in fewer(start.tried)]
+        finals += new
+        start = max(new, key=lambda final: (final.made.truth, -final.ratio), default=None)
+    return finals
 
 
 class Tuning:
@@ -151,7 +152,7 @@ class Tuning:
             self._notify(line)
         whole = self._bench.make(list(self._conditions.values()), self.folder / "default")
         before = self._bench.make(list(self._conditions.values()), self._small, request.size)
-        reference, self._reference = self._distances(whole), self._distances(before)
+        self._whole, self._reference = self._distances(whole), self._distances(before)
         # In small pictures more objects are lost, whatever the settings are.
         self._least = request.recall * min(1.0, before.truth / max(whole.truth, 0.01))
         search = Search(
@@ -160,7 +161,7 @@ class Tuning:
         search.suggest([(name, point) for name in self._conditions for point in self._first(name)])
         search.run(request.budget, self._tried, self._tell)
         finals = finalists(
-            lambda more: self._simplified(search.best(more), self._least + more), self._final, request.recall
+            self._simplified(search.best()), self._final, lambda one: self._without(one).values(), request.recall
         )
         allowed = [final for final in finals if final.allowed(request.recall)]
         facts: dict[str, Any] = {
@@ -174,14 +175,14 @@ class Tuning:
             "least_small": self._least,
             "warnings": warnings,
             "trials": [_row(one) for one in search.tried],
-            "default": self._row(whole, reference),
+            "default": self._row(whole),
             "found_again": max((final.made.truth for final in finals), default=None),
             "tuned": None,
             "exit_code": 3,
         }
         if allowed:
-            shares = self._mix(allowed, reference)
-            facts |= self._chosen(shares, whole, reference) | {"exit_code": 0}
+            shares = self._mix(allowed)
+            facts |= self._chosen(shares, whole) | {"exit_code": 0}
         write_atomically(self.folder / "results.json", canonical(facts))
         write_page(self.folder / "report.html", facts)
         return facts
@@ -268,7 +269,7 @@ class Tuning:
 
     def _tried(self, condition: str, point: Point) -> Tried:
         made = self._bench.make([self._at(condition, point)], self._small, self._request.size)
-        far = ratio(self._yardstick.both(made.features), self._reference) if len(made.features) else FAR
+        far = self._ratio(made, self._reference)
         return Tried(condition, point, round(far, 4), round(made.truth, 4), round(made.accepted, 4))
 
     def _tell(self, count: int, one: Tried) -> None:
@@ -295,14 +296,13 @@ class Tuning:
         usual = self._preset(one.condition)
         return {name: self._tried(one.condition, one.point | {name: usual[name]}) for name in self._on(one)}
 
-    def _simplified(self, best: Sequence[Tried], least: float) -> list[Tried]:
-        """The points, preceded by the best of each condition without the levers that gain almost nothing, as long as at
-        `least` this share of objects is found again."""
+    def _simplified(self, best: Sequence[Tried]) -> list[Tried]:
+        """The points, preceded by the best of each condition without the levers that gain almost nothing."""
         simple = []
         for name in self._conditions:
             one = next((one for one in best if one.condition == name), None)
             while one is not None:
-                fewer = [t for t in self._without(one).values() if t.allowed(least)]
+                fewer = [t for t in self._without(one).values() if t.allowed(self._least)]
                 near = min(fewer, key=lambda t: t.ratio, default=None)
                 if near is None or near.ratio > one.ratio + WORTH:
                     break
@@ -312,41 +312,46 @@ class Tuning:
 
     def _final(self, one: Tried) -> Final:
         made = self._bench.make([self._at(one.condition, one.point)], self._run)
-        self._notify(f"full size: {self._words(one)}: {made.truth:.2f} found again, {made.accepted:.0%} accepted")
-        return Final(one, made, self._without(one))
+        far = self._ratio(made, self._whole)
+        self._notify(
+            f"full size: {self._words(one)}: distance {far:.2f}, {made.truth:.2f} found again, {made.accepted:.0%} accepted"
+        )
+        return Final(one, made, far)
 
-    def _mix(self, finals: Sequence[Final], reference: Sequence[float]) -> list[tuple[Final, float]]:
+    def _ratio(self, made: Made, reference: Sequence[float]) -> float:
+        return ratio(self._yardstick.both(made.features), reference) if len(made.features) else FAR
+
+    def _mix(self, finals: Sequence[Final]) -> list[tuple[Final, float]]:
         """The best of each condition, in the shares whose mix is nearest to the target. Makes no pictures."""
-        far = {id(f): ratio(self._yardstick.both(f.made.features), reference) for f in finals if len(f.made.features)}
-        ranked = sorted((f for f in finals if id(f) in far), key=lambda f: far[id(f)])
+        ranked = sorted(finals, key=lambda final: final.ratio)
         parts = list({f.tried.condition: f for f in reversed(ranked)}.values())
-        best, least = [(ranked[0], 1.0)], far[id(ranked[0])]
+        best, least = [(ranked[0], 1.0)], ranked[0].ratio
         for tenths in itertools.product(range(TENTHS + 1), repeat=len(parts)):
             if sum(tenths) == TENTHS:
                 mixed = [(f, n / TENTHS) for f, n in zip(parts, tenths, strict=True) if n]
-                value = ratio(self._yardstick.both(*_together(mixed)), reference)
+                value = ratio(self._yardstick.both(*_together(mixed)), self._whole)
                 if value < least - WORTH:
                     best, least = mixed, value
         return sorted(best, key=lambda pair: -pair[1])
 
-    def _row(self, made: Made, reference: Sequence[float]) -> dict[str, Any]:
+    def _row(self, made: Made) -> dict[str, Any]:
         distances = self._yardstick.both(made.features)
         return {
-            "ratio": ratio(distances, reference),
-            "interval": self._yardstick.interval(made.features, reference),
+            "ratio": ratio(distances, self._whole),
+            "interval": self._yardstick.interval(made.features, self._whole),
             "distances": distances,
             "truth": made.truth,
             "accepted": made.accepted,
             "statistics": self._yardstick.by_statistic(made.features),
         }
 
-    def _chosen(self, shares: Sequence[tuple[Final, float]], whole: Made, reference: Sequence[float]) -> dict[str, Any]:
+    def _chosen(self, shares: Sequence[tuple[Final, float]], whole: Made) -> dict[str, Any]:
         together, weights = _together(shares)
         truth, accepted = (sum(s * getattr(f.made, key) for f, s in shares) for key in ("truth", "accepted"))
-        row = self._row(Made(whole.outcome, (), together, truth, accepted), reference)
+        row = self._row(Made(whole.outcome, (), together, truth, accepted))
         row["distances"] = self._yardstick.both(together, weights)
         row["ratio"], row["statistics"] = (
-            ratio(row["distances"], reference),
+            ratio(row["distances"], self._whole),
             self._yardstick.by_statistic(together, weights),
         )
         parts = [self._part(final, share) for final, share in shares]
@@ -354,13 +359,13 @@ class Tuning:
         self._tuned.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._tuned, text)
         write_sheet(self.folder / "sheet.png", whole, [final.made for final, _ in shares], self._targets)
-        chosen = [{**_row(f.tried), "share": s, "full": self._row(f.made, reference)} for f, s in shares]
+        chosen = [{**_row(f.tried), "share": s, "full": self._row(f.made)} for f, s in shares]
         return {"tuned": row, "chosen": chosen, "recipe": str(self._tuned), "output": str(self._run)}
 
     def _part(self, final: Final, share: float) -> Part:
         one = final.tried
         tuned = fields(one.point, str(self._request.target.absolute()), self._usual[one.condition])
-        notes = {name: f"without: {t.ratio:.2f} and {t.truth:.2f}" for name, t in final.without.items()}
+        notes = {name: f"without: {t.ratio:.2f} and {t.truth:.2f}" for name, t in self._without(one).items()}
         if "strength" in notes:
             notes["strength"] = notes["strength"].replace("without", "as before")
         return Part(one.condition, share, tuned, notes)

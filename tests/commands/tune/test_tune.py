@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,29 +87,28 @@ def test_another_limit_keeps_the_trials(tmp_path: Path) -> None:
     assert len(more["trials"]) == 20
 
 
-def test_points_with_objects_to_spare_follow_where_full_size_keeps_fewer() -> None:
-    limits: list[float] = []
-
-    def best(more: float) -> list[Tried]:
-        limits.append(more)
-        return [
-            Tried("night", {"strength": 0.9 - truth}, 0.5, truth, 1.0)
-            for truth in (0.8, 0.9, 0.98)
-            if truth >= 0.8 + more
-        ]
+def test_settings_that_cost_objects_at_full_size_are_taken_off_there() -> None:
+    cost = {"lights": 0.1, "noise": 0.04, "match": 0.05}
+    gain = {"lights": 0.1, "noise": 0.1, "match": 0.4}
 
     def at_full_size(one: Tried) -> Final:
-        return Final(one, Made(None, (), None, one.truth - 0.1, 1.0), {})  # type: ignore[arg-type]
+        truth = 1.0 - sum(cost[name] for name in one.point)
+        ratio = 1.0 - sum(gain[name] for name in one.point)
+        return Final(one, Made(None, (), None, truth, 1.0), ratio)  # type: ignore[arg-type]
 
-    def kept(recall: float) -> list[float]:
-        limits.clear()
-        return [final.tried.truth for final in finalists(lambda more: best(more)[:1], at_full_size, recall)]
+    def fewer(one: Tried) -> Iterator[Tried]:
+        for name in one.point:
+            yield replace(one, point={key: value for key, value in one.point.items() if key != name})
 
-    assert kept(0.7) == [0.8]
-    assert kept(0.8) == [0.8, 0.9]
-    assert limits == [0, pytest.approx(0.1)]
-    assert kept(0.95) == [0.8]  # the next would have to keep 1.05
-    assert kept(0.82) == [0.8, 0.98]
+    def kept(recall: float) -> list[set[str]]:
+        everything = Tried("night", dict.fromkeys(cost, 1.0), 0.4, 0.9, 1.0)
+        return [{*final.tried.point} for final in finalists([everything], at_full_size, fewer, recall)]
+
+    everything = {"lights", "noise", "match"}
+    assert kept(0.8) == [everything]
+    assert kept(0.9) == [everything, {"noise", "match"}, {"lights", "match"}, {"lights", "noise"}]
+    assert kept(0.95)[4:] == [{"match"}, {"noise"}], "on from the one that keeps most"
+    assert finalists([], at_full_size, fewer, 0.9) == []
 
 
 def test_what_the_user_wrote_is_kept(tmp_path: Path) -> None:
