@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +103,22 @@ class Final:
 def finalists(
     best: Iterable[Tried], make: Callable[[Tried], Final], fewer: Callable[[Tried], Iterable[Tried]], recall: float
 ) -> list[Final]:
-    """The best points at full size. Small pictures do not always tell which setting costs objects. So while no point keeps
-    enough of them, the nearest is followed by points with `fewer` settings: one less each, and in the next round one less
-    than that which keeps most."""
+    """The best points at full size. Small pictures do not always tell which setting costs objects. So while the nearest
+    point keeps too few of them, it is followed by points with `fewer` settings, one less each, of which the one that brings
+    most objects for its distance takes its place."""
     finals = [make(one) for one in best]
-    start = min(finals, key=lambda final: final.ratio, default=None)
+    nearest = min(finals, key=lambda final: final.ratio, default=None)
     for _ in range(ROUNDS):
-        if start is None or any(final.allowed(recall) for final in finals):
+        if nearest is None or nearest.allowed(recall):
             break
-        new = [make(one) for one in fewer(start.tried)]
+        new = [make(one) for one in fewer(nearest.tried)]
         finals += new
-        start = max(new, key=lambda final: (final.made.truth, -final.ratio), default=None)
+        nearest = max(new, key=partial(_gain, nearest), default=None)
     return finals
+
+
+def _gain(before: Final, after: Final) -> float:
+    return (after.made.truth - before.made.truth) / max(after.ratio - before.ratio, WORTH)
 
 
 class Tuning:

@@ -107,7 +107,8 @@ def test_settings_that_cost_objects_at_full_size_are_taken_off_there() -> None:
     everything = {"lights", "noise", "match"}
     assert kept(0.8) == [everything]
     assert kept(0.9) == [everything, {"noise", "match"}, {"lights", "match"}, {"lights", "noise"}]
-    assert kept(0.95)[4:] == [{"match"}, {"noise"}], "on from the one that keeps most"
+    assert kept(0.95)[4:] == [{"match"}, {"noise"}], "on from the one without lights"
+    assert kept(0.99)[6:] == [set()]
     assert finalists([], at_full_size, fewer, 0.9) == []
 
 
