@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,12 @@ def recipe_of(args: argparse.Namespace, condition: str, place: Path) -> Path:
     return path
 
 
-def truth_of(folder: Path) -> tuple[int, int]:
-    """(objects found again, objects), of all images that were made."""
+def truth_of(folder: Path, used: Container[str] = ()) -> tuple[int, int]:
+    """(objects found again, objects), of all images that were made, without those of the sources that were used."""
     hits = [
         a or b
         for image in open_run(folder).images
+        if image.source.name not in used
         for a, b in zip(image.facts.get("found", ()), image.facts.get("found_matched", ()), strict=True)
     ]
     return sum(hits), len(hits)
@@ -114,7 +115,7 @@ def look(args: argparse.Namespace, condition: str) -> dict[str, Any]:
     for name, run in (("before", before), ("after", after)):
         pictures = [*accepted_of(run, used).values()]
         edited = features(pictures, embed)
-        hits, of = truth_of(run)
+        hits, of = truth_of(run, used)
         row[name] = {
             "images": len(pictures),
             "truth": hits / of,
@@ -128,17 +129,20 @@ def look(args: argparse.Namespace, condition: str) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "| | target, unseen | trials | found again: preset, tuned | CMMD to unseen | less | statistics: less |",
+        "| | target, unseen | trials | limit; found again: preset, tuned | CMMD to unseen | less | statistics: less |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = [row["condition"], f"{row['target']}, {row['unseen']}", str(row["budget"])]
         if "after" in row:
             b, a = row["before"], row["after"]
-            cells += [f"{b['truth']:.2f}, {a['truth']:.2f}", f"{b['embedding']:.2f}, {a['embedding']:.2f}"]
+            cells += [
+                f"{row['recall']:.2f}; {b['truth']:.2f}, {a['truth']:.2f}",
+                f"{b['embedding']:.2f}, {a['embedding']:.2f}",
+            ]
             cells += [f"{1 - a[key] / b[key]:.0%}" for key in ("embedding", "statistics")]
         else:
-            cells += ["none kept enough objects", "–", "–", "–"]
+            cells += [f"{row['recall']:.2f}; none kept enough", "–", "–", "–"]
         lines.append(f"| {' | '.join(cells)} |")
     what = f"day frames (BDD100K), {HELD} that tune did not use; CMMD of a backbone that it did not use"
     return "\n".join([*lines, "", measured(what)])
