@@ -29,21 +29,17 @@ def tune_text(facts: Mapping[str, Any]) -> str:
     lines.append(f"before    distance 1.00, {default['truth']:.2f} found again, {default['accepted']:.0%} accepted")
     if tuned is None:
         most = facts["found_again"]
-        found = "" if most is None else f" (at most {most:.2f}: with a lower --recall the trials are reused)"
-        return "\n".join(
-            [*lines, f"nothing   no setting keeps {facts['recall']:g} of the objects at full size{found}", _page(facts)]
-        )
+        found = "" if most is None else f" (at most {most:.2f}; with a lower --recall the trials are reused)"
+        nothing = f"nothing   no setting nearer than the recipe keeps {facts['recall']:g} of the objects{found}"
+        return "\n".join([*lines, nothing, _page(facts)])
     low, high = tuned["interval"]
     lines.append(
         f"tuned     distance {tuned['ratio']:.2f} ({low:.2f} to {high:.2f}), {tuned['truth']:.2f} found again, "
         f"{tuned['accepted']:.0%} accepted"
     )
     lines += [f"          {part['share']:.0%} {part['condition']}" for part in facts["chosen"]]
-    if tuned["ratio"] > 0.99:
-        lines.append("nothing nearer than the recipe was found: a larger --budget tries more")
-    else:
-        lines.append(f"next      diffgen run {shown(facts['recipe'])}")
-    return "\n".join([*lines, f"recipe    {shown(facts['recipe'])}", _page(facts)])
+    lines += [f"next      diffgen run {shown(facts['recipe'])}", f"recipe    {shown(facts['recipe'])}", _page(facts)]
+    return "\n".join(lines)
 
 
 def _page(facts: Mapping[str, Any]) -> str:

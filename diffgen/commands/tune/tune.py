@@ -66,7 +66,7 @@ def tune(
     notify: Notify = lambda _: None,
 ) -> dict[str, Any]:
     """Search, write the tuned recipe, a page and a sheet, and return what was found, JSON-ready, with the exit code: 0, 3
-    if no point keeps enough objects, or that of a signal. The same command resumes a stopped search.
+    if no point nearer than the recipe keeps enough objects, or that of a signal. The same command resumes a stopped search.
 
     Raises UsageError for a recipe that cannot be tuned, DiffgenError where something fails.
     """
@@ -96,8 +96,12 @@ class Final:
     made: Made
     ratio: float
 
+    @property
+    def nearer(self) -> bool:
+        return self.ratio < 1 and self.made.accepted >= ACCEPTED
+
     def allowed(self, least: float) -> bool:
-        return self.made.truth >= least and self.made.accepted >= ACCEPTED
+        return self.nearer and self.made.truth >= least
 
 
 def finalists(
@@ -180,7 +184,7 @@ class Tuning:
             "warnings": warnings,
             "trials": [_row(one) for one in search.tried],
             "default": self._row(whole),
-            "found_again": max((final.made.truth for final in finals), default=None),
+            "found_again": max((final.made.truth for final in finals if final.nearer), default=None),
             "tuned": None,
             "exit_code": 3,
         }

@@ -110,6 +110,7 @@ def test_settings_that_cost_objects_at_full_size_are_taken_off_there() -> None:
     assert kept(0.95)[4:] == [{"match"}, {"noise"}], "on from the one without lights"
     assert kept(0.99)[6:] == [set()]
     assert finalists([], at_full_size, fewer, 0.9) == []
+    assert not at_full_size(Tried("night", {}, 1.0, 1.0, 1.0)).allowed(0.5), "no nearer than the recipe"
 
 
 def test_what_the_user_wrote_is_kept(tmp_path: Path) -> None:
