@@ -20,7 +20,7 @@ pytest.importorskip("optuna")
 
 # What makes the page's commands small enough for a test; without these they are the page's own.
 SMALLER = {
-    "tune": ["--budget", "3", "--sources", "3", "--size", "128", "--recall", "0", "--set", "resolution.long_side=128"],
+    "tune": ["--budget", "14", "--sources", "3", "--size", "128", "--recall", "0", "--set", "resolution.long_side=128"],
     "run": [],
     "train": [
         "epochs=1",
