@@ -34,7 +34,7 @@ from scripts.docs.tables import measured, write_table
 from scripts.study.night import linked, nights
 
 # Trials for each condition, and its pictures: only night and fog have a word for whether it was enough.
-BUDGETS = {"night": 200, "fog": 100, "snow": 60, "rain": 60}
+BUDGETS = {"night": 200, "fog": 60, "snow": 40, "rain": 40}
 TUNED, HELD = 24, 60  # sources that tune tries on, and others; its finalists are of twice as many
 LONG_SIDE = 768  # px
 MARKS = Path(__file__).with_name("own_night_marks.txt")
