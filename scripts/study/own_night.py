@@ -16,18 +16,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import yaml
 
 from diffgen import load_recipe, open_run, run_recipe
 from diffgen.commands.tune.bench import FULL
 from diffgen.commands.tune.distance import Yardstick
-from diffgen.commands.tune.features import features, load_backbone
+from diffgen.commands.tune.features import Embed, features, load_backbone
 from diffgen.commands.tune.tune import TuneRequest, tune
+from diffgen.dataset.images import decode
+from diffgen.editing.levers.match import matched
 from diffgen.output.contact_sheet import Tile, contact_sheet
 from diffgen.types import unit
 from scripts.docs.tables import measured, write_table
@@ -39,6 +43,7 @@ TUNED, HELD = 24, 60  # sources that tune tries on, and others; its finalists ar
 LONG_SIDE = 768  # px
 MARKS = Path(__file__).with_name("own_night_marks.txt")
 UNSEEN = 3  # pictures on a sheet
+METHODS = ("histogram", "reinhard", "fourier")
 
 
 def halves(driving: Path, condition: str) -> tuple[list[Path], list[Path]]:
@@ -89,6 +94,37 @@ def accepted_of(folder: Path, used: set[str]) -> dict[str, Path]:
     return {image.source.name: image.path for image in images if image.path is not None}
 
 
+def matches(
+    images: Sequence[tuple[Path, Path]], target: Sequence[Path], embed: Embed, yardstick: Yardstick
+) -> dict[str, Any]:
+    """Distances, in statistics and embedding, of day frames and of the preset's images, as they are and matched wholly by
+    each method. `images` are pairs of day frame and image."""
+    found: dict[str, Any] = {}
+    light = [decode(path.read_bytes(), least=LONG_SIDE) for path in target]
+    for method in (None, *METHODS):
+        for name, paths in zip(("day", "preset"), zip(*images, strict=True), strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                changed = list(paths)
+                if method is not None:
+                    changed = [Path(folder) / f"{i}.png" for i in range(len(paths))]
+                    for i, (path, place) in enumerate(zip(paths, changed, strict=True)):
+                        other = light[int(unit("match", i) * len(light))]
+                        pixels = matched(decode(path.read_bytes()), other, method, 1.0)
+                        PIL.Image.fromarray(pixels).save(place, compress_level=1)
+                made = features(changed, embed)
+            found[f"{name}, {method or 'as it is'}"] = [yardstick.statistics(made), yardstick.embedding(made)]
+    return found
+
+
+def match_table(found: dict[str, Any]) -> str:
+    lines = ["| | statistics: day frames, preset | CMMD: day frames, preset |", "|---|---|---|"]
+    for method in ("as it is", *METHODS):
+        rows = [found[f"{name}, {method}"] for name in ("day", "preset")]
+        name = method if method == "as it is" else f"`match: {{method: {method}, amount: 1}}`"
+        lines.append(f"| {name} | {' | '.join(f'{rows[0][i]:.2f}, {rows[1][i]:.2f}' for i in range(2))} |")
+    return "\n".join([*lines, "", measured("nights, distances to unseen pictures")])
+
+
 def look(args: argparse.Namespace, condition: str) -> dict[str, Any]:
     """What is found for a condition: of the preset and of the tuned recipe the distances to unseen pictures."""
     place = (args.out / condition).absolute()
@@ -124,6 +160,10 @@ def look(args: argparse.Namespace, condition: str) -> dict[str, Any]:
         }
         floor = yardstick.target.of(range(0, len(unseen), 2)), yardstick.target.of(range(1, len(unseen), 2))
         row["floor"] = Yardstick(floor[0]).embedding(floor[1])
+    if condition == "night":
+        images = [(image.source, image.path) for image in open_run(before).images if image.accepted and image.path]
+        pairs = [(source, path) for source, path in images if source.name not in used]
+        row["match"] = matches(pairs, target, embed, yardstick)
     return row
 
 
@@ -205,6 +245,11 @@ def main(argv: list[str] | None = None) -> int:
     print(text)
     if args.write:
         write_table(Path("docs/your-own-night.md"), "measured", text, "scripts.study.own_night")
+        for row in rows:
+            if "match" in row:
+                write_table(
+                    Path("docs/your-own-night.md"), "match", match_table(row["match"]), "scripts.study.own_night"
+                )
     return 0
 
 

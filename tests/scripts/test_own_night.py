@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import scripts.study.own_night as own_night
+from diffgen.commands.tune.distance import Yardstick
+from diffgen.commands.tune.features import Rows, features
+from diffgen.dataset.images import Pixels
 from scripts.study.night import nights
 from tests.fakes import photo, save
 from tests.scripts.test_study import real_nights
@@ -45,3 +50,23 @@ def test_marks_are_counted_by_the_key(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(own_night, "MARKS", marks)
     told = own_night.counted(argparse.Namespace(out=tmp_path))
     assert told == "3 blind pairs: tuned 1, preset 1, ties 1"
+
+
+def test_match_by_itself_comes_nearer_and_has_a_row_for_each_method(tmp_path: Path) -> None:
+    paths: dict[str, list[Path]] = {}
+    for name, share in (("day", 1.0), ("preset", 0.6), ("night", 0.2)):
+        paths[name] = [tmp_path / f"{name}-{i}.png" for i in range(4)]
+        for i, path in enumerate(paths[name]):
+            save(path, (photo(i + len(name), (96, 64)) * share).astype(np.uint8))
+
+    def embed(pictures: Sequence[Pixels]) -> Rows:
+        return np.array([[np.cos(picture.mean() / 255), np.sin(picture.mean() / 255)] for picture in pictures])
+
+    yardstick = Yardstick(features(paths["night"], embed))
+    pairs = list(zip(paths["day"], paths["preset"], strict=True))
+    found = own_night.matches(pairs, paths["night"], embed, yardstick)
+    for name in ("day", "preset"):
+        before = found[f"{name}, as it is"]
+        for method in own_night.METHODS:
+            assert found[f"{name}, {method}"] < before, "lighter than the target, and so nearer by each method"
+    assert own_night.match_table(found).count("| `match: {method: ") == 3
