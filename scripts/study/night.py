@@ -233,12 +233,17 @@ def summary(facts: dict[str, Any]) -> str:
     if test is None:
         return "No seed is done in all arms yet."
     lines = ["| trained on | AP50 of cars, real nights | less real twice | |", "|---|---|---|---|"]
+    opened = "preset" in test["arms"]
     words = {
-        "real": "day, twice", "rules": "day, and day darkened by `rules`", "checked": "day, and nights by diffgen",
+        "real": "day, twice",
+        "rules": "day, and day darkened by `rules`",
+        "matched": "day, and day with the tones of real nights (`matched`)",
+        "preset": "day, and nights by diffgen's preset",
+        "checked": f"day, and nights by diffgen{', tuned for these nights' if opened else ''}",
         "oracle": "day, and real nights (`oracle`)",
-    }  # fmt: skip
+    }
     against = {row["first"]: row for row in test["contrasts"] if row["second"] == REAL}
-    for arm, about in words.items():
+    for arm, about in ((arm, about) for arm, about in words.items() if arm in test["arms"]):
         cells = ["", ""]
         if row := against.get(arm):
             low, high = row["interval"]

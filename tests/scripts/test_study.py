@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from scripts.study.night import nights, tables, write_sets
+from scripts.study.night import nights, summary, tables, write_sets
 from tests.fakes import photo, put, save
 
 
@@ -62,3 +62,19 @@ def test_tables_of_an_unfinished_study_say_so() -> None:
     assert "| real, seeds 8 to 15 − seeds 0 to 7 | +0.000 | -0.010 to +0.010 | 1.000 | not shown |" in text
     assert "2 of 8 seeds" in text
     assert "The given weights have 0.450 at 640 px." in text
+
+
+def test_the_summary_has_the_arms_that_there_are() -> None:
+    names = ("real", "preset", "checked", "oracle")
+    contrast = {"second": "real", "difference": 0.01, "interval": [-0.02, 0.03], "verdict": "not shown"}
+    test: dict[str, Any] = {"pictures": 60, "objects": 500, "arms": {name: {"ap50": 0.25} for name in names}}
+    test["contrasts"] = [{**contrast, "first": "checked"}, {**contrast, "first": "checked", "second": "preset"}]
+    facts = {"tests": {"night": test}, "seeds_done": 8, "seeds": 8}
+    text = summary(facts)
+    assert "| day, twice | 0.250 |  |  |" in text
+    assert (
+        "| day, and nights by diffgen, tuned for these nights | 0.250 | +0.010 (-0.020 to +0.030) | not shown |" in text
+    )
+    assert "rules" not in text
+    del test["arms"]["preset"]
+    assert "| day, and nights by diffgen | 0.250 |" in summary(facts)
