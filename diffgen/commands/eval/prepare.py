@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from diffgen.commands.eval.arms import (
     stages_of,
 )
 from diffgen.commands.eval.request import EvalRequest
-from diffgen.commands.eval.results import PRIMARY
+from diffgen.commands.eval.results import PRIMARY, compared
 from diffgen.commands.eval.significance import ALPHA, MOST_SEEDS, smallest_p
 from diffgen.commands.eval.trainings import (
     DEFAULTS,
@@ -136,7 +137,7 @@ def prepare(request: EvalRequest) -> Evaluation:
                 "--target: one of its pictures is also in a test set", "use target pictures that are in no --test"
             )
         warnings += _near(trained, tests, cache)
-    folder = request.folder or outcome.folder.with_name(f"{outcome.folder.name}-eval")
+    folder = (request.folder or outcome.folder.with_name(f"{outcome.folder.name}-eval")).absolute()
     options = {**DEFAULTS, **request.options}
     for key in ("epochs", "imgsz", "batch"):
         if not isinstance(options[key], int) or options[key] < 1:
@@ -151,6 +152,14 @@ def prepare(request: EvalRequest) -> Evaluation:
     if smallest_p(request.seeds) >= ALPHA:
         least = smallest_p(request.seeds)
         warnings.append(f"{request.seeds} seeds can show nothing: the smallest possible p is {least:g}; use 6 or more")
+    else:
+        others = [pair for pair in compared({*arms, *stages}) if pair != PRIMARY]
+        if (least := smallest_p(request.seeds) * len(others)) >= ALPHA:
+            enough = next(seeds for seeds in itertools.count(request.seeds) if smallest_p(seeds) * len(others) < ALPHA)
+            warnings.append(
+                f"{request.seeds} seeds cannot show any of the {len(others)} other comparisons: corrected for their number "
+                f"the smallest possible p is {least:.2g}; use {enough} seeds or more, or fewer arms"
+            )
     return Evaluation(
         request, outcome, folder, bench, tuple(tests), arms, stages, tuple(targets), tuple(trainings), tuple(warnings)
     )

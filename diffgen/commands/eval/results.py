@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -165,6 +165,12 @@ def _wrong_at_recall(found: Tested, name: str) -> float | None:
     return _mean(totals)
 
 
+def compared(arms: Collection[str], secondary: Sequence[tuple[str, str]] = SECONDARY) -> list[tuple[str, str]]:
+    """The pairs of arms that are compared, the primary one first."""
+    ratios = [(arm, REAL) for arm in arms if arm.startswith(f"{CHECKED} ")]
+    return [pair for pair in (PRIMARY, *secondary, *ratios) if set(pair) <= set(arms)]
+
+
 def contrasts(
     found: Tested, *, asked: bool, final: bool, secondary: Sequence[tuple[str, str]] = SECONDARY
 ) -> dict[str, Any]:
@@ -173,9 +179,7 @@ def contrasts(
     All but the primary one of the set that is asked are corrected for their number. No verdict before the last seed:
     looking after each would find something sooner or later.
     """
-    ratios = [(arm, REAL) for arm in found.arms if arm.startswith(f"{CHECKED} ")]
-    pairs = [pair for pair in (PRIMARY, *secondary, *ratios) if set(pair) <= set(found.arms)]
-    rows = {pair: _contrast(found, *pair) for pair in pairs}
+    rows = {pair: _contrast(found, *pair) for pair in compared(found.arms, secondary)}
     alone = {PRIMARY} if asked else set()
     corrected = holm({"|".join(pair): row["p"] for pair, row in rows.items() if pair not in alone})
     for pair, row in rows.items():

@@ -146,12 +146,16 @@ class Bench:
         """Run a job in a process of its own, whose talk goes to log.txt. False if it was ended because of `stopping`."""
         path = place / "job.json"
         write_atomically(path, json.dumps(job, indent=1))
-        # The modules of this process, wherever they come from. A session of its own, as Ctrl-C is the parent's to handle.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        # The modules of this process, wherever they come from, but not the working directory: `python -m` adds it, and a
+        # user's random.py there would come before Python's own. So the child works in its own folder, too. A session of its
+        # own, as Ctrl-C is the parent's to handle.
+        entries = [os.path.abspath(entry) for entry in sys.path if entry]
+        entries = [entry for entry in entries if entry != os.getcwd() or os.path.isdir(f"{entry}/diffgen")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entries)}
         with (place / "log.txt").open("ab") as log:
             child = subprocess.Popen(
-                [*self.command, str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env=environment,
+                [*self.command, str(path.absolute())], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, env=environment, cwd=place,
             )  # fmt: skip
             try:
                 while child.poll() is None:

@@ -95,6 +95,30 @@ def test_weights_that_know_none_of_the_classes_have_no_figures(
     assert "zero-shot      1       –" in results_text(facts)
 
 
+def test_files_of_the_working_directory_are_no_modules_of_a_training(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run(tmp_path)
+    for name in ("random", "tempfile", "re", "threading"):
+        put(tmp_path / f"here/{name}.py", "raise SystemExit('a file of the user')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))  # as `python -m diffgen` does
+    facts = evaluate(prepared(tmp_path, seeds=1, arms=("real", "checked"), folder=Path("relative")))
+    assert facts["left"] == 0
+    assert (tmp_path / "here/relative/results.json").is_file()
+
+
+def test_too_few_seeds_for_so_many_comparisons_are_said(tmp_path: Path, calls: Path) -> None:
+    a_run(tmp_path)
+    assert prepared(tmp_path, seeds=8).warnings == ()
+    few = prepared(tmp_path, seeds=8, ratios=(0.2, 0.4, 0.6, 0.8)).warnings
+    assert few == (
+        "8 seeds cannot show any of the 8 other comparisons: corrected for their number the smallest possible p is 0.062; "
+        "use 9 seeds or more, or fewer arms",
+    )
+    assert prepared(tmp_path, seeds=9, ratios=(0.2, 0.4, 0.6, 0.8)).warnings == ()
+
+
 def test_too_few_seeds_are_said_before_it_starts(tmp_path: Path, calls: Path) -> None:
     a_run(tmp_path)
     evaluation = prepared(tmp_path, seeds=5)
