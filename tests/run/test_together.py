@@ -195,6 +195,24 @@ def test_a_bug_in_a_worker_ends_all_and_says_whose_it_was(data: Path, tmp_path: 
     assert together(recipe, workers(recipe, 2)).exit_code == 0
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python cannot leave the working directory out")
+def test_files_of_the_working_directory_are_no_modules_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("queue", "random", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user')\n")
+    monkeypatch.chdir(tmp_path)
+    command = commands_for(["--help"], 1, None)[0]
+    done = subprocess.run(
+        command.arguments, env={**os.environ, **command.environment}, capture_output=True, text=True, check=False
+    )
+    assert "a file of the user" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert commands_for([], 1, ["2"])[0].environment["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "PYTHONSAFEPATH" not in commands_for([], 1, None)[0].environment
+
+
 def test_all_workers_dead_is_one_error(data: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tmp_path, data)
     dead = [Command(f"w{i}", [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) for i in range(2)]

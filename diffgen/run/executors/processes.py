@@ -127,10 +127,12 @@ def commands_for(options: Sequence[str], workers: int, gpus: Sequence[str] | Non
     """The commands of the workers, one per GPU if `gpus` is given; `options` are passed to all of them."""
     count = workers if gpus is None else len(gpus)
     shared = [sys.executable, "-m", "diffgen", "run", *options]
+    # A queue.py in the working directory is no module of a worker, unless it is one of this process. From Python 3.11 on.
+    usual = {} if {"", os.getcwd()} & set(sys.path) else {"PYTHONSAFEPATH": "1"}
     commands = []
     for i in range(count):
         name = f"worker{i}" if gpus is None else f"gpu{gpus[i]}"
         device = [] if gpus is None else ["--device", "cuda"]
-        environment = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus[i]}
+        environment = usual if gpus is None else usual | {"CUDA_VISIBLE_DEVICES": gpus[i]}
         commands.append(Command(name, [*shared, *device, "--as-worker", f"{name}/{count}"], environment))
     return commands
