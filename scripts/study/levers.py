@@ -7,9 +7,6 @@ A candidate is the study's recipe with some lines more. Its list has the same re
 places, and its made ones in the other slots; where it accepted none of a source, the slot holds the real picture, as in the
 arm `real`. So a candidate also pays for what it rejects. Trainings are the study's, of the same folder. There is no
 verdict: two seeds can show nothing, they choose what eight seeds are spent on.
-
-`tuned` is the whole recipe of tuned.yaml, as the opened test makes it. Its target are nights of the tuning half, of which
-none is tested on here.
 """
 
 from __future__ import annotations
@@ -32,18 +29,7 @@ from diffgen.commands.eval.results import Tested, tested
 from diffgen.commands.eval.significance import bca
 from diffgen.run.interrupts import STOP_CODES
 from scripts.docs.tables import measured, write_table
-from scripts.study.night import (
-    CLASSES,
-    CONDITION,
-    OPTIONS,
-    linked,
-    made,
-    made_tuned,
-    nights,
-    slots_of,
-    with_arms,
-    write_sets,
-)
+from scripts.study.night import CLASSES, CONDITION, OPTIONS, made, slots_of, with_arms, write_sets
 
 RANGE: dict[str, Any] = {"strength": [0.3, 0.9]}
 SENSOR: dict[str, Any] = {"exposure": [-2, 0.3], "noise": [0.005, 0.04], "blur": [0, 0.003], "glare": [0.02, 0.12]}
@@ -74,16 +60,10 @@ CANDIDATES = {
     ),
 }
 
-TUNED = "tuned"
 
-
-def run_of(name: str, args: argparse.Namespace) -> Path:
+def run_of(name: str, candidate: Candidate, day: Path, out: Path) -> Path:
     """The candidate's run folder, made as far as it is not there."""
-    day, out = args.day, args.out
-    if name == TUNED:
-        return made_tuned(day, linked(out / "target", nights(args.night)["tuning"][::2]), args.weights, out)
     (out / "levers").mkdir(parents=True, exist_ok=True)
-    candidate = CANDIDATES[name]
     lines = {"conditions": [{CONDITION: candidate.condition}], **candidate.recipe}
     return made(day, out / "levers", name.replace(", ", "-"), lines)
 
@@ -97,7 +77,7 @@ def table(found: Tested, made_pictures: dict[str, int], slots: int) -> str:
     ]
     for arm in found.arms:
         values = found.precision(arm)
-        name = f"`{CANDIDATES[arm].text}`" if arm in CANDIDATES else "`tuned.yaml`" if arm == TUNED else f"({arm})"
+        name = f"`{CANDIDATES[arm].text}`" if arm in CANDIDATES else f"({arm})"
         row = f"| {name} | {made_pictures.get(arm, 0)} of {slots} | {len(values)} | {np.mean(values):.3f}"
         if arm != REAL:
             low, high = bca(partial(found.difference, arm, REAL), len(values), found.resamples)
@@ -109,7 +89,7 @@ def table(found: Tested, made_pictures: dict[str, int], slots: int) -> str:
 
 
 def with_candidates(
-    evaluation: Evaluation, names: list[str], args: argparse.Namespace
+    evaluation: Evaluation, names: list[str], day: Path, out: Path
 ) -> tuple[Evaluation, dict[str, int]]:
     """The evaluation with the candidates' arms besides; and how many synthetic images each arm has."""
     real = list(evaluation.arms[REAL])
@@ -117,7 +97,7 @@ def with_candidates(
     lists: dict[str, list[Slot]] = {}
     made_pictures = {arm: len(real) - shared for arm in (RULES, CHECKED)}
     for name in names:
-        lists[name], made_pictures[name] = slots_of(run_of(name, args), real, shared)
+        lists[name], made_pictures[name] = slots_of(run_of(name, CANDIDATES[name], day, out), real, shared)
     return with_arms(evaluation, {**evaluation.arms, **lists}), made_pictures
 
 
@@ -127,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--night", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default=";".join((*CANDIDATES, TUNED)), help="candidates, separated by semicolons")
+    parser.add_argument("--only", default=";".join(CANDIDATES), help="candidates, separated by semicolons")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--write", action="store_true", help="the table into docs/study.md")
@@ -145,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         classes=CLASSES,
         folder=args.out / "eval",
     )
-    evaluation, accepted = with_candidates(prepare(request), names, args)
+    evaluation, accepted = with_candidates(prepare(request), names, args.day, args.out)
     with locked(evaluation.folder):
         for arm, slots in evaluation.arms.items():
             write_arm(place_of(evaluation.folder / "arms", arm, slots), slots, evaluation.outcome.dataset.names)
