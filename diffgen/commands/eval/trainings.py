@@ -33,6 +33,7 @@ FIXED = (
     "classes", "time", "plots", "deterministic", "save", "single_cls", "cfg", "task", "mode", "pretrained",
 )  # fmt: skip
 DEFAULTS: dict[str, Any] = {"epochs": 10, "imgsz": 640, "batch": 16, "workers": 2}
+PACKAGES = str(Path(__file__).parents[3])  # the folder that diffgen was imported from
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class Bench:
         # user's random.py there would come before Python's own. So the child works in its own folder, too. A session of its
         # own, as Ctrl-C is the parent's to handle.
         entries = [os.path.abspath(entry) for entry in sys.path if entry]
-        entries = [entry for entry in entries if entry != os.getcwd() or os.path.isdir(f"{entry}/diffgen")]
+        entries = [entry for entry in entries if entry == PACKAGES or entry != os.getcwd()]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entries)}
         with (place / "log.txt").open("ab") as log:
             child = subprocess.Popen(

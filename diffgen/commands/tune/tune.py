@@ -145,6 +145,7 @@ class Tuning:
             loaded, self.folder, request.sources, make_worker=make_worker, progress=progress, notify=notify
         )
         self._times: list[float] = []  # when trials ended, s
+        self._known: dict[str, Tried] = {}  # points of this process, by condition and settings
         self._conditions = {fields["name"]: fields for fields in self._bench.conditions}
 
     def run(self) -> dict[str, Any]:
@@ -276,9 +277,12 @@ class Tuning:
         return self._yardstick.both(made.features)
 
     def _tried(self, condition: str, point: Point) -> Tried:
-        made = self._bench.make([self._at(condition, point)], self._small, self._request.size)
-        far = self._ratio(made, self._reference)
-        return Tried(condition, point, round(far, 4), round(made.truth, 4), round(made.accepted, 4))
+        key = canonical([condition, point])
+        if key not in self._known:
+            made = self._bench.make([self._at(condition, point)], self._small, self._request.size)
+            far = self._ratio(made, self._reference)
+            self._known[key] = Tried(condition, point, round(far, 4), round(made.truth, 4), round(made.accepted, 4))
+        return self._known[key]
 
     def _tell(self, count: int, one: Tried) -> None:
         left = self._request.budget - count
